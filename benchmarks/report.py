@@ -1,0 +1,188 @@
+"""Writing the results: `latest.json` for programs, `latest.md` and tables on the terminal for people."""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.figures import FIGURES, Ratio, Row
+from benchmarks.plot import plot
+from benchmarks.subject import ROOT
+from benchmarks.targets import Judgement, Target
+from benchmarks.workloads.registry import WORKLOADS
+
+_COLUMNS = {
+    "cpu_us_per_request": "CPU µs/request",
+    "requests_per_second": "requests/s",
+    "p50_us": "p50 µs",
+    "p99_us": "p99 µs",
+    "mb_per_cpu_second": "MB/CPU s",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    target: Target
+    ratio: Ratio | None
+    judgement: Judgement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One run. `missing` names every subject that was asked for and gave no figures, with the reason."""
+
+    machine: Mapping[str, object]
+    commit: str
+    date: datetime
+    command: str
+    versions: Mapping[str, str]
+    missing: Mapping[str, str]
+    rows: Sequence[Row]
+    judged: Sequence[Judged]
+
+    def to_document(self) -> dict[str, object]:
+        return {
+            "machine": dict(self.machine),
+            "commit": self.commit,
+            "date": self.date.isoformat(timespec="seconds"),
+            "command": self.command,
+            "versions": dict(self.versions),
+            "missing": [{"subject": name, "reason": reason} for name, reason in self.missing.items()],
+            "rows": [asdict(row) for row in self.rows],
+        }
+
+    def to_markdown(self) -> str:
+        machine = ", ".join(f"{name} {value}" for name, value in self.machine.items())
+        lines = [
+            "# Results of one run",
+            "",
+            f"`{self.command}` on {self.date.isoformat(timespec='seconds')}, commit {self.commit}.",
+            f"Machine: {machine}.",
+            "",
+            "Median of the rounds; lowest and highest round in brackets. Core busy: the share of its core the proxy",
+            "used in the closed loop. Well below 100 %: the load was the limit, or something else ran on that core.",
+            "",
+        ]
+        lines += _markdown_table(("workload", "subject", *_COLUMNS.values(), "core busy", "errors"), _cells(self.rows))
+        lines += ["", "Versions: " + ", ".join(f"{name} {version}" for name, version in self.versions.items()) + "."]
+        lines += ["", *(f"Missing: {name}: {reason}." for name, reason in self.missing.items())]
+        if self.judged:
+            lines += ["", "## Ratios", "", "Each from the same round; lowest and highest round in brackets.", ""]
+            lines += _markdown_table(_RATIO_COLUMNS, [_ratio_cells(judged) for judged in self.judged])
+        return "\n".join(lines).rstrip("\n") + "\n"
+
+    def write(self, directory: Path) -> None:
+        """Write `latest.json`, `latest.md` and one `latest-<workload>.svg` for each workload."""
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "latest.json").write_text(json.dumps(self.to_document(), indent=2, ensure_ascii=False) + "\n")
+        (directory / "latest.md").write_text(self.to_markdown())
+        for name in dict.fromkeys(row.workload for row in self.rows):
+            workload = WORKLOADS[name]
+            figure = "mb_per_cpu_second" if workload.bulk else "cpu_us_per_request"
+            drawn = plot(workload.title, figure, _COLUMNS[figure], [row for row in self.rows if row.workload == name])
+            if drawn:
+                (directory / f"latest-{name}.svg").write_text(drawn)
+
+    def show(self, console: Console) -> None:
+        results = Table("workload", "subject", *_COLUMNS.values(), "core busy", "errors", title="median (low - high)")
+        for cells in _cells(self.rows):
+            results.add_row(*cells)
+        console.print(results)
+        for name, reason in self.missing.items():
+            console.print(f"[bold]missing[/]: {name}: {reason}")
+        if self.judged:
+            ratios = Table(*_RATIO_COLUMNS, title="ratios against the targets")
+            for judged in self.judged:
+                ratios.add_row(*_ratio_cells(judged), style="red" if judged.judgement is Judgement.MISSED else None)
+            console.print(ratios)
+
+
+def describe_machine() -> dict[str, object]:
+    """Return what a reader needs to judge the figures; never a host's name."""
+    cpu = "unknown processor"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            cpu = line.partition(":")[2].strip()
+            break
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load_average_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def describe_commit() -> str:
+    """Return the short commit, `-dirty` when files differ from it, or "none" outside a repository."""
+    head = _git("rev-parse", "--short=12", "HEAD")
+    if head is None:
+        return "none"
+    return f"{head}-dirty" if _git("status", "--porcelain") else head
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        answer = subprocess.run(("git", *arguments), capture_output=True, text=True, cwd=ROOT, check=False)
+    except FileNotFoundError:
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None
+
+
+def _cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    return [
+        (row.workload, row.subject, *(_figure(row, name) for name in FIGURES), _busy(row), str(row.errors))
+        for row in rows
+    ]
+
+
+def _figure(row: Row, name: str) -> str:
+    if name not in row.spread:
+        return "-"
+    low, high = row.spread[name]
+    return f"{_number(getattr(row, name))} ({_number(low)} - {_number(high)})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _busy(row: Row) -> str:
+    if row.cpu_us_per_request is None or row.requests_per_second is None:
+        return "-"
+    return f"{row.cpu_us_per_request * row.requests_per_second / 1e4:.0f} %"
+
+
+_RATIO_COLUMNS = ("workload", "ratio", "figure", "measured", "must", "aim", "judgement")
+
+
+def _ratio_cells(judged: Judged) -> tuple[str, ...]:
+    target, ratio = judged.target, judged.ratio
+    measured = "-" if ratio is None else f"{ratio.median:.3f} ({ratio.lowest:.3f} - {ratio.highest:.3f})"
+    return (
+        target.workload,
+        f"{target.subject} / {target.peer}",
+        _COLUMNS[target.figure],
+        measured,
+        _bound(target, target.must),
+        _bound(target, target.aim),
+        judged.judgement.value,
+    )
+
+
+def _bound(target: Target, bound: float | None) -> str:
+    if bound is None:
+        return "-"
+    return f"{'>=' if target.higher_is_better else '<='} {bound:.2f}"
+
+
+def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    return lines + ["| " + " | ".join(cells) + " |" for cells in rows]

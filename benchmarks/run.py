@@ -1,0 +1,167 @@
+"""One run in time order: start all, prove that the origin refuses, measure in interleaved rounds, end all."""
+
+import secrets
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from benchmarks.figures import Row, Sample, order_of_round, summarize, take_sample
+from benchmarks.load import Order, Tally
+from benchmarks.processes import BenchmarkError, Cores, HelperProgram, Processes
+from benchmarks.registry import DIRECT, PLANNED, SUBJECTS
+from benchmarks.subject import Site
+from benchmarks.workloads.workload import HOST, PLACEHOLDER, Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Rounds, and the seconds of each part of one measurement."""
+
+    rounds: int
+    warm_seconds: float
+    closed_seconds: float
+    open_seconds: float
+
+
+FULL = Timing(rounds=7, warm_seconds=0.5, closed_seconds=2.0, open_seconds=3.0)
+QUICK = Timing(rounds=5, warm_seconds=0.3, closed_seconds=1.0, open_seconds=1.0)
+# One request on one link: does it answer at all, and rightly?
+_PROBE = Timing(rounds=1, warm_seconds=0.05, closed_seconds=0.05, open_seconds=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A subject that listens. `session` finds its CPU time; None for direct."""
+
+    name: str
+    port: int
+    session: int | None
+    proxy_token: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    rows: list[Row] = field(default_factory=list)
+    samples: dict[tuple[str, str], list[Sample | None]] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+class Run:
+    """The state of one run: the helpers, the subjects that answer, what has been measured."""
+
+    def __init__(self, processes: Processes, cores: Cores, directory: Path, say: Callable[[str], None]) -> None:
+        self._processes = processes
+        self._cores = cores
+        self._directory = directory
+        self._say = say
+        self._credential = "sk-bench-" + secrets.token_hex(20)
+        self._origin = processes.start_helper("benchmarks.origin", cores.load)
+        self._load: HelperProgram = processes.start_helper("benchmarks.load", cores.load)
+        self._origin_port: int = self._origin.ask({"credential": self._credential})["port"]
+        self.outcome = Outcome()
+
+    def start(self, names: Sequence[str], workload: Workload) -> list[Running]:
+        """Start every named subject that can be started; the others are named in `outcome.missing`."""
+        running = []
+        for name in names:
+            try:
+                subject = self._start_one(name)
+                self._probe(subject, workload)
+            except BenchmarkError as error:
+                self.outcome.missing[name] = str(error)
+                self._say(f"missing: {name}: {error}")
+            else:
+                running.append(subject)
+        return running
+
+    def prove_refusal(self, workload: Workload) -> None:
+        """Raise BenchmarkError unless the origin answers 401 to a request that no proxy wrote the credential into."""
+        tally = self._ask(workload.direct_request(PLACEHOLDER), workload, self._origin_port, None, _PROBE, links=1)
+        if tally.answered or "401 Unauthorized" not in tally.first_error:
+            said = tally.first_error or f"{tally.answered} answers 200"
+            raise BenchmarkError(f"the origin does not answer 401 to a request without the credential: {said}")
+
+    def measure(self, subjects: Sequence[Running], workload: Workload, timing: Timing) -> None:
+        """Measure one workload: every round measures every subject once."""
+        by_name = {subject.name: subject for subject in subjects}
+        samples: dict[str, list[Sample | None]] = {name: [] for name in by_name}
+        errors = dict.fromkeys(by_name, 0)
+        for number in range(timing.rounds):
+            self._say(f"{workload.name}: round {number + 1} of {timing.rounds}")
+            for name in order_of_round(list(by_name), number):
+                tally = self._measure_one(by_name[name], workload, timing, workload.links)
+                samples[name].append(take_sample(tally, workload))
+                errors[name] += tally.errors
+                if tally.errors:
+                    self._say(f"{name}: {tally.errors} errors, the first: {tally.first_error}")
+        for name in by_name:
+            good = [sample for sample in samples[name] if sample is not None]
+            self.outcome.rows.append(summarize(workload.name, name, good, errors[name]))
+            self.outcome.samples[workload.name, name] = samples[name]
+
+    def _start_one(self, name: str) -> Running:
+        if name == DIRECT:
+            return Running(name=DIRECT, port=self._origin_port, session=None, proxy_token="")
+        if name in PLANNED:
+            raise BenchmarkError(PLANNED[name])
+        subject = SUBJECTS[name]
+        if reason := subject.missing():
+            raise BenchmarkError(reason)
+        directory = self._directory / name
+        directory.mkdir()
+        launch = subject.prepare(
+            Site(directory=directory, host=HOST, origin_port=self._origin_port, credential=self._credential)
+        )
+        self.outcome.versions[name] = subject.version()
+        session = self._processes.start_subject(name, launch, self._cores.proxy)
+        return Running(name=name, port=launch.port, session=session, proxy_token=launch.proxy_token)
+
+    def _probe(self, subject: Running, workload: Workload) -> None:
+        tally = self._measure_one(subject, workload, _PROBE, links=1)
+        if tally.errors:
+            raise BenchmarkError(f"started, but does not answer rightly: {tally.first_error}")
+
+    def _measure_one(self, subject: Running, workload: Workload, timing: Timing, links: int) -> Tally:
+        if subject.session is None:
+            request = workload.direct_request(self._credential)
+        else:
+            request = workload.proxied_request(subject.proxy_token or _FOREIGN_TOKEN)
+        return self._ask(request, workload, subject.port, subject.session, timing, links)
+
+    def _ask(
+        self, request: bytes, workload: Workload, port: int, session: int | None, timing: Timing, links: int
+    ) -> Tally:
+        order = Order(
+            port=port,
+            request=request.decode("latin-1"),
+            answer_bytes=len(workload.answer_body),
+            links=links,
+            session=session,
+            warm_seconds=timing.warm_seconds,
+            closed_seconds=timing.closed_seconds,
+            open_seconds=timing.open_seconds,
+            open_rate=workload.open_rate,
+        )
+        return Tally(**self._load.ask(asdict(order)))
+
+
+# Peers ask for no token, but parse and remove one as long as the gateway's.
+_FOREIGN_TOKEN = "e" * 400
+
+
+def run(names: Sequence[str], workloads: Sequence[Workload], timing: Timing, cores: Cores) -> Outcome:
+    """Carry a whole run out. Raises BenchmarkError when the run itself cannot be trusted."""
+
+    def say(text: str) -> None:
+        sys.stderr.write(text + "\n")
+
+    with tempfile.TemporaryDirectory(prefix="sallyport-bench-") as kept, Processes(Path(kept)) as processes:
+        this_run = Run(processes, cores, Path(kept), say)
+        this_run.prove_refusal(workloads[0])
+        subjects = this_run.start(names, workloads[0])
+        for workload in workloads:
+            this_run.measure(subjects, workload, timing)
+        return this_run.outcome

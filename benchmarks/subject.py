@@ -1,0 +1,60 @@
+"""What a subject of the benchmark is: something that can be started as an explicit proxy."""
+
+import socket
+import string
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What every subject is told. `credential` is the value the origin demands; it guards nothing real."""
+
+    directory: Path
+    host: str
+    origin_port: int
+    credential: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """How to start a subject, and where it will listen. `proxy_token` is empty where none is needed."""
+
+    command: tuple[str, ...]
+    port: int
+    proxy_token: str = ""
+
+
+class Subject(Protocol):
+    name: str
+
+    def missing(self) -> str | None:
+        """Return why this subject cannot run here and how to get it, or None."""
+
+    def version(self) -> str:
+        """Return the version as the program states it; only asked when it is not missing."""
+
+    def prepare(self, site: Site) -> Launch:
+        """Write its configuration into `site.directory` (its own, empty) and return how to start it."""
+
+
+class _Template(string.Template):
+    delimiter = "@"  # nginx, YAML and Envoy's own formats use $ and %
+
+
+def write_config(site: Site, template: Path, **values: object) -> Path:
+    """Write `template` into the site's directory with every `@{name}` replaced; unknown names raise KeyError."""
+    path = site.directory / template.name
+    path.write_text(_Template(template.read_text()).substitute(values))
+    return path
+
+
+def free_port() -> int:
+    """Return a loopback port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

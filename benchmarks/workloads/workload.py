@@ -1,0 +1,57 @@
+"""One workload: the bytes of its request and of its answer."""
+
+from dataclasses import dataclass
+
+HOST = "api.bench.test"
+PLACEHOLDER = "sk-placeholder-the-sandbox-holds-no-secret"
+
+type Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """A request sent over and over, and the one answer the origin gives to it.
+
+    `path` is unique among workloads: by it the origin knows which answer to give. With `bulk` the figure that counts
+    is megabytes per CPU second, not microseconds per request.
+    """
+
+    name: str
+    title: str
+    method: str
+    path: str
+    request_headers: Headers
+    request_body: bytes = b""
+    answer_headers: Headers
+    answer_body: bytes
+    links: int = 64
+    open_rate: float = 200.0
+    bulk: bool = False
+
+    def proxied_request(self, proxy_token: str) -> bytes:
+        """Return what a client without the secret sends to a proxy (absolute form, RFC 9112 section 3.2.2)."""
+        return self._request(
+            f"http://{HOST}{self.path}", PLACEHOLDER, (("Proxy-Authorization", f"Bearer {proxy_token}"),)
+        )
+
+    def direct_request(self, credential: str) -> bytes:
+        """Return the same request as the origin itself wants it."""
+        return self._request(self.path, credential, ())
+
+    def answer(self) -> bytes:
+        head = _lines(("HTTP/1.1 200 OK", *_fields(self.answer_headers), f"Content-Length: {len(self.answer_body)}"))
+        return head + self.answer_body
+
+    def _request(self, url: str, credential: str, more: Headers) -> bytes:
+        headers = (("Host", HOST), *self.request_headers, ("Authorization", f"Bearer {credential}"), *more)
+        if self.request_body:
+            headers += (("Content-Length", str(len(self.request_body))),)
+        return _lines((f"{self.method} {url} HTTP/1.1", *_fields(headers))) + self.request_body
+
+
+def _fields(headers: Headers) -> tuple[str, ...]:
+    return tuple(f"{name}: {value}" for name, value in headers)
+
+
+def _lines(lines: tuple[str, ...]) -> bytes:
+    return "\r\n".join((*lines, "", "")).encode("ascii")

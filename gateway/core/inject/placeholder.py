@@ -1,0 +1,36 @@
+"""A credential that is written where the sandbox put a placeholder, in the parts the route names."""
+
+from urllib.parse import quote
+
+from sallyport.secret import Secret
+
+
+class Replacement:
+    """One placeholder value and what takes its place; never printed."""
+
+    __slots__ = ("_encoded", "_parts", "_raw", "_value")
+
+    def __init__(self, value: bytes, parts: frozenset[str], secret: Secret) -> None:
+        self._value = value
+        self._parts = parts
+        self._raw = secret.reveal()
+        self._encoded = quote(self._raw, safe="").encode("ascii")
+
+    def in_lines(self, lines: list[bytes]) -> list[bytes]:
+        """Replace in header values."""
+        if "header" not in self._parts:
+            return lines
+        return [line.replace(self._value, self._raw) if self._value in line else line for line in lines]
+
+    def in_path(self, path: bytes) -> bytes:
+        """Replace in the path, percent-encoded."""
+        return path.replace(self._value, self._encoded) if "path" in self._parts else path
+
+    def in_query(self, query: bytes | None) -> bytes | None:
+        """Replace in the query, percent-encoded."""
+        if query is None or "query" not in self._parts:
+            return query
+        return query.replace(self._value, self._encoded)
+
+    def __repr__(self) -> str:
+        return "<Replacement>"

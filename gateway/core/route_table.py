@@ -1,0 +1,202 @@
+"""A plan's routes, prepared so that a request pays only for what is its own.
+
+Everything that follows from the plan alone is worked out here, once per revision: what is removed, what
+is written, where it goes, which credentials are needed, and which links may be shared.
+"""
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from gateway.core.credential_cache import CredentialKey, ResolveRequest
+from sallyport.destination import Destination
+from sallyport.plan.match import Matcher
+from sallyport.plan.model import (
+    AwsSigv4Injection,
+    BasicInjection,
+    BearerInjection,
+    CompiledRuntimePlan,
+    CredentialResolver,
+    EgressRoute,
+    HeaderInjection,
+    QueryInjection,
+)
+
+if TYPE_CHECKING:
+    from gateway.core.inject.prepare import Injection
+
+# C1: where clients put keys of their own. A foreign key never rides along with ours.
+AUTH_SLOTS = frozenset({b"authorization", b"x-api-key", b"api-key", b"private-token", b"cookie"})
+
+# A wildcard route may be asked for many hosts; the memo of their upstreams starts over when full.
+MAX_UPSTREAMS_PER_ROUTE = 1024
+
+
+class PoolKey(NamedTuple):
+    """Two requests may share a link only if all of this is equal (C12).
+
+    owner is ("connections", sorted connection ids) or, where no credential is carried, ("sandbox", its id). The TLS
+    identity is not among the parts: a gateway has one trust store and no client certificates.
+    """
+
+    organization_id: str
+    owner: tuple[str, ...]
+    scheme: str
+    host: str
+    port: int
+
+
+class RouteUpstream(NamedTuple):
+    """Where a request goes and how its head begins after the target."""
+
+    destination: Destination
+    host_line: bytes
+    pool_key: PoolKey
+
+
+class InjectRoute:
+    """A route, compiled: the decision to inject."""
+
+    __slots__ = (
+        "_upstreams",
+        "additional_names",
+        "allow_cleartext",
+        "binding_id",
+        "connection_ids",
+        "credentials",
+        "injection",
+        "max_body_bytes",
+        "organization_id",
+        "placeholders",
+        "prepared",
+        "removed",
+        "rule_id",
+        "static_block",
+        "strip_query",
+        "upstream",
+    )
+
+    # The Injection of the credentials in use, kept by the shell so that a request only looks it up.
+    prepared: "Injection | None"
+
+    def __init__(self, plan: CompiledRuntimePlan, route: EgressRoute) -> None:
+        self.rule_id = route.egress_rule_id
+        self.binding_id = route.binding_id
+        self.organization_id = plan.organization_id
+        self.allow_cleartext = bool(route.allow_cleartext)
+        self.injection = route.auth_injection
+        extra = route.additional_credential_headers or ()
+        resolvers = (route.credential_resolver, *(header.credential_resolver for header in extra))
+        self.credentials = tuple(_resolve_request(plan, route, resolver) for resolver in resolvers)
+        self.connection_ids = tuple(sorted({resolver.connection_id for resolver in resolvers}))
+        self.additional_names = tuple(header.header.encode("ascii") for header in extra)
+        static = route.additional_headers or {}
+        self.static_block = b"".join(
+            b"%b: %b\r\n" % (name.encode("ascii"), value.encode("latin-1")) for name, value in static.items()
+        )
+        written = [*_injected_names(route), *(name.encode("ascii") for name in static), *self.additional_names]
+        kept = {name.lower().encode("ascii") for name in route.keep_headers or ()}
+        self.removed = frozenset((AUTH_SLOTS - kept) | {name.lower() for name in written})
+        self.strip_query = frozenset(_stripped_parameters(route))
+        self.placeholders = tuple(
+            (placeholder.value.encode("utf-8"), frozenset(placeholder.parts))
+            for placeholder in route.placeholders or ()
+        )
+        self.upstream = None if route.upstream is None else route.upstream.destination
+        self.max_body_bytes = None if route.limits is None else route.limits.max_request_body_bytes
+        self.prepared = None
+        self._upstreams: dict[tuple[str, str, int], RouteUpstream] = {}
+
+    def upstream_for(self, scheme: str, host: str, port: int) -> RouteUpstream:
+        """Return the upstream of a request to this destination: the route's own, or the destination itself."""
+        found = self._upstreams.get((scheme, host, port))
+        if found is None:
+            destination = self.upstream or Destination(scheme, host, port)
+            found = make_upstream(destination, self.organization_id, ("connections", *self.connection_ids))
+            if len(self._upstreams) >= MAX_UPSTREAMS_PER_ROUTE:
+                self._upstreams.clear()
+            self._upstreams[(scheme, host, port)] = found
+        return found
+
+    def __repr__(self) -> str:
+        return f"<InjectRoute {self.rule_id}>"
+
+
+class RouteTable:
+    """One revision of one sandbox's plan, compiled. Replaced whole, never changed."""
+
+    __slots__ = (
+        "_placeholders",
+        "digest",
+        "matcher",
+        "names_hosts",
+        "organization_id",
+        "plan",
+        "revision",
+        "routes",
+        "sandbox_id",
+    )
+
+    def __init__(self, plan: CompiledRuntimePlan) -> None:
+        self.plan = plan
+        self.sandbox_id = plan.sandbox_id
+        self.organization_id = plan.organization_id
+        self.revision = plan.revision
+        self.digest = plan.digest
+        self.matcher = Matcher(plan)
+        # Whether any rule or route speaks of hosts: then bytes that name none are not let through to an address (A1).
+        self.names_hosts = bool(plan.egress_routes) or any(
+            str(pattern) != "*" for rule in plan.egress.rules for pattern in rule.hosts
+        )
+        self.routes = {route.egress_rule_id: InjectRoute(plan, route) for route in plan.egress_routes}
+        values = {value for route in self.routes.values() for value, _ in route.placeholders}
+        self._placeholders = re.compile(b"|".join(map(re.escape, sorted(values)))) if values else None
+
+    def holds_placeholder(self, block: bytes) -> bool:
+        """Say whether a placeholder of any route stands in block (C5)."""
+        return self._placeholders is not None and self._placeholders.search(block) is not None
+
+    def forward_upstream(self, scheme: str, host: str, port: int) -> RouteUpstream:
+        """Return the upstream of a request that is only forwarded; its links belong to the sandbox alone."""
+        return make_upstream(Destination(scheme, host, port), self.organization_id, ("sandbox", self.sandbox_id))
+
+    def __repr__(self) -> str:
+        return f"<RouteTable {self.sandbox_id} revision {self.revision}: {len(self.routes)} routes>"
+
+
+def make_upstream(destination: Destination, organization_id: str, owner: tuple[str, ...]) -> RouteUpstream:
+    """Put together what a request to destination needs."""
+    return RouteUpstream(
+        destination,
+        b" HTTP/1.1\r\nHost: " + destination.authority.encode("ascii"),
+        PoolKey(organization_id, owner, destination.scheme, destination.host, destination.port),
+    )
+
+
+def _resolve_request(plan: CompiledRuntimePlan, route: EgressRoute, resolver: CredentialResolver) -> ResolveRequest:
+    key = CredentialKey(
+        organization_id=plan.organization_id,
+        sandbox_id=plan.sandbox_id,
+        binding_id=route.binding_id,
+        connection_id=resolver.connection_id,
+        secret_type=resolver.secret_type,
+        slot_key=resolver.slot_key,
+        resolver_key=resolver.resolver_key,
+    )
+    return ResolveRequest(key, plan.revision, route.egress_rule_id)
+
+
+def _injected_names(route: EgressRoute) -> list[bytes]:
+    match route.auth_injection:
+        case BearerInjection(header=header):
+            return [(header or "Authorization").encode("ascii")]
+        case BasicInjection() | AwsSigv4Injection():
+            return [b"authorization"]
+        case HeaderInjection(header=header):
+            return [header.encode("ascii")]
+        case QueryInjection():
+            return []
+
+
+def _stripped_parameters(route: EgressRoute) -> list[str]:
+    own = [route.auth_injection.parameter] if isinstance(route.auth_injection, QueryInjection) else []
+    return [*own, *(route.strip_query or ())]

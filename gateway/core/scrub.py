@@ -1,0 +1,239 @@
+"""Keep an injected secret from coming back in the answer (egress case C3). Pure.
+
+`Needles` are the forms in which a careless upstream may echo a secret: raw, base64 at its
+three offsets, base64url, hex, percent-encoded, JSON-escaped. A `Scrubber` looks for them in
+one answer as it streams and overwrites every byte of every match, overlaps included.
+
+Nothing but those bytes changes. The replacement is one letter or digit repeated, exactly as
+long as the match, and valid wherever the match was: in hex, base64, a URL, a JSON string
+(`b` and `f` even after a backslash), a header; so no length, chunk or encoding breaks. It is
+chosen so that it cannot complete another needle together with its neighbours.
+
+This is a net against accidents. An upstream that splits or transforms the secret on purpose
+is outside the threat model; so are the up to six bits of its first and last byte that a
+base64 group shares with the bytes around it.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+from urllib.parse import quote, quote_plus
+
+from sallyport.secret import Secret
+
+# Shorter values turn up by chance: scrubbing them would damage answers, so it is refused and reported.
+MIN_SECRET_BYTES: Final = 8
+
+# Hex letters first: they decode in every alphabet here. A secret of digits may stand as a bare
+# JSON number, which a letter would break and a leading zero too.
+_FILLS: Final = b"bfacdeBFACDE1234567890grtnhijklmopqsuvwxyz"
+_DIGIT_FILLS: Final = b"123456789" + _FILLS
+
+# Fields that say where the answer ends or what follows it: parsed before scrubbing, never rewritten by it.
+_FRAMING_FIELDS: Final = frozenset({b"content-length", b"transfer-encoding", b"connection", b"upgrade"})
+_STATUS_CODE_END: Final = len(b"HTTP/1.1 200")
+
+_BASE64_TO_URL: Final = bytes.maketrans(b"+/", b"-_")
+# By offset in a group of three: how many leading characters also hold bits of the bytes before.
+_BASE64_SHARED: Final = (0, 2, 3)
+_PERCENT_SAFE: Final = ("", "/", "!'()*", ";,/?:@&=+$#!'()*")  # RFC 3986, Python, encodeURIComponent, encodeURI
+_JSON_EXTRA: Final = ("", "<>&", "<>&='", "\"&'+<>`")  # RFC 8259, Go, Gson, System.Text.Json
+
+
+class Needles:
+    """The forms of one or several secrets, built once per credential version.
+
+    `too_short` says that a secret was left out for its length; the caller raises the alert.
+    """
+
+    __slots__ = ("fill", "firsts", "pairs", "patterns", "too_short")
+
+    def __init__(self, patterns: Iterable[bytes], *, too_short: bool) -> None:
+        """For `of` and `merge`; patterns are at least MIN_SECRET_BYTES long."""
+        self.patterns: tuple[bytes, ...] = tuple(sorted(set(patterns)))
+        self.too_short = too_short
+        self.fill = _choose_fill(self.patterns)
+        # What the last byte, or the last two, of some data must be for a match to begin there.
+        self.firsts = frozenset(pattern[:1] for pattern in self.patterns)
+        self.pairs = frozenset(pattern[at : at + 2] for pattern in self.patterns for at in range(len(pattern) - 2))
+
+    @classmethod
+    def of(cls, *secrets: Secret) -> "Needles":
+        """Return the needles of these secrets; the values are revealed here and stay in the needles."""
+        values = [secret.reveal() for secret in secrets]
+        long_enough = [value for value in values if len(value) >= MIN_SECRET_BYTES]
+        forms = (form for value in long_enough for form in _forms(value))
+        return cls(forms, too_short=len(long_enough) < len(values))
+
+    @classmethod
+    def merge(cls, parts: Iterable["Needles"]) -> "Needles":
+        """Return one set for a request that carries several credentials."""
+        known = list(parts)
+        patterns = (pattern for part in known for pattern in part.patterns)
+        return cls(patterns, too_short=any(part.too_short for part in known))
+
+    def held_suffix(self, data: bytes) -> int:
+        """Return the length of the longest end of `data` that is the beginning of a needle, but not all of it."""
+        longest = 0
+        for pattern in self.patterns:
+            window = data[1 - len(pattern) :]
+            at = window.find(pattern[0])
+            while 0 <= at < len(window) - longest:
+                if pattern.startswith(window[at:]):
+                    longest = len(window) - at
+                    break
+                at = window.find(pattern[0], at + 1)
+        return longest
+
+    def __repr__(self) -> str:
+        return f"<Needles: {len(self.patterns)} forms>"
+
+
+class Scrubber:
+    """Scrub one answer. Bytes go in by `feed`, come out as soon as no match can begin in them.
+
+    Always: bytes returned + bytes held == bytes fed, in order; how they were cut does not matter.
+    `matches` counts the needles found, those that overlap each one by one.
+    """
+
+    __slots__ = ("_held", "_needles", "_spans", "matches")
+
+    def __init__(self, needles: Needles) -> None:
+        self._needles = needles
+        self._held = b""  # as received: shorter than the longest needle
+        self._spans: list[tuple[int, int]] = []  # matches that reach into _held, as offsets from its start
+        self.matches = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what may go out now: `data` itself, the same object, where nothing is found or held."""
+        needles = self._needles
+        if self._held:
+            return self._scan(data)
+        for pattern in needles.patterns:
+            if data.find(pattern) >= 0:  # `in` tries an integer first and costs four times as much
+                return self._scan(data)
+        if data[-2:] in needles.pairs or data[-1:] in needles.firsts:
+            return self._scan(data)
+        return data
+
+    def finish(self) -> bytes:
+        """Return what was held, at the end of the answer. The scrubber can be fed anew after that."""
+        rest = self._overwrite(self._held, self._spans)
+        self._held = b""
+        self._spans = []
+        return rest
+
+    def scrub_head(self, block: bytes) -> bytes:
+        """Return a whole header block scrubbed, with or without its status line.
+
+        Fields that frame the message keep their bytes, and the status line its version and code.
+        """
+        for pattern in self._needles.patterns:
+            if block.find(pattern) >= 0:
+                return b"\r\n".join(self._scrub_line(line) for line in block.split(b"\r\n"))
+        return block
+
+    def _scan(self, data: bytes) -> bytes:
+        """The thorough way: find every match that ends in `data`, overwrite, keep the end that may begin one."""
+        needles = self._needles
+        already_scanned = len(self._held)
+        buffer = self._held + data
+        spans = self._spans
+        found = list(_find_all(needles.patterns, buffer, already_scanned))
+        self.matches += len(found)
+        spans += found
+        cut = len(buffer) - needles.held_suffix(buffer)
+        self._held = buffer[cut:]
+        self._spans = [(start - cut, end - cut) for start, end in spans if end > cut]
+        return self._overwrite(buffer, spans)[:cut]
+
+    def _scrub_line(self, line: bytes) -> bytes:
+        if line[: line.find(b":")].lower() in _FRAMING_FIELDS:
+            return line
+        keep = _STATUS_CODE_END if line.startswith(b"HTTP/") else 0
+        spans = list(_find_all(self._needles.patterns, line[keep:], 0))
+        self.matches += len(spans)
+        return line[:keep] + self._overwrite(line[keep:], spans)
+
+    def _overwrite(self, buffer: bytes, spans: list[tuple[int, int]]) -> bytes:
+        if not spans:
+            return buffer
+        masked = bytearray(buffer)
+        for start, end in spans:
+            start, end = max(start, 0), min(end, len(buffer))
+            masked[start:end] = self._needles.fill * (end - start)
+        return bytes(masked)
+
+    def __repr__(self) -> str:
+        return f"<Scrubber: {self.matches} matches, {len(self._held)} bytes held>"
+
+
+def _find_all(patterns: tuple[bytes, ...], data: bytes, already_scanned: int) -> Iterator[tuple[int, int]]:
+    """Yield every match that ends behind `already_scanned`, overlapping ones too."""
+    for pattern in patterns:
+        at = data.find(pattern, max(already_scanned - len(pattern) + 1, 0))
+        while at >= 0:
+            yield at, at + len(pattern)
+            at = data.find(pattern, at + 1)
+
+
+def _choose_fill(patterns: tuple[bytes, ...]) -> bytes:
+    """Return a byte no pattern begins or ends with, nor holds a run of: so an overwritten match cannot make another.
+
+    With dozens of secrets there may be none; then the first fill serves.
+    """
+    ends = {pattern[0] for pattern in patterns} | {pattern[-1] for pattern in patterns}
+    fills = _DIGIT_FILLS if any(pattern.isdigit() for pattern in patterns) else _FILLS
+    for code in fills:
+        fill = bytes([code])
+        if code not in ends and not any(fill * MIN_SECRET_BYTES in pattern for pattern in patterns):
+            return fill
+    return fills[:1]
+
+
+# ---- the forms of one secret
+
+
+def _forms(value: bytes) -> Iterator[bytes]:
+    yield value
+    yield value.decode("latin-1").encode("utf-8")  # a header's bytes, read as latin-1 and written as UTF-8
+    yield from _base64_forms(value)
+    yield value.hex().encode("ascii")
+    yield value.hex().upper().encode("ascii")
+    yield from _percent_forms(value)
+    yield from _json_forms(value)
+
+
+def _base64_forms(value: bytes) -> Iterator[bytes]:
+    """Yield the characters that depend on `value` alone, whatever stands before and after it."""
+    for offset, shared in enumerate(_BASE64_SHARED):
+        padded = bytes(offset) + value
+        encoded = base64.b64encode(padded)[shared : len(padded) * 8 // 6]
+        yield encoded
+        yield encoded.translate(_BASE64_TO_URL)
+
+
+def _percent_forms(value: bytes) -> Iterator[bytes]:
+    spellings = [quote(value, safe=safe) for safe in _PERCENT_SAFE]
+    spellings += [quote_plus(value), quote_plus(value, safe="*").replace("~", "%7E")]  # Python's form and the WHATWG's
+    for spelling in spellings:
+        yield spelling.encode("ascii")
+        yield re.sub("%..", lambda escape: escape[0].lower(), spelling).encode("ascii")
+
+
+def _json_forms(value: bytes) -> Iterator[bytes]:
+    try:
+        text = value.decode("utf-8")
+    except UnicodeDecodeError:
+        text = value.decode("latin-1")
+    for ascii_only in (True, False):
+        plain = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
+        yield plain.replace("/", r"\/").encode("utf-8")  # PHP
+        for extra in _JSON_EXTRA:
+            spelling = plain.replace(r"\"", '"') if '"' in extra else plain
+            for character in extra:
+                spelling = spelling.replace(character, f"\\u{ord(character):04x}")
+            yield spelling.encode("utf-8")
+            yield re.sub(r"\\u....", lambda escape: r"\u" + escape[0][2:].upper(), spelling).encode("utf-8")

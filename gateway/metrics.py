@@ -1,0 +1,200 @@
+"""What the gateway counts (docs/operations/metrics.md has a row for each name).
+
+The data path adds to plain integers; names, labels and text come into being when someone scrapes. Labels are
+closed lists: never a host, a path, a sandbox or a request.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
+from typing import Final
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway.audit import Outcome
+from sallyport.problem import AuditCode, Code
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+OUTCOMES: Final = tuple(outcome.value for outcome in Outcome)
+SOURCES: Final = ("explicit", "tunnel")
+RESOLUTION_RESULTS: Final = ("resolved", "temporary", "permanent")
+APPLY_RESULTS: Final = ("applied", "unchanged", "removed", "conflict", "invalid", "refused")
+HANDSHAKE_RESULTS: Final = ("completed", "failed", "timeout", "http2_unsupported", "sni_mismatch")
+DIRECTIONS: Final = ("up", "down")
+# Everything a refusal can be called: the wire words, those only the audit log shows, and one for a word that is
+# neither, so that a new one can never grow the label set by itself.
+OTHER: Final = "other"
+DENIED_CODES: Final = tuple(dict.fromkeys([*(code.wire for code in Code), *(code.wire for code in AuditCode), OTHER]))
+
+# From a link on loopback to a language model that thinks: two to three steps per decade.
+DURATION_BOUNDS: Final = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    300.0,
+)
+CONNECT_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Histogram:
+    """Counts of values in fixed buckets; the last count is of those above every bound."""
+
+    __slots__ = ("_bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Add one value. A bound belongs to the bucket below it, as Prometheus' `le` says."""
+        self.counts[bisect_left(self._bounds, value)] += 1
+        self.total += value
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Return (upper bound, values up to it), cumulative, as the exposition format wants them."""
+        bounds = [*map(str, self._bounds), "+Inf"]
+        return list(zip(bounds, map(float, accumulate(self.counts)), strict=True))
+
+
+class Metrics:
+    """The counters of one process. Attributes without underscore are added to directly by whoever counts."""
+
+    def __init__(self) -> None:
+        self.active_streams = 0
+        self.active_tunnels = 0
+        self.upstream_links_open = 0
+        self.upstream_links_idle = 0
+        self.upstream_link_reuse = 0
+        self.scrub_matches = 0
+        self.request_duration = Histogram(DURATION_BOUNDS)
+        self.upstream_connect = Histogram(CONNECT_BOUNDS)
+        self.tunnel_bytes = dict.fromkeys(DIRECTIONS, 0)
+        self._requests = {source: dict.fromkeys(OUTCOMES, 0) for source in SOURCES}
+        self._denied = dict.fromkeys(DENIED_CODES, 0)
+        self._resolutions = dict.fromkeys(RESOLUTION_RESULTS, 0)
+        self._applied = dict.fromkeys(APPLY_RESULTS, 0)
+        self._handshakes = dict.fromkeys(HANDSHAKE_RESULTS, 0)
+        # Sizes that their owners know: asked for at scrape instead of being kept twice.
+        self._watched: dict[str, Callable[[], int]] = {}
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(_Families(self))
+        ProcessCollector(registry=self._registry)
+
+    def finished(self, outcome: str, source: str, seconds: float) -> None:
+        """Count one exchange that ended. outcome is one of OUTCOMES, source one of SOURCES. Hot path."""
+        self._requests[source][outcome] += 1
+        self.request_duration.observe(seconds)
+
+    def denied(self, code: str) -> None:
+        """Count one refusal by its wire word."""
+        self._denied[code if code in self._denied else OTHER] += 1
+
+    def connected(self, seconds: float) -> None:
+        """Count one upstream link that was opened, TLS included."""
+        self.upstream_connect.observe(seconds)
+
+    def credential_resolved(self, result: str) -> None:
+        """Count one resolution that ended. result is one of RESOLUTION_RESULTS."""
+        self._resolutions[result] += 1
+
+    def plan_applied(self, result: str) -> None:
+        """Count one plan that came in. result is one of APPLY_RESULTS."""
+        self._applied[result] += 1
+
+    def handshake(self, result: str) -> None:
+        """Count one interception handshake. result is one of HANDSHAKE_RESULTS."""
+        self._handshakes[result] += 1
+
+    def watch(self, name: str, read: Callable[[], int]) -> None:
+        """Read a size at each scrape: credential_cache_entries, plans_active or audit_dropped."""
+        if name not in WATCHED:
+            raise ValueError(f"{name} is not one of {', '.join(WATCHED)}")
+        self._watched[name] = read
+
+    def watched(self, name: str) -> int:
+        """Return a watched size, 0 if nobody keeps it."""
+        read = self._watched.get(name)
+        return 0 if read is None else read()
+
+    def render(self) -> bytes:
+        """Return everything in Prometheus' text format (CONTENT_TYPE)."""
+        return generate_latest(self._registry)
+
+    def families(self) -> Iterator[Metric]:
+        """Yield every metric of ours with its present values."""
+        yield self._requests_total()
+        yield _histogram("request_duration_seconds", "From a request's first byte to its end.", self.request_duration)
+        yield _histogram("upstream_connect_seconds", "Opening an upstream link, TLS included.", self.upstream_connect)
+        yield _counters("credential_resolutions", "Resolutions that ended.", "result", self._resolutions)
+        yield self._gauge("credential_cache_entries", "Credentials held in memory.")
+        yield _gauge("active_tunnels", "Tunnels open now.", self.active_tunnels)
+        yield _gauge("active_streams", "Downstream streams open now.", self.active_streams)
+        yield _counters("tunnel_bytes", "Bytes carried by tunnels.", "direction", self.tunnel_bytes)
+        yield self._gauge("plans_active", "Sandboxes with a plan.")
+        yield _counters("plan_apply", "Plans that came in.", "result", self._applied)
+        yield _counters("denied", "Refusals by the gateway.", "code", self._denied)
+        yield _counters("interception_handshakes", "TLS handshakes with clients.", "result", self._handshakes)
+        yield _counter("audit_dropped", "Audit records lost.", self.watched("audit_dropped"))
+        yield _gauge("upstream_links_open", "Upstream links open now.", self.upstream_links_open)
+        yield _gauge("upstream_links_idle", "Upstream links that wait in the pool.", self.upstream_links_idle)
+        yield _counter("upstream_link_reuse", "Exchanges that found an idle link.", self.upstream_link_reuse)
+        yield _counter("scrub_matches", "Injected secrets found in answers and blanked.", self.scrub_matches)
+
+    def _requests_total(self) -> Metric:
+        family = CounterMetricFamily("sallyport_requests", "Exchanges that ended.", labels=["outcome", "source"])
+        for source, outcomes in self._requests.items():
+            for outcome, number in outcomes.items():
+                family.add_metric([outcome, source], number)
+        return family
+
+    def _gauge(self, name: str, meaning: str) -> Metric:
+        return _gauge(name, meaning, self.watched(name))
+
+
+WATCHED: Final = ("credential_cache_entries", "plans_active", "audit_dropped")
+
+
+class _Families(Collector):
+    """What prometheus_client calls at a scrape."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics.families()
+
+
+def _counters(name: str, meaning: str, label: str, numbers: dict[str, int]) -> Metric:
+    family = CounterMetricFamily(f"sallyport_{name}", meaning, labels=[label])
+    for value, number in numbers.items():
+        family.add_metric([value], number)
+    return family
+
+
+def _counter(name: str, meaning: str, number: int) -> Metric:
+    return CounterMetricFamily(f"sallyport_{name}", meaning, value=number)
+
+
+def _gauge(name: str, meaning: str, number: int) -> Metric:
+    return GaugeMetricFamily(f"sallyport_{name}", meaning, value=number)
+
+
+def _histogram(name: str, meaning: str, histogram: Histogram) -> Metric:
+    buckets = histogram.buckets()
+    return HistogramMetricFamily(f"sallyport_{name}", meaning, buckets=buckets, sum_value=histogram.total)

@@ -1,0 +1,113 @@
+"""What every exchange of a gateway works with, put together once by app.py."""
+
+import asyncio
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from gateway.audit import AuditLog
+from gateway.config import Limits, Timeouts
+from gateway.credentials import Credentials
+from gateway.metrics import Metrics
+from gateway.plan_holder import PlanHolder
+from gateway.tokens import TokenVerifier
+from gateway.upstream import UpstreamPool
+from sallyport.claims import Claims
+from sallyport.host import HostPattern
+from sallyport.net.clock import Clock
+from sallyport.net.dial import Dialer
+from sallyport.net.interception import CaStore, InterceptionContexts
+from sallyport.net.tasks import TaskSet
+
+
+class Drainable:
+    """A stream that can be told to end: its sandbox's authority, and what drain and revocation do to it."""
+
+    __slots__ = ()
+    claims: Claims | None
+
+    def carries(self, kind: str, identifier: str) -> bool:
+        """Whether an open exchange uses the credential of this "connection" or "binding"."""
+        return False
+
+    def drain(self) -> bool:
+        """End after the exchange that is open; True when there is none and it could be closed now."""
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        """End now, whatever is open."""
+        raise NotImplementedError
+
+
+class StreamIndex:
+    """Open streams by sandbox, so that limits, revocation and drain need not search."""
+
+    def __init__(self) -> None:
+        self._by_sandbox: dict[str, set[Drainable]] = {}
+        self._anonymous: set[Drainable] = set()
+        self.open = 0
+
+    def add(self, stream: Drainable) -> None:
+        """Note a stream that is not yet anybody's."""
+        self._anonymous.add(stream)
+        self.open += 1
+
+    def claim(self, stream: Drainable, before: Claims | None, claims: Claims) -> int:
+        """Note whose the stream is from now on; returns how many streams that sandbox has."""
+        self._discard(stream, before)
+        streams = self._by_sandbox.setdefault(claims.sandbox_id, set())
+        streams.add(stream)
+        return len(streams)
+
+    def remove(self, stream: Drainable) -> None:
+        """Forget a stream that has ended."""
+        self._discard(stream, stream.claims)
+        self.open -= 1
+
+    def of_sandbox(self, sandbox_id: str) -> Sequence[Drainable]:
+        """Return the open streams of a sandbox."""
+        return tuple(self._by_sandbox.get(sandbox_id, ()))
+
+    def all(self) -> Iterable[Drainable]:
+        """Return every open stream."""
+        return list(itertools.chain(self._anonymous, *self._by_sandbox.values()))
+
+    def _discard(self, stream: Drainable, claims: Claims | None) -> None:
+        if claims is None:
+            self._anonymous.discard(stream)
+            return
+        streams = self._by_sandbox.get(claims.sandbox_id)
+        if streams is not None:
+            streams.discard(stream)
+            if not streams:
+                del self._by_sandbox[claims.sandbox_id]
+
+
+@dataclass(slots=True, kw_only=True)
+class GatewayParts:
+    """The parts of one gateway process. is_draining turns true once and stays so."""
+
+    loop: asyncio.AbstractEventLoop
+    clock: Clock
+    timeouts: Timeouts
+    limits: Limits
+    passthrough_hosts: Sequence[HostPattern]
+    scrub: bool
+    tokens: TokenVerifier
+    plans: PlanHolder
+    credentials: Credentials
+    upstreams: UpstreamPool
+    dialer: Dialer
+    authorities: CaStore
+    interception: InterceptionContexts
+    audit: AuditLog
+    metrics: Metrics
+    tasks: TaskSet
+    request_prefix: str
+    streams: StreamIndex = field(default_factory=StreamIndex)
+    is_draining: bool = False
+    _requests: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    def next_request_id(self) -> str:
+        """Return an id that is unique among all gateways: a random prefix per process and a number."""
+        return f"{self.request_prefix}{next(self._requests):x}"

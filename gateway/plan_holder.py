@@ -1,0 +1,169 @@
+"""The plans this gateway applies: one compiled RouteTable per sandbox, replaced whole.
+
+A plan that is wrong changes nothing: the table before it stays. An exchange keeps the table it began with (T2), so
+replacing one needs no lock and waits for nobody.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from gateway.core.route_table import RouteTable
+from sallyport.plan.codec import PlanError, parse_plan
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What apply did. changed is False when this very plan was in force already."""
+
+    sandbox_id: str
+    revision: int
+    digest: str
+    changed: bool
+
+
+class PlanConflict(Exception):
+    """A good plan that may not replace what is there (409); str() says why and what to do."""
+
+
+class PlanLimitError(Exception):
+    """There is no room for another sandbox (503)."""
+
+
+class PlanFilesError(Exception):
+    """Plan files that cannot be used; .faults has a line for every fault of every file."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = tuple(faults)
+
+
+class PlanHolder:
+    """Hold the table of each sandbox; used from the event loop, save prepare()."""
+
+    def __init__(self, *, max_sandboxes: int, max_plan_bytes: int) -> None:
+        self._max_sandboxes = max_sandboxes
+        self._max_plan_bytes = max_plan_bytes
+        self._tables: dict[str, RouteTable] = {}
+        self._subscribers: list[Callable[[str], None]] = []
+
+    def table(self, sandbox_id: str) -> RouteTable | None:
+        """Return the table in force. Hot path: a dict get."""
+        return self._tables.get(sandbox_id)
+
+    def tables(self) -> list[RouteTable]:
+        """Return every table in force."""
+        return list(self._tables.values())
+
+    def prepare(self, body: bytes) -> RouteTable:
+        """Compile a plan document; raise PlanError with every issue. Changes nothing, so any thread may call it."""
+        return RouteTable(parse_plan(body))
+
+    def commit(self, table: RouteTable, *, sandbox_id: str | None = None) -> Applied:
+        """Put a compiled plan in force; raise PlanConflict or PlanLimitError and keep the old one.
+
+        sandbox_id is the sandbox the sender meant, if they said.
+        """
+        if sandbox_id is not None and table.sandbox_id != sandbox_id:
+            raise PlanConflict(
+                f"the plan is for sandbox {table.sandbox_id}, not {sandbox_id}; send it to its own address"
+            )
+        known = self._tables.get(table.sandbox_id)
+        if known is None and len(self._tables) >= self._max_sandboxes:
+            raise PlanLimitError(f"{self._max_sandboxes} sandboxes have a plan already; raise limits.sandboxes")
+        changed = known is None or _supersedes(table, known)
+        if changed:
+            self._tables[table.sandbox_id] = table
+            _log.info("plan_applied", sandbox_id=table.sandbox_id, revision=table.revision, routes=len(table.routes))
+            self._tell(table.sandbox_id)
+        return Applied(sandbox_id=table.sandbox_id, revision=table.revision, digest=table.digest, changed=changed)
+
+    def apply(self, body: bytes, *, sandbox_id: str | None = None) -> Applied:
+        """Compile a plan and put it in force; raise PlanError, PlanConflict or PlanLimitError."""
+        return self.commit(self.prepare(body), sandbox_id=sandbox_id)
+
+    def remove(self, sandbox_id: str) -> bool:
+        """Forget a sandbox's plan, revision and all; say whether there was one."""
+        if self._tables.pop(sandbox_id, None) is None:
+            return False
+        _log.info("plan_removed", sandbox_id=sandbox_id)
+        self._tell(sandbox_id)
+        return True
+
+    def subscribe(self, callback: Callable[[str], None]) -> None:
+        """Call callback(sandbox_id) after each change, so that open streams may act on it."""
+        self._subscribers.append(callback)
+
+    def load_files(self, paths: Sequence[Path]) -> tuple[Applied, ...]:
+        """Apply plan files, all or none; raise PlanFilesError naming every fault of every file."""
+        faults: list[str] = []
+        tables: dict[str, tuple[Path, RouteTable]] = {}
+        for path in paths:
+            table = self._read(path, faults)
+            if table is None:
+                continue
+            if table.sandbox_id in tables:
+                other = tables[table.sandbox_id][0]
+                faults.append(f"{path}: is for sandbox {table.sandbox_id}, as is {other}; keep one of the two")
+            tables.setdefault(table.sandbox_id, (path, table))
+        faults += [fault for path, table in tables.values() if (fault := self._obstacle(path, table)) is not None]
+        if len(tables.keys() | self._tables.keys()) > self._max_sandboxes:
+            faults.append(f"the plans are for more than {self._max_sandboxes} sandboxes; raise limits.sandboxes")
+        if faults:
+            raise PlanFilesError(faults)
+        return tuple(self.commit(table) for _, table in tables.values())
+
+    def __len__(self) -> int:
+        return len(self._tables)
+
+    def __repr__(self) -> str:
+        return f"<PlanHolder {len(self._tables)} of {self._max_sandboxes} sandboxes>"
+
+    def _read(self, path: Path, faults: list[str]) -> RouteTable | None:
+        try:
+            with path.open("rb") as file:
+                body = file.read(self._max_plan_bytes + 1)
+        except OSError as error:
+            faults.append(f"{path}: cannot be read ({error.strerror}); correct the path or its permissions")
+            return None
+        if len(body) > self._max_plan_bytes:
+            faults.append(f"{path}: is larger than {self._max_plan_bytes} bytes (limits.plan_bytes)")
+            return None
+        try:
+            return self.prepare(body)
+        except PlanError as error:
+            faults += [f"{path}: {issue}" for issue in error.issues]
+            return None
+
+    def _obstacle(self, path: Path, table: RouteTable) -> str | None:
+        known = self._tables.get(table.sandbox_id)
+        try:
+            if known is not None:
+                _supersedes(table, known)
+        except PlanConflict as conflict:
+            return f"{path}: {conflict}"
+        return None
+
+    def _tell(self, sandbox_id: str) -> None:
+        for callback in self._subscribers:
+            callback(sandbox_id)
+
+
+def _supersedes(table: RouteTable, known: RouteTable) -> bool:
+    """Say whether table is newer than known; raise PlanConflict where it may not replace it."""
+    if table.revision > known.revision:
+        return True
+    if table.revision < known.revision:
+        raise PlanConflict(
+            f"revision {table.revision} is older than revision {known.revision}, which is in force; "
+            "send a higher revision"
+        )
+    if table.digest != known.digest:
+        raise PlanConflict(
+            f"revision {table.revision} is in force with another digest; a changed plan needs a higher revision"
+        )
+    return False

@@ -1,0 +1,453 @@
+"""A stream of HTTP requests from a sandbox: heads in, exchanges one after the other, answers in order.
+
+The explicit listener's TCP, the TLS inside a CONNECT and later a tunnel's stream are the same here:
+an asyncio transport and a mode. Pipelined requests wait in the buffer until the exchange before them is over.
+"""
+
+import asyncio
+from typing import Final, Protocol, cast
+
+from gateway.core.authority import Refused, invalid, read_destination
+from gateway.core.decision import Deny, Mode
+from gateway.core.errors import refusal
+from gateway.core.route_table import RouteTable
+from gateway.parts import Drainable, GatewayParts
+from gateway.serve import Exchange
+from gateway.tokens import proxy_token
+from sallyport.claims import Claims, TokenError
+from sallyport.destination import Destination
+from sallyport.net.clock import NEVER
+from sallyport.plan.match import HostMatcher
+from sallyport.problem import Code
+from sallyport.wire.errors import RemoteProtocolError
+from sallyport.wire.http1.codec import HEAD_END, parse_request
+from sallyport.wire.http1.head import RequestHead
+
+# After an answer that ends a stream early, what the sandbox still sends is read and dropped for a moment: closing
+# at once would reset the link and could take the answer with it (RFC 9112 section 9.6).
+LINGER_SECONDS: Final = 2.0
+LINGER_BYTES: Final = 4 * 1024 * 1024
+# RFC 9112 section 2.2: an empty line before a request is skipped; more than two are not a slip.
+MAX_LEADING_BYTES: Final = 4
+
+
+class Doorman(Protocol):
+    """What a listener does with the requests that are for the gateway itself."""
+
+    def connect(self, stream: "ServedStream", head: RequestHead, rest: bytes) -> None:
+        """Serve a CONNECT; rest came behind its head. Raises Refused."""
+
+    def answer(self, stream: "ServedStream", head: RequestHead) -> bytes:
+        """Answer an origin-form request (health, CA certificate). Raises Refused."""
+
+
+class ServedStream(asyncio.Protocol, Drainable):
+    """One stream. destination is where all its requests go (intercepted), or None (each names its own)."""
+
+    __slots__ = (
+        "_buffer",
+        "_discarded",
+        "_doorman",
+        "_exchange",
+        "_has_ended",
+        "_holds",
+        "_hosts",
+        "_hosts_of",
+        "_is_detached",
+        "_is_lingering",
+        "_is_serving",
+        "_last_authority",
+        "_last_destination",
+        "_proven",
+        "authority",
+        "claims",
+        "close_after_answer",
+        "deadline_at",
+        "destination",
+        "filed_at",
+        "mode",
+        "parts",
+        "source",
+        "transport",
+    )
+
+    def __init__(
+        self,
+        parts: GatewayParts,
+        *,
+        mode: Mode,
+        source: str,
+        destination: Destination | None = None,
+        claims: Claims | None = None,
+        doorman: Doorman | None = None,
+    ) -> None:
+        self.parts = parts
+        self.mode = mode
+        self.source = source
+        self.destination = destination
+        self.authority = b"" if destination is None else destination.authority.encode("ascii")
+        self.claims = claims
+        self.transport: asyncio.Transport
+        self.close_after_answer = False
+        self.deadline_at = self.filed_at = NEVER
+        self._doorman = doorman
+        self._exchange: Exchange | None = None
+        self._buffer = b""
+        self._holds: set[str] = set()
+        self._has_ended = False
+        self._is_lingering = False
+        self._is_detached = False
+        self._is_serving = False
+        self._discarded = 0
+        self._proven: bytes | None = None
+        self._hosts: HostMatcher | None = None
+        self._hosts_of: tuple[RouteTable | None, Destination | None] = (None, None)
+        self._last_authority: tuple[str, bytes] = ("", b"")
+        self._last_destination: Destination | None = destination
+
+    # Bytes in ---------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin; the first head is due."""
+        # uvloop's transports do not inherit from asyncio.Transport.
+        self.transport = cast(asyncio.Transport, transport)
+        parts = self.parts
+        self.transport.set_write_buffer_limits(high=parts.limits.write_buffer_bytes)
+        parts.streams.add(self)
+        parts.clock.watch(self, parts.clock.now + parts.timeouts.head)
+        if self.claims is not None:
+            parts.streams.claim(self, None, self.claims)
+        if parts.streams.open > parts.limits.open_streams:
+            self._refuse_stream(Deny(code=Code.OVERLOADED, detail="the gateway has as many streams as it may"))
+
+    def data_received(self, data: bytes) -> None:
+        """Give bytes to the exchange that wants them, or to the next head."""
+        exchange = self._exchange
+        if exchange is None:
+            if self._is_lingering:
+                self._discard(len(data))
+                return
+            self._buffer = self._buffer + data if self._buffer else data
+            self._serve()
+        elif exchange.wants_body:
+            self._watch_body()
+            rest = exchange.request_received(data)
+            if rest:
+                self._keep(rest)
+        else:
+            self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
+        """Keep pipelined bytes for the next exchange, up to a limit."""
+        self._buffer += data
+        if len(self._buffer) >= self.parts.limits.pipelined_bytes:
+            self.hold_reading("pipeline")
+
+    def _serve(self) -> None:
+        """Begin exchanges while whole heads are there and nothing stands before them."""
+        if self._is_serving:
+            return
+        self._is_serving = True
+        try:
+            while self._exchange is None and not self._is_lingering and not self._is_detached:
+                if not self._next_head():
+                    break
+        finally:
+            self._is_serving = False
+
+    def _next_head(self) -> bool:
+        """Take one head out of the buffer and begin its exchange; False when more bytes are needed."""
+        data = self._buffer
+        limits = self.parts.limits
+        if data[:2] == b"\r\n":
+            data = data[2:] if data[2:4] != b"\r\n" else data[4:]
+            self._buffer = data
+        if not data:
+            self._idle()
+            return False
+        end = data.find(HEAD_END)
+        if end < 0 or end > limits.head_bytes:
+            if len(data) > limits.head_bytes:
+                self._refuse_stream(
+                    Deny(code=Code.HEAD_TOO_LARGE, detail=f"the head is over {limits.head_bytes} bytes")
+                )
+            elif self._has_ended:
+                self.close()
+            else:
+                self._await_head()
+            return False
+        self._buffer = data[end + len(HEAD_END) :]
+        try:
+            head = parse_request(data[:end])
+        except RemoteProtocolError as error:
+            code = Code.HTTP_VERSION if error.status_hint == 505 else Code.INVALID_REQUEST
+            self._refuse_stream(Deny(code=code, detail=error.reason))
+            return False
+        if len(head.names) > limits.header_count:
+            self._refuse_stream(
+                Deny(code=Code.HEAD_TOO_LARGE, detail=f"the head has more than {limits.header_count} fields")
+            )
+            return False
+        self.deadline_at = NEVER
+        if self._doorman is not None and (head.method == "CONNECT" or head.target[:1] == b"/"):
+            self._knock(self._doorman, head)
+            return not self._is_detached
+        if head.method == "CONNECT":
+            self._refuse_stream(Deny(code=Code.INVALID_REQUEST, detail="CONNECT inside a stream"))
+            return False
+        exchange = Exchange(self, head)
+        self._exchange = exchange
+        exchange.begin()
+        return True
+
+    def _knock(self, doorman: Doorman, head: RequestHead) -> None:
+        """Hand a request for the gateway itself to the listener."""
+        try:
+            if head.method == "CONNECT":
+                rest, self._buffer = self._buffer, b""
+                doorman.connect(self, head, rest)
+            elif head.has_body:
+                raise invalid("a request for the gateway itself has no body")
+            else:
+                self.write(doorman.answer(self, head))
+        except Refused as refused:
+            self.parts.metrics.denied(refused.deny.code.wire)
+            self._refuse_stream(refused.deny, head)
+
+    def _await_head(self) -> None:
+        """A head has begun: it has until the head timeout, however its bytes trickle."""
+        if self.deadline_at == NEVER or not self._is_head_due():
+            self.parts.clock.watch(self, self.parts.clock.now + self.parts.timeouts.head)
+
+    def _is_head_due(self) -> bool:
+        return self.deadline_at <= self.parts.clock.now + self.parts.timeouts.head
+
+    def _idle(self) -> None:
+        """No head has begun: keep the stream for the next one, or end it."""
+        if self._has_ended or self.close_after_answer:
+            self.close()
+        elif self.deadline_at == NEVER:
+            self.parts.clock.watch(self, self.parts.clock.now + self.parts.timeouts.keep_alive)
+
+    def _watch_body(self) -> None:
+        clock = self.parts.clock
+        clock.watch(self, clock.now + self.parts.timeouts.request_body)
+
+    def _discard(self, size: int) -> None:
+        self._discarded += size
+        if self._discarded > LINGER_BYTES:
+            self.transport.abort()
+
+    # What an exchange asks --------------------------------------------------------------------------
+
+    def check_token(self, head: RequestHead) -> Claims:
+        """Say whose request this is; raises Refused (407). Re-checked per request, verified once per token."""
+        claims = self.claims
+        tokens = self.parts.tokens
+        wall = self.parts.clock.wall
+        if self.mode is Mode.INTERCEPTED:
+            assert claims is not None, "an intercepted stream was admitted with a token"
+        else:
+            value = head.proxy_authorization
+            if value is None:
+                raise Refused(_unauthenticated("the request carries no proxy token"))
+            if claims is None or value != self._proven:
+                return self._verify(value, wall)
+        if claims.expires_at <= wall or tokens.is_revoked(claims, wall):
+            raise Refused(_unauthenticated("the token has expired or was revoked"))
+        return claims
+
+    def _verify(self, value: bytes, wall: float) -> Claims:
+        try:
+            token = proxy_token(value)
+            if token is None:
+                raise Refused(_unauthenticated("the request carries no proxy token"))
+            claims = self.parts.tokens.verify(token, wall)
+        except TokenError as error:
+            raise Refused(_unauthenticated(f"the proxy token is refused: {error.reason.value}")) from None
+        count = self.parts.streams.claim(self, self.claims, claims)
+        self.claims = claims
+        self._proven = value
+        if count > self.parts.limits.streams_per_sandbox:
+            self.close_after_answer = True
+            raise Refused(
+                Deny(code=Code.OVERLOADED, detail="the sandbox has as many streams as it may", retry_after_seconds=1)
+            )
+        return claims
+
+    def read_authority(self, scheme: str, authority: bytes) -> Destination:
+        """Read an absolute-form authority; the last one is remembered, most clients stay with one host."""
+        destination = self._last_destination
+        if destination is None or self._last_authority != (scheme, authority):
+            destination = read_destination(scheme, authority)
+            self._last_authority = (scheme, authority)
+            self._last_destination = destination
+        return destination
+
+    def hosts(self, table: RouteTable, destination: Destination) -> HostMatcher:
+        """Return the part of the table that concerns this host; the last one is remembered."""
+        if self._hosts is None or self._hosts_of[0] is not table or self._hosts_of[1] is not destination:
+            self._hosts = table.matcher.for_host(destination.scheme, destination.host, destination.port)
+            self._hosts_of = (table, destination)
+        return self._hosts
+
+    def write(self, data: bytes) -> None:
+        """Write toward the sandbox."""
+        self.transport.write(data)
+
+    def hold_reading(self, reason: str) -> None:
+        """Read nothing until every reason is gone."""
+        if not self._holds:
+            self.transport.pause_reading()
+        self._holds.add(reason)
+
+    def resume_reading(self, reason: str) -> None:
+        """Drop one reason."""
+        holds = self._holds
+        if reason in holds:
+            holds.discard(reason)
+            if not holds:
+                self.transport.resume_reading()
+
+    @property
+    def is_reading_held(self) -> bool:
+        """Whether bytes of the sandbox are kept waiting."""
+        return bool(self._holds)
+
+    def feed_exchange(self) -> None:
+        """Give the exchange what came behind its head."""
+        self._watch_body()
+        data = self.take_buffer()
+        if data and self._exchange is not None:
+            self._buffer = self._exchange.request_received(data)
+
+    def take_buffer(self) -> bytes:
+        """Take what was read and not used."""
+        data, self._buffer = self._buffer, b""
+        self.resume_reading("pipeline")
+        return data
+
+    def ends_after(self, head: RequestHead) -> bool:
+        """Whether the answer to head is the stream's last."""
+        if head.close or self._has_ended:
+            self.close_after_answer = True
+        return self.close_after_answer
+
+    def exchange_finished(self, exchange: Exchange) -> None:
+        """Go on with the next request, or end."""
+        self._exchange = None
+        if self._is_detached:
+            return
+        self.deadline_at = NEVER
+        if self.close_after_answer:
+            self._end_after_answer(exchange.is_request_done)
+            return
+        self.resume_reading("pipeline")
+        self._serve()
+
+    # The end ----------------------------------------------------------------------------------------
+
+    def _refuse_stream(self, deny: Deny, head: RequestHead | None = None) -> None:
+        """Answer what cannot be an exchange, and end the stream."""
+        method = head.method if head is not None else ""
+        self.write(refusal(deny, self.parts.next_request_id(), method=method, close=True))
+        self._end_after_answer(is_request_done=False)
+
+    def _end_after_answer(self, is_request_done: bool) -> None:
+        """Close in good order; linger where the sandbox may still be sending."""
+        self._buffer = b""
+        if is_request_done or self._has_ended or not self.transport.can_write_eof():
+            self.close()
+            return
+        self._is_lingering = True
+        self._holds.clear()
+        self.transport.write_eof()
+        self.transport.resume_reading()
+        self.parts.clock.watch(self, self.parts.clock.now + LINGER_SECONDS)
+
+    def eof_received(self) -> bool:
+        """The sandbox sends no more: finish what is open, then close (half-close)."""
+        self._has_ended = True
+        exchange = self._exchange
+        return not (exchange is None or self._is_lingering or exchange.wants_body)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The sandbox is gone."""
+        self.deadline_at = NEVER
+        if self._is_detached:
+            return
+        self._is_detached = True
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.downstream_lost()
+        self.forget()
+
+    def expire(self) -> None:
+        """A deadline has passed: of a head, of a body, of idleness, or of lingering."""
+        exchange = self._exchange
+        if exchange is None:
+            if self._buffer and not self._is_lingering:
+                self._refuse_stream(Deny(code=Code.REQUEST_TIMEOUT, detail="the head did not arrive in time"))
+            else:
+                self.close()
+        elif exchange.waits_for_sandbox:
+            exchange.downstream_timed_out()
+        elif exchange.wants_body:
+            self._watch_body()
+
+    def pause_writing(self) -> None:
+        """The sandbox reads slowly."""
+        if self._exchange is not None:
+            self._exchange.hold_answer()
+
+    def resume_writing(self) -> None:
+        """The sandbox reads again."""
+        if self._exchange is not None:
+            self._exchange.resume_answer()
+
+    def detach(self) -> asyncio.Transport:
+        """Give the transport to another protocol; the stream counts as open until forget()."""
+        self._is_detached = True
+        self.deadline_at = NEVER
+        return self.transport
+
+    def forget(self) -> None:
+        """Leave the index of open streams."""
+        self.parts.streams.remove(self)
+
+    def close(self) -> None:
+        """Close after what was written has gone out."""
+        self.transport.close()
+
+    def abort(self) -> None:
+        """Close now."""
+        self.transport.abort()
+
+    def carries(self, kind: str, identifier: str) -> bool:
+        """Whether the open exchange uses the credential of this connection or binding."""
+        route = None if self._exchange is None else self._exchange.route
+        if route is None:
+            return False
+        return identifier in route.connection_ids if kind == "connection" else identifier == route.binding_id
+
+    def drain(self) -> bool:
+        """Let the open exchange be the last; True when there is none."""
+        self.close_after_answer = True
+        return self._exchange is None
+
+    @property
+    def exchange(self) -> Exchange | None:
+        """The exchange that is open."""
+        return self._exchange
+
+    def __repr__(self) -> str:
+        whose = "nobody" if self.claims is None else self.claims.sandbox_id
+        return f"<ServedStream of {whose}, {self.mode.value}, {'busy' if self._exchange else 'idle'}>"
+
+
+def _unauthenticated(detail: str) -> Deny:
+    return Deny(
+        code=Code.PROXY_AUTHENTICATION_REQUIRED,
+        detail=detail,
+        hint="send the sandbox's token as the password of the proxy URL, or as Proxy-Authorization: Bearer",
+    )

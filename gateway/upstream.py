@@ -1,0 +1,306 @@
+"""Upstream links: dialled to a checked address, TLS verified, pooled by everything that matters (C12)."""
+
+import asyncio
+import ssl
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final, Protocol, cast
+
+from gateway.core.pool_state import Kept, PoolState
+from gateway.core.route_table import PoolKey, RouteUpstream
+from sallyport.net.clock import NEVER, Clock
+from sallyport.net.dial import Dialer, DialError, DialFault
+from sallyport.net.tls import TlsTransport
+from sallyport.problem import Code
+
+# TLS sessions kept for resumption, one a pool key: a resumed handshake costs a third of a full one.
+MAX_TLS_SESSIONS: Final = 4096
+
+
+class UpstreamError(Exception):
+    """No link could be had. detail is for the log; the sandbox sees the code."""
+
+    def __init__(self, code: Code, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+class LinkUser(Protocol):
+    """What an exchange is to the link it uses."""
+
+    def answer_received(self, data: bytes) -> None:
+        """Bytes of the answer."""
+
+    def answer_ended(self, error: Exception | None) -> None:
+        """The link is gone; error is None where the upstream ended it in good order."""
+
+    def upstream_timed_out(self) -> None:
+        """The link's deadline has passed."""
+
+    def hold_request(self) -> None:
+        """The link takes no more bytes for now."""
+
+    def resume_request(self) -> None:
+        """The link takes bytes again."""
+
+
+class UpstreamLink(asyncio.Protocol):
+    """One socket to an upstream. user is the exchange that has it, or None while it is idle."""
+
+    __slots__ = (
+        "_pool",
+        "address",
+        "clean_end",
+        "deadline_at",
+        "filed_at",
+        "is_lost",
+        "key",
+        "transport",
+        "used",
+        "user",
+    )
+
+    def __init__(self, pool: "UpstreamPool", key: PoolKey) -> None:
+        self._pool = pool
+        self.key = key
+        self.transport: asyncio.Transport
+        self.user: LinkUser | None = None
+        self.address = ""
+        self.used = 0
+        self.clean_end = False
+        self.is_lost = False
+        self.deadline_at = self.filed_at = NEVER
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport; no exchange has the link yet."""
+        # uvloop's transports do not inherit from asyncio.Transport.
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass the bytes to the exchange; bytes nobody asked for spoil the link (S11)."""
+        if self.user is None:
+            self.transport.abort()
+        else:
+            self.user.answer_received(data)
+
+    def eof_received(self) -> bool:
+        """Note that the upstream ended its side in good order; the link closes."""
+        self.clean_end = True
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Leave the pool and tell the exchange."""
+        self.is_lost = True
+        self.deadline_at = NEVER
+        self._pool.lost(self)
+        user, self.user = self.user, None
+        if user is not None:
+            user.answer_ended(error if not self.clean_end else None)
+
+    def pause_writing(self) -> None:
+        """Backpressure toward the sandbox."""
+        if self.user is not None:
+            self.user.hold_request()
+
+    def resume_writing(self) -> None:
+        """The upstream reads again."""
+        if self.user is not None:
+            self.user.resume_request()
+
+    def expire(self) -> None:
+        """Close a link that was idle too long, or tell the exchange that waits on it."""
+        if self.user is None:
+            self.transport.close()
+        else:
+            self.user.upstream_timed_out()
+
+    def __repr__(self) -> str:
+        state = "lost" if self.is_lost else "idle" if self.user is None else "in use"
+        return f"<UpstreamLink {self.key.scheme}://{self.key.host}:{self.key.port} {state}, used {self.used} times>"
+
+
+class UpstreamPool:
+    """All upstream links of a gateway."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        dialer: Dialer,
+        context: ssl.SSLContext,
+        links_per_key: int,
+        idle_per_key: int,
+        write_buffer_bytes: int,
+        handshake_timeout: float,
+        queue_timeout: float,
+        idle_timeout: float,
+        observe_connect: Callable[[float], None],
+    ) -> None:
+        self._clock = clock
+        self._dialer = dialer
+        self._context = context
+        self._write_buffer_bytes = write_buffer_bytes
+        self._handshake_timeout = handshake_timeout
+        self._queue_timeout = queue_timeout
+        self._idle_timeout = idle_timeout
+        self._observe_connect = observe_connect
+        self._sessions: OrderedDict[PoolKey, ssl.SSLSession] = OrderedDict()
+        self.state: PoolState[PoolKey, UpstreamLink, asyncio.Future[UpstreamLink | None]] = PoolState(
+            links_per_key=links_per_key, idle_per_key=idle_per_key
+        )
+
+    def checkout(self, key: PoolKey) -> UpstreamLink | None:
+        """Take an idle link. Synchronous: the common case of a request."""
+        link = self.state.take(key)
+        while link is not None and (link.is_lost or link.transport.is_closing()):
+            link = self.state.take(key)
+        return link
+
+    def release(self, link: UpstreamLink) -> None:
+        """Give back a link whose exchange is over and which may carry another."""
+        link.user = None
+        kept = self.state.give_back(link.key, link)
+        if kept is Kept.IDLE:
+            self._clock.watch(link, self._clock.now + self._idle_timeout)
+        elif kept is Kept.FULL:
+            link.transport.close()
+        else:
+            self._hand_over(kept, link)
+
+    async def open(self, upstream: RouteUpstream) -> UpstreamLink:
+        """Dial a fresh link, or wait for one where the key has all the links it may have; raises UpstreamError."""
+        key = upstream.pool_key
+        while not self.state.reserve(key):
+            waited = await self._wait(key)
+            if waited is None:
+                break
+            if not waited.is_lost:
+                return waited
+        loop = asyncio.get_running_loop()
+        started_at = loop.time()
+        link = UpstreamLink(self, key)
+        try:
+            await self._connect(link, upstream)
+        except BaseException:
+            # lost() has given the place back where the link had got as far as a transport.
+            if not link.is_lost:
+                link.is_lost = True
+                self._pass_place(self.state.lose(key, None))
+            raise
+        self._observe_connect(loop.time() - started_at)
+        return link
+
+    def lost(self, link: UpstreamLink) -> None:
+        """Take a link that is gone out of the books."""
+        self._pass_place(self.state.lose(link.key, link))
+
+    def close_idle(self, chosen: Callable[[PoolKey], bool]) -> int:
+        """Close idle links by key (revocation, shutdown); returns how many."""
+        links = self.state.idle_links(chosen)
+        for link in links:
+            link.transport.abort()
+        return len(links)
+
+    async def _wait(self, key: PoolKey) -> UpstreamLink | None:
+        """Wait for a link (returned) or for a place to dial into (None)."""
+        waiter: asyncio.Future[UpstreamLink | None] = asyncio.get_running_loop().create_future()
+        self.state.wait(key, waiter)
+        try:
+            async with asyncio.timeout(self._queue_timeout):
+                return await waiter
+        except BaseException as error:
+            self.state.abandon(key, waiter)
+            self._return_gift(key, waiter)
+            if isinstance(error, TimeoutError):
+                raise UpstreamError(Code.OVERLOADED, f"all links to {key.host}:{key.port} stayed busy") from None
+            raise
+
+    def _return_gift(self, key: PoolKey, waiter: "asyncio.Future[UpstreamLink | None]") -> None:
+        """A waiter that gave up may have been served in the same turn of the loop: pass it on."""
+        if not waiter.done() or waiter.cancelled():
+            return
+        link = waiter.result()
+        if link is None:
+            self._pass_place(self.state.lose(key, None))
+        elif not link.is_lost:
+            self.release(link)
+
+    def _hand_over(self, waiter: "asyncio.Future[UpstreamLink | None]", link: UpstreamLink) -> None:
+        if waiter.done():
+            self.release(link)
+        else:
+            waiter.set_result(link)
+
+    def _pass_place(self, waiter: "asyncio.Future[UpstreamLink | None] | None") -> None:
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def _connect(self, link: UpstreamLink, upstream: RouteUpstream) -> None:
+        destination = upstream.destination
+        try:
+            transport, _ = await self._dialer.dial(destination.host, destination.port, asyncio.Protocol)
+        except DialError as error:
+            raise UpstreamError(DIAL_CODES[error.kind], error.detail) from None
+        peer = transport.get_extra_info("peername")
+        link.address = f"{peer[0]}:{peer[1]}" if peer else ""
+        if destination.scheme == "https":
+            await self._handshake(link, transport, destination.host)
+        elif transport.is_closing():
+            raise UpstreamError(Code.UPSTREAM_UNREACHABLE, f"{destination.host} closed the link at once")
+        else:
+            transport.set_protocol(link)
+            link.connection_made(transport)
+        link.transport.set_write_buffer_limits(high=self._write_buffer_bytes)
+
+    async def _handshake(self, link: UpstreamLink, lower: asyncio.Transport, host: str) -> None:
+        done: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        session = self._sessions.pop(link.key, None)
+        tls = TlsTransport(
+            lower,
+            link,
+            self._context,
+            server_side=False,
+            server_hostname=host,
+            session=session,
+            on_handshake=lambda error: None if done.done() else done.set_result(error),
+        )
+        try:
+            tls.start()
+            async with asyncio.timeout(self._handshake_timeout):
+                error = await done
+        except TimeoutError:
+            lower.abort()
+            raise UpstreamError(Code.UPSTREAM_TIMEOUT, f"TLS handshake with {host} took too long") from None
+        except BaseException:
+            lower.abort()
+            raise
+        if error is not None:
+            lower.abort()
+            raise UpstreamError(Code.UPSTREAM_UNREACHABLE, f"TLS with {host} failed: {error}") from None
+
+    def remember_session(self, link: UpstreamLink) -> None:
+        """Keep a link's TLS session for the next dial of its key (TLS 1.3 tickets arrive with the first answer)."""
+        tls = link.transport
+        if isinstance(tls, TlsTransport) and tls.ssl_session is not None:
+            self._sessions[link.key] = tls.ssl_session
+            self._sessions.move_to_end(link.key)
+            if len(self._sessions) > MAX_TLS_SESSIONS:
+                self._sessions.popitem(last=False)
+
+
+DIAL_CODES: Final = {
+    DialFault.ADDRESS_REFUSED: Code.ADDRESS_REFUSED,
+    DialFault.UNRESOLVED: Code.UPSTREAM_UNREACHABLE,
+    DialFault.UNREACHABLE: Code.UPSTREAM_UNREACHABLE,
+    DialFault.TIMEOUT: Code.UPSTREAM_TIMEOUT,
+    DialFault.PROXY_REFUSED: Code.UPSTREAM_UNREACHABLE,
+}
+
+# What the sandbox is told; the cause is in the log.
+UPSTREAM_DETAILS: Final = {
+    Code.ADDRESS_REFUSED: "the destination's address is not one the gateway connects to",
+    Code.UPSTREAM_UNREACHABLE: "the destination could not be reached",
+    Code.UPSTREAM_TIMEOUT: "the destination did not accept a connection in time",
+    Code.OVERLOADED: "the gateway has as many links to the destination as it may",
+}

@@ -1,0 +1,80 @@
+"""One coarse clock and one timer wheel for every timeout of a process.
+
+A timer object per request costs more than the request (docs/performance.md). Here a deadline is an
+attribute: setting it later costs one store, and the wheel looks at an object only when the slot it was
+filed under comes round. Deadlines are therefore kept to within two ticks, which is what idle, head and
+body timeouts need.
+"""
+
+import asyncio
+import time
+from typing import Final, Protocol
+
+TICK_SECONDS: Final = 0.25
+
+
+class Timed(Protocol):
+    """What the wheel watches. deadline_at is loop time in seconds; NEVER when nothing is awaited."""
+
+    deadline_at: float
+    filed_at: float
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+
+
+NEVER: Final = float("inf")
+
+
+class Clock:
+    """Coarse time: `now` is the loop's monotonic time, `wall` is unix time, both as of the last tick.
+
+    `wall` jumps when the machine's clock does; nothing but token and credential expiry reads it.
+    """
+
+    __slots__ = ("_loop", "_slots", "_timer", "now", "wall")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._slots: dict[int, list[Timed]] = {}
+        self.now = loop.time()
+        self.wall = time.time()  # noqa: TID251  this is the clock
+        self._timer = loop.call_later(TICK_SECONDS, self._tick)
+
+    def watch(self, timed: Timed, deadline_at: float) -> None:
+        """Set the deadline of timed; expire() is called once after it, unless it is moved first."""
+        timed.deadline_at = deadline_at
+        if deadline_at < timed.filed_at:
+            self._file(timed, deadline_at)
+
+    def close(self) -> None:
+        """Stop ticking; nothing expires any more."""
+        self._timer.cancel()
+        self._slots.clear()
+
+    def _file(self, timed: Timed, at: float) -> None:
+        timed.filed_at = at
+        # Never into a slot that has been emptied already.
+        slot = max(int(at / TICK_SECONDS), int(self.now / TICK_SECONDS)) + 1
+        entries = self._slots.get(slot)
+        if entries is None:
+            self._slots[slot] = [timed]
+        else:
+            entries.append(timed)
+
+    def _tick(self) -> None:
+        before = int(self.now / TICK_SECONDS)
+        self.now = self._loop.time()
+        self.wall = time.time()  # noqa: TID251  this is the clock
+        self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+        for slot in range(before + 1, int(self.now / TICK_SECONDS) + 1):
+            for timed in self._slots.pop(slot, ()):
+                self._look_at(timed)
+
+    def _look_at(self, timed: Timed) -> None:
+        timed.filed_at = NEVER
+        if timed.deadline_at <= self.now:
+            timed.deadline_at = NEVER
+            timed.expire()
+        elif timed.deadline_at != NEVER:
+            self._file(timed, timed.deadline_at)

@@ -1,0 +1,425 @@
+"""TLS as one more layer over any transport, by synchronous callbacks.
+
+`TlsTransport` is the protocol of the transport below it and the transport of the protocol above it. asyncio's own
+`start_tls` is a coroutine, loses bytes that came early, has no half-close and needs a socket; this one needs none of
+it, so that it also runs over a tunnel's stream. Bytes travel: lower.data_received -> incoming BIO -> SSLObject ->
+upper.data_received, and upper.write -> SSLObject -> outgoing BIO -> lower.write.
+
+Ends of a stream: `write_eof` sends close_notify and leaves the lower transport open in both directions (TLS's own
+half-close; a TCP FIN on top makes many peers drop their answer). A peer's close_notify is `upper.eof_received()`;
+an end of the lower transport without it is a truncation and arrives as `upper.connection_lost(ssl.SSLEOFError)`.
+"""
+
+import asyncio
+import enum
+import ssl
+from collections.abc import Callable, Iterable
+
+# SSL_read gives at most one record's plaintext, so a larger buffer would only cost its allocation.
+_RECORD_BYTES = 16 * 1024
+# What goes up in one call: enough that a relay's write below it is worth its system call.
+_DELIVERY_BYTES = 256 * 1024
+# A memory BIO never shrinks: larger pieces are cut, or each idle transport would keep its largest burst.
+_SLICE_BYTES = 64 * 1024
+# OpenSSL takes certificate chains up to 100 KiB; no honest handshake comes near this.
+_MAX_HANDSHAKE_BYTES = 256 * 1024
+
+
+class _State(enum.Enum):
+    HANDSHAKING = "handshaking"
+    OPEN = "open"
+    CLOSING = "closing"  # by us or after a failure; nothing more goes up but connection_lost
+    CLOSED = "closed"
+
+
+_OPEN = _State.OPEN
+# Stands where the upper protocol was once nothing more can come: an ended transport must not keep it alive.
+_NOBODY = asyncio.Protocol()
+
+
+class TlsTransport(asyncio.Transport, asyncio.Protocol):
+    """Carry an upper protocol over TLS on a lower transport.
+
+    `start` takes the lower transport over (`set_protocol`) and begins the handshake. `on_handshake` is called exactly
+    once: with None after `upper.connection_made(self)`, or with what went wrong (an OSError; ssl.SSLError is one), and
+    then the upper protocol never hears of this transport. The handshake has no timer here: `abort` ends it.
+    Pausing stops plaintext that is already here too. `session` is offered by a client; `ssl_session` gives one to
+    offer next time, which with TLS 1.3 exists only once the server's ticket has arrived behind the handshake.
+    """
+
+    __slots__ = (
+        "_batching",
+        "_context",
+        "_end_told",
+        "_failure",
+        "_handshake_bytes",
+        "_held",
+        "_incoming",
+        "_loop",
+        "_lower",
+        "_lower_ended",
+        "_object",
+        "_on_handshake",
+        "_outgoing",
+        "_peer_ended",
+        "_reading_paused",
+        "_state",
+        "_upper",
+        "_write_ended",
+        "_writing_paused",
+    )
+
+    def __init__(
+        self,
+        lower: asyncio.Transport,
+        upper: asyncio.Protocol,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        on_handshake: Callable[[Exception | None], None],
+        server_hostname: str | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> None:
+        super().__init__()
+        self._loop = asyncio.get_running_loop()
+        self._lower = lower
+        self._upper = upper
+        self._context = context
+        self._on_handshake = on_handshake
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname, session)
+        self._state = _State.HANDSHAKING
+        self._handshake_bytes = 0
+        self._failure: Exception | None = None
+        self._batching = False  # inside data_received: writes are flushed together at its end
+        self._reading_paused = False
+        self._writing_paused = False
+        self._peer_ended = False  # close_notify received
+        self._end_told = False  # and passed up
+        self._lower_ended = False  # eof_received from below, not yet acted on while reading is paused
+        self._write_ended = False  # close_notify sent
+        self._held: bytes = b""  # plaintext taken out of the SSL object while reading was paused
+
+    def start(self, initial: bytes = b"") -> None:
+        """Take the lower transport over and begin the handshake; `initial` is what was read from it already."""
+        self._lower.set_protocol(self)
+        if self._lower.is_closing():  # its connection_lost may have gone to the protocol before this one
+            self._tell_handshake(ConnectionAbortedError("closed before the TLS handshake"), _State.CLOSED)
+            return
+        self._batching = True
+        try:
+            if initial:
+                self._receive_in_handshake(initial)
+            else:
+                self._advance_handshake()
+        finally:
+            self._batching = False
+        self._flush()
+
+    @property
+    def ssl_session(self) -> ssl.SSLSession | None:
+        """The session to offer in a later handshake with the same peer, if there is one by now."""
+        return self._object.session
+
+    # What the lower transport calls, in the order of a transport's life
+
+    def data_received(self, data: bytes) -> None:
+        self._batching = True
+        try:
+            if self._state is _OPEN:
+                self._receive(data)
+            elif self._state is _State.HANDSHAKING:
+                self._receive_in_handshake(data)
+        finally:
+            self._batching = False
+        if self._outgoing.pending:
+            self._flush()
+
+    def eof_received(self) -> bool:
+        self._lower_ended = True
+        if self._state is _State.HANDSHAKING:
+            self._fail(ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer closed during the TLS handshake"))
+        elif self._state is _OPEN and not self._reading_paused:
+            self._end_of_lower()
+        return self._state is _OPEN
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._state is _State.HANDSHAKING:
+            self._tell_handshake(exc or ConnectionAbortedError("closed during the TLS handshake"), _State.CLOSED)
+        elif self._state is not _State.CLOSED:
+            self._state = _State.CLOSED
+            upper, self._upper = self._upper, _NOBODY
+            upper.connection_lost(self._failure or exc)
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+        if self._state is not _State.HANDSHAKING:
+            self._upper.pause_writing()
+
+    def resume_writing(self) -> None:
+        # The pause may have gone to the protocol that had the lower transport before.
+        if self._writing_paused:
+            self._writing_paused = False
+            if self._state is not _State.HANDSHAKING:
+                self._upper.resume_writing()
+
+    # Handshake
+
+    def _receive_in_handshake(self, data: bytes) -> None:
+        self._handshake_bytes += len(data)
+        self._incoming.write(data)
+        self._advance_handshake()
+        if self._state is _State.HANDSHAKING and self._handshake_bytes > _MAX_HANDSHAKE_BYTES:
+            self._fail(ssl.SSLError(ssl.SSL_ERROR_SSL, "the peer's handshake is too long"))
+
+    def _advance_handshake(self) -> None:
+        try:
+            self._object.do_handshake()
+        except ssl.SSLWantReadError:
+            return
+        except (OSError, ValueError) as error:  # ValueError: a certificate whose names OpenSSL cannot print
+            self._fail(error)
+            return
+        self._state = _OPEN
+        self._upper.connection_made(self)
+        if self._writing_paused:
+            self._upper.pause_writing()
+        self._tell_handshake(None, self._state)
+        self._deliver()
+
+    def _tell_handshake(self, error: Exception | None, state: _State) -> None:
+        self._state = state
+        on_handshake, self._on_handshake = self._on_handshake, _already_told
+        on_handshake(error)
+
+    # Receiving
+
+    def _receive(self, data: bytes) -> None:
+        if self._peer_ended:
+            return  # nothing may follow close_notify, and nobody would take it out of the BIO
+        if len(data) <= _SLICE_BYTES:
+            self._incoming.write(data)
+            self._deliver()
+            return
+        view = memoryview(data)
+        for start in range(0, len(view), _SLICE_BYTES):
+            self._incoming.write(view[start : start + _SLICE_BYTES])
+            self._deliver()
+
+    def _deliver(self) -> None:
+        """Pass plaintext up until none is left, the upper protocol pauses, or the transport ends."""
+        while self._state is _OPEN and not self._reading_paused:
+            data = self._take_plaintext()
+            if data:
+                self._upper.data_received(data)
+                # Asking first spares the SSLWantReadError that another read would mostly cost.
+                if not (self._peer_ended or self._held or self._incoming.pending or self._object.pending()):
+                    return
+                continue
+            if self._peer_ended and not self._end_told:
+                self._end_told = True
+                if not self._upper.eof_received():
+                    self.close()
+            return
+
+    def _take_plaintext(self) -> bytes:
+        """Give what is decrypted or can be now, a delivery's worth at most; b"" for "not yet", end or failure."""
+        if self._held:
+            held, self._held = self._held, b""
+            return held
+        if self._peer_ended:
+            return b""
+        parts: list[bytes] = []
+        taken = 0
+        try:
+            while taken < _DELIVERY_BYTES:
+                part = self._object.read(_RECORD_BYTES)
+                if not part:
+                    self._peer_ended = True
+                    break
+                if not self._incoming.pending and not self._object.pending():
+                    if not parts:
+                        return part
+                    parts.append(part)
+                    break
+                parts.append(part)
+                taken += len(part)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self._peer_ended = True
+        except OSError as error:
+            # What was authentic before the bad record is dropped with it: the upper protocol learns of the failure.
+            self._fail(error)
+            return b""
+        return b"".join(parts)
+
+    def _end_of_lower(self) -> None:
+        if not self._peer_ended:
+            self._failure = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer closed without close_notify")
+            self.abort()
+
+    # What the upper protocol calls
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._write_ended:
+            raise RuntimeError("write() after write_eof()")
+        if self._state is not _OPEN or not data:
+            return
+        try:
+            if len(data) <= _SLICE_BYTES:
+                self._object.write(data)
+            else:
+                self._write_slices(memoryview(data).cast("B"))
+        except OSError as error:
+            self._fail(error)
+            return
+        if not self._batching:
+            self._lower.write(self._outgoing.read())
+
+    def _write_slices(self, view: memoryview) -> None:
+        for start in range(0, len(view), _SLICE_BYTES):
+            self._object.write(view[start : start + _SLICE_BYTES])
+            self._lower.write(self._outgoing.read())
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.write(b"".join(list_of_data))
+
+    def write_eof(self) -> None:
+        """Send close_notify; reading goes on. Nothing can be written afterwards."""
+        if self._state is _OPEN and not self._write_ended:
+            self._write_ended = True
+            self._send_close_notify()
+            if not self._batching:
+                self._flush()
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        """Send close_notify, then close the lower transport when everything is flushed."""
+        if self._state is _OPEN:
+            self._state = _State.CLOSING
+            if not self._write_ended:
+                self._write_ended = True
+                self._send_close_notify()
+            self._flush()
+        self._lower.close()
+
+    def abort(self) -> None:
+        if self._state is _OPEN:
+            self._state = _State.CLOSING
+        self._lower.abort()
+
+    def is_closing(self) -> bool:
+        return self._state is _State.CLOSING or self._state is _State.CLOSED or self._lower.is_closing()
+
+    def pause_reading(self) -> None:
+        if not self._reading_paused:
+            self._reading_paused = True
+            if not self._lower.is_closing():
+                self._lower.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._reading_paused:
+            self._reading_paused = False
+            self._loop.call_soon(self._deliver_held)
+
+    def is_reading(self) -> bool:
+        return self._state is _OPEN and not self._reading_paused
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        assert isinstance(protocol, asyncio.Protocol)
+        self._upper = protocol
+
+    def get_protocol(self) -> asyncio.Protocol:
+        return self._upper
+
+    def get_write_buffer_size(self) -> int:
+        return self._lower.get_write_buffer_size()
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return self._lower.get_write_buffer_limits()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._lower.set_write_buffer_limits(high, low)
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        if name == "ssl_object":
+            return self._object
+        if name == "sslcontext":
+            return self._context
+        return self._lower.get_extra_info(name, default)
+
+    # Ends
+
+    def _deliver_held(self) -> None:
+        """Deliver what came before or while reading was paused, and only then let more come."""
+        if self._state is not _OPEN or self._reading_paused:
+            return
+        self._batching = True
+        try:
+            self._deliver()
+        finally:
+            self._batching = False
+        self._flush()
+        if self._reading_paused or self._state is not _OPEN:
+            return
+        if self._lower_ended:
+            self._end_of_lower()
+        elif not self._lower.is_closing():
+            self._lower.resume_reading()
+
+    def _send_close_notify(self) -> None:
+        """Put close_notify into the outgoing BIO.
+
+        `unwrap` also reads, looking for the peer's, and throws application data away that it meets; so whatever is
+        readable is taken out first.
+        """
+        if self._state is _OPEN:
+            rest: list[bytes] = []
+            while more := self._take_plaintext():
+                rest.append(more)
+            self._held = b"".join(rest)
+        try:
+            self._object.unwrap()
+        except (OSError, ValueError):
+            pass  # SSLWantReadError: the peer's is still to come; any other: there is nobody left to tell
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            self._lower.write(self._outgoing.read())
+
+    def _fail(self, error: Exception) -> None:
+        """End it all: the alert OpenSSL wrote goes out if the way is free, then the lower transport closes."""
+        was_handshaking = self._state is _State.HANDSHAKING
+        self._failure = error
+        self._state = _State.CLOSING
+        if self._lower.get_write_buffer_size() == 0:
+            self._flush()
+            self._lower.close()
+        else:
+            self._lower.abort()
+        if was_handshaking:
+            self._tell_handshake(error, _State.CLOSED)
+
+    def __repr__(self) -> str:
+        return f"<TlsTransport {self._state.value} over {self._lower!r}>"
+
+
+def _already_told(_error: Exception | None) -> None:
+    """Take the place of `on_handshake`, so that an open transport does not keep alive what waited for it."""
+
+
+def client_context(ca_file: str | None) -> ssl.SSLContext:
+    """Make the context for upstreams: chain and host name verified, TLS 1.2 or later, HTTP/1.1 only.
+
+    Trusts `ca_file` (PEM) alone where it is given, else the system's roots. OSError when it cannot be read,
+    ssl.SSLError when it holds no certificate.
+    """
+    context = ssl.create_default_context(cafile=ca_file)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(["http/1.1"])
+    return context

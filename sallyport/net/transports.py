@@ -1,0 +1,69 @@
+"""Listening sockets and what the data path needs of a transport.
+
+The data path speaks asyncio's own Transport and Protocol, over TCP, over TLS (net/tls.py), over memory
+in tests, later over a tunnel stream.
+"""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+from typing import Final
+
+# Connections that wait in the kernel while the loop is busy; the kernel caps it at net.core.somaxconn.
+BACKLOG: Final = 4096
+
+
+class ListenError(Exception):
+    """An address cannot be listened on; says why and what to do."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class Listener:
+    """One socket of the data path, bound at once, accepting after start()."""
+
+    def __init__(self, server: asyncio.Server) -> None:
+        self._server = server
+        host, port = server.sockets[0].getsockname()[:2]
+        self.host = str(host)
+        self.port = int(port)
+
+    async def start(self) -> None:
+        """Accept from now on."""
+        await self._server.start_serving()
+
+    async def close(self) -> None:
+        """Accept what already waits in the kernel, then stop accepting."""
+        # One turn of the loop takes the backlog; closing at once would reset those clients.
+        await asyncio.sleep(0)
+        self._server.close()
+
+    def __repr__(self) -> str:
+        return f"<Listener {self.host}:{self.port}>"
+
+
+async def listen(host: str, port: int, protocol_factory: Callable[[], asyncio.Protocol]) -> Listener:
+    """Bind host:port (port 0: any free one); raises ListenError."""
+    loop = asyncio.get_running_loop()
+    try:
+        server = await loop.create_server(
+            protocol_factory, host, port, backlog=BACKLOG, reuse_address=True, start_serving=False
+        )
+    except OSError as error:
+        raise _listen_error(host, port, error) from None
+    return Listener(server)
+
+
+def _listen_error(host: str, port: int, error: OSError) -> ListenError:
+    where = f"{host}:{port}"
+    if error.errno == errno.EADDRINUSE:
+        return ListenError(f"{where} is taken by another process", "stop it or choose another port in `listen`")
+    if error.errno == errno.EACCES:
+        return ListenError(f"{where} may not be opened by this user", "choose a port above 1023")
+    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        return ListenError(f"{where} is not an address of this machine", "correct `listen`")
+    return ListenError(f"cannot listen on {where}: {error.strerror or error}", "correct `listen`")

@@ -1,0 +1,194 @@
+"""Why a request is answered as it is: the matcher's answer, and the closest route where it was not injected."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sallyport.destination import DEFAULT_PORTS, Destination
+from sallyport.host import HostPattern
+from sallyport.plan.match import Answer, AnswerKind, Matcher
+from sallyport.plan.model import CompiledRuntimePlan, EgressRoute
+from sallyport.plan.url import Url, UrlError, split_url
+from sallyport.request_path import PathError, canonical_path
+
+MAX_EXPECTED = 8  # values shown per part: the answer goes into a refusal's body
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What becomes of one request. `sent_url` is None where nothing would be sent.
+
+    It is the URL before injection: a query credential and `stripQuery` change the query still.
+    """
+
+    method: str
+    url: str
+    decision: AnswerKind
+    code: str
+    reason: str
+    hint: str
+    managed: bool
+    egress_rule_id: str | None
+    sent_url: str | None
+    nearest: Mapping[str, object] | None
+
+    def to_document(self) -> dict[str, object]:
+        """The explanation as JSON carries it; what does not apply is absent."""
+        fields: dict[str, object] = {
+            "method": self.method,
+            "url": self.url,
+            "decision": self.decision.value,
+            "code": self.code or None,
+            "reason": self.reason,
+            "hint": self.hint or None,
+            "managed": self.managed,
+            "egressRuleId": self.egress_rule_id,
+            "sentUrl": self.sent_url,
+            "nearest": self.nearest,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+def explain(plan: CompiledRuntimePlan, method: str, url: str) -> Explanation:
+    """Say what the gateway would do with a request and why. Never raises: a bad URL or method is explained too."""
+    try:
+        parts = split_url(url)
+    except UrlError as error:
+        return _refused(method, url, str(error), managed=False)
+    destination = parts.destination
+    matcher = Matcher(plan).for_host(*destination)
+    if _TOKEN.fullmatch(method) is None:
+        return _refused(method, url, "a method is a token (RFC 9110 section 9.1)", managed=matcher.managed)
+    path = parts.path or "/"
+    if matcher.managed:
+        try:
+            path = canonical_path(path.encode("ascii"))
+        except PathError as error:
+            return _refused(method, url, error.hint, managed=True)
+    answer = matcher.decide(method, path)
+    is_injected = answer.kind is AnswerKind.INJECT
+    return Explanation(
+        method=method,
+        url=url,
+        decision=answer.kind,
+        code=answer.code,
+        reason=answer.reason,
+        hint=answer.hint,
+        managed=matcher.managed,
+        egress_rule_id=answer.egress_rule_id,
+        sent_url=_sent_url(answer, parts, path),
+        nearest=None if is_injected else nearest(plan, *destination, method, path),
+    )
+
+
+def _refused(method: str, url: str, reason: str, *, managed: bool) -> Explanation:
+    return Explanation(
+        method=method,
+        url=url,
+        decision=AnswerKind.REFUSE,
+        code="invalid_request",
+        reason=reason,
+        hint="",
+        managed=managed,
+        egress_rule_id=None,
+        sent_url=None,
+        nearest=None,
+    )
+
+
+def _sent_url(answer: Answer, parts: Url, path: str) -> str | None:
+    match answer.kind:
+        case AnswerKind.INJECT | AnswerKind.FORWARD:
+            query = "" if parts.query is None else f"?{parts.query}"
+            return f"{_upstream(answer.route, parts.destination).origin}{path}{query}"
+        case AnswerKind.DENY | AnswerKind.REFUSE:
+            return None
+
+
+def _upstream(route: EgressRoute | None, asked: Destination) -> Destination:
+    return route.upstream.destination if route is not None and route.upstream is not None else asked
+
+
+# --- the closest route ------------------------------------------------------------------------------------------------
+
+
+def nearest(
+    plan: CompiledRuntimePlan, scheme: str, host: str, port: int, method: str, path: str
+) -> Mapping[str, object] | None:
+    """Describe the closest route, or give None where the plan has none.
+
+    `{"egressRuleId", "mismatch": [part, ...], "expected": {part: value}}`; a part is host, port, path, method or
+    scheme. An empty `mismatch` is a route that claims the request (a rule, or a more specific route, came first).
+    Linear in the number of routes: for refusals and `explain`, not for every request.
+    """
+    best: tuple[tuple[int, ...], EgressRoute, list[str]] | None = None
+    for route in plan.egress_routes:
+        mismatch = _mismatch(route, scheme, host, port, method, path)
+        distance = _distance(route, mismatch, host, path)
+        if best is None or distance < best[0]:
+            best = distance, route, mismatch
+    if best is None:
+        return None
+    _, route, mismatch = best
+    expected = {part: _expected(route, part) for part in mismatch}
+    return {"egressRuleId": route.egress_rule_id, "mismatch": mismatch, "expected": expected}
+
+
+def _mismatch(route: EgressRoute, scheme: str, host: str, port: int, method: str, path: str) -> list[str]:
+    match = route.match
+    claimed = {
+        "host": any(pattern.matches(host) for pattern in match.hosts),
+        "port": port in match.ports if match.ports is not None else port == DEFAULT_PORTS[scheme],
+        "path": match.path_prefixes is None or any(_claims(prefix, path) for prefix in match.path_prefixes),
+        "method": match.methods is None or method in match.methods,
+        "scheme": scheme == "https" or route.allow_cleartext,
+    }
+    return [part for part, agrees in claimed.items() if not agrees]
+
+
+def _claims(prefix: str, path: str) -> bool:
+    return prefix == "/" or path == prefix or path.startswith(f"{prefix}/")
+
+
+def _distance(route: EgressRoute, mismatch: list[str], host: str, path: str) -> tuple[int, ...]:
+    """Order routes by what a caller would have to change: another host is furthest, another scheme nearest."""
+    weights = {"host": 16, "port": 8, "path": 4, "method": 2, "scheme": 1}
+    host_in_common = max(_common_labels(pattern, host) for pattern in route.match.hosts)
+    path_in_common = max(_common_segments(prefix, path) for prefix in route.match.path_prefixes or ("/",))
+    return sum(weights[part] for part in mismatch), -host_in_common, -path_in_common
+
+
+def _common_labels(pattern: HostPattern, host: str) -> int:
+    return _common(pattern.value.split(".")[::-1], host.split(".")[::-1])
+
+
+def _common_segments(prefix: str, path: str) -> int:
+    return _common(prefix.split("/"), path.split("/", prefix.count("/") + 1))
+
+
+def _common(first: list[str], second: list[str]) -> int:
+    """How many items two lists share at their beginning."""
+    count = 0
+    for mine, yours in zip(first, second, strict=False):
+        if mine != yours:
+            break
+        count += 1
+    return count
+
+
+def _expected(route: EgressRoute, part: str) -> object:
+    """What the route would have claimed, in the words of the plan document."""
+    match = route.match
+    match part:
+        case "host":
+            return [str(host) for host in match.hosts[:MAX_EXPECTED]]
+        case "port":
+            return list(match.ports[:MAX_EXPECTED]) if match.ports is not None else "the scheme's default port"
+        case "path":
+            return list((match.path_prefixes or ())[:MAX_EXPECTED])
+        case "method":
+            return list((match.methods or ())[:MAX_EXPECTED])
+        case _:
+            return "https"

@@ -1,0 +1,255 @@
+"""Head bytes into heads, strictly (RFC 9112). The pure-Python codec.
+
+Stateless: every call gets the whole head, without its final empty line. A line that is kept is
+kept as it came. Costs are measured (docs/performance.md): `re` over a head costs more than all of
+this, so the checks are one bytes.translate over the head and one dictionary look-up a line.
+"""
+
+from sallyport.wire.errors import RemoteProtocolError
+from sallyport.wire.http1.head import CHUNKED, FIELD_KINDS, FRAMING_NAMES, FieldKind, RequestHead, ResponseHead
+
+HEAD_END = b"\r\n\r\n"
+CRLF = b"\r\n"
+
+# RFC 9110 section 5.6.2.
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+# RFC 9110 section 5.5: tab, space, visible ASCII, obs-text. Everything else in a head is a control byte.
+_TEXT = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
+_DIGITS = b"0123456789"
+
+# 18 digits stay within 2^63; nobody sends an exabyte.
+MAX_LENGTH_DIGITS = 18
+
+# Names as spelled by peers -> (lower case, kind). Bounded: a peer that invents names must not fill memory.
+_MAX_KNOWN_NAMES = 4096
+_known_names: dict[bytes, tuple[bytes, FieldKind]] = {}
+_METHODS = {
+    name: name.decode()
+    for name in (b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"HEAD", b"OPTIONS", b"CONNECT", b"TRACE")
+}
+
+
+def parse_request(head: bytes) -> RequestHead:
+    """Read a request head; raises RemoteProtocolError with the status to answer (400 or 505)."""
+    rows = head.split(CRLF)
+    if head.translate(None, _TEXT) != CRLF * (len(rows) - 1):
+        raise RemoteProtocolError("control byte or bare line end in the head")
+    request = RequestHead()
+    _read_request_line(request, rows[0])
+    request.host = request.upgrade = request.proxy_authorization = None
+    request.body = 0
+    request.has_body = request.close = request.expects_continue = False
+    names: list[bytes] = []
+    lines: list[bytes] = []
+    options: frozenset[bytes] = frozenset()
+    framed = False
+    for line in rows[1:]:
+        name, colon, value = line.partition(b":")
+        if not colon:
+            raise RemoteProtocolError("a line without a colon")
+        lower, kind = _known_names.get(name) or _learn(name)
+        if not kind:
+            names.append(lower)
+            lines.append(line)
+        elif kind is FieldKind.HOST:
+            if request.host is not None:
+                raise RemoteProtocolError("more than one Host")
+            request.host = value.strip(b" \t")
+        elif kind is FieldKind.CONTENT_LENGTH or kind is FieldKind.TRANSFER_ENCODING:
+            if framed:
+                raise RemoteProtocolError("more than one Content-Length or Transfer-Encoding")
+            framed = request.has_body = True
+            request.body = _read_framing(kind, value)
+        elif kind is FieldKind.CONNECTION:
+            options |= _read_options(value)
+        elif kind is FieldKind.UPGRADE:
+            request.upgrade = value.strip(b" \t") if request.upgrade is None else b""
+        elif kind is FieldKind.EXPECT:
+            if value.strip(b" \t").lower() != b"100-continue":
+                raise RemoteProtocolError("an expectation other than 100-continue")
+            request.expects_continue = True
+        elif kind is FieldKind.PROXY_AUTHORIZATION:
+            if request.proxy_authorization is not None:
+                raise RemoteProtocolError("more than one Proxy-Authorization")
+            request.proxy_authorization = value.strip(b" \t")
+        elif kind is FieldKind.OURS:
+            raise RemoteProtocolError("a Sallyport-* field from a sandbox")
+    if options:
+        names, lines = _drop_named(names, lines, options)
+        request.close = b"close" in options
+        if b"upgrade" not in options:
+            request.upgrade = None
+    else:
+        request.upgrade = None
+    request.names = names
+    request.lines = lines
+    if request.minor == 0 and request.body == CHUNKED:
+        raise RemoteProtocolError("Transfer-Encoding in HTTP/1.0")
+    return request
+
+
+def parse_response(head: bytes) -> ResponseHead:
+    """Read an answer head; raises RemoteProtocolError."""
+    rows = head.split(CRLF)
+    if head.translate(None, _TEXT) != CRLF * (len(rows) - 1):
+        raise RemoteProtocolError("control byte or bare line end in the head")
+    response = ResponseHead()
+    _read_status_line(response, rows[0])
+    response.body = response.upgrade = None
+    response.close = response.minor == 0
+    names: list[bytes] = []
+    lines: list[bytes] = []
+    options: frozenset[bytes] = frozenset()
+    for line in rows[1:]:
+        name, colon, value = line.partition(b":")
+        if not colon:
+            raise RemoteProtocolError("a line without a colon")
+        lower, kind = _known_names.get(name) or _learn(name)
+        if not kind or kind is FieldKind.HOST or kind is FieldKind.EXPECT:
+            names.append(lower)
+            lines.append(line)
+        elif kind is FieldKind.CONTENT_LENGTH or kind is FieldKind.TRANSFER_ENCODING:
+            if response.body is not None:
+                raise RemoteProtocolError("more than one Content-Length or Transfer-Encoding")
+            response.body = _read_framing(kind, value)
+        elif kind is FieldKind.CONNECTION:
+            options |= _read_options(value)
+        elif kind is FieldKind.UPGRADE:
+            response.upgrade = value.strip(b" \t")
+    if options:
+        names, lines = _drop_named(names, lines, options)
+        response.close = response.close or b"close" in options
+    if response.minor == 0 and response.body == CHUNKED:
+        raise RemoteProtocolError("Transfer-Encoding in HTTP/1.0")
+    response.names = names
+    response.lines = lines
+    return response
+
+
+def parse_trailers(block: bytes) -> list[bytes]:
+    """Trailer lines that may be passed on; raises RemoteProtocolError for malformed or forbidden ones.
+
+    RFC 9110 section 6.5.1: framing, routing, authentication and hop fields have no business in a trailer.
+    """
+    if not block:
+        return []
+    rows = block.split(CRLF)
+    if block.translate(None, _TEXT) != CRLF * (len(rows) - 1):
+        raise RemoteProtocolError("control byte or bare line end in the trailers")
+    for line in rows:
+        name, colon, _ = line.partition(b":")
+        if not colon:
+            raise RemoteProtocolError("a line without a colon")
+        lower, kind = _known_names.get(name) or _learn(name)
+        if kind or lower in _NOT_IN_TRAILERS:
+            raise RemoteProtocolError("a field that may not be a trailer")
+    return rows
+
+
+_NOT_IN_TRAILERS = frozenset(
+    {
+        b"authorization",
+        b"www-authenticate",
+        b"cookie",
+        b"set-cookie",
+        b"content-encoding",
+        b"content-type",
+        b"content-range",
+        b"trailer",
+        b"cache-control",
+        b"max-forwards",
+        b"age",
+        b"expires",
+        b"date",
+        b"location",
+        b"retry-after",
+        b"vary",
+        b"warning",
+    }
+)
+
+
+def _read_request_line(request: RequestHead, line: bytes) -> None:
+    parts = line.split(b" ")
+    if len(parts) != 3 or not parts[1]:
+        raise RemoteProtocolError("the request line is not METHOD TARGET VERSION")
+    method, target, version = parts
+    known = _METHODS.get(method)
+    if known is None:
+        if not method or method.translate(None, _TOKEN):
+            raise RemoteProtocolError("the method is not a token")
+        known = method.decode("ascii")
+    request.method = known
+    if not target.isascii() or b"\t" in target:
+        raise RemoteProtocolError("a byte in the target that must be percent-encoded")
+    request.target = target
+    if version == b"HTTP/1.1":
+        request.minor = 1
+    elif version == b"HTTP/1.0":
+        # S4: Python 3.11 sends CONNECT in 1.0; every other 1.0 request is refused.
+        if known != "CONNECT":
+            raise RemoteProtocolError("HTTP/1.0 requests are not served", 505)
+        request.minor = 0
+    elif len(version) == 8 and version[:5] == b"HTTP/" and version[5:6].isdigit() and version[7:].isdigit():
+        raise RemoteProtocolError("only HTTP/1.1 is served", 505)
+    else:
+        raise RemoteProtocolError("the request line is not METHOD TARGET VERSION")
+
+
+def _read_status_line(response: ResponseHead, line: bytes) -> None:
+    version, space, rest = line.partition(b" ")
+    code, _, reason = rest.partition(b" ")
+    if version not in (b"HTTP/1.1", b"HTTP/1.0") or not space or len(code) != 3 or code.translate(None, _DIGITS):
+        raise RemoteProtocolError("the status line is not VERSION CODE REASON")
+    response.status = int(code)
+    if not 100 <= response.status <= 599:
+        raise RemoteProtocolError("a status outside 100 to 599")
+    response.reason = reason
+    response.minor = version[7] - 0x30
+
+
+def _learn(name: bytes) -> tuple[bytes, FieldKind]:
+    """Check a name not seen before and remember what it means (S1: no space before the colon, no underscore twins)."""
+    if not name or name.translate(None, _TOKEN):
+        raise RemoteProtocolError("a field name that is not a token")
+    lower = name.lower()
+    if lower.replace(b"_", b"-") in FRAMING_NAMES and lower not in FRAMING_NAMES:
+        raise RemoteProtocolError("an underscore twin of a framing field")
+    kind = FIELD_KINDS.get(lower)
+    if kind is None:
+        if lower.startswith(b"proxy-"):
+            kind = FieldKind.HOP
+        elif lower.startswith(b"sallyport-"):
+            kind = FieldKind.OURS
+        else:
+            kind = FieldKind.PLAIN
+    if len(_known_names) < _MAX_KNOWN_NAMES:
+        _known_names[name] = (lower, kind)
+    return lower, kind
+
+
+def _read_framing(kind: FieldKind, value: bytes) -> int:
+    value = value.strip(b" \t")
+    if kind is FieldKind.TRANSFER_ENCODING:
+        if value.lower() != b"chunked":
+            raise RemoteProtocolError("a Transfer-Encoding other than chunked")
+        return CHUNKED
+    if not value or len(value) > MAX_LENGTH_DIGITS or value.translate(None, _DIGITS):
+        raise RemoteProtocolError("Content-Length is not one decimal number")
+    return int(value)
+
+
+def _read_options(value: bytes) -> frozenset[bytes]:
+    options = frozenset(option.strip(b" \t").lower() for option in value.split(b",")) - {b""}
+    for option in options:
+        if option.translate(None, _TOKEN):
+            raise RemoteProtocolError("a Connection option that is not a token")
+    return options
+
+
+def _drop_named(names: list[bytes], lines: list[bytes], options: frozenset[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """Take out the fields that Connection names (S5); Host and framing are not among them, they were read apart."""
+    if options.isdisjoint(names):
+        return names, lines
+    kept = [index for index, name in enumerate(names) if name not in options]
+    return [names[index] for index in kept], [lines[index] for index in kept]

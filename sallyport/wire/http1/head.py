@@ -1,0 +1,100 @@
+"""Heads of requests and answers as values, and what each header name means to a proxy.
+
+A head keeps the peer's own header lines: they are forwarded as they came, not rebuilt. Only lines
+that concern this hop (RFC 9110 section 7.6.1), the framing and the Host are taken out at parsing.
+"""
+
+from enum import IntEnum
+
+
+class FieldKind(IntEnum):
+    """What a header field is to a proxy; PLAIN is falsy so that the common case is one test."""
+
+    PLAIN = 0
+    HOST = 1
+    CONTENT_LENGTH = 2
+    TRANSFER_ENCODING = 3
+    CONNECTION = 4
+    HOP = 5  # dropped: Keep-Alive, Proxy-Connection, TE, and every Proxy-* but the next
+    PROXY_AUTHORIZATION = 6
+    UPGRADE = 7
+    EXPECT = 8
+    OURS = 9  # Sallyport-*: refused from a sandbox (contracts section 2)
+
+
+# RFC 9110 section 7.6.1 and appendix A; S6: Proxy-* never reaches the next hop.
+FIELD_KINDS: dict[bytes, FieldKind] = {
+    b"host": FieldKind.HOST,
+    b"content-length": FieldKind.CONTENT_LENGTH,
+    b"transfer-encoding": FieldKind.TRANSFER_ENCODING,
+    b"connection": FieldKind.CONNECTION,
+    b"keep-alive": FieldKind.HOP,
+    b"te": FieldKind.HOP,
+    b"proxy-authorization": FieldKind.PROXY_AUTHORIZATION,
+    b"upgrade": FieldKind.UPGRADE,
+    b"expect": FieldKind.EXPECT,
+}
+
+# Fields whose underscore spelling some servers read as the real one (S1).
+FRAMING_NAMES = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect"})
+
+CHUNKED = -1
+UNTIL_CLOSE = -2
+
+
+class RequestHead:
+    """One request head.
+
+    names and lines run in parallel: the lower-cased name and the untouched line of every field that
+    is meant for the other end. body is a length in bytes, or CHUNKED.
+    """
+
+    __slots__ = (
+        "body",
+        "close",
+        "expects_continue",
+        "has_body",
+        "host",
+        "lines",
+        "method",
+        "minor",
+        "names",
+        "proxy_authorization",
+        "target",
+        "upgrade",
+    )
+
+    method: str
+    target: bytes
+    minor: int
+    host: bytes | None
+    names: list[bytes]
+    lines: list[bytes]
+    body: int
+    has_body: bool
+    close: bool
+    expects_continue: bool
+    upgrade: bytes | None
+    proxy_authorization: bytes | None
+
+    def __repr__(self) -> str:
+        # A target's query may hold a secret, and so may every value: names only.
+        return f"<RequestHead {self.method} HTTP/1.{self.minor} {len(self.names)} fields>"
+
+
+class ResponseHead:
+    """One answer head; body is None where no framing header stood (RFC 9112 section 6.3)."""
+
+    __slots__ = ("body", "close", "lines", "minor", "names", "reason", "status", "upgrade")
+
+    status: int
+    reason: bytes
+    minor: int
+    names: list[bytes]
+    lines: list[bytes]
+    body: int | None
+    close: bool
+    upgrade: bytes | None
+
+    def __repr__(self) -> str:
+        return f"<ResponseHead {self.status} HTTP/1.{self.minor} {len(self.names)} fields>"

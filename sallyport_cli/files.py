@@ -1,0 +1,47 @@
+"""Files, with the two things that go wrong told as failures."""
+
+import os
+from pathlib import Path
+
+from sallyport_cli.failure import environment
+
+# No plan, key, token or bundle of roots comes near.
+MAX_FILE_BYTES = 16 * 1024 * 1024
+
+
+def read_file(path: Path) -> bytes:
+    """Return what a file holds; `-` is not special. Raises Failure."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise environment(f"{path} cannot be read: {error.strerror}", "correct the path or its permissions") from None
+    if len(content) > MAX_FILE_BYTES:
+        raise environment(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB", "this cannot be the right file")
+    return content
+
+
+def create_file(path: Path, content: bytes, *, mode: int) -> None:
+    """Write a new file, its folder too where there is none; a file that is there already is a Failure."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    except FileExistsError:
+        raise environment(f"{path} exists already", "it is not overwritten: choose another place or remove it") from None
+    except OSError as error:
+        raise environment(f"{path} cannot be written: {error.strerror}", "choose another place") from None
+    with open(descriptor, "wb") as file:
+        os.fchmod(file.fileno(), mode)  # whatever the umask took away
+        file.write(content)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put new content in a file's place, so that a reader sees the old one or the new one. Raises Failure."""
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        mode = path.stat().st_mode & 0o777
+        beside.unlink(missing_ok=True)
+        create_file(beside, content, mode=mode)
+        beside.replace(path)
+    except OSError as error:
+        raise environment(f"{path} cannot be written: {error.strerror}", "correct its permissions") from None

@@ -1,0 +1,33 @@
+"""CPU time is read per session, whatever the command is called."""
+
+from pathlib import Path
+
+from benchmarks.accounting import session_cpu_seconds, stat_ticks
+
+
+def _stat(pid: int, command: str, session: int, utime: int, stime: int, cutime: int = 0, cstime: int = 0) -> bytes:
+    before = f"{pid} ({command}) S 1 {pid} {session} 0 -1 4194304 100 0 0 0"
+    return f"{before} {utime} {stime} {cutime} {cstime} 20 0 4 0 1000 0 0".encode()
+
+
+def test_ticks_of_the_session_are_summed_with_reaped_children() -> None:
+    assert stat_ticks(_stat(7, "nginx", 5, 10, 20, 3, 4), session=5) == 37
+
+
+def test_another_session_counts_nothing() -> None:
+    assert stat_ticks(_stat(7, "nginx", 6, 10, 20), session=5) == 0
+
+
+def test_a_command_with_spaces_and_parentheses_does_not_shift_the_fields() -> None:
+    assert stat_ticks(_stat(7, "a) S 1 (b", 5, 1, 2), session=5) == 3
+
+
+def test_every_process_of_the_session_is_found_and_other_entries_are_ignored(tmp_path: Path) -> None:
+    for pid, session in ((10, 10), (11, 10), (12, 12)):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_bytes(_stat(pid, "worker", session, 100, 0))
+    (tmp_path / "13").mkdir()  # ended between listing and reading
+    (tmp_path / "self").mkdir()
+    one = session_cpu_seconds(12, tmp_path)
+    assert one > 0
+    assert session_cpu_seconds(10, tmp_path) == 2 * one

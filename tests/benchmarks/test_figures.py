@@ -1,0 +1,80 @@
+"""Medians, spread and ratios."""
+
+import pytest
+
+from benchmarks.figures import Sample, compare, order_of_round, percentile, summarize, take_sample
+from benchmarks.load import Tally
+from benchmarks.workloads.small_get import WORKLOAD
+
+
+def _sample(cpu: float | None, rate: float = 1000.0) -> Sample:
+    return Sample(
+        cpu_us_per_request=cpu, requests_per_second=rate, p50_us=100.0, p99_us=None, mb_per_cpu_second=None
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("share", "value"), [(0.5, 50), (0.99, 99), (1.0, 100), (0.001, 1)])
+def test_percentile_is_a_value_that_was_seen(share: float, value: float) -> None:
+    assert percentile(range(1, 101), share) == value
+
+
+def test_percentile_does_not_depend_on_order_and_nothing_has_none() -> None:
+    assert percentile([9.0, 1.0, 5.0], 0.5) == 5.0
+    assert percentile([], 0.5) is None
+
+
+def test_cost_is_cpu_time_over_answers_of_the_same_window() -> None:
+    tally = Tally(answered=20_000, seconds=2.0, cpu_seconds=0.5, latencies_us=[1.0, 2.0, 3.0])
+    sample = take_sample(tally, WORKLOAD)
+    assert sample is not None
+    assert sample.cpu_us_per_request == pytest.approx(25.0)
+    assert sample.requests_per_second == pytest.approx(10_000)
+    assert sample.p50_us == 2.0
+    assert sample.mb_per_cpu_second == pytest.approx(20_000 * len(WORKLOAD.answer_body) / 1e6 / 0.5)
+
+
+def test_direct_has_no_cost_and_a_round_without_answers_no_sample() -> None:
+    sample = take_sample(Tally(answered=10, seconds=1.0), WORKLOAD)
+    assert sample is not None
+    assert sample.cpu_us_per_request is None
+    assert sample.mb_per_cpu_second is None
+    assert take_sample(Tally(errors=64), WORKLOAD) is None
+
+
+def test_a_row_has_the_median_and_both_ends() -> None:
+    row = summarize("small_get", "nginx", [_sample(20.0), _sample(14.0), _sample(90.0)], errors=1)
+    assert row.cpu_us_per_request == 20.0
+    assert row.spread["cpu_us_per_request"] == (14.0, 90.0)
+    assert row.p99_us is None
+    assert "p99_us" not in row.spread
+    assert (row.rounds, row.errors) == (3, 1)
+
+
+def test_a_subject_whose_rounds_all_failed_still_has_a_row() -> None:
+    row = summarize("small_get", "nginx", [], errors=64)
+    assert row.requests_per_second is None
+    assert (row.rounds, row.errors) == (0, 64)
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    # The second round was twice as slow for both: the ratio does not notice.
+    ratio = compare("cpu_us_per_request", [_sample(25.0), _sample(50.0)], [_sample(50.0), _sample(100.0)])
+    assert ratio is not None
+    assert (ratio.lowest, ratio.median, ratio.highest) == (0.5, 0.5, 0.5)
+
+
+def test_a_failed_round_is_left_out_of_the_ratio_on_both_sides() -> None:
+    ratio = compare("cpu_us_per_request", [None, _sample(50.0)], [_sample(1.0), _sample(100.0)])
+    assert ratio is not None
+    assert ratio.median == 0.5
+    assert compare("cpu_us_per_request", [None], [_sample(1.0)]) is None
+    assert compare("cpu_us_per_request", [], [_sample(1.0)]) is None
+
+
+def test_rounds_rotate_the_order() -> None:
+    assert [order_of_round(["a", "b", "c"], number) for number in range(4)] == [
+        ["a", "b", "c"],
+        ["b", "c", "a"],
+        ["c", "a", "b"],
+        ["a", "b", "c"],
+    ]

@@ -1,0 +1,77 @@
+"""The origin answers 200 to the exact credential and 401 to everything else: that is what proves injection."""
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from benchmarks.origin import OriginLink, Page
+
+_PAGES = {b"/small": Page(b"200 small", 0), b"/post": Page(b"200 post", 4)}
+
+
+class _Transport:
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.aborted = False
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def _link() -> tuple[OriginLink, _Transport]:
+    transport = _Transport()
+    link = OriginLink(b"secret", _PAGES)
+    link.connection_made(cast(asyncio.Transport, transport))
+    return link, transport
+
+
+def _request(*headers: str, path: str = "/small") -> bytes:
+    return "\r\n".join((f"GET {path} HTTP/1.1", "Host: x", *headers, "", "")).encode()
+
+
+@pytest.mark.parametrize("name", ["Authorization", "authorization"])
+def test_the_exact_credential_is_answered(name: str) -> None:
+    link, transport = _link()
+    link.data_received(_request(f"{name}: Bearer secret"))
+    assert transport.written == [b"200 small"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (),
+        ("Authorization: Bearer placeholder",),
+        ("Authorization: Bearer secretly",),
+        ("Authorization: Bearer secret", "Authorization: Bearer placeholder"),
+        ("Authorization: Bearer secret", "Proxy-Authorization: Bearer token"),
+    ],
+    ids=["none", "placeholder", "longer", "twice", "proxy token leaked"],
+)
+def test_all_else_is_refused(headers: tuple[str, ...]) -> None:
+    link, transport = _link()
+    link.data_received(_request(*headers))
+    assert transport.written[0].startswith(b"HTTP/1.1 401 ")
+
+
+def test_chunking_does_not_matter_and_links_are_kept() -> None:
+    link, transport = _link()
+    request = _request("Authorization: Bearer secret", "Content-Length: 4", path="/post") + b"body"
+    for byte in request * 2:
+        link.data_received(bytes([byte]))
+    assert transport.written == [b"200 post"] * 2
+
+
+def test_more_than_the_request_ends_the_link() -> None:
+    link, transport = _link()
+    link.data_received(_request("Authorization: Bearer secret") + b"x")
+    assert transport.aborted
+
+
+def test_an_unknown_path_is_not_found() -> None:
+    link, transport = _link()
+    link.data_received(_request("Authorization: Bearer secret", path="/other"))
+    assert transport.written[0].startswith(b"HTTP/1.1 404 ")

@@ -1,0 +1,53 @@
+"""The judgement of a run."""
+
+import pytest
+
+from benchmarks.figures import FIGURES, Ratio
+from benchmarks.registry import KNOWN
+from benchmarks.targets import TARGETS, Judgement, Target, judge, targets_for
+from benchmarks.workloads.registry import WORKLOADS
+
+_COST = Target(workload="small_get", subject="sallyport-pure", peer="envoy", must=0.60)
+_BULK = Target(workload="get_1m", subject="sallyport", peer="nginx", figure="mb_per_cpu_second", must=0.8)
+_SHOWN = Target(workload="small_get", subject="sallyport-pure", peer="nginx")
+
+
+def _ratio(median: float) -> Ratio:
+    return Ratio(median=median, lowest=0.1, highest=9.0)
+
+
+@pytest.mark.parametrize(
+    ("target", "median", "judgement"),
+    [
+        (_COST, 0.60, Judgement.MET),
+        (_COST, 0.61, Judgement.MISSED),
+        (_BULK, 0.80, Judgement.MET),
+        (_BULK, 0.79, Judgement.MISSED),
+        (_SHOWN, 50.0, Judgement.SHOWN),
+    ],
+)
+def test_judgement_by_the_median(target: Target, median: float, judgement: Judgement) -> None:
+    assert judge(target, _ratio(median)) is judgement
+
+
+def test_what_was_not_measured_is_never_met() -> None:
+    assert judge(_COST, None) is Judgement.NOT_MEASURED
+
+
+def test_only_what_was_asked_for_is_judged() -> None:
+    asked = targets_for(["small_get"], ["sallyport-pure", "nginx"])
+    assert {(target.workload, target.subject) for target in asked} == {("small_get", "sallyport-pure")}
+    # Envoy was not asked for; the target against it stays, to be shown as not measured.
+    assert "envoy" in {target.peer for target in asked}
+
+
+def test_every_target_names_what_exists() -> None:
+    for target in TARGETS:
+        assert target.workload in WORKLOADS
+        assert {target.subject, target.peer} <= set(KNOWN)
+        assert target.figure in FIGURES
+
+
+def test_the_pure_codec_must_stay_within_six_tenths_of_envoy() -> None:
+    first = next(target for target in TARGETS if (target.subject, target.peer) == ("sallyport-pure", "envoy"))
+    assert (first.workload, first.must) == ("small_get", 0.60)

@@ -1,0 +1,46 @@
+"""What every test may use: the published vectors, the depth of random search, the event loop."""
+
+import asyncio
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import hypothesis
+import pytest
+import uvloop
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CORPORA = pathlib.Path(os.environ.get("SALLYPORT_CORPORA", ROOT.parent / "shared" / "corpora"))
+
+# Every commit walks the same short path, so a failure is the commit's; `make test-all` looks further each time.
+hypothesis.settings.register_profile("fast", deadline=None, max_examples=40, derandomize=True)
+hypothesis.settings.register_profile("full", deadline=None, max_examples=1_000, print_blob=True)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="search further in the tests by random examples")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    hypothesis.settings.load_profile("full" if config.getoption("--full") else "fast")
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    if item.get_closest_marker("uvloop"):
+        return {"uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop}
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Callable[[str], Any]:
+    """Return a reader of published test vectors by file name; a test whose vectors are absent is skipped by name."""
+
+    def read(name: str) -> Any:  # noqa: ANN401 (each file has a shape of its own)
+        path = CORPORA / name
+        if not path.exists():
+            pytest.skip(f"vectors not here: {name} (SALLYPORT_CORPORA names their folder)")
+        return json.loads(path.read_bytes())
+
+    return read

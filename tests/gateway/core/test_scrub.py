@@ -1,0 +1,309 @@
+"""Echo scrubbing, egress case C3: every form is found, nothing else changes, cuts do not matter."""
+
+import base64
+import json
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from urllib.parse import parse_qsl, quote, quote_plus, unquote_to_bytes, urlencode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.scrub import MIN_SECRET_BYTES, Needles, Scrubber
+from sallyport.secret import Secret
+
+PLAIN = b"sk-live-51/Ab+cd=Zz9"
+ODD = "pä\"s/s\\w <&>'`~=+%é".encode()
+
+
+def scrub(secret: bytes, data: bytes) -> tuple[bytes, int]:
+    scrubber = Scrubber(Needles.of(Secret(secret)))
+    return scrubber.feed(data) + scrubber.finish(), scrubber.matches
+
+
+def scrub_in_pieces(needles: Needles, data: bytes, cuts: list[int]) -> tuple[bytes, int]:
+    scrubber = Scrubber(needles)
+    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    out = b"".join(scrubber.feed(data[start:end]) for start, end in pairwise(edges))
+    return out + scrubber.finish(), scrubber.matches
+
+
+def lower_escapes(text: bytes) -> bytes:
+    return re.sub(rb"%..", lambda escape: escape[0].lower(), text)
+
+
+def dotnet(text: str) -> str:
+    escaped = text.replace("\\", "\\\\")
+    return "".join(f"\\u{ord(c):04X}" if c in "\"&'+<>`" or ord(c) > 126 else c for c in escaped)
+
+
+FORMS: dict[str, Callable[[bytes], bytes]] = {
+    "raw": lambda s: s,
+    "latin1_as_utf8": lambda s: s.decode("latin-1").encode(),
+    "hex": lambda s: s.hex().encode(),
+    "hex_upper": lambda s: s.hex().upper().encode(),
+    "percent": lambda s: quote(s, safe="").encode(),
+    "percent_lower": lambda s: lower_escapes(quote(s, safe="").encode()),
+    "percent_python": lambda s: quote(s).encode(),
+    "encode_uri_component": lambda s: quote(s, safe="!'()*").encode(),
+    "encode_uri": lambda s: quote(s, safe=";,/?:@&=+$#!'()*").encode(),
+    "form": lambda s: quote_plus(s).encode(),
+    "json": lambda s: json.dumps(s.decode())[1:-1].encode(),
+    "json_utf8": lambda s: json.dumps(s.decode(), ensure_ascii=False)[1:-1].encode(),
+    "json_php": lambda s: json.dumps(s.decode())[1:-1].replace("/", r"\/").encode(),
+    "json_go": lambda s: re.sub(
+        "[<>&]", lambda c: f"\\u{ord(c[0]):04x}", json.dumps(s.decode(), ensure_ascii=False)[1:-1]
+    ).encode(),
+    "json_dotnet": lambda s: dotnet(s.decode()).encode(),
+}
+
+
+@pytest.mark.parametrize("secret", [PLAIN, ODD], ids=["plain", "odd"])
+@pytest.mark.parametrize("form", FORMS)
+def test_c3_every_form_is_overwritten_in_place(form: str, secret: bytes) -> None:
+    echoed = FORMS[form](secret)
+    out, matches = scrub(secret, b"before " + echoed + b" after")
+    assert len(out) == len(b"before " + echoed + b" after")
+    assert out.startswith(b"before ")
+    assert out.endswith(b" after")
+    assert len(set(out[7:-6])) == 1
+    assert matches == 1
+
+
+@pytest.mark.parametrize("alphabet", [base64.b64encode, base64.urlsafe_b64encode])
+@pytest.mark.parametrize("before", [b"", b"u", b"u:", b"us:", b"user:"])
+@pytest.mark.parametrize("after", [b"", b"\n", b"xy"])
+def test_c3_base64_at_every_offset_loses_all_but_the_shared_bits(
+    alphabet: Callable[[bytes], bytes], before: bytes, after: bytes
+) -> None:
+    out, matches = scrub(PLAIN, alphabet(before + PLAIN + after))
+    decoded = base64.b64decode(out.replace(b"-", b"+").replace(b"_", b"/"), validate=True)
+    assert matches == 1
+    assert len(decoded) == len(before + PLAIN + after)
+    assert PLAIN[1:-1] not in decoded
+    assert not any(PLAIN[at : at + 3] in decoded for at in range(1, len(PLAIN) - 3))
+    assert decoded.startswith(before)
+    assert decoded.endswith(after)
+
+
+def test_c3_secret_that_is_not_utf8_is_found_as_latin1_json() -> None:
+    out, matches = scrub(b"\xe9\xff-not-utf8", b'{"k": "\\u00e9\\u00ff-not-utf8"}')
+    assert matches == 1
+    assert b"not-utf8" not in out
+
+
+def test_c3_two_secrets_of_one_request_are_both_scrubbed() -> None:
+    merged = Needles.merge([Needles.of(Secret(b"first-secret")), Needles.of(Secret(b"second-secret"))])
+    for needles in (merged, Needles.of(Secret(b"first-secret"), Secret(b"second-secret"))):
+        out, matches = scrub_in_pieces(needles, b"first-secret, second-secret", [])
+        assert matches == 2
+        assert out[12:14] == b", "
+        assert b"secret" not in out
+
+
+def test_overlapping_matches_are_overwritten_as_one_run() -> None:
+    needles = Needles.of(Secret(b"AAAAAAAA-BBBBBBBB"), Secret(b"BBBBBBBB-CCCCCCCC"))
+    out, matches = scrub_in_pieces(needles, b"<AAAAAAAA-BBBBBBBB-CCCCCCCC>", [])
+    assert matches == 2
+    assert out == b"<" + needles.fill * 26 + b">"
+
+
+# ---- lengths
+
+
+def test_c3_short_secrets_make_no_needles_and_say_so() -> None:
+    short = Needles.of(Secret(b"1234567"))
+    assert short.too_short
+    assert short.patterns == ()
+    assert Scrubber(short).feed(b"1234567") == b"1234567"
+    assert not Needles.of(Secret(b"12345678")).too_short
+    assert Needles.merge([short, Needles.of(Secret(b"long-enough"))]).too_short
+    assert not Needles.merge([]).too_short
+
+
+def test_no_form_is_shorter_than_the_least_secret() -> None:
+    assert min(map(len, Needles.of(Secret(b"12345678")).patterns)) >= MIN_SECRET_BYTES
+
+
+# ---- what is held back
+
+
+def test_bytes_without_a_match_come_out_at_once_as_the_same_object() -> None:
+    scrubber = Scrubber(Needles.of(Secret(PLAIN)))
+    for data in (b'{"id": 1}\n', b"", b"\n", b"data: tick\n\n", b"x" * 5000, b"live-"):
+        assert scrubber.feed(data) is data
+    assert scrubber.finish() == b""
+    assert scrubber.matches == 0
+
+
+def test_only_the_end_that_may_begin_a_match_is_held() -> None:
+    scrubber = Scrubber(Needles.of(Secret(PLAIN)))
+    assert scrubber.feed(b"data: sk-live") == b"data: "
+    assert repr(scrubber) == "<Scrubber: 0 matches, 7 bytes held>"
+    assert scrubber.feed(b"stock\n\n") == b"sk-livestock\n\n"
+    assert scrubber.feed(b"s") == b""
+    assert scrubber.finish() == b"s"
+    assert scrubber.finish() == b""
+
+
+def test_a_match_over_many_feeds_is_found_and_the_scrubber_goes_on() -> None:
+    scrubber = Scrubber(Needles.of(Secret(PLAIN)))
+    out = b"".join(scrubber.feed(bytes([byte])) for byte in b"-" + PLAIN + b"-")
+    assert PLAIN not in out
+    assert scrubber.matches == 1
+    assert out[:1] + out[-1:] == b"--"
+    assert scrubber.finish() == b""
+
+
+def test_a_match_at_the_end_is_not_counted_again_while_a_longer_one_is_possible() -> None:
+    # The first secret is the beginning of the second: after it, the second may still come.
+    needles = Needles.of(Secret(b"abcdefgh"), Secret(b"abcdefghijklmnop"))
+    for tail, matches in ((b"ijkl-", 1), (b"ijklmnop", 2)):
+        out, count = scrub_in_pieces(needles, b"abcdefgh" + tail, [8, 10])
+        assert count == matches
+        assert out.startswith(needles.fill * 8)
+
+
+# ---- the replacement
+
+
+def test_replacement_decodes_wherever_the_match_was() -> None:
+    secret = b'se"cret/+ &x'
+    document = json.dumps({"token": secret.decode(), "b": base64.b64encode(b"k:" + secret).decode(), "h": secret.hex()})
+    parsed = json.loads(scrub(secret, document.encode())[0])
+    assert len(base64.b64decode(parsed["b"], validate=True)) == len(secret) + 2
+    assert len(bytes.fromhex(parsed["h"])) == len(secret)
+    query = scrub(secret, urlencode({"a": "1", "key": secret, "z": "2"}).encode())[0].decode()
+    assert [name for name, _ in parse_qsl(query, strict_parsing=True)] == ["a", "key", "z"]
+    assert secret not in unquote_to_bytes(query)
+
+
+def test_replacement_of_digits_stays_a_json_number() -> None:
+    out, matches = scrub(b"8234567890", b'{"account": 8234567890}')
+    assert matches == 1
+    assert len(str(json.loads(out)["account"])) == 10
+
+
+def test_replacement_survives_a_backslash_before_the_match() -> None:
+    # In the text `\newsecret12` the escape is `\n`, and the raw secret begins with that n.
+    out, _ = scrub(b"newsecret12", rb'"line\newsecret12"')
+    assert b"secret12" not in out
+    assert isinstance(json.loads(out), str)
+
+
+def test_fill_is_one_that_cannot_complete_another_needle() -> None:
+    needles = Needles.of(Secret(b"bbbbbbbbbb"), Secret(b"x" + b"f" * 8 + b"x"))
+    assert needles.fill not in (b"b", b"f")
+    out, _ = scrub_in_pieces(needles, b"bbbbbbbbbb", [])
+    assert out == needles.fill * 10
+
+
+def test_fill_falls_back_when_every_letter_and_digit_begins_a_needle() -> None:
+    letters = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+    needles = Needles.of(*(Secret(bytes([letter]) + b"-------") for letter in letters))
+    assert needles.fill == b"b"
+    assert scrub_in_pieces(needles, b"q-------", [])[0] == b"b" * 8
+
+
+# ---- heads
+
+
+def test_c3_head_is_scrubbed_in_names_values_and_reason() -> None:
+    scrubber = Scrubber(Needles.of(Secret(PLAIN)))
+    head = b"HTTP/1.1 200 " + PLAIN + b"\r\nX-" + PLAIN + b": 1\r\nX-Echo: Bearer " + PLAIN + b"\r\n\r\n"
+    out = scrubber.scrub_head(head)
+    assert PLAIN not in out
+    assert scrubber.matches == 3
+    assert len(out) == len(head)
+    assert [line[:2] for line in out.split(b"\r\n")] == [b"HT", b"X-", b"X-", b"", b""]
+
+
+def test_head_without_a_match_is_the_same_object() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+    assert Scrubber(Needles.of(Secret(PLAIN))).scrub_head(head) is head
+
+
+def test_head_keeps_what_frames_the_message() -> None:
+    # Secrets that are also a length, a coding, the start of a status line: absurd, and harmless.
+    needles = Needles.of(Secret(b"1234567890"), Secret(b"HTTP/1.1"), Secret(b"chunked, gzip"), Secret(b"keep-alive"))
+    head = (
+        b"HTTP/1.1 200 OK\r\ncontent-LENGTH: 1234567890\r\nTransfer-Encoding: chunked, gzip\r\n"
+        b"Connection: keep-alive\r\nX-Account: 1234567890\r\n\r\n"
+    )
+    scrubber = Scrubber(needles)
+    assert scrubber.scrub_head(head) == head.replace(b"Account: 1234567890", b"Account: " + needles.fill * 10)
+    assert scrubber.matches == 1
+
+
+def test_head_may_come_without_its_status_line() -> None:
+    out = Scrubber(Needles.of(Secret(PLAIN))).scrub_head(b"X-Echo: " + PLAIN + b"\r\nA: b\r\n")
+    assert PLAIN not in out
+    assert out.endswith(b"\r\nA: b\r\n")
+
+
+# ---- properties
+
+# Few letters and repeats, so that needles overlap themselves and one another.
+SECRETS = st.lists(st.text("abc", min_size=8, max_size=12).map(str.encode), min_size=1, max_size=3, unique=True)
+
+
+@st.composite
+def echoes(draw: st.DrawFn) -> tuple[list[bytes], bytes]:
+    secrets = draw(SECRETS)
+    forms: list[Callable[[bytes], bytes]] = [bytes, base64.b64encode, lambda s: s.hex().encode(), lambda s: s[:-2]]
+    pieces = st.one_of(
+        st.binary(max_size=6),
+        st.text("abc", max_size=12).map(str.encode),
+        st.builds(lambda form, secret: form(secret), st.sampled_from(forms), st.sampled_from(secrets)),
+    )
+    return secrets, b"".join(draw(st.lists(pieces, max_size=8)))
+
+
+@given(echoes(), st.lists(st.integers(0, 120), max_size=12))
+def test_property_any_split_gives_the_same_answer(case: tuple[list[bytes], bytes], cuts: list[int]) -> None:
+    secrets, data = case
+    needles = Needles.of(*map(Secret, secrets))
+    assert scrub_in_pieces(needles, data, cuts) == scrub_in_pieces(needles, data, [])
+
+
+@given(echoes(), st.lists(st.integers(0, 120), max_size=12))
+def test_property_no_needle_comes_out_and_nothing_else_changes(
+    case: tuple[list[bytes], bytes], cuts: list[int]
+) -> None:
+    secrets, data = case
+    needles = Needles.of(*map(Secret, secrets))
+    out, matches = scrub_in_pieces(needles, data, cuts)
+    covered = [
+        any(
+            data[start : start + len(p)] == p
+            for p in needles.patterns
+            for start in range(at - len(p) + 1, at + 1)
+            if start >= 0
+        )
+        for at in range(len(data))
+    ]
+    expected = bytes(needles.fill[0] if hit else byte for byte, hit in zip(data, covered, strict=True))
+    assert out == expected
+    assert not any(pattern in out for pattern in needles.patterns)
+    assert (matches > 0) == any(covered)
+
+
+@given(st.binary(min_size=8, max_size=40), st.binary(max_size=40), st.binary(max_size=40))
+def test_property_any_secret_is_gone_from_anything(secret: bytes, before: bytes, after: bytes) -> None:
+    needles = Needles.of(Secret(secret))
+    for form in (secret, secret.hex().encode(), quote(secret, safe="").encode()):
+        out, matches = scrub_in_pieces(needles, before + form + after, [len(before) + 3])
+        assert matches >= 1
+        assert form not in out
+        assert len(out) == len(before + form + after)
+
+
+# ---- secrecy
+
+
+def test_c14_repr_shows_no_needle() -> None:
+    needles = Needles.of(Secret(PLAIN))
+    assert re.fullmatch(r"<Needles: \d+ forms>", repr(needles))
+    assert PLAIN.decode() not in repr(Scrubber(needles))

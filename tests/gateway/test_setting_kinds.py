@@ -1,0 +1,116 @@
+"""The values of gateway settings: addresses, patterns, networks, credential places."""
+
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from gateway.setting_kinds import (
+    AUDIT_PATH,
+    CONNECT_TO,
+    CREDENTIAL,
+    LISTEN,
+    NETWORK,
+    PATTERN,
+    PROXY,
+    EnvironmentPlace,
+    FilePlace,
+    HostPort,
+)
+from sallyport.settings import Kind
+
+BASE = Path("/etc/sallyport")
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:3128", ("127.0.0.1", 3128)),
+        ("localhost:0", ("localhost", 0)),
+        ("[::1]:9900", ("::1", 9900)),
+        ("0.0.0.0:65535", ("0.0.0.0", 65535)),
+    ],
+)
+def test_listeners(text: str, address: tuple[str, int]) -> None:
+    found = LISTEN.parse(text, BASE)
+    assert found == address
+    assert str(found) == text
+
+
+@pytest.mark.parametrize(
+    "value", [3128, "3128", ":3128", "127.0.0.1", "127.1:80", "a b:1", "host:65536", "::1:80", None]
+)
+def test_what_is_no_listener(value: object) -> None:
+    with pytest.raises(ValueError, match=r"write host:port|is not a host|in brackets"):
+        LISTEN.parse(value, BASE)
+
+
+def test_connect_to_normalizes_both_sides() -> None:
+    pair = CONNECT_TO.parse(("API.example.com:443", "[::1]:8443"), BASE)
+    assert pair == (HostPort("api.example.com", 443), HostPort("::1", 8443))
+
+
+def test_a_proxy_is_http_without_a_password() -> None:
+    assert PROXY.parse("http://proxy.example.com:3128", BASE) == ("proxy.example.com", 3128)
+    for value in ("https://proxy.example.com:1", "proxy.example.com:1", "http://p.example.com:1/x", "http://p"):
+        with pytest.raises(ValueError, match="not"):
+            PROXY.parse(value, BASE)
+    with pytest.raises(ValueError, match="remove them") as refused:
+        PROXY.parse("http://user:canary@proxy.example.com:1", BASE)
+    assert "canary" not in str(refused.value)
+
+
+def test_networks_name_the_host_bits() -> None:
+    assert NETWORK.parse("10.0.0.0/8", BASE) == ip_network("10.0.0.0/8")
+    assert NETWORK.parse("::1", BASE) == ip_network("::1/128")
+    with pytest.raises(ValueError, match=r"has host bits set"):
+        NETWORK.parse("10.0.0.1/8", BASE)
+
+
+def test_patterns() -> None:
+    assert str(PATTERN.parse("*.Example.com", BASE)) == "*.example.com"
+    with pytest.raises(ValueError, match="is not a host"):
+        PATTERN.parse("a*.example.com", BASE)
+
+
+@pytest.mark.parametrize(
+    ("pair", "expected"),
+    [
+        (("con_1", {"env": "KEY"}), (("con_1",), EnvironmentPlace(variable="KEY"))),
+        (("con_1/api_key", {"file": "k"}), (("con_1", "api_key"), FilePlace(path=BASE / "k"))),
+        (("con_1/api_key/b", "env:KEY"), (("con_1", "api_key", "b"), EnvironmentPlace(variable="KEY"))),
+        (("con_1", "file:/run/k"), (("con_1",), FilePlace(path=Path("/run/k")))),
+    ],
+)
+def test_credential_places(pair: object, expected: object) -> None:
+    assert CREDENTIAL.parse(pair, BASE) == expected
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("con_1", "canary"),
+        ("con_1", {"value": "canary"}),
+        ("con_1", {"env": "canary value"}),
+        ("con_1", {"env": "A", "file": "canary"}),
+        ("con_1", {"file": ["canary"]}),
+        ("con_1", None),
+        ("", {"env": "A"}),
+        ("a/b/c/d", {"env": "A"}),
+        ("a//c", {"env": "A"}),
+    ],
+)
+def test_a_wrong_credential_entry_is_never_quoted(pair: object) -> None:
+    with pytest.raises(ValueError, match="write") as refused:
+        CREDENTIAL.parse(pair, BASE)
+    assert "canary" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("value", "kept"), [("-", "-"), ("off", "off"), ("audit.log", "/etc/sallyport/audit.log")])
+def test_audit_paths(value: str, kept: str) -> None:
+    assert AUDIT_PATH.parse(value, BASE) == kept
+
+
+@pytest.mark.parametrize("kind", [LISTEN, CONNECT_TO, PROXY, PATTERN, NETWORK, CREDENTIAL, AUDIT_PATH])
+def test_each_kind_says_what_it_takes(kind: Kind[object]) -> None:
+    assert kind.bounds

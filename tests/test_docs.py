@@ -1,0 +1,88 @@
+"""The documents say what is there: packages, files, links, settings of the environment, error codes, commands."""
+
+import pathlib
+import re
+
+import pytest
+
+from sallyport.problem import Code
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PARTS = ("sallyport", "gateway", "sandboxd", "worker", "control_client", "control_plane", "sallyport_cli")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+# A file of ours as prose writes it: `gateway/serve.py`, `tests/flow/`.
+NAMED = re.compile(rf"`((?:{'|'.join(PARTS)}|tests|demo|benchmarks|docs|requirements)/[\w./-]*)`")
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of a document's headings, as forges make them."""
+    headings = re.findall(r"^#+ +(.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken_links(document: pathlib.Path) -> list[str]:
+    text = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    broken = []
+    for link in LINK.findall(text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        path = (document.parent / name).resolve() if name else document
+        if not path.exists() or (anchor and anchor not in anchors(path.read_text(encoding="utf-8"))):
+            broken.append(link)
+    return broken
+
+
+def packages() -> list[str]:
+    return sorted(str(path.parent.relative_to(ROOT)) for part in PARTS for path in (ROOT / part).rglob("__init__.py"))
+
+
+def test_readme_fits_one_page() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 100
+
+
+@pytest.mark.parametrize("package", packages())
+def test_every_package_stands_in_the_architecture(package: str) -> None:
+    assert f"`{package}/`" in (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("document", DOCS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document: pathlib.Path) -> None:
+    assert broken_links(document) == []
+
+
+def test_a_dead_link_is_found(tmp_path: pathlib.Path) -> None:
+    document = tmp_path / "a.md"
+    document.write_text("# One two\n[a](#one-two) [b](#three) [c](b.md) [d](https://example.com/)\n", encoding="utf-8")
+    assert broken_links(document) == ["#three", "b.md"]
+
+
+@pytest.mark.parametrize("document", DOCS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_that_are_named_exist(document: pathlib.Path) -> None:
+    # What is not built yet is written without backticks, so that a name in backticks can be opened.
+    named = NAMED.findall(document.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_life_of_a_request_names_the_file_of_each_step() -> None:
+    text = (ROOT / "docs/life-of-a-request.md").read_text(encoding="utf-8")
+    assert "gateway/serve.py" in NAMED.findall(text)
+
+
+def test_documents_name_no_path_of_a_machine() -> None:
+    machine = re.compile(r"(?<![\w.-])/(?:root|work|opt|home/\w+)/")
+    assert [str(path) for path in DOCS if machine.search(path.read_text(encoding="utf-8"))] == []
+
+
+@pytest.mark.parametrize("lock", sorted((ROOT / "requirements").glob("*.txt")), ids=lambda path: path.name)
+def test_a_lock_holds_names_versions_and_hashes_only(lock: pathlib.Path) -> None:
+    text = lock.read_text(encoding="utf-8")
+    assert not re.search(r"https?:|file:|^\s*-(?!-hash)|(?<=\s)/", text, re.MULTILINE)
+    requirements = re.findall(r"^\w[^\\\n]*(?:\\\n +--hash=sha256:[0-9a-f]{64} ?)+$", text, re.MULTILINE)
+    assert len(requirements) == len(re.findall(r"^\w", text, re.MULTILINE)) > 0
+
+
+@pytest.mark.parametrize("code", sorted({code.wire for code in Code}))
+def test_every_error_code_is_documented(code: str) -> None:
+    assert f"`{code}`" in (ROOT / "docs/errors.md").read_text(encoding="utf-8")
