@@ -231,7 +231,7 @@ class Limits:
         "Go's MaxConnsPerHost is unlimited; origins are not.",
     )
     idle_links_per_key: int = setting(
-        count(0, 10_000), "32", "Idle upstream links kept for one pool key.", "Envoy and nginx examples: 16 to 32."
+        count(0, 10_000), "32", "Idle upstream links kept for one pool key.", "nginx documentation: 16 or 32."
     )
     write_buffer_bytes: int = setting(
         size("16KiB", "16MiB"),
@@ -246,13 +246,16 @@ class Limits:
         size("4KiB", "1MiB"), "64KiB", "Bytes of later requests held while one is served.", "One head's limit."
     )
     leaf_contexts: int = setting(
-        count(16, 100_000), "1024", "TLS contexts of intercepted hosts kept ready.", "About 60 KiB each."
+        count(16, 100_000),
+        "1024",
+        "TLS contexts of intercepted hosts kept ready.",
+        "An OpenSSL context takes tens of KiB.",
     )
     token_cache_entries: int = setting(
-        count(16, 10_000_000), "65536", "Verified tokens remembered.", "A verification costs 250 us, an entry 1 KiB."
+        count(16, 10_000_000), "65536", "Verified tokens remembered.", "A verification costs fifty times a look-up."
     )
     credential_cache_entries: int = setting(
-        count(16, 10_000_000), "65536", "Credentials held in memory.", "About 1 KiB each; the oldest goes first."
+        count(16, 10_000_000), "65536", "Credentials held in memory.", "What was resolved longest ago goes first."
     )
     resolver_cache_entries: int = setting(
         count(16, 1_000_000), "4096", "Resolved names remembered.", "One slow resolver must not stall every dial."
@@ -276,7 +279,7 @@ class Limits:
         size("4KiB", "2MiB"), "2MiB", "A plan document: 413.", "The contract's own limit, which it cannot exceed."
     )
     sandboxes: int = setting(
-        count(1, 1_000_000), "10000", "Plans held at once: 503.", "About 100 KiB each at 100 routes."
+        count(1, 1_000_000), "10000", "Plans held at once: 503.", "Bounds memory when plans are pushed by mistake."
     )
 
 

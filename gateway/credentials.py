@@ -322,13 +322,15 @@ def _read_file(path: Path) -> str:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a path"
         raise _not_found(f"the file {path} cannot be read ({reason}); create it or correct its owner") from None
-    with open(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise _not_found(f"{path} is not a regular file; write the credential to one")
-        try:
+        with open(descriptor, "rb", closefd=False) as file:
             value = file.read(MAX_FILE_BYTES + 1)
-        except OSError as error:
-            raise _not_found(f"the file {path} cannot be read ({error.strerror})") from None
+    except OSError as error:
+        raise _not_found(f"the file {path} cannot be read ({error.strerror})") from None
+    finally:
+        os.close(descriptor)
     if len(value) > MAX_FILE_BYTES:
         raise _unusable(f"the file {path} holds more than 64 KiB, which is no credential")
     try:

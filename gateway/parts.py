@@ -20,7 +20,7 @@ from sallyport.net.interception import CaStore, InterceptionContexts
 from sallyport.net.tasks import TaskSet
 
 
-class Drainable:
+class OpenStream:
     """A stream that can be told to end: its sandbox's authority, and what drain and revocation do to it."""
 
     __slots__ = ()
@@ -43,36 +43,36 @@ class StreamIndex:
     """Open streams by sandbox, so that limits, revocation and drain need not search."""
 
     def __init__(self) -> None:
-        self._by_sandbox: dict[str, set[Drainable]] = {}
-        self._anonymous: set[Drainable] = set()
+        self._by_sandbox: dict[str, set[OpenStream]] = {}
+        self._anonymous: set[OpenStream] = set()
         self.open = 0
 
-    def add(self, stream: Drainable) -> None:
+    def add(self, stream: OpenStream) -> None:
         """Note a stream that is not yet anybody's."""
         self._anonymous.add(stream)
         self.open += 1
 
-    def claim(self, stream: Drainable, before: Claims | None, claims: Claims) -> int:
+    def claim(self, stream: OpenStream, before: Claims | None, claims: Claims) -> int:
         """Note whose the stream is from now on; returns how many streams that sandbox has."""
         self._discard(stream, before)
         streams = self._by_sandbox.setdefault(claims.sandbox_id, set())
         streams.add(stream)
         return len(streams)
 
-    def remove(self, stream: Drainable) -> None:
+    def remove(self, stream: OpenStream) -> None:
         """Forget a stream that has ended."""
         self._discard(stream, stream.claims)
         self.open -= 1
 
-    def of_sandbox(self, sandbox_id: str) -> Sequence[Drainable]:
+    def of_sandbox(self, sandbox_id: str) -> Sequence[OpenStream]:
         """Return the open streams of a sandbox."""
         return tuple(self._by_sandbox.get(sandbox_id, ()))
 
-    def all(self) -> Iterable[Drainable]:
+    def all(self) -> Iterable[OpenStream]:
         """Return every open stream."""
         return list(itertools.chain(self._anonymous, *self._by_sandbox.values()))
 
-    def _discard(self, stream: Drainable, claims: Claims | None) -> None:
+    def _discard(self, stream: OpenStream, claims: Claims | None) -> None:
         if claims is None:
             self._anonymous.discard(stream)
             return

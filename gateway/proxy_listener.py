@@ -9,20 +9,20 @@ from typing import Final
 
 import structlog
 
-from gateway.audit import FIELDS
 from gateway.core.authority import Refused, invalid, read_connect_destination
 from gateway.core.classify import admit
 from gateway.core.decision import Deny, Mode
-from gateway.core.errors import plain_answer, refusal
+from gateway.core.errors import no_plan, plain_answer, refusal, upstream_failed
 from gateway.core.route_table import RouteTable
-from gateway.parts import Drainable, GatewayParts
+from gateway.parts import GatewayParts, OpenStream
+from gateway.record import connect_record
 from gateway.relay import OpaqueRelay
 from gateway.stream import ServedStream
-from gateway.upstream import DIAL_CODES, UPSTREAM_DETAILS
+from gateway.upstream import DIAL_CODES
 from sallyport.claims import Claims
 from sallyport.destination import Destination
 from sallyport.host import HostError, normalize_host, split_authority
-from sallyport.net.clock import NEVER
+from sallyport.net.clock import NEVER, read_clock
 from sallyport.net.dial import DialError
 from sallyport.net.interception import InterceptionError
 from sallyport.net.tls import TlsTransport
@@ -85,9 +85,7 @@ class ProxyDoorman:
             _check_connect_host(head, destination)
             table = parts.plans.table(claims.sandbox_id)
             if table is None:
-                raise Refused(
-                    Deny(code=Code.PLAN_UNAVAILABLE, detail="no plan is loaded for this sandbox", retry_after_seconds=5)
-                )
+                raise Refused(no_plan())
             admission = admit(table, destination.host, destination.port, parts.passthrough_hosts)
             if isinstance(admission, Deny):
                 raise Refused(admission)
@@ -98,7 +96,7 @@ class ProxyDoorman:
                 "code": refused.deny.code.wire,
             }
             fields["egressRuleId"] = refused.deny.rule_id
-            record_connect(parts, claims, destination, table, Mode.PASSTHROUGH, fields)
+            _record(parts, Mode.PASSTHROUGH, claims, destination, table, fields)
             parts.metrics.finished("denied", SOURCE, 0.0)
             raise
         transport = stream.detach()
@@ -109,7 +107,7 @@ class ProxyDoorman:
             Passthrough(parts, transport, claims, destination, table).start(rest)
 
 
-class Interception(asyncio.Protocol, Drainable):
+class Interception(asyncio.Protocol, OpenStream):
     """A CONNECT to a managed host: read the ClientHello, check its name, end TLS, serve what is inside."""
 
     __slots__ = (
@@ -208,7 +206,7 @@ class Interception(asyncio.Protocol, Drainable):
         if code is not None:
             self._parts.metrics.denied(code.value)
             fields: dict[str, object] = {"decision": "deny", "code": code.value}
-            record_connect(self._parts, self.claims, self._destination, None, Mode.INTERCEPTED, fields)
+            _record(self._parts, Mode.INTERCEPTED, self.claims, self._destination, None, fields)
         if alert:
             self._transport.write(alert)
         self._leave()
@@ -244,7 +242,7 @@ class Interception(asyncio.Protocol, Drainable):
         self._transport.abort()
 
 
-class Passthrough(asyncio.Protocol, Drainable):
+class Passthrough(asyncio.Protocol, OpenStream):
     """A CONNECT whose bytes stay opaque: dial, answer, look at the ClientHello, relay."""
 
     __slots__ = (
@@ -282,7 +280,7 @@ class Passthrough(asyncio.Protocol, Drainable):
         self._relay: OpaqueRelay | None = None
         self._upstream: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
-        self._started_at = parts.loop.time()
+        self._started_at = read_clock()
         self.claims: Claims | None = claims
         self.deadline_at = self.filed_at = NEVER
         parts.streams.add(self)
@@ -303,7 +301,7 @@ class Passthrough(asyncio.Protocol, Drainable):
             _log.info("upstream_failed", upstream=destination.host_port, detail=error.detail)
             code = DIAL_CODES[error.kind]
             answer = refusal(
-                Deny(code=code, detail=UPSTREAM_DETAILS[code]),
+                upstream_failed(code, None),
                 self._parts.next_request_id(),
                 method="CONNECT",
                 close=True,
@@ -393,10 +391,10 @@ class Passthrough(asyncio.Protocol, Drainable):
         self._is_over = True
         self.deadline_at = NEVER
         parts = self._parts
-        seconds = parts.loop.time() - self._started_at
+        seconds = read_clock() - self._started_at
         parts.metrics.finished(outcome, SOURCE, seconds)
         known: dict[str, object] = {"decision": "forward", "durationMs": seconds * 1000}
-        record_connect(parts, self.claims, self._destination, self._table, Mode.PASSTHROUGH, known | fields)
+        _record(parts, Mode.PASSTHROUGH, self.claims, self._destination, self._table, known | fields)
         parts.streams.remove(self)
 
     def eof_received(self) -> bool:
@@ -430,30 +428,18 @@ class Passthrough(asyncio.Protocol, Drainable):
             self._upstream.abort()
 
 
-def record_connect(
+def _record(
     parts: GatewayParts,
+    mode: Mode,
     claims: Claims | None,
     destination: Destination | None,
     table: RouteTable | None,
-    mode: Mode,
     fields: dict[str, object],
 ) -> None:
-    """Record a CONNECT that never became an exchange; fields are named as in gateway.audit.FIELDS."""
-    known: dict[str, object] = {
-        "time": parts.clock.wall,
-        "requestId": parts.next_request_id(),
-        "source": SOURCE,
-        "mode": mode.value,
-        "method": "CONNECT",
-    }
-    if claims is not None:
-        known |= {"organizationId": claims.organization_id, "sandboxId": claims.sandbox_id}
-    if destination is not None:
-        known |= {"scheme": destination.scheme, "host": destination.host, "port": destination.port}
-    if table is not None:
-        known["planRevision"] = table.revision
-    known |= fields
-    parts.audit.record(tuple(known.get(name) for name in FIELDS))
+    record = connect_record(
+        parts, source=SOURCE, mode=mode, claims=claims, destination=destination, table=table, fields=fields
+    )
+    parts.audit.record(record)
 
 
 def _check_connect_host(head: RequestHead, destination: Destination) -> None:

@@ -11,7 +11,7 @@ from gateway.core.authority import Refused, invalid, read_destination
 from gateway.core.decision import Deny, Mode
 from gateway.core.errors import refusal
 from gateway.core.route_table import RouteTable
-from gateway.parts import Drainable, GatewayParts
+from gateway.parts import GatewayParts, OpenStream
 from gateway.serve import Exchange
 from gateway.tokens import proxy_token
 from sallyport.claims import Claims, TokenError
@@ -41,7 +41,7 @@ class Doorman(Protocol):
         """Answer an origin-form request (health, CA certificate). Raises Refused."""
 
 
-class ServedStream(asyncio.Protocol, Drainable):
+class ServedStream(asyncio.Protocol, OpenStream):
     """One stream. destination is where all its requests go (intercepted), or None (each names its own)."""
 
     __slots__ = (

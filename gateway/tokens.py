@@ -4,7 +4,8 @@ Claims are judged by `sallyport.claims`; here stand signatures and what may surr
 (contracts section 3, RFC 7515). Only public-key algorithms: a gateway that held a shared key
 could mint the tokens it verifies, and a public key could be passed off as one (egress case T1).
 
-Read top to bottom: keys, one token, the verifier, the header that carries a token.
+Read top to bottom: keys, one token, the verifier, the header that carries a token. One
+file, though a long one, because it is one decision: whom to believe.
 """
 
 import base64
@@ -64,6 +65,7 @@ _JWK_PUBLIC_MEMBERS: Final = {"OKP": ("x",), "EC": ("x", "y"), "RSA": ("n", "e")
 _JWK_PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth"})
 _KEY_HELP: Final = "give an Ed25519 public key, as `sallyport token keygen` writes it"
 _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]+")
+_VISIBLE: Final = bytes(range(0x21, 0x7F))
 
 
 # ---- keys
@@ -148,13 +150,12 @@ class KeySet:
 
 def thumbprint(key: PublicKey) -> str:
     """Return the JWK thumbprint of a key (RFC 7638, SHA-256): the kid of a key that was given none."""
-    match key:
-        case Ed25519PublicKey():
-            members = OKPAlgorithm.to_jwk(key, as_dict=True)
-        case EllipticCurvePublicKey():
-            members = ECAlgorithm.to_jwk(key, as_dict=True)
-        case RSAPublicKey():
-            members = RSAAlgorithm.to_jwk(key, as_dict=True)
+    if isinstance(key, Ed25519PublicKey):
+        members = OKPAlgorithm.to_jwk(key, as_dict=True)
+    elif isinstance(key, EllipticCurvePublicKey):
+        members = ECAlgorithm.to_jwk(key, as_dict=True)
+    else:
+        members = RSAAlgorithm.to_jwk(key, as_dict=True)
     required = {"kty", "crv", *_JWK_PUBLIC_MEMBERS[members["kty"]]} & members.keys()
     canonical = json.dumps({name: members[name] for name in sorted(required)}, separators=(",", ":"))
     return base64.urlsafe_b64encode(hashlib.sha256(canonical.encode("ascii")).digest()).rstrip(b"=").decode("ascii")
@@ -439,6 +440,6 @@ def _basic_password(credentials: bytes) -> bytes:
 def _visible(token: bytes) -> str:
     if not token:
         raise TokenError(TokenFault.MALFORMED, "the token is empty; with Basic it is the password")
-    if not all(0x21 <= byte <= 0x7E for byte in token):
+    if token.translate(None, _VISIBLE):  # something is left over
         raise TokenError(TokenFault.MALFORMED, "the token holds characters other than visible ASCII")
     return token.decode("ascii")

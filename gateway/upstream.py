@@ -32,10 +32,10 @@ class LinkUser(Protocol):
     def answer_received(self, data: bytes) -> None:
         """Bytes of the answer."""
 
-    def answer_ended(self, error: Exception | None) -> None:
+    def link_ended(self, error: Exception | None) -> None:
         """The link is gone; error is None where the upstream ended it in good order."""
 
-    def upstream_timed_out(self) -> None:
+    def link_timed_out(self) -> None:
         """The link's deadline has passed."""
 
     def hold_request(self) -> None:
@@ -96,7 +96,7 @@ class UpstreamLink(asyncio.Protocol):
         self._pool.lost(self)
         user, self.user = self.user, None
         if user is not None:
-            user.answer_ended(error if not self.clean_end else None)
+            user.link_ended(None if self.clean_end else error or ConnectionAbortedError())
 
     def pause_writing(self) -> None:
         """Backpressure toward the sandbox."""
@@ -113,7 +113,18 @@ class UpstreamLink(asyncio.Protocol):
         if self.user is None:
             self.transport.close()
         else:
-            self.user.upstream_timed_out()
+            self.user.link_timed_out()
+
+    def drop(self) -> None:
+        """Close a link that no exchange may use again."""
+        self.user = None
+        self.transport.abort()
+
+    def leave_pool(self) -> None:
+        """Give the transport's events to another protocol: for the pool the link is gone."""
+        if not self.is_lost:
+            self.is_lost = True
+            self._pool.lost(self)
 
     def __repr__(self) -> str:
         state = "lost" if self.is_lost else "idle" if self.user is None else "in use"
@@ -295,12 +306,4 @@ DIAL_CODES: Final = {
     DialFault.UNREACHABLE: Code.UPSTREAM_UNREACHABLE,
     DialFault.TIMEOUT: Code.UPSTREAM_TIMEOUT,
     DialFault.PROXY_REFUSED: Code.UPSTREAM_UNREACHABLE,
-}
-
-# What the sandbox is told; the cause is in the log.
-UPSTREAM_DETAILS: Final = {
-    Code.ADDRESS_REFUSED: "the destination's address is not one the gateway connects to",
-    Code.UPSTREAM_UNREACHABLE: "the destination could not be reached",
-    Code.UPSTREAM_TIMEOUT: "the destination did not accept a connection in time",
-    Code.OVERLOADED: "the gateway has as many links to the destination as it may",
 }

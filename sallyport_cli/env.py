@@ -54,5 +54,5 @@ def with_token(proxy: str, token: str) -> str:
     except ValueError:
         usable = False
     if not usable or parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise bad_input(f"{proxy!r} is not the address of a proxy", "write http://host:port, without user and password")
+        raise bad_input("this is not the address of a proxy", "write http://host:port, without user and password")
     return f"http://x:{quote(token, safe='')}@{parts.netloc}"

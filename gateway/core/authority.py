@@ -19,6 +19,12 @@ def invalid(detail: str, hint: str | None = None) -> Refused:
     return Refused(Deny(code=Code.INVALID_REQUEST, detail=detail, hint=hint))
 
 
+def mismatch(detail: str) -> Refused:
+    """Refuse with 421: two parts of a request name two hosts (A1)."""
+    hint = "send the request on a stream of its own host"
+    return Refused(Deny(code=Code.AUTHORITY_MISMATCH, detail=detail, hint=hint))
+
+
 def split_absolute_form(target: bytes) -> tuple[str, bytes, bytes]:
     """Split `scheme://authority/path?query` into scheme, authority and origin form (RFC 9112 section 3.2.2)."""
     scheme, separator, rest = target.partition(b"://")
@@ -54,10 +60,4 @@ def check_host(host: bytes | None, destination: Destination) -> None:
     if host is None:
         raise invalid("the Host field is missing")
     if read_destination(destination.scheme, host) != destination:
-        raise Refused(
-            Deny(
-                code=Code.AUTHORITY_MISMATCH,
-                detail="the Host field does not name the host that was connected to",
-                hint="send the request on a stream of its own host",
-            )
-        )
+        raise mismatch("the Host field does not name the host of the request")

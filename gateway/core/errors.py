@@ -5,8 +5,85 @@ from http import HTTPStatus
 from gateway.core.decision import Deny
 from sallyport.problem import Code, Problem, proxy_status
 
+# What the sandbox is told where no link was had; the cause is in the log (style rule 13).
+_UPSTREAM_DETAILS = {
+    Code.ADDRESS_REFUSED: "the destination's address is not one the gateway connects to",
+    Code.UPSTREAM_UNREACHABLE: "the destination could not be reached",
+    Code.UPSTREAM_TIMEOUT: "the destination did not accept a connection in time",
+    Code.OVERLOADED: "the gateway has as many links to the destination as it may",
+}
+
 # Both ways a proxy token may be sent (contracts section 3); Basic first, because most clients know only that.
 _CHALLENGE = b'Proxy-Authenticate: Basic realm="sallyport"\r\nProxy-Authenticate: Bearer realm="sallyport"\r\n'
+
+
+def no_plan() -> Deny:
+    """No plan is in force for the sandbox."""
+    return Deny(
+        code=Code.PLAN_UNAVAILABLE,
+        detail="no plan is loaded for this sandbox",
+        hint="the control plane, or the gateway's `plans`, must provide one",
+        retry_after_seconds=5,
+    )
+
+
+def body_too_large(limit: int) -> Deny:
+    """The route's own limit on request bodies."""
+    return Deny(code=Code.BODY_TOO_LARGE, detail=f"the route accepts request bodies up to {limit} bytes")
+
+
+def placeholder_left(rule_id: str | None) -> Deny:
+    """A placeholder would have left unresolved (C5)."""
+    return Deny(
+        code=Code.CREDENTIAL_UNAVAILABLE,
+        detail="the request still holds a placeholder that its route does not replace",
+        rule_id=rule_id,
+        hint="a placeholder works only on the routes and in the parts that its plan names",
+    )
+
+
+def credential_missing(word: str, temporary: bool, retry_after_seconds: int, rule_id: str | None) -> Deny:
+    """There is no credential; word is one of contracts section 4."""
+    if temporary:
+        return Deny(
+            code=Code.CREDENTIAL_TEMPORARILY_UNAVAILABLE,
+            detail=f"the credential of this route cannot be had now ({word})",
+            rule_id=rule_id,
+            retry_after_seconds=max(1, retry_after_seconds),
+        )
+    return Deny(
+        code=Code.CREDENTIAL_UNAVAILABLE,
+        detail=f"the credential of this route cannot be had ({word})",
+        rule_id=rule_id,
+        hint="the integration's connection must be repaired by its owner; trying again will not help",
+    )
+
+
+def upstream_failed(code: Code, rule_id: str | None) -> Deny:
+    """No link could be had."""
+    return Deny(code=code, detail=_UPSTREAM_DETAILS[code], rule_id=rule_id)
+
+
+def answer_not_whole(rule_id: str | None) -> Deny:
+    """The link ended before the answer did."""
+    detail = "the upstream closed the link before its answer was whole"
+    return Deny(code=Code.UPSTREAM_UNREACHABLE, detail=detail, rule_id=rule_id)
+
+
+def answer_not_http(rule_id: str | None) -> Deny:
+    """The answer is malformed."""
+    detail = "the upstream's answer is not valid HTTP/1.1"
+    return Deny(code=Code.UPSTREAM_PROTOCOL_ERROR, detail=detail, rule_id=rule_id)
+
+
+def answer_late(rule_id: str | None) -> Deny:
+    """The answer made no progress in time."""
+    return Deny(
+        code=Code.UPSTREAM_TIMEOUT,
+        detail="the upstream did not answer in time",
+        rule_id=rule_id,
+        hint="the gateway's operator sets the time (timeouts.answer_head, timeouts.answer_body)",
+    )
 
 
 def refusal(deny: Deny, request_id: str, *, method: str, close: bool) -> bytes:

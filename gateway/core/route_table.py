@@ -155,9 +155,9 @@ class RouteTable:
         """Say whether a placeholder of any route stands in block (C5)."""
         return self._placeholders is not None and self._placeholders.search(block) is not None
 
-    def forward_upstream(self, scheme: str, host: str, port: int) -> RouteUpstream:
+    def forward_upstream(self, destination: Destination) -> RouteUpstream:
         """Return the upstream of a request that is only forwarded; its links belong to the sandbox alone."""
-        return make_upstream(Destination(scheme, host, port), self.organization_id, ("sandbox", self.sandbox_id))
+        return make_upstream(destination, self.organization_id, ("sandbox", self.sandbox_id))
 
     def __repr__(self) -> str:
         return f"<RouteTable {self.sandbox_id} revision {self.revision}: {len(self.routes)} routes>"

@@ -13,6 +13,10 @@ from typing import Final, Protocol
 TICK_SECONDS: Final = 0.25
 
 
+# The loop's own time has the loop's resolution (uvloop: a millisecond); what is measured is read here.
+read_clock: Final = time.perf_counter
+
+
 class Timed(Protocol):
     """What the wheel watches. deadline_at is loop time in seconds; NEVER when nothing is awaited."""
 

@@ -6,7 +6,7 @@ counts in this side's write buffer, and pausing there is felt here at once.
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 _HIGH_WATER_BYTES = 64 * 1024  # asyncio's default
 _DELIVERY_BYTES = 256 * 1024  # what asyncio and uvloop read at once
@@ -115,8 +115,6 @@ class MemoryTransport(asyncio.Transport):
 
     def abort(self) -> None:
         """End both sides now: what is under way is dropped, and the other side sees a reset."""
-        if self._lost:
-            return
         self._closing = True
         self._outgoing.clear()
         self._lose(None)
@@ -126,8 +124,7 @@ class MemoryTransport(asyncio.Transport):
         return self._closing
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        assert isinstance(protocol, asyncio.Protocol)
-        self._protocol = protocol
+        self._protocol = cast("asyncio.Protocol", protocol)
 
     def get_protocol(self) -> asyncio.Protocol:
         return self._protocol
@@ -156,19 +153,24 @@ class MemoryTransport(asyncio.Transport):
                 self._end_delivered = True
                 if not peer._protocol.eof_received():
                     peer.close()
-        if self._closing and self._end_delivered and not self._lost:
+        if self._closing and self._end_delivered:
             self._lose(None)
-        elif self._outgoing or ((self._write_ended or self._closing) and not self._end_delivered):
-            self._continue()
-
-    def _continue(self) -> None:
-        # Otherwise the other side's resume or end schedules the turn.
-        if not self._peer._reading_paused and not (self._peer._closing and not self._peer._lost):
+        elif self._may_move():
             self._schedule_turn()
+
+    def _may_move(self) -> bool:
+        """Say whether another turn would do something; if not, the other side's resume or end schedules it."""
+        ends = (self._write_ended or self._closing) and not self._end_delivered
+        if not self._outgoing and not ends:
+            return False
+        if self._peer._closing:
+            return self._peer._lost or self._closing or not self._outgoing
+        return not self._peer._reading_paused
 
     def _turn_toward_closed(self) -> None:
         """Nobody reads there any more: bytes are answered by a reset once that side is gone, as TCP does."""
-        if not self._outgoing:
+        if self._closing or not self._outgoing:
+            self._outgoing.clear()
             self._end_delivered = True
         elif self._peer._lost:
             self._reset()
@@ -182,18 +184,17 @@ class MemoryTransport(asyncio.Transport):
             self._protocol.resume_writing()
 
     def _reset(self) -> None:
-        if not self._lost:
-            self._closing = True
-            self._outgoing.clear()
-            self._lose(ConnectionResetError("the other side ended it"))
+        self._closing = True
+        self._outgoing.clear()
+        self._lose(ConnectionResetError("the other side ended it"))
 
     def _lose(self, error: Exception | None) -> None:
+        if self._lost:
+            return
         self._lost = True
-        self._loop.call_soon(self._protocol_lost, error)
+        # The protocol is looked up then: it may have been replaced in between.
+        self._loop.call_soon(lambda: self._protocol.connection_lost(error))
         self._peer._schedule_turn()
-
-    def _protocol_lost(self, error: Exception | None) -> None:
-        self._protocol.connection_lost(error)
 
     def __repr__(self) -> str:
         state = "lost" if self._lost else "closing" if self._closing else "open"

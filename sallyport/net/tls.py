@@ -14,6 +14,7 @@ import asyncio
 import enum
 import ssl
 from collections.abc import Callable, Iterable
+from typing import cast
 
 # SSL_read gives at most one record's plaintext, so a larger buffer would only cost its allocation.
 _RECORD_BYTES = 16 * 1024
@@ -330,8 +331,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         return self._state is _OPEN and not self._reading_paused
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        assert isinstance(protocol, asyncio.Protocol)
-        self._upper = protocol
+        self._upper = cast("asyncio.Protocol", protocol)
 
     def get_protocol(self) -> asyncio.Protocol:
         return self._upper

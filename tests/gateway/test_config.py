@@ -165,7 +165,8 @@ def test_the_documentation_has_a_row_for_each_setting_and_no_other() -> None:
 
 def test_every_setting_says_what_it_means_and_why() -> None:
     for named in describe_settings():
-        assert named.setting.meaning.endswith(".") and named.setting.reason.endswith("."), named.name
+        assert named.setting.meaning.endswith("."), named.name
+        assert named.setting.reason.endswith("."), named.name
 
 
 def test_defaults_hold_without_a_document() -> None:

@@ -88,9 +88,9 @@ def test_a_secret_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         secret._Secret__value = b"other"  # the name the compiler gives it
     with pytest.raises(AttributeError):
-        del secret._Secret__value  # the name the compiler gives it
+        del secret._Secret__value  # type: ignore[attr-defined]  # mypy does not mangle; the compiler does
     with pytest.raises(AttributeError):
-        secret.note = "x"  # type: ignore[attr-defined]  # there is no such attribute, that is the test
+        secret.note = "x"
     assert secret.reveal() == b"value"
 
 

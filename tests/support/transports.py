@@ -102,15 +102,15 @@ async def tcp_pair(a: asyncio.Protocol, b: asyncio.Protocol) -> None:
 
     class Accepting(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            assert isinstance(transport, asyncio.Transport)
-            transport.set_protocol(b)
+            cast("asyncio.Transport", transport).set_protocol(b)
             b.connection_made(transport)
             accepted.set_result(None)
 
     server = await loop.create_server(Accepting, "127.0.0.1", 0)
     try:
-        await loop.create_connection(lambda: a, *server.sockets[0].getsockname())
-        await accepted
+        async with asyncio.timeout(5):
+            await loop.create_connection(lambda: a, *server.sockets[0].getsockname())
+            await accepted
     finally:
         server.close()
 

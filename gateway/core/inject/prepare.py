@@ -26,11 +26,12 @@ class Injection:
     any of them means a new Injection.
     """
 
-    __slots__ = ("block", "credentials", "needles", "pair", "removed", "replacements")
+    __slots__ = ("block", "credentials", "needles", "pair", "removed", "replacements", "versions")
 
     def __init__(self, route: InjectRoute, credentials: Sequence[Credential], *, scrub: bool) -> None:
         secrets = [credential.value for credential in credentials]
         self.credentials = tuple(credentials)
+        self.versions = tuple(credential.version for credential in credentials)
         self.pair: bytes | None = None
         self.block = route.static_block + b"".join(map(additional_field, route.additional_names, secrets[1:]))
         self._write_auth(route, secrets[0])

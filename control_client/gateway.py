@@ -1,0 +1,90 @@
+"""What is asked of a gateway over HTTP: is it ready, what is this sandbox's CA, and one request through it.
+
+Blocking, for commands and tools. Nothing here reads the environment: a proxy that this process happens to use has
+no say in how it reaches its gateway.
+"""
+
+import http.client
+import ssl
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+# A CA certificate is 1 KiB, a problem document a little more; a proxy port that is none of ours may send anything.
+MAX_ANSWER_BYTES = 256 * 1024
+
+
+class GatewayError(Exception):
+    """A gateway did not answer, or not as one; the text says which and never holds a token."""
+
+
+class Answer(NamedTuple):
+    """A status and a body of bounded length."""
+
+    status: int
+    body: bytes
+
+
+def is_ready(address: str, timeout_seconds: float = 2.0) -> bool:
+    """Ask `/readyz` of an admin listener (host:port). Raises GatewayError when nothing answers."""
+    return _get(address, "/readyz", {}, timeout_seconds).status == http.HTTPStatus.OK
+
+
+def fetch_ca(proxy_address: str, token: str, timeout_seconds: float = 5.0) -> bytes:
+    """Return the CA certificate (PEM) of the sandbox a proxy token belongs to. Raises GatewayError."""
+    headers = {"Proxy-Authorization": f"Bearer {token}"}
+    answer = _get(proxy_address, "/v1/ca.pem", headers, timeout_seconds)
+    if answer.status == http.HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        raise GatewayError("the gateway refuses the token")
+    if answer.status != http.HTTPStatus.OK or b"BEGIN CERTIFICATE" not in answer.body:
+        raise GatewayError(f"{proxy_address} answers {answer.status} where a gateway gives its sandbox's CA")
+    return answer.body
+
+
+def request_through(
+    proxy_address: str,
+    token: str,
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    trust: ssl.SSLContext,
+    timeout_seconds: float = 10.0,
+) -> Answer:
+    """GET an https URL through a gateway as a sandbox process does: CONNECT, TLS inside, one request.
+
+    Raises ssl.SSLCertVerificationError when `trust` does not accept the certificate, GatewayError otherwise.
+    """
+    parts = urlsplit(url)
+    host, port = _split(proxy_address)
+    link = http.client.HTTPSConnection(host, port, timeout=timeout_seconds, context=trust)
+    link.set_tunnel(parts.hostname or "", parts.port or 443, {"Proxy-Authorization": f"Bearer {token}"})
+    return _exchange(link, parts.path or "/", headers, proxy_address)
+
+
+def _get(address: str, path: str, headers: Mapping[str, str], timeout_seconds: float) -> Answer:
+    host, port = _split(address)
+    return _exchange(http.client.HTTPConnection(host, port, timeout=timeout_seconds), path, headers, address)
+
+
+def _exchange(link: http.client.HTTPConnection, path: str, headers: Mapping[str, str], address: str) -> Answer:
+    try:
+        link.request("GET", path, headers={**headers, "Connection": "close"})
+        response = link.getresponse()
+        return Answer(response.status, response.read(MAX_ANSWER_BYTES))
+    except ssl.SSLCertVerificationError:
+        raise
+    except (OSError, http.client.HTTPException) as error:
+        raise GatewayError(f"{address}: {_reason(error)}") from None
+    finally:
+        link.close()
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _split(address: str) -> tuple[str, int]:
+    parts = urlsplit(f"//{address}")
+    if parts.hostname is None or parts.port is None:
+        raise GatewayError(f"{address} is not host:port")
+    return parts.hostname, parts.port

@@ -1,0 +1,309 @@
+"""Published request vectors, byte for byte, through CONNECT and interception to an origin that records every byte.
+
+Promise: nothing ambiguous reaches an origin. For each vector, every byte the origin received parses strictly (by
+`tests.support.strict_http`, which shares nothing with the gateway) as exactly the requests the gateway audited as
+sent on; no second request hides in a body; and what is well formed and not refused by a rule of ours arrives.
+
+Each vector speaks to a host of its own, so its links, its audit records and its answers cannot be mistaken for
+another's. Of a vector only the Host header is replaced, or added where there is none.
+"""
+
+import asyncio
+import base64
+import re
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.certificates import write_origin_files
+from tests.conftest import CORPORA
+from tests.support.gateway_process import GatewayProcess, Setting, gateway_process
+from tests.support.origin import Link, RecordingOrigin, recording_origin
+from tests.support.gateway_plans import plan, route
+from tests.support.strict_http import Malformed, read_all
+
+SUITES = {
+    "llhttp": "llhttp_requests.json",
+    "guardian": "http_desync_guardian.json",
+    "smuggler": "smuggler_default.json",
+}
+SECRET = "vector-credential-7f3a9c"
+PLAIN_HOST = "plain.vectors.test"
+AT_ONCE = 8
+# A vector that never ends its request waits for more; this long without a byte means nothing more will come.
+QUIET_SECONDS = 0.15
+WHOLE_SECONDS = 10.0
+AFTERWARDS_SECONDS = 1.0  # T6
+
+# Vectors labelled well formed that do not arrive, each with the rule that refuses them or the reason nothing can
+# arrive. Names are "<suite>-<number in its file>".
+NOT_ARRIVING: dict[str, str] = {
+    "llhttp-29": "S4: HTTP/1.0",
+    "llhttp-40": "S10: the head never ends",
+    "llhttp-41": "S10: the head never ends",
+    "llhttp-80": "P7: * with a method that is not OPTIONS",
+    "llhttp-87": "S4: a protocol that is not HTTP/1.1",
+    "llhttp-88": "S4: a protocol that is not HTTP/1.1",
+    "llhttp-89": "S4: a protocol that is not HTTP/1.1",
+    "llhttp-113": "S4: HTTP/1.0",
+    "llhttp-115": "S4: HTTP/0.9",
+    "llhttp-143": "P7: a fragment in the target",
+    "llhttp-144": "P7: a fragment in the target",
+    "llhttp-157": "A1: the absolute form names another host than the CONNECT",
+    "llhttp-158": "A1: the absolute form names another host than the CONNECT",
+    "llhttp-160": "A1: the absolute form names another host than the CONNECT",
+    "llhttp-162": "P7: a fragment in the target",
+    "llhttp-164": "P6: userinfo in the target",
+    "guardian-114": "P7: a fragment in the target",
+    "guardian-116": "P7: an empty target",
+    "guardian-155": "contracts 1: %00-%1F in the path of an intercepted host",
+    "guardian-157": "contracts 1: %00-%1F in the path of an intercepted host",
+    "guardian-158": "contracts 1: %00-%1F in the path of an intercepted host",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vector:
+    """One published case; `well_formed` is what its suite says of it."""
+
+    suite: str
+    number: int
+    title: str
+    raw: bytes
+    well_formed: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.suite}-{self.number}"
+
+    @property
+    def host(self) -> str:
+        return f"{self.name}.vectors.test"
+
+    def request_bytes(self) -> bytes:
+        """Return the vector with its Host replaced or added; further requests of a well-formed one get theirs too."""
+        return _with_host(self.raw, self.host.encode(), every_request=self.well_formed)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.title}"
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What came of one vector."""
+
+    answers: bytes = b""
+    closed: bool = False
+    afterwards: bytes = b""  # the answer to a plain request on a stream of its own
+    links: Sequence[Link] = ()
+    audited: Sequence[dict[str, Any]] = ()
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory, corpus: Callable[[str], Any]) -> dict[str, Outcome]:
+    """Send every vector once, a few at a time, through one gateway."""
+    vectors = [vector for suite in SUITES for vector in read_vectors(suite)]
+    if not vectors:
+        corpus(next(iter(SUITES.values())))  # skips, naming the file
+    return asyncio.run(_send_all(tmp_path_factory.mktemp("vectors"), vectors))
+
+
+@cache
+def read_vectors(suite: str) -> tuple[Vector, ...]:
+    """Read one suite; empty where its file is absent."""
+    import json
+
+    path = CORPORA / SUITES[suite]
+    if not path.exists():
+        return ()
+    return tuple(
+        Vector(
+            suite=suite,
+            number=number,
+            title=case["name"],
+            raw=base64.b64decode(case["raw_b64"]),
+            well_formed=_is_well_formed(case),
+        )
+        for number, case in enumerate(json.loads(path.read_bytes()))
+    )
+
+
+def _is_well_formed(case: dict[str, Any]) -> bool:
+    if case["suite"] == "llhttp":
+        # "ok" under a lenient flag says what that flag lets through, not that it is well formed.
+        return case["expect"] == "ok" and "lenient" not in case["meta"]["type"]
+    return bool(case["expect"] == "Compliant")
+
+
+def named(suite: str) -> list[Any]:
+    """Return the parameters of one suite, or one that is skipped with the name of the file that is not here."""
+    found = [pytest.param(vector, id=f"{vector.name}-{vector.title}") for vector in read_vectors(suite)]
+    absent = pytest.mark.skip(reason=f"vectors not here: {SUITES[suite]} (SALLYPORT_CORPORA names their folder)")
+    return found or [pytest.param(None, id=suite, marks=absent)]
+
+
+every_vector = pytest.mark.parametrize("vector", [case for suite in SUITES for case in named(suite)])
+
+
+@every_vector
+def test_nothing_ambiguous_reaches_the_origin(vector: Vector, outcomes: dict[str, Outcome]) -> None:
+    outcome = outcomes[vector.name]
+    received: list[tuple[str, str]] = []
+    for link in outcome.links:
+        try:
+            reading = read_all(bytes(link.received))
+        except Malformed as fault:
+            pytest.fail(f"{vector} reached the origin as {bytes(link.received)!r}: {fault}")
+        assert reading.rest == b"", f"{vector}: half a head reached the origin: {reading.rest!r}"
+        for head in reading.heads():
+            assert head.host == vector.host
+            assert head.values("authorization") == [f"Bearer {SECRET}".encode()]
+            received.append((head.method, head.target.partition("?")[0]))
+    audited = [(entry["method"], entry["path"]) for entry in outcome.audited if _was_sent(entry)]
+    assert sorted(received) == sorted(audited)
+    assert "/smuggled" not in {path for _, path in received}
+
+
+@every_vector
+def test_what_is_refused_is_answered_and_closed(vector: Vector, outcomes: dict[str, Outcome]) -> None:
+    outcome = outcomes[vector.name]
+    refused = [entry for entry in outcome.audited if not _was_sent(entry)]
+    statuses = re.findall(rb"HTTP/1\.1 (4\d\d|5\d\d) [^\r]*\r\n", outcome.answers)
+    if refused:
+        assert all(status in (b"400", b"405", b"413", b"421", b"431", b"502", b"505") for status in statuses), vector
+        assert statuses, vector
+        assert outcome.answers.count(b"X-Sallyport-Error: ") == len(statuses), vector
+        assert outcome.closed, f"{vector}: a stream that cannot be trusted any more was kept open"
+
+
+@every_vector
+def test_t6_a_plain_request_succeeds_afterwards(vector: Vector, outcomes: dict[str, Outcome]) -> None:
+    assert outcomes[vector.name].afterwards.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert outcomes[vector.name].afterwards.endswith(b"\r\n\r\nok")
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [case for case in named("llhttp") + named("guardian") if case.values[0] is None or case.values[0].well_formed],
+)
+def test_what_is_well_formed_arrives(vector: Vector, outcomes: dict[str, Outcome]) -> None:
+    arrived = [head for link in outcomes[vector.name].links for head in read_all(bytes(link.received)).heads()]
+    reason = NOT_ARRIVING.get(vector.name)
+    if reason is not None:
+        assert arrived == [], f"{vector} arrives, although the table says: {reason}"
+        return
+    # llhttp and RFC 9112 section 2.2 let empty lines stand before a request; our strict reader does not.
+    sent = re.sub(rb"(?<=\r\n)(?:\r\n)+(?=[A-Z]+ )|^(?:\r\n)+", b"", vector.request_bytes())
+    assert [(head.method, head.target) for head in arrived] == [
+        (head.method, head.target) for head in read_all(sent).heads()
+    ], vector
+
+
+def test_the_table_names_only_well_formed_vectors() -> None:
+    known = {vector.name for suite in ("llhttp", "guardian") for vector in read_vectors(suite) if vector.well_formed}
+    if not known:
+        pytest.skip(f"vectors not here: {SUITES['llhttp']}")
+    assert set(NOT_ARRIVING) <= known
+
+
+def _was_sent(entry: dict[str, Any]) -> bool:
+    return "upstreamAddress" in entry
+
+
+def _with_host(raw: bytes, host: bytes, *, every_request: bool) -> bytes:
+    start = re.match(rb"(?:\r\n)*[^\r\n]*\r?\n?", raw)
+    assert start is not None
+    head_end = raw.find(b"\r\n\r\n", start.end() - 2)
+    head = raw[start.end() :] if head_end < 0 else raw[start.end() : head_end + 2]
+    found = re.search(rb"(?im)^host:[^\r\n]*", head)
+    if found is not None:
+        here = start.end() + found.start()
+        raw = raw[:here] + raw[here : here + 5] + b" " + host + raw[start.end() + found.end() :]
+    else:
+        raw = raw[: start.end()] + b"Host: " + host + b"\r\n" + raw[start.end() :]
+    if every_request:
+        later = re.compile(rb"(?<=.)(\r\n(?:\r\n)*[A-Z]+ /[^ \r\n]* HTTP/1\.1\r\n)(?!Host:)")
+        raw = later.sub(lambda line: line.group(1) + b"Host: " + host + b"\r\n", raw)
+    return raw
+
+
+async def _send_all(folder: Path, vectors: Sequence[Vector]) -> dict[str, Outcome]:
+    files = write_origin_files(folder, ["*.vectors.test"])
+    async with recording_origin(files.server_context()) as origin:
+        hosts = [PLAIN_HOST, *(vector.host for vector in vectors)]
+        setting = Setting(
+            plan=plan([route("vectors", ["*.vectors.test"], "con_vectors")]),
+            credentials={"con_vectors": SECRET},
+            connect_to={f"{host}:443": f"127.0.0.1:{origin.port}" for host in hosts},
+            ca_file=files.ca_file,
+        )
+        with gateway_process(folder / "gateway", setting) as gateway:
+            outcomes = await _send_through(gateway, origin, vectors)
+            # The end of the gateway is the moment after which the audit file holds everything.
+            assert await asyncio.to_thread(gateway.terminate) == 0
+            records = gateway.audit(lambda _: True)
+    for vector in vectors:
+        outcomes[vector.name].links = origin.links_for(vector.host)
+        outcomes[vector.name].audited = [
+            entry for entry in records if entry.get("host") == vector.host and entry.get("method") != "CONNECT"
+        ]
+    return outcomes
+
+
+async def _send_through(
+    gateway: GatewayProcess, origin: RecordingOrigin, vectors: Sequence[Vector]
+) -> dict[str, Outcome]:
+    trust = ssl.create_default_context(cafile=gateway.ca_file)
+    trust.set_alpn_protocols(["http/1.1"])
+    outcomes = {vector.name: Outcome() for vector in vectors}
+    waiting = list(reversed(vectors))
+
+    async def send_some() -> None:
+        while waiting:
+            vector = waiting.pop()
+            outcome = outcomes[vector.name]
+            outcome.answers, outcome.closed = await _exchange(gateway, trust, vector.host, vector.request_bytes())
+            plain = f"GET /plain HTTP/1.1\r\nHost: {PLAIN_HOST}\r\nConnection: close\r\n\r\n".encode()
+            async with asyncio.timeout(AFTERWARDS_SECONDS):
+                outcome.afterwards, _ = await _exchange(gateway, trust, PLAIN_HOST, plain)
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(AT_ONCE):
+            tasks.create_task(send_some(), name=f"vectors {number}")
+    return outcomes
+
+
+async def _exchange(gateway: GatewayProcess, trust: ssl.SSLContext, host: str, data: bytes) -> tuple[bytes, bool]:
+    """Open an intercepted stream, send bytes, read until it closes or stays quiet."""
+    async with asyncio.timeout(WHOLE_SECONDS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.proxy_port)
+        try:
+            connect = f"CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\nProxy-Authorization: Bearer {gateway.token}"
+            writer.write(connect.encode() + b"\r\n\r\n")
+            established = await reader.readuntil(b"\r\n\r\n")
+            assert established.startswith(b"HTTP/1.1 200 "), established
+            await writer.start_tls(trust, server_hostname=host)
+            writer.write(data)
+            return await _read_answers(reader)
+        finally:
+            writer.transport.abort()
+
+
+async def _read_answers(reader: asyncio.StreamReader) -> tuple[bytes, bool]:
+    answers = b""
+    while True:
+        try:
+            async with asyncio.timeout(QUIET_SECONDS):
+                data = await reader.read(65536)
+        except TimeoutError:
+            return answers, False
+        except ConnectionResetError:
+            return answers, True
+        if not data:
+            return answers, True
+        answers += data

@@ -1,0 +1,121 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sallyport.request_path import PathError, PathFault, canonical_path, split_target
+
+
+@pytest.mark.parametrize(
+    ("path", "canonical"),
+    [
+        pytest.param(b"/", "/", id="root"),
+        pytest.param(b"/v1/x", "/v1/x", id="plain"),
+        pytest.param(b"/v1/%61bc", "/v1/abc", id="unreserved-decoded"),
+        pytest.param(b"/%7euser/%2D%5F%2Ex", "/~user/-_.x", id="every-unreserved-mark-decoded"),
+        pytest.param(b"/a%c3%bc%3f%20", "/a%C3%BC%3F%20", id="hex-upper-cased"),
+        pytest.param(b"//v1//x/", "//v1//x/", id="P2-empty-segments-literal"),
+        pytest.param(b"/a%2fb", "/a%2Fb", id="P3-encoded-slash-literal"),
+        pytest.param(b"/v1;a=1/x;b", "/v1;a=1/x;b", id="P4-parameters-literal"),
+        pytest.param(b"/%252e%252e/x", "/%252e%252e/x", id="P1-double-encoding-literal"),
+        pytest.param(b"/.well-known/..x/...", "/.well-known/..x/...", id="dots-in-names"),
+        pytest.param(b'/{a}|"<>^`[]', '/{a}|"<>^`[]', id="what-clients-leave-raw"),
+    ],
+)
+def test_a_path_has_one_canonical_form(path: bytes, canonical: str) -> None:
+    assert canonical_path(path) == canonical
+    assert canonical_path(canonical.encode()) == canonical
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        pytest.param(b"/v1/../admin", PathFault.DOT_SEGMENT, id="P1-plain"),
+        pytest.param(b"/v1/%2e%2e/admin", PathFault.DOT_SEGMENT, id="P1-encoded"),
+        pytest.param(b"/v1/.%2E/admin", PathFault.DOT_SEGMENT, id="P1-half-encoded"),
+        pytest.param(b"/v1/%2e.", PathFault.DOT_SEGMENT, id="P1-at-the-end"),
+        pytest.param(b"/v1/.", PathFault.DOT_SEGMENT, id="P1-one-dot-at-the-end"),
+        pytest.param(b"/./v1", PathFault.DOT_SEGMENT, id="P2-one-dot"),
+        pytest.param(b"/v1/..%2fadmin", PathFault.DOT_SEGMENT, id="P1-before-an-encoded-slash"),
+        pytest.param(b"/v1/x%2F..%2Fy", PathFault.DOT_SEGMENT, id="P1-between-encoded-slashes"),
+        pytest.param(b"/v1/..;x/admin", PathFault.DOT_SEGMENT, id="P1-with-parameters"),
+        pytest.param(b"/v1/..%3bx/admin", PathFault.DOT_SEGMENT, id="P1-with-encoded-parameters"),
+        pytest.param(b"/v1/x\\y", PathFault.BACKSLASH, id="P3-backslash"),
+        pytest.param(b"/v1/x%5cy", PathFault.BACKSLASH, id="P3-encoded-backslash"),
+        pytest.param(b"/v1/%00", PathFault.CONTROL, id="P5-encoded-nul"),
+        pytest.param(b"/v1/%1f", PathFault.CONTROL, id="P5-encoded-control"),
+        pytest.param(b"/v1/%7F", PathFault.CONTROL, id="P5-encoded-delete"),
+        pytest.param(b"/v1/\r\nx", PathFault.RAW_BYTE, id="P5-line-break"),
+        pytest.param(b"/v1/\t", PathFault.RAW_BYTE, id="P5-tab"),
+        pytest.param(b"/v1/ x", PathFault.RAW_BYTE, id="P5-space"),
+        pytest.param(b"/v1/x\n", PathFault.RAW_BYTE, id="P5-newline-at-the-end"),
+        pytest.param("/v1/ü".encode(), PathFault.RAW_BYTE, id="P5-non-ascii"),
+        pytest.param(b"/v1#x", PathFault.FRAGMENT, id="P7-fragment"),
+        pytest.param(b"v1/x", PathFault.NO_SLASH, id="P7-missing-slash"),
+        pytest.param(b"*", PathFault.NO_SLASH, id="P7-asterisk"),
+        pytest.param(b"", PathFault.EMPTY, id="P7-empty"),
+        pytest.param(b"/v1?x", PathFault.QUERY, id="query"),
+        pytest.param(b"/v1/%", PathFault.ESCAPE, id="escape-cut-short"),
+        pytest.param(b"/v1/%4", PathFault.ESCAPE, id="escape-of-one-digit"),
+        pytest.param(b"/v1/%zz", PathFault.ESCAPE, id="escape-without-hex"),
+        pytest.param(b"/v1/%%34%31", PathFault.ESCAPE, id="escape-made-of-escapes"),
+        pytest.param(b"/v1/%u0041", PathFault.ESCAPE, id="escape-of-another-kind"),
+    ],
+)
+def test_a_path_with_two_readings_is_refused(path: bytes, reason: PathFault) -> None:
+    with pytest.raises(PathError) as refused:
+        canonical_path(path)
+    assert refused.value.reason is reason
+    assert str(refused.value) == refused.value.hint != ""
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"/", b".", b"..", b"%2e", b"%2F", b"%2f", b"%5C", b"%", b"a", b";", b"%61", b"%25", b"\\", b"v1"])
+    )
+)
+def test_canonical_paths_are_stable_and_hold_no_dot_segment(pieces: list[bytes]) -> None:
+    try:
+        canonical = canonical_path(b"".join(pieces))
+    except PathError:
+        return
+    assert canonical_path(canonical.encode()) == canonical
+    for reading in (canonical, canonical.replace("%2F", "/")):
+        assert not {".", ".."} & {segment.partition(";")[0] for segment in reading.split("/")}
+
+
+@given(st.binary())
+def test_any_bytes_are_a_path_or_refused(path: bytes) -> None:
+    try:
+        assert canonical_path(path).isascii()
+    except PathError:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (b"/v1", (b"/v1", None)),
+        (b"/v1?", (b"/v1", b"")),
+        (b"/v1?a=/..&b=%61?c", (b"/v1", b"a=/..&b=%61?c")),
+        pytest.param(b"/v1?sig=%2f%2F\\&a", (b"/v1", b"sig=%2f%2F\\&a"), id="P10-query-byte-for-byte"),
+    ],
+)
+def test_a_target_is_a_path_and_a_query(target: bytes, expected: tuple[bytes, bytes | None]) -> None:
+    assert split_target(target) == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        pytest.param(b"", PathFault.EMPTY, id="P7-empty"),
+        pytest.param(b"?a=b", PathFault.EMPTY, id="P7-no-path"),
+        pytest.param(b"/v1?a#b", PathFault.FRAGMENT, id="P7-fragment-in-query"),
+        pytest.param(b"/v1?a b", PathFault.RAW_BYTE, id="P5-space-in-query"),
+        pytest.param(b"/v1?a\xffb", PathFault.RAW_BYTE, id="P5-non-ascii-in-query"),
+        pytest.param(b"/v1?a\r\nb", PathFault.RAW_BYTE, id="P5-line-break-in-query"),
+    ],
+)
+def test_an_unclear_target_is_refused(target: bytes, reason: PathFault) -> None:
+    with pytest.raises(PathError) as refused:
+        split_target(target)
+    assert refused.value.reason is reason

@@ -1,0 +1,273 @@
+"""A real gateway in a process of its own: `sallyport gateway --config FILE`, on free ports, always torn down.
+
+What a test gets is what a user gets: a proxy address, a token, a CA, an admin address, a log and an audit file.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sallyport.trust_env import variables
+from sallyport_cli.keys import generate_key_files, mint, read_private_key
+from tests.support.gateway_plans import ORGANIZATION, SANDBOX
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 20.0
+STOP_SECONDS = 20.0
+# The audit log is flushed four times a second; between two looks at a file the processor is left to the gateway.
+_POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What a gateway of a test is started with; `further` are sections of the settings file, merged over ours."""
+
+    plan: bytes
+    credentials: Mapping[str, str] = field(default_factory=dict)  # connection id to value
+    in_files: bool = False  # credentials in files, not in the gateway's environment
+    connect_to: Mapping[str, str] = field(default_factory=dict)
+    ca_file: Path | None = None
+    further: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Setting {sorted(self.credentials)}>"
+
+
+class GatewayProcess:
+    """A running gateway and what is known of it from outside."""
+
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path, token: str) -> None:
+        self.process = process
+        self.folder = folder
+        self.token = token
+        self.proxy_port = 0
+        self.admin_port = 0
+        self._log: list[bytes] = []
+        self._ready = threading.Event()
+        self._reader = threading.Thread(target=self._read_log, name="gateway log", daemon=True)
+        self._reader.start()
+
+    # -- where it is
+
+    @property
+    def proxy_url(self) -> str:
+        """The proxy with the token as its password, as it stands in variables."""
+        return f"http://x:{self.token}@127.0.0.1:{self.proxy_port}"
+
+    @property
+    def ca_file(self) -> Path:
+        """The sandbox's CA alone, as the proxy handed it out."""
+        return self.folder / "sandbox-ca.pem"
+
+    @property
+    def bundle_file(self) -> Path:
+        """The system's roots and the sandbox's CA."""
+        return self.folder / "bundle.pem"
+
+    def client_environment(self, home: Path) -> dict[str, str]:
+        """Return the whole environment of a sandbox process: the variables of a sandbox and nothing of ours."""
+        ours = variables(proxy_url=self.proxy_url, ca_file=str(self.ca_file), bundle_file=str(self.bundle_file))
+        home.mkdir(parents=True, exist_ok=True)
+        return {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8"} | ours
+
+    # -- what it says
+
+    @property
+    def log(self) -> bytes:
+        """Everything it has written to standard error so far."""
+        return b"".join(self._log)
+
+    @property
+    def output(self) -> bytes:
+        """Everything it has written to standard output so far."""
+        return (self.folder / "stdout").read_bytes()
+
+    @property
+    def audit_bytes(self) -> bytes:
+        path = self.folder / "audit.jsonl"
+        return path.read_bytes() if path.exists() else b""
+
+    def audit(self, enough: Callable[[list[dict[str, Any]]], bool], within_seconds: float = 5) -> list[dict[str, Any]]:
+        """Return the audit records once there are enough of them; raises AssertionError when that does not come."""
+        deadline = time.perf_counter() + within_seconds
+        while True:
+            records = [json.loads(line) for line in self.audit_bytes.splitlines()]
+            if enough(records):
+                return records
+            assert time.perf_counter() < deadline, f"only {len(records)} audit records, the last ones: {records[-3:]}"
+            time.sleep(_POLL_SECONDS)
+
+    def ask_admin(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        """Ask the admin listener."""
+        link = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=10)
+        try:
+            headers = {"Content-Type": "application/json"} if body is not None else {}
+            link.request(method, path, body, headers)
+            answer = link.getresponse()
+            return answer.status, answer.read()
+        finally:
+            link.close()
+
+    def metrics(self) -> str:
+        """Return the metrics as they are scraped."""
+        status, body = self.ask_admin("GET", "/metrics")
+        assert status == 200, body
+        return body.decode()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Return the sum of the samples of one metric that carry these labels."""
+        total = 0.0
+        for line in self.metrics().splitlines():
+            sample, _, value = line.rpartition(" ")
+            if sample.partition("{")[0] == name and all(f'{key}="{text}"' in sample for key, text in labels.items()):
+                total += float(value)
+        return total
+
+    def put_plan(self, plan: bytes, sandbox_id: str = SANDBOX) -> tuple[int, bytes]:
+        """Push a plan, as an operator of a gateway that stands alone does."""
+        return self.ask_admin("PUT", f"/v1/sandboxes/{sandbox_id}/plan", plan)
+
+    def resident_bytes(self) -> int:
+        """Return how much memory the process holds now."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        raise AssertionError("the process is gone")
+
+    # -- its life
+
+    def terminate(self) -> int:
+        """Ask it to drain (SIGTERM) and return its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for its end and return its exit status."""
+        status = self.process.wait(STOP_SECONDS)
+        self._reader.join(STOP_SECONDS)
+        return status
+
+    def await_ready(self) -> None:
+        """Wait for the line that says where it listens; raises AssertionError with the log where it does not come."""
+        self._ready.wait(START_SECONDS)
+        assert self.proxy_port, f"the gateway did not start:\n{self.log.decode(errors='replace')}"
+
+    def fetch_ca(self, system_roots: bytes) -> None:
+        """Fetch the sandbox's CA from the proxy, and write it alone and beside the system's roots."""
+        link = http.client.HTTPConnection("127.0.0.1", self.proxy_port, timeout=10)
+        try:
+            link.request("GET", "/v1/ca.pem", headers={"Proxy-Authorization": f"Bearer {self.token}"})
+            answer = link.getresponse()
+            pem = answer.read()
+        finally:
+            link.close()
+        assert answer.status == 200, pem
+        self.ca_file.write_bytes(pem)
+        self.bundle_file.write_bytes(system_roots + b"\n" + pem)
+
+    def _read_log(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self._log.append(line)
+            if not self._ready.is_set() and b'"ready"' in line:
+                self._note_ready(json.loads(line))
+        self._ready.set()
+
+    def _note_ready(self, event: Mapping[str, str]) -> None:
+        self.proxy_port = int(event["proxy"].rpartition(":")[2])
+        self.admin_port = int(event["admin"].rpartition(":")[2])
+        self._ready.set()
+
+
+@contextlib.contextmanager
+def gateway_process(folder: Path, setting: Setting) -> Iterator[GatewayProcess]:
+    """Start a gateway with its files in `folder`; it is drained, or killed, when the block ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = generate_key_files(folder / "keys")
+    token = mint(
+        read_private_key(keys.private),
+        sandbox_id=SANDBOX,
+        organization_id=ORGANIZATION,
+        audience="sallyport-proxy",
+        issuer="sallyport",
+        ttl_seconds=3600,
+        now=time.time_ns() / 1e9,
+    ).token
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    config = _write_config(folder, setting, environment, keys.public)
+    command = [
+        sys.executable,
+        "-c",
+        "import os,sys,pathlib; from gateway.app import run_gateway; from gateway.config import read_config; sys.exit(run_gateway(read_config(pathlib.Path(sys.argv[1]), os.environ)))",
+        str(config),
+    ]
+    with open(folder / "stdout", "wb") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.PIPE, cwd=folder)
+    gateway = GatewayProcess(process, folder, token)
+    try:
+        gateway.await_ready()
+        gateway.fetch_ca(_system_roots())
+        yield gateway
+    finally:
+        _end(gateway)
+
+
+def _write_config(folder: Path, setting: Setting, environment: dict[str, str], public_key: Path) -> Path:
+    (folder / "plan.json").write_bytes(setting.plan)
+    document: dict[str, Any] = {
+        "listen": {"proxy": "127.0.0.1:0", "admin": "127.0.0.1:0"},
+        "plans": ["plan.json"],
+        "credentials": {},
+        "tokens": {"public_key": str(public_key)},
+        "interception": {"ca_dir": "ca"},
+        "upstream": {"connect_to": dict(setting.connect_to)},
+        "network": {"allow": ["127.0.0.0/8"]},
+        "audit": {"path": "audit.jsonl"},
+    }
+    if setting.ca_file is not None:
+        document["upstream"]["ca_file"] = str(setting.ca_file)
+    for number, (connection_id, value) in enumerate(setting.credentials.items()):
+        if setting.in_files:
+            path = folder / f"credential-{number}"
+            path.write_text(value)
+            document["credentials"][connection_id] = {"file": str(path)}
+        else:
+            environment[f"CREDENTIAL_{number}"] = value
+            document["credentials"][connection_id] = {"env": f"CREDENTIAL_{number}"}
+    for section, values in setting.further.items():
+        document[section] = document.get(section, {}) | values
+    config = folder / "gateway.yaml"
+    config.write_text(yaml.safe_dump(document))
+    return config
+
+
+def _system_roots() -> bytes:
+    path = ssl.get_default_verify_paths().cafile
+    return Path(path).read_bytes() if path is not None else b""
+
+
+def _end(gateway: GatewayProcess) -> None:
+    process = gateway.process
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    gateway._reader.join(STOP_SECONDS)
+    if process.stderr is not None:
+        process.stderr.close()
