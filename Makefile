@@ -55,7 +55,7 @@ endef
 
 $(SETUP):
 	$(call install,.venv,requirements/dev.txt)
-	@$(RUN) -m pip install $(filter-out --require-hashes,$(PIP_FLAGS)) --no-deps --no-build-isolation --editable .
+	@PYTHONWARNINGS=ignore $(RUN) -m pip install $(filter-out --require-hashes,$(PIP_FLAGS)) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(CLIENTS):

@@ -14,7 +14,7 @@ from typing import NoReturn
 from rich.console import Console
 
 from benchmarks.figures import compare
-from benchmarks.processes import BenchmarkError, choose_cores
+from benchmarks.processes import BenchmarkError, choose_cores, only_run
 from benchmarks.registry import DEFAULT, KNOWN
 from benchmarks.report import Judged, Report, describe_commit, describe_machine
 from benchmarks.run import FULL, QUICK, Outcome, run
@@ -52,7 +52,8 @@ def main() -> int:
     try:
         cores = choose_cores()
         os.sched_setaffinity(0, {cores.load})
-        outcome = run(subjects, [WORKLOADS[name] for name in workloads], timing, cores)
+        with only_run(Path(__file__)):
+            outcome = run(subjects, [WORKLOADS[name] for name in workloads], timing, cores)
     except BenchmarkError as error:
         sys.stderr.write(f"benchmarks: {error}\n")
         return 2
@@ -66,6 +67,7 @@ def main() -> int:
         command=describe_command(options),
         versions=outcome.versions,
         missing=outcome.missing,
+        foreign_shares=outcome.foreign_shares,
         rows=outcome.rows,
         judged=judge_all(workloads, subjects, outcome),
     )

@@ -24,6 +24,16 @@ def session_cpu_seconds(session: int, proc: Path = _PROC) -> float:
     return ticks * _TICK_SECONDS
 
 
+def core_busy_seconds(core: int, proc: Path = _PROC) -> float:
+    """Return how long `core` has not been idle since the system started, in seconds; stolen time counts as busy."""
+    name = b"cpu%d " % core
+    for line in (proc / "stat").read_bytes().splitlines():
+        if line.startswith(name):
+            user, nice, system, _idle, _iowait, irq, softirq, steal = (int(field) for field in line.split()[1:9])
+            return (user + nice + system + irq + softirq + steal) * _TICK_SECONDS
+    raise ValueError(f"no core {core} in /proc/stat")
+
+
 def stat_ticks(stat: bytes, session: int) -> int:
     """Return utime + stime + cutime + cstime of one `/proc/<pid>/stat`, or 0 when it is of another session."""
     # The command may hold spaces and parentheses; after the last ')' the fields are numbered from 3.

@@ -20,7 +20,7 @@ from typing import cast
 
 import uvloop
 
-from benchmarks.accounting import session_cpu_seconds
+from benchmarks.accounting import core_busy_seconds, session_cpu_seconds
 from benchmarks.lines import open_stdin
 
 _OK = b"HTTP/1.1 200 "
@@ -31,13 +31,17 @@ _SETTLE_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What to measure. `request` is Latin-1 text of raw bytes; `session` is the subject's, None without a proxy."""
+    """What to measure. `request` is Latin-1 text of raw bytes; `session` is the subject's, None without a proxy.
+
+    `core` is where the subject runs: what else ran there is measured too.
+    """
 
     port: int
     request: str
     answer_bytes: int
     links: int
     session: int | None
+    core: int
     warm_seconds: float
     closed_seconds: float
     open_seconds: float
@@ -46,11 +50,15 @@ class Order:
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """What came of it: `answered`, `seconds`, `cpu_seconds` in the closed loop, `latencies_us` in the open one."""
+    """What came of it: `latencies_us` in the open loop, all other figures in the closed one.
+
+    `foreign_seconds`: how long the subject's core was busy with something else, or taken away by a hypervisor.
+    """
 
     answered: int = 0
     seconds: float = 0.0
     cpu_seconds: float | None = None
+    foreign_seconds: float | None = None
     latencies_us: list[float] = field(default_factory=list)
     errors: int = 0
     first_error: str = ""
@@ -200,12 +208,13 @@ async def _run(load: Load, order: Order) -> Tally:
         link.send()
     await asyncio.sleep(order.warm_seconds)
 
-    answered, started_at, cpu_before = load.answered, perf_counter(), _cpu_seconds(order)
+    answered, started_at, (cpu_before, busy_before) = load.answered, perf_counter(), _cpu_seconds(order)
     await asyncio.sleep(order.closed_seconds)
-    cpu_after, ended_at = _cpu_seconds(order), perf_counter()
+    (cpu_after, busy_after), ended_at = _cpu_seconds(order), perf_counter()
     tally = Tally(answered=load.answered - answered, seconds=ended_at - started_at)
-    if cpu_before is not None and cpu_after is not None:
+    if order.session is not None:
         tally.cpu_seconds = cpu_after - cpu_before
+        tally.foreign_seconds = max(0.0, busy_after - busy_before - tally.cpu_seconds)
 
     load.closed_loop = False
     await _settle(load)
@@ -218,8 +227,11 @@ async def _run(load: Load, order: Order) -> Tally:
     return tally
 
 
-def _cpu_seconds(order: Order) -> float | None:
-    return None if order.session is None else session_cpu_seconds(order.session)
+def _cpu_seconds(order: Order) -> tuple[float, float]:
+    """Return the time used by the subject, and by everything on its core."""
+    if order.session is None:
+        return 0.0, 0.0
+    return session_cpu_seconds(order.session), core_busy_seconds(order.core)
 
 
 async def _settle(load: Load) -> None:

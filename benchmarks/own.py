@@ -56,7 +56,7 @@ class SallyportPure:
                     "upstream": {"connect_to": {f"{site.host}:80": f"127.0.0.1:{site.origin_port}"}},
                     "network": {"allow": ["127.0.0.0/8"]},
                     "scrub": {"enabled": True},
-                    # As many as the peers keep: with fewer than there are links, idle ones are closed and dialled again.
+                    # As nginx here; with fewer than there are downstream links, idle ones are closed and dialled again.
                     "limits": {"links_per_key": 256, "idle_links_per_key": 256},
                     "audit": {"path": str(site.directory / "audit.jsonl")},
                 }

@@ -1,5 +1,6 @@
 """Starting what a run needs, each on its core, and ending all of it however the run ends."""
 
+import fcntl
 import json
 import os
 import signal
@@ -7,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
@@ -36,6 +38,17 @@ def choose_cores() -> Cores:
     if len(allowed) < 2:
         raise BenchmarkError("two cores are needed, one for the proxy and one for load and origin; this machine has 1")
     return Cores(allowed[0], allowed[1])
+
+
+@contextmanager
+def only_run(lock: Path) -> Iterator[None]:
+    """Keep other runs with the same `lock` (any file) out, or raise BenchmarkError: two would measure each other."""
+    with lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BenchmarkError("another run is under way, and two would measure each other; wait for it") from None
+        yield
 
 
 class Processes:

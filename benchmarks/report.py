@@ -4,10 +4,12 @@ import json
 import os
 import platform
 import subprocess
+import sysconfig
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from statistics import median
 
 from rich.console import Console
 from rich.table import Table
@@ -36,7 +38,10 @@ class Judged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One run. `missing` names every subject that was asked for and gave no figures, with the reason."""
+    """One run. `missing` names every subject that was asked for and gave no figures, with the reason.
+
+    `foreign_shares`: of each window, the share of the proxy's core that something else used.
+    """
 
     machine: Mapping[str, object]
     commit: str
@@ -44,6 +49,7 @@ class Report:
     command: str
     versions: Mapping[str, str]
     missing: Mapping[str, str]
+    foreign_shares: Sequence[float]
     rows: Sequence[Row]
     judged: Sequence[Judged]
 
@@ -55,6 +61,7 @@ class Report:
             "command": self.command,
             "versions": dict(self.versions),
             "missing": [{"subject": name, "reason": reason} for name, reason in self.missing.items()],
+            "foreign_share": {"median": round(self._usual, 3), "highest": round(self._highest, 3)},
             "rows": [asdict(row) for row in self.rows],
         }
 
@@ -64,7 +71,7 @@ class Report:
             "# Results of one run",
             "",
             f"`{self.command}` on {self.date.isoformat(timespec='seconds')}, commit {self.commit}.",
-            f"Machine: {machine}.",
+            f"Machine: {machine}. {self._disturbance}",
             "",
             "Median of the rounds; lowest and highest round in brackets. Core busy: the share of its core the proxy",
             "used in the closed loop. Well below 100 %: the load was the limit, or something else ran on that core.",
@@ -72,14 +79,30 @@ class Report:
         ]
         lines += _markdown_table(("workload", "subject", *_COLUMNS.values(), "core busy", "errors"), _cells(self.rows))
         lines += ["", "Versions: " + ", ".join(f"{name} {version}" for name, version in self.versions.items()) + "."]
-        lines += ["", *(f"Missing: {name}: {reason}." for name, reason in self.missing.items())]
+        lines += [""] if self.missing else []
+        lines += [*(f"Missing: {name}: {reason}." for name, reason in self.missing.items())]
         if self.judged:
             lines += ["", "## Ratios", "", "Each from the same round; lowest and highest round in brackets.", ""]
             lines += _markdown_table(_RATIO_COLUMNS, [_ratio_cells(judged) for judged in self.judged])
         return "\n".join(lines).rstrip("\n") + "\n"
 
+    @property
+    def _usual(self) -> float:
+        return median(self.foreign_shares) if self.foreign_shares else 0.0
+
+    @property
+    def _highest(self) -> float:
+        return max(self.foreign_shares, default=0.0)
+
+    @property
+    def _disturbance(self) -> str:
+        return (
+            f"Something else used {self._usual:.0%} of the proxy's core in the median window, "
+            f"{self._highest:.0%} in the worst."
+        )
+
     def write(self, directory: Path) -> None:
-        """Write `latest.json`, `latest.md` and one `latest-<workload>.svg` for each workload."""
+        """Write `latest.json`, `latest.md` and one `latest.<workload>.svg` for each workload."""
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "latest.json").write_text(json.dumps(self.to_document(), indent=2, ensure_ascii=False) + "\n")
         (directory / "latest.md").write_text(self.to_markdown())
@@ -88,13 +111,14 @@ class Report:
             figure = "mb_per_cpu_second" if workload.bulk else "cpu_us_per_request"
             drawn = plot(workload.title, figure, _COLUMNS[figure], [row for row in self.rows if row.workload == name])
             if drawn:
-                (directory / f"latest-{name}.svg").write_text(drawn)
+                (directory / f"latest.{name}.svg").write_text(drawn)
 
     def show(self, console: Console) -> None:
         results = Table("workload", "subject", *_COLUMNS.values(), "core busy", "errors", title="median (low - high)")
         for cells in _cells(self.rows):
             results.add_row(*cells)
         console.print(results)
+        console.print(self._disturbance)
         for name, reason in self.missing.items():
             console.print(f"[bold]missing[/]: {name}: {reason}")
         if self.judged:
@@ -114,10 +138,16 @@ def describe_machine() -> dict[str, object]:
     return {
         "cpu": cpu,
         "cores": os.cpu_count(),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
+        "kernel": platform.release().partition("-")[0],
+        "python": platform.python_version() + _python_build(),
         "load_average_before": round(os.getloadavg()[0], 2),
     }
+
+
+def _python_build() -> str:
+    # An interpreter built without profile-guided optimization is markedly slower, and many are built so.
+    is_optimized = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    return "" if is_optimized else " (built without profile-guided optimization)"
 
 
 def describe_commit() -> str:

@@ -47,6 +47,8 @@ class Outcome:
     samples: dict[tuple[str, str], list[Sample | None]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    # Of each window: the share of the proxy's core that something else used. High: the machine was not ours.
+    foreign_shares: list[float] = field(default_factory=list)
 
 
 class Run:
@@ -95,6 +97,8 @@ class Run:
                 tally = self._measure_one(by_name[name], workload, timing, workload.links)
                 samples[name].append(take_sample(tally, workload))
                 errors[name] += tally.errors
+                if tally.foreign_seconds is not None:
+                    self.outcome.foreign_shares.append(tally.foreign_seconds / tally.seconds)
                 if tally.errors:
                     self._say(f"{name}: {tally.errors} errors, the first: {tally.first_error}")
         for name in by_name:
@@ -140,6 +144,7 @@ class Run:
             answer_bytes=len(workload.answer_body),
             links=links,
             session=session,
+            core=self._cores.proxy,
             warm_seconds=timing.warm_seconds,
             closed_seconds=timing.closed_seconds,
             open_seconds=timing.open_seconds,
@@ -149,7 +154,7 @@ class Run:
 
 
 # Peers ask for no token, but parse and remove one as long as the gateway's.
-_FOREIGN_TOKEN = "e" * 400
+_FOREIGN_TOKEN = "e" * 360
 
 
 def run(names: Sequence[str], workloads: Sequence[Workload], timing: Timing, cores: Cores) -> Outcome:

@@ -37,7 +37,7 @@ def openai_application(ledger: Ledger, key: str) -> web.Application:
         body = await _json_body(request)
         model = str(body.get("model", ""))
         if not body.get("stream"):
-            return web.json_response(_completion(model))
+            return web.json_response(_completion(model, len(json.dumps(body.get("messages", "")))))
         held = released if model == HELD_MODEL else None
         released.clear()
         return await _send_events(request, _completion_chunks(model), held)
@@ -129,7 +129,7 @@ def _response_events(model: str) -> Iterator[tuple[str | None, str]]:
         yield name, json.dumps({"type": name, "sequence_number": number, **body})
 
 
-def _completion(model: str) -> dict[str, object]:
+def _completion(model: str, prompt_size: int) -> dict[str, object]:
     message = {"role": "assistant", "content": "".join(SENTENCE), "refusal": None}
     return {
         "id": "chatcmpl-demo",
@@ -137,7 +137,12 @@ def _completion(model: str) -> dict[str, object]:
         "created": _CREATED,
         "model": model,
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 1, "completion_tokens": len(SENTENCE), "total_tokens": 1 + len(SENTENCE)},
+        # Counted in characters of JSON, so that a client sees whether its whole body arrived.
+        "usage": {
+            "prompt_tokens": prompt_size,
+            "completion_tokens": len(SENTENCE),
+            "total_tokens": prompt_size + len(SENTENCE),
+        },
     }
 
 

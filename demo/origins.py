@@ -5,7 +5,7 @@ error format, to everything that does not carry the EXACT credential. So a 200 p
 """
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,10 @@ HOSTS = (
     DENIED_HOST,
     UNMANAGED_HOST,
 )
+# Clients send bodies that do not fit one buffer; an origin that reads them whole stops here.
+_MAX_BODY_BYTES = 64 * 1024 * 1024
+
+type OriginMaker = Callable[[Ledger], web.Application]
 UNMANAGED_TEXT = "public documentation\n"
 
 
@@ -59,41 +63,47 @@ class Origins:
     """The running origins: where they listen, what they received, whom a gateway must trust to reach them."""
 
     port: int
+    hosts: tuple[str, ...]
     files: OriginFiles
     ledger: Ledger
     repositories: Path
 
     def connect_to(self) -> dict[str, str]:
         """Return the gateway's `upstream.connect_to`: every host that is played here, on its own port 443."""
-        return {f"{host}:443": f"127.0.0.1:{self.port}" for host in HOSTS}
+        return {f"{host}:443": f"127.0.0.1:{self.port}" for host in self.hosts}
 
 
 @asynccontextmanager
-async def serve_origins(folder: Path, credentials: Credentials, search_path: str) -> AsyncIterator[Origins]:
+async def serve_origins(
+    folder: Path, credentials: Credentials, search_path: str, further: Mapping[str, OriginMaker] | None = None
+) -> AsyncIterator[Origins]:
     """Serve all origins on a free loopback port until the block ends; files go to `folder`.
 
-    `search_path` is the PATH under which `git` is found.
+    `search_path` is the PATH under which `git` is found; `further` are more hosts to play.
     """
     ledger = Ledger()
     repositories = folder / "repositories"
     await git_server.make_repository(repositories, search_path)
-    files = write_origin_files(folder, [*HOSTS, "127.0.0.1"])
+    files = write_origin_files(folder, [*HOSTS, *(further or {}), "127.0.0.1"])
     # git compresses what it sends, and its backend wants to decompress it itself.
-    runner = web.AppRunner(
-        _site(ledger, credentials, repositories, search_path), auto_decompress=False, shutdown_timeout=1
-    )
+    site = _site(ledger, credentials, repositories, search_path)
+    for host, make_origin in (further or {}).items():
+        site.add_domain(host, make_origin(ledger))
+    runner = web.AppRunner(site, auto_decompress=False, shutdown_timeout=1)
     await runner.setup()
     try:
         listener = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=files.server_context())
         await listener.start()
         port = int(runner.addresses[0][1])
-        yield Origins(port=port, files=files, ledger=ledger, repositories=repositories)
+        yield Origins(
+            port=port, hosts=(*HOSTS, *(further or {})), files=files, ledger=ledger, repositories=repositories
+        )
     finally:
         await runner.cleanup()
 
 
 def _site(ledger: Ledger, credentials: Credentials, repositories: Path, search_path: str) -> web.Application:
-    site = web.Application()
+    site = web.Application(client_max_size=_MAX_BODY_BYTES)
     git = git_server.git_application(ledger, credentials.github_token, repositories, search_path)
     site.add_domain(openai_api.HOST, openai_api.openai_application(ledger, credentials.openai_key))
     site.add_domain(anthropic_api.HOST, anthropic_api.anthropic_application(ledger, credentials.anthropic_key))

@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 from aiohttp import web
 
-from gateway.core.credential_cache import Invalidated
+from gateway.core.credential_cache import Invalidated, RevocationsFull
 from gateway.metrics import CONTENT_TYPE, Metrics
 from gateway.plan_holder import Applied, PlanConflict, PlanHolder, PlanLimitError
 from gateway.tokens import RevocationLimitError
@@ -176,12 +176,11 @@ class _Surface:
         )
 
     async def get_plan(self, request: web.Request) -> web.Response:
-        table = self._parts.plans.table(request.match_info["sandbox_id"])
-        if table is None:
+        sandbox_id = request.match_info["sandbox_id"]
+        table, document = self._parts.plans.table(sandbox_id), self._parts.plans.document(sandbox_id)
+        if table is None or document is None:
             raise _no_plan()
-        # What was set and nothing else, so that the digest is that of this body too.
-        text = table.plan.model_dump_json(by_alias=True, exclude_unset=True)
-        return web.Response(text=text, content_type="application/json", headers={"ETag": f'"{table.digest}"'})
+        return web.Response(body=document, content_type="application/json", headers={"ETag": f'"{table.digest}"'})
 
     async def delete_plan(self, request: web.Request) -> web.Response:
         if not self._parts.plans.remove(request.match_info["sandbox_id"]):
@@ -208,7 +207,7 @@ class _Surface:
             raise Refused(Code.INVALID_REQUEST, "/until: write an instant in whole unix seconds")
         try:
             ended = self._parts.revoke(kind, name, float(until))
-        except RevocationLimitError as error:
+        except (RevocationLimitError, RevocationsFull) as error:
             raise Refused(Code.OVERLOADED, str(error)) from None
         _log.warning("revoked", kind=kind, id=name, until=until, streams_ended=ended)
         return web.json_response({"streamsEnded": ended})
@@ -224,8 +223,8 @@ class _Surface:
         body = await _read_body(request, self._parts.max_plan_bytes)
         async with self._compiling:
             # On a thread, so that requests are served between the interpreter's switches.
-            table = await asyncio.to_thread(plans.prepare, body)
-        return plans.commit(table, sandbox_id=sandbox_id)
+            prepared = await asyncio.to_thread(plans.prepare, body)
+        return plans.commit(prepared, sandbox_id=sandbox_id)
 
 
 type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -1,6 +1,6 @@
 """The audit log: one JSON line per exchange, whatever happened to it (docs/operations/audit.md).
 
-An exchange appends one tuple to a queue, 30 ns; formatting and writing happen on a thread of their own, so a
+An exchange appends one tuple to a queue; formatting and writing happen on a thread of their own, so a
 slow disk never holds the event loop. A bounded queue and a count of drops instead of backpressure: traffic must
 not stop because a log collector does. No secret, query string or body can be in a record, because none is a field.
 """

@@ -135,6 +135,13 @@ class Credentials:
         """
         return self._cache.invalidate(Invalidated(kind), identifier)
 
+    def revoke(self, kind: str, identifier: str, until: float) -> int:
+        """Forget a `connection` or `binding` and refuse it credentials until then (unix seconds).
+
+        Returns how many values went; raises ValueError for another kind, RevocationsFull.
+        """
+        return self._cache.revoke(Invalidated(kind), identifier, until, self._now())
+
     def rejected(self, key: CredentialKey, version: str, now: float) -> bool:
         """Note an upstream 401 to an injected request; at most once per key in 30 s (C9).
 
@@ -166,6 +173,10 @@ class Credentials:
         # Never raises for what the source does: a result nobody waits for any more must not become a warning.
         failure = CredentialError("invalidated", temporary=True, retry_after_seconds=1)
         for _ in range(ROUNDS):
+            refusal = self._cache.refusal(key, self._now())
+            if refusal is not None:
+                failure = _refused(refusal, self._now())
+                break
             ticket = self._cache.begin(key)
             try:
                 outcome = await self._within_timeout(request)

@@ -7,6 +7,7 @@ replacing one needs no lock and waits for nobody.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
@@ -24,6 +25,13 @@ class Applied:
     revision: int
     digest: str
     changed: bool
+
+
+class PreparedPlan(NamedTuple):
+    """A compiled plan and the document it was compiled from, byte for byte, so that its digest is the document's."""
+
+    table: RouteTable
+    document: bytes
 
 
 class PlanConflict(Exception):
@@ -49,25 +57,27 @@ class PlanHolder:
         self._max_sandboxes = max_sandboxes
         self._max_plan_bytes = max_plan_bytes
         self._tables: dict[str, RouteTable] = {}
+        self._documents: dict[str, bytes] = {}
         self._subscribers: list[Callable[[str], None]] = []
 
     def table(self, sandbox_id: str) -> RouteTable | None:
         """Return the table in force. Hot path: a dict get."""
         return self._tables.get(sandbox_id)
 
-    def tables(self) -> list[RouteTable]:
-        """Return every table in force."""
-        return list(self._tables.values())
+    def document(self, sandbox_id: str) -> bytes | None:
+        """Return the document of the plan in force, as it came."""
+        return self._documents.get(sandbox_id)
 
-    def prepare(self, body: bytes) -> RouteTable:
+    def prepare(self, body: bytes) -> PreparedPlan:
         """Compile a plan document; raise PlanError with every issue. Changes nothing, so any thread may call it."""
-        return RouteTable(parse_plan(body))
+        return PreparedPlan(RouteTable(parse_plan(body)), body)
 
-    def commit(self, table: RouteTable, *, sandbox_id: str | None = None) -> Applied:
+    def commit(self, prepared: PreparedPlan, *, sandbox_id: str | None = None) -> Applied:
         """Put a compiled plan in force; raise PlanConflict or PlanLimitError and keep the old one.
 
         sandbox_id is the sandbox the sender meant, if they said.
         """
+        table = prepared.table
         if sandbox_id is not None and table.sandbox_id != sandbox_id:
             raise PlanConflict(
                 f"the plan is for sandbox {table.sandbox_id}, not {sandbox_id}; send it to its own address"
@@ -78,6 +88,7 @@ class PlanHolder:
         changed = known is None or _supersedes(table, known)
         if changed:
             self._tables[table.sandbox_id] = table
+            self._documents[table.sandbox_id] = prepared.document
             _log.info("plan_applied", sandbox_id=table.sandbox_id, revision=table.revision, routes=len(table.routes))
             self._tell(table.sandbox_id)
         return Applied(sandbox_id=table.sandbox_id, revision=table.revision, digest=table.digest, changed=changed)
@@ -90,6 +101,7 @@ class PlanHolder:
         """Forget a sandbox's plan, revision and all; say whether there was one."""
         if self._tables.pop(sandbox_id, None) is None:
             return False
+        del self._documents[sandbox_id]
         _log.info("plan_removed", sandbox_id=sandbox_id)
         self._tell(sandbox_id)
         return True
@@ -101,21 +113,21 @@ class PlanHolder:
     def load_files(self, paths: Sequence[Path]) -> tuple[Applied, ...]:
         """Apply plan files, all or none; raise PlanFilesError naming every fault of every file."""
         faults: list[str] = []
-        tables: dict[str, tuple[Path, RouteTable]] = {}
+        found: dict[str, tuple[Path, PreparedPlan]] = {}
         for path in paths:
-            table = self._read(path, faults)
-            if table is None:
+            prepared = self._read(path, faults)
+            if prepared is None:
                 continue
-            if table.sandbox_id in tables:
-                other = tables[table.sandbox_id][0]
-                faults.append(f"{path}: is for sandbox {table.sandbox_id}, as is {other}; keep one of the two")
-            tables.setdefault(table.sandbox_id, (path, table))
-        faults += [fault for path, table in tables.values() if (fault := self._obstacle(path, table)) is not None]
-        if len(tables.keys() | self._tables.keys()) > self._max_sandboxes:
+            sandbox_id = prepared.table.sandbox_id
+            if sandbox_id in found:
+                faults.append(f"{path}: is for sandbox {sandbox_id}, as is {found[sandbox_id][0]}; keep one of the two")
+            found.setdefault(sandbox_id, (path, prepared))
+        faults += [fault for path, plan in found.values() if (fault := self._obstacle(path, plan.table)) is not None]
+        if len(found.keys() | self._tables.keys()) > self._max_sandboxes:
             faults.append(f"the plans are for more than {self._max_sandboxes} sandboxes; raise limits.sandboxes")
         if faults:
             raise PlanFilesError(faults)
-        return tuple(self.commit(table) for _, table in tables.values())
+        return tuple(self.commit(prepared) for _, prepared in found.values())
 
     def __len__(self) -> int:
         return len(self._tables)
@@ -123,7 +135,7 @@ class PlanHolder:
     def __repr__(self) -> str:
         return f"<PlanHolder {len(self._tables)} of {self._max_sandboxes} sandboxes>"
 
-    def _read(self, path: Path, faults: list[str]) -> RouteTable | None:
+    def _read(self, path: Path, faults: list[str]) -> PreparedPlan | None:
         try:
             with path.open("rb") as file:
                 body = file.read(self._max_plan_bytes + 1)

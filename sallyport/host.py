@@ -119,22 +119,16 @@ class HostPattern:
 
     def matches(self, host: str) -> bool:
         """Say whether a normalized host is claimed. `*.x` claims what is below x and not x itself."""
-        match self.kind:
-            case HostPatternKind.EXACT:
-                return host == self.value
-            case HostPatternKind.WILDCARD:
-                return host.endswith(self.value) and host.removesuffix(self.value).endswith(".")
-            case HostPatternKind.ANY:
-                return True
+        if self.kind is HostPatternKind.ANY:
+            return True
+        if self.kind is HostPatternKind.EXACT:
+            return host == self.value
+        return host.endswith(f".{self.value}")
 
     def __str__(self) -> str:
-        match self.kind:
-            case HostPatternKind.EXACT:
-                return self.value
-            case HostPatternKind.WILDCARD:
-                return f"*.{self.value}"
-            case HostPatternKind.ANY:
-                return "*"
+        if self.kind is HostPatternKind.ANY:
+            return "*"
+        return self.value if self.kind is HostPatternKind.EXACT else f"*.{self.value}"
 
 
 def parse_host_pattern(text: str) -> HostPattern:

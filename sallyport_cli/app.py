@@ -57,5 +57,7 @@ def main(arguments: Sequence[str]) -> int:
 def _usage(error: TyperException, *, as_json: bool) -> int:
     message = error.format_message()
     if message:  # none: the help was asked for by giving no arguments, and has been printed
-        show_failure(bad_input(message, "sallyport --help shows the commands, and --help after one its options"), as_json=as_json)
+        show_failure(
+            bad_input(message, "sallyport --help shows the commands, and --help after one its options"), as_json=as_json
+        )
     return ExitStatus.BAD_INPUT

@@ -40,6 +40,16 @@ def run_child(command: Sequence[str], environment: Mapping[str, str]) -> int:
     return status if status >= 0 else 128 - status
 
 
+def leave_on_signals() -> None:
+    """Let a signal that ends this process do so by way of every `finally`, until a child takes them."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, leave)
+
+
 @contextmanager
 def _forwarding() -> "Iterator[Callable[[subprocess.Popen[bytes]], None]]":
     """Take signals for the child, also those that arrive while it is being started."""

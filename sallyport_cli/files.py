@@ -1,5 +1,6 @@
 """Files, with the two things that go wrong told as failures."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -24,10 +25,11 @@ def read_file(path: Path) -> bytes:
 def create_file(path: Path, content: bytes, *, mode: int) -> None:
     """Write a new file, its folder too where there is none; a file that is there already is a Failure."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder(path.parent)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     except FileExistsError:
-        raise environment(f"{path} exists already", "it is not overwritten: choose another place or remove it") from None
+        hint = "it is not overwritten: choose another place or remove it"
+        raise environment(f"{path} exists already", hint) from None
     except OSError as error:
         raise environment(f"{path} cannot be written: {error.strerror}", "choose another place") from None
     with open(descriptor, "wb") as file:
@@ -45,3 +47,10 @@ def replace_file(path: Path, content: bytes) -> None:
         beside.replace(path)
     except OSError as error:
         raise environment(f"{path} cannot be written: {error.strerror}", "correct its permissions") from None
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, "its folder is a file", str(path)) from None

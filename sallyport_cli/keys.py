@@ -35,7 +35,7 @@ class KeyFiles:
 
 def generate_key_files(directory: Path) -> KeyFiles:
     """Make an Ed25519 pair in `directory` (made where it is missing); Failure where a file of it is already there."""
-    key = Ed25519PrivateKey.generate()
+    key = new_private_key()
     key_id = thumbprint(key.public_key())
     jwk = OKPAlgorithm.to_jwk(key.public_key(), as_dict=True)
     members = {"kty": jwk["kty"], "crv": jwk["crv"], "x": jwk["x"], "kid": key_id, "use": "sig", "alg": "EdDSA"}
@@ -49,6 +49,11 @@ def generate_key_files(directory: Path) -> KeyFiles:
     create_file(files.public, public, mode=0o644)
     create_file(files.jwks, json.dumps({"keys": [members]}, indent=2).encode() + b"\n", mode=0o644)
     return files
+
+
+def new_private_key() -> Ed25519PrivateKey:
+    """Make a signing key that exists in memory alone."""
+    return Ed25519PrivateKey.generate()
 
 
 def read_private_key(path: Path) -> Ed25519PrivateKey:

@@ -9,7 +9,7 @@ import typer
 
 from sallyport_cli.failure import ExitStatus, Failure
 
-type JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 
 def show_json(document: object) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from control_client.gateway import GatewayError, fetch_ca
 from sallyport.claims import AUDIENCE_PROXY
@@ -18,6 +19,8 @@ from sallyport_cli.standalone import StandaloneGateway, standalone_gateway
 from sallyport_cli.times import now
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     from gateway.config import GatewayConfig
     from sallyport.plan.model import CompiledRuntimePlan
 
@@ -27,18 +30,24 @@ TOKEN_SECONDS = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """A gateway as a sandbox process reaches it. `proxy_url` holds the token; no repr shows it.
+    """A gateway as a sandbox process reaches it: host:port and a proxy token, which no repr shows.
 
     `withheld` are the variables that hold credentials: whoever speaks to the gateway must not see them.
     """
 
-    proxy_url: str
+    proxy_address: str
+    token: str
     ca_pem: bytes
     withheld: frozenset[str]
     started: StandaloneGateway | None = None
 
+    @property
+    def proxy_url(self) -> str:
+        """The URL for HTTP_PROXY; the token is its password."""
+        return with_token(f"http://{self.proxy_address}", self.token)
+
     def __repr__(self) -> str:
-        return f"<Reach {self.proxy_url.rpartition('@')[2]}>"
+        return f"<Reach {self.proxy_address}>"
 
 
 @contextlib.contextmanager
@@ -86,7 +95,8 @@ def started(
             now=now(),
         )
         yield Reach(
-            proxy_url=with_token(f"http://{gateway.proxy}", minted.token),
+            proxy_address=gateway.proxy,
+            token=minted.token,
             ca_pem=_ca(gateway.proxy, minted.token, "--key must be the private half of what the settings' tokens name"),
             withheld=credential_variables(settings),
             started=gateway,
@@ -97,31 +107,29 @@ def started(
 def running(inherited: Mapping[str, str], *, proxy: str, token_file: Path, config: Path | None) -> Iterator[Reach]:
     """Use a gateway that runs already. Its settings, where given, say which variables to withhold. Raises Failure."""
     token = read_token(token_file)
-    url = with_token(proxy, token)
+    address = urlsplit(with_token(proxy, token)).netloc.rpartition("@")[2]
     withheld = frozenset[str]() if config is None else credential_variables(read_settings(config, inherited))
-    ca_pem = _ca(url.rpartition("@")[2].rstrip("/"), token, "the token must be one for this gateway, and not expired")
-    yield Reach(proxy_url=url, ca_pem=ca_pem, withheld=withheld)
+    ca_pem = _ca(address, token, "the token must be one for this gateway, and not expired")
+    yield Reach(proxy_address=address, token=token, ca_pem=ca_pem, withheld=withheld)
 
 
 def credential_variables(settings: "GatewayConfig") -> frozenset[str]:
     """Return the names of the variables that the gateway reads credentials from."""
     from gateway.setting_kinds import EnvironmentPlace
 
-    return frozenset(
-        place.variable for place in settings.credentials.values() if isinstance(place, EnvironmentPlace)
-    )
+    return frozenset(place.variable for place in settings.credentials.values() if isinstance(place, EnvironmentPlace))
 
 
 def _has_tokens(document: Mapping[str, object], inherited: Mapping[str, str]) -> bool:
     return any(is_given(document, inherited, "tokens", name) for name in ("public_key", "jwks"))
 
 
-def _signer(key: Path | None, *, has_tokens: bool) -> keys.Ed25519PrivateKey:
+def _signer(key: Path | None, *, has_tokens: bool) -> "Ed25519PrivateKey":
     if key is not None:
         return keys.read_private_key(key)
     if has_tokens:
         raise bad_input("the settings name the key that tokens are verified by", "give its private half: --key FILE")
-    return keys.Ed25519PrivateKey.generate()
+    return keys.new_private_key()
 
 
 def _chosen_plan(
@@ -133,7 +141,9 @@ def _chosen_plan(
         return found[0]
     known = ", ".join(each.sandbox_id for _, each in candidates) or "none"
     if not found:
-        raise bad_input("there is no such plan", f"give --plan, or the --sandbox of one of the settings' plans ({known})")
+        raise bad_input(
+            "there is no such plan", f"give --plan, or the --sandbox of one of the settings' plans ({known})"
+        )
     raise bad_input("the settings name several plans", f"choose one by --sandbox: {known}")
 
 

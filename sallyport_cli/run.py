@@ -31,7 +31,7 @@ def run(
     credentials are taken out of the command's environment. It still runs as you and may read what you may read:
     the isolation is the sandbox's. With --json a failure to start is told as JSON.
     """
-    from sallyport_cli.child import run_child
+    from sallyport_cli.child import leave_on_signals, run_child
     from sallyport_cli.reach import running, started
     from sallyport_cli.standalone import keep_environment_private
 
@@ -40,6 +40,7 @@ def run(
     if proxy is not None and (token_file is None or plan or sandbox or key):
         raise bad_input("--proxy needs --token-file, and takes no --plan, --sandbox or --key")
     keep_environment_private()
+    leave_on_signals()
     inherited = surroundings.inherited()
     with tempfile.TemporaryDirectory(prefix="sallyport-") as name:
         directory = Path(name)  # 0700, and gone in the end

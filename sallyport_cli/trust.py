@@ -1,6 +1,7 @@
 """The trust a sandbox process is given: the CA alone, the system's roots with it, and the same for Java."""
 
 import ssl
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +34,12 @@ class TrustFiles:
 
 def write_trust(directory: Path, ca_pem: bytes, environment: Mapping[str, str]) -> TrustFiles:
     """Write the files into a new folder. Without roots on this machine the bundle holds the CA alone."""
-    files = TrustFiles(ca=directory / "ca.pem", bundle=directory / "bundle.pem", java=directory / "java.p12",
-        node_preload=directory / "node-proxy.cjs")
+    files = TrustFiles(
+        ca=directory / "ca.pem",
+        bundle=directory / "bundle.pem",
+        java=directory / "java.p12",
+        node_preload=directory / "node-proxy.cjs",
+    )
     source = system_bundle(environment)
     bundle = (read_file(source).rstrip() + b"\n" if source is not None else b"") + ca_pem
     create_file(files.ca, ca_pem, mode=0o644)
@@ -62,9 +67,10 @@ def java_trust_store(bundle: bytes) -> bytes:
     certificates = []
     for number, pem in enumerate(_pem_blocks(bundle)):
         try:
-            certificate = x509.load_pem_x509_certificate(pem)
+            with warnings.catch_warnings(action="ignore"):  # old roots bend RFC 5280, and stay trusted
+                certificate = x509.load_pem_x509_certificate(pem)
         except ValueError:
-            continue  # a root that OpenSSL still reads and a stricter parser does not; the others matter more
+            continue  # one that a strict parser does not take; the others matter more
         certificates.append(pkcs12.PKCS12Certificate(certificate, f"root-{number}".encode()))
     return pkcs12.serialize_java_truststore(certificates, NoEncryption())
 

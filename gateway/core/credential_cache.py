@@ -89,6 +89,17 @@ class Invalidated(Enum):
     ALL = "all"
 
 
+# What a request hears of when its connection or binding was revoked (contracts section 4).
+_REVOKED_CODES: Final = {
+    Invalidated.CONNECTION: "connection_not_active",
+    Invalidated.BINDING: "binding_not_in_plan",
+}
+
+
+class RevocationsFull(Exception):
+    """Too many revocations are in force: the new one was NOT noted. Revoke the sandbox instead."""
+
+
 class Entry:
     """A value in hand. refresh_at <= usable_until always, so one compare on the hot path covers both."""
 
@@ -126,6 +137,8 @@ class CredentialCache:
         self._refusals: dict[CredentialKey, Refusal] = {}
         self._tickets: dict[CredentialKey, Ticket] = {}
         self._rejected_at: dict[CredentialKey, float] = {}
+        # Until when a connection or binding gets no credential. Nothing in `entries` belongs to one of these.
+        self._revoked: dict[tuple[Invalidated, str], float] = {}
 
     def usable(self, key: CredentialKey, now: float) -> Credential | None:
         """Return the value in hand if it has not expired; forget it if it has."""
@@ -138,7 +151,9 @@ class CredentialCache:
         return None
 
     def refusal(self, key: CredentialKey, now: float) -> Refusal | None:
-        """Return the refusal that still holds for key."""
+        """Return the refusal that still holds for key; a revocation is one."""
+        if self._revoked and (revoked := self._revocation(key, now)) is not None:
+            return revoked
         refusal = self._refusals.get(key)
         if refusal is None or now < refusal.until:
             return refusal
@@ -157,11 +172,11 @@ class CredentialCache:
         self._tickets.pop(ticket.key, None)
 
     def finish(self, ticket: Ticket, request: ResolveRequest, credential: Credential, now: float) -> bool:
-        """Keep what was resolved. False: it was invalidated meanwhile or is dead already, and is not kept."""
+        """Keep what was resolved. False: it was invalidated meanwhile, revoked or is dead already, and is not kept."""
         key = ticket.key
         self.abandon(ticket)
         usable_until = _NEVER if credential.expires_at is None else credential.expires_at
-        if ticket.outdated or usable_until <= now:
+        if ticket.outdated or usable_until <= now or self._revocation(key, now) is not None:
             return False
         known = self.entries.pop(key, None)
         if known is not None and _same(known.credential, credential):
@@ -221,6 +236,27 @@ class CredentialCache:
         for key in _chosen(self._tickets, kind, identifier):
             self._tickets[key].outdated = True
         return len(gone)
+
+    def revoke(self, kind: Invalidated, identifier: str, until: float, now: float) -> int:
+        """Forget the values of a connection or binding and refuse it new ones until then; return how many values went.
+
+        Raises ValueError for another kind, RevocationsFull.
+        """
+        if kind not in _REVOKED_CODES:
+            raise ValueError(f"{kind.value} is not revoked, only a connection or a binding")
+        revoked = {named: end for named, end in self._revoked.items() if end > now}
+        if (kind, identifier) not in revoked and len(revoked) >= self._max_entries:
+            raise RevocationsFull(f"{self._max_entries} connections and bindings are revoked")
+        revoked[kind, identifier] = max(until, revoked.get((kind, identifier), until))
+        self._revoked = revoked
+        return self.invalidate(kind, identifier)
+
+    def _revocation(self, key: CredentialKey, now: float) -> Refusal | None:
+        for kind, name in ((Invalidated.CONNECTION, key.connection_id), (Invalidated.BINDING, key.binding_id)):
+            until = self._revoked.get((kind, name), 0)
+            if now < until:
+                return Refusal(_REVOKED_CODES[kind], False, until)
+        return None
 
     def _make_room(self, now: float) -> None:
         # The front holds what was resolved longest ago: dead values leave memory there even when there is room.

@@ -28,6 +28,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from sallyport.host import HostError, normalize_host
 
 CA_VALIDITY = datetime.timedelta(days=30)
+# Twice what renewal runs ahead; a shorter one would be renewed at every use.
+_LEAST_VALIDITY = datetime.timedelta(days=2)
 # Clocks of sandboxes run behind; a certificate of this very second would be refused there.
 _BACKDATED_SECONDS = 3600.0
 _LEAF_SECONDS = 12 * 3600.0
@@ -129,6 +131,8 @@ class CaStore:
     """
 
     def __init__(self, ca_dir: Path, *, validity: datetime.timedelta = CA_VALIDITY) -> None:
+        if validity < _LEAST_VALIDITY:
+            raise ValueError(f"an authority is valid for at least {_LEAST_VALIDITY.days} days")
         self._ca_dir = ca_dir
         self._validity = validity
         self._known: dict[str, CertificateAuthority] = {}

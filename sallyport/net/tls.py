@@ -14,7 +14,7 @@ import asyncio
 import enum
 import ssl
 from collections.abc import Callable, Iterable
-from typing import cast
+from typing import Any, cast
 
 # SSL_read gives at most one record's plaintext, so a larger buffer would only cost its allocation.
 _RECORD_BYTES = 16 * 1024
@@ -264,10 +264,10 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     # What the upper protocol calls
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if self._write_ended:
-            raise RuntimeError("write() after write_eof()")
         if self._state is not _OPEN or not data:
             return
+        if self._write_ended:
+            raise RuntimeError("write() after write_eof()")
         try:
             if len(data) <= _SLICE_BYTES:
                 self._object.write(data)
@@ -345,7 +345,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self._lower.set_write_buffer_limits(high, low)
 
-    def get_extra_info(self, name: str, default: object = None) -> object:
+    def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401  asyncio's own signature
         if name == "ssl_object":
             return self._object
         if name == "sslcontext":

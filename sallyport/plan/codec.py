@@ -28,6 +28,7 @@ MAX_POINTER_TOKEN: Final = 128  # characters of one member name in a pointer, fo
 
 _encoder = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
+_ENOUGH = MAX_ISSUES + 1  # faults, to know that there are more than are listed
 _TOO_LARGE = (IssueCode.PLAN_TOO_LARGE, IssueCode.TOO_MANY_ROUTES)
 
 
@@ -65,7 +66,7 @@ def parse_plan(data: bytes) -> CompiledRuntimePlan:
     if len(data) > MAX_PLAN_BYTES:
         _refuse([Fault(IssueCode.PLAN_TOO_LARGE, (), f"a plan has at most {MAX_PLAN_BYTES} bytes")])
     try:
-        document, faults = read_strictly(data, most_faults=MAX_ISSUES)
+        document, faults = read_strictly(data, most_faults=_ENOUGH)
     except StrictJsonError as error:
         _refuse([error.fault])
     routes = _items(document, "egressRoutes")
@@ -77,7 +78,7 @@ def parse_plan(data: bytes) -> CompiledRuntimePlan:
     try:
         plan = CompiledRuntimePlan.model_validate(document)
     except ValidationError as error:
-        wrong_fields = schema_faults(error, document, already={fault.path for fault in faults}, most=MAX_ISSUES)
+        wrong_fields = schema_faults(error, document, already={fault.path for fault in faults}, most=_ENOUGH)
     readable = dict(enumerate(plan.egress_routes)) if plan is not None else _readable_routes(routes)
     found = chain(
         faults,
@@ -86,7 +87,7 @@ def parse_plan(data: bytes) -> CompiledRuntimePlan:
         _conflicts(readable, plan),
         () if faults else _digest_faults(document),
     )
-    _refuse(list(islice(found, MAX_ISSUES + 1)))
+    _refuse(list(islice(found, _ENOUGH)))
     assert plan is not None, "a document without issues validated"
     return plan
 

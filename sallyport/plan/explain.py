@@ -3,15 +3,18 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from sallyport.destination import DEFAULT_PORTS, Destination
-from sallyport.host import HostPattern
 from sallyport.plan.match import Answer, AnswerKind, Matcher
 from sallyport.plan.model import CompiledRuntimePlan, EgressRoute
 from sallyport.plan.url import Url, UrlError, split_url
 from sallyport.request_path import PathError, canonical_path
 
 MAX_EXPECTED = 8  # values shown per part: the answer goes into a refusal's body
+
+# What a caller would have to change, by how far that leads away: another host furthest, another scheme least.
+_WEIGHTS: Final = {"host": 16, "port": 8, "path": 4, "method": 2, "scheme": 1}
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 
@@ -99,12 +102,10 @@ def _refused(method: str, url: str, reason: str, *, managed: bool) -> Explanatio
 
 
 def _sent_url(answer: Answer, parts: Url, path: str) -> str | None:
-    match answer.kind:
-        case AnswerKind.INJECT | AnswerKind.FORWARD:
-            query = "" if parts.query is None else f"?{parts.query}"
-            return f"{_upstream(answer.route, parts.destination).origin}{path}{query}"
-        case AnswerKind.DENY | AnswerKind.REFUSE:
-            return None
+    if answer.kind not in (AnswerKind.INJECT, AnswerKind.FORWARD):
+        return None
+    query = "" if parts.query is None else f"?{parts.query}"
+    return f"{_upstream(answer.route, parts.destination).origin}{path}{query}"
 
 
 def _upstream(route: EgressRoute | None, asked: Destination) -> Destination:
@@ -123,10 +124,13 @@ def nearest(
     scheme. An empty `mismatch` is a route that claims the request (a rule, or a more specific route, came first).
     Linear in the number of routes: for refusals and `explain`, not for every request.
     """
-    best: tuple[tuple[int, ...], EgressRoute, list[str]] | None = None
+    best: tuple[tuple[int, int, int], EgressRoute, list[str]] | None = None
     for route in plan.egress_routes:
         mismatch = _mismatch(route, scheme, host, port, method, path)
-        distance = _distance(route, mismatch, host, path)
+        weight = sum(map(_WEIGHTS.__getitem__, mismatch))
+        if best is not None and weight > best[0][0]:
+            continue
+        distance = weight, -_common_labels(route, host), -_common_segments(route, path)
         if best is None or distance < best[0]:
             best = distance, route, mismatch
     if best is None:
@@ -138,34 +142,34 @@ def nearest(
 
 def _mismatch(route: EgressRoute, scheme: str, host: str, port: int, method: str, path: str) -> list[str]:
     match = route.match
-    claimed = {
-        "host": any(pattern.matches(host) for pattern in match.hosts),
-        "port": port in match.ports if match.ports is not None else port == DEFAULT_PORTS[scheme],
-        "path": match.path_prefixes is None or any(_claims(prefix, path) for prefix in match.path_prefixes),
-        "method": match.methods is None or method in match.methods,
-        "scheme": scheme == "https" or route.allow_cleartext,
-    }
-    return [part for part, agrees in claimed.items() if not agrees]
+    parts: list[str] = []
+    if not any(pattern.matches(host) for pattern in match.hosts):
+        parts.append("host")
+    if port != DEFAULT_PORTS[scheme] if match.ports is None else port not in match.ports:
+        parts.append("port")
+    if match.path_prefixes is not None and not any(_claims(prefix, path) for prefix in match.path_prefixes):
+        parts.append("path")
+    if match.methods is not None and method not in match.methods:
+        parts.append("method")
+    if scheme == "http" and not route.allow_cleartext:
+        parts.append("scheme")
+    return parts
 
 
 def _claims(prefix: str, path: str) -> bool:
     return prefix == "/" or path == prefix or path.startswith(f"{prefix}/")
 
 
-def _distance(route: EgressRoute, mismatch: list[str], host: str, path: str) -> tuple[int, ...]:
-    """Order routes by what a caller would have to change: another host is furthest, another scheme nearest."""
-    weights = {"host": 16, "port": 8, "path": 4, "method": 2, "scheme": 1}
-    host_in_common = max(_common_labels(pattern, host) for pattern in route.match.hosts)
-    path_in_common = max(_common_segments(prefix, path) for prefix in route.match.path_prefixes or ("/",))
-    return sum(weights[part] for part in mismatch), -host_in_common, -path_in_common
+def _common_labels(route: EgressRoute, host: str) -> int:
+    """How many labels, from the right, the host shares with the route's best pattern."""
+    labels = host.split(".")[::-1]
+    return max(_common(pattern.value.split(".")[::-1], labels) for pattern in route.match.hosts)
 
 
-def _common_labels(pattern: HostPattern, host: str) -> int:
-    return _common(pattern.value.split(".")[::-1], host.split(".")[::-1])
-
-
-def _common_segments(prefix: str, path: str) -> int:
-    return _common(prefix.split("/"), path.split("/", prefix.count("/") + 1))
+def _common_segments(route: EgressRoute, path: str) -> int:
+    """How many segments, from the left, the path shares with the route's best prefix."""
+    segments = path.split("/")
+    return max(_common(prefix.split("/"), segments) for prefix in route.match.path_prefixes or ("/",))
 
 
 def _common(first: list[str], second: list[str]) -> int:

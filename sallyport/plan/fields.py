@@ -95,10 +95,6 @@ def _check_header_prefix(value: str) -> str:
 def _check_method(method: str) -> str:
     if _TOKEN.fullmatch(method) is None:
         raise refusal(IssueCode.MALFORMED, "a method is a token (RFC 9110 section 9.1)")
-    if method in ("CONNECT", "TRACE"):
-        raise refusal(
-            IssueCode.MALFORMED, "CONNECT and TRACE are never forwarded as requests, so nothing can list them"
-        )
     return method
 
 

@@ -219,11 +219,9 @@ def _index_rules(rules: Iterable[EgressRule]) -> ClaimIndex[Answer]:
 
 
 def _rule_answer(rule: EgressRule) -> Answer:
-    match rule.action:
-        case "allow":
-            return Answer(AnswerKind.FORWARD, "an allow rule claims this", rule=rule)
-        case "deny":
-            return Answer(AnswerKind.DENY, rule.reason or "a deny rule claims this", code="denied_by_plan", rule=rule)
+    if rule.action == "deny":
+        return Answer(AnswerKind.DENY, rule.reason or "a deny rule claims this", code="denied_by_plan", rule=rule)
+    return Answer(AnswerKind.FORWARD, "an allow rule claims this", rule=rule)
 
 
 def _managed_ports(plan: CompiledRuntimePlan) -> dict[str, set[int]]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Set
 from typing import Any, Final
 
 from pydantic import ValidationError
+from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
 from sallyport.plan.issue_codes import IssueCode
@@ -101,6 +102,8 @@ def _document_path(location: tuple[int | str, ...], document: object) -> Path:
             continue
         if step == "[key]" and not _holds(document, path, step):
             continue
+        if isinstance(step, str) and "_" in step and not _holds(document, path, step):
+            step = to_camel(step)  # a default that failed is located by its attribute's name
         path.append(step)
         at_union = any(_is_at(path, place) for place, _ in UNIONS)
     return tuple(path)

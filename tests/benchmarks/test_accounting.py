@@ -1,8 +1,11 @@
 """CPU time is read per session, whatever the command is called."""
 
+import os
 from pathlib import Path
 
-from benchmarks.accounting import session_cpu_seconds, stat_ticks
+import pytest
+
+from benchmarks.accounting import core_busy_seconds, session_cpu_seconds, stat_ticks
 
 
 def _stat(pid: int, command: str, session: int, utime: int, stime: int, cutime: int = 0, cstime: int = 0) -> bytes:
@@ -31,3 +34,13 @@ def test_every_process_of_the_session_is_found_and_other_entries_are_ignored(tmp
     one = session_cpu_seconds(12, tmp_path)
     assert one > 0
     assert session_cpu_seconds(10, tmp_path) == 2 * one
+
+
+def test_a_core_is_busy_with_everything_but_idling_and_waiting(tmp_path: Path) -> None:
+    (tmp_path / "stat").write_text(
+        "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 1 2 4 1000 1000 8 16 32 64 64\ncpu1 0 0 0 5 0 0 0 0 0 0\n"
+    )
+    assert core_busy_seconds(0, tmp_path) == pytest.approx(63 / os.sysconf("SC_CLK_TCK"))
+    assert core_busy_seconds(1, tmp_path) == 0
+    with pytest.raises(ValueError, match="no core 2"):
+        core_busy_seconds(2, tmp_path)

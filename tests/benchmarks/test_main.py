@@ -34,6 +34,7 @@ def _fails(outcome: Outcome, subjects: list[str]) -> bool:
         command="",
         versions={},
         missing={},
+        foreign_shares=[],
         rows=outcome.rows,
         judged=judge_all(["small_get"], subjects, outcome),
     )

@@ -35,6 +35,7 @@ def _report() -> Report:
         command="python -m benchmarks --quick",
         versions={"envoy": "1.40.0"},
         missing={"nginx": "nginx is not installed"},
+        foreign_shares=[0.0, 0.01, 0.4],
         rows=[_ROW],
         judged=[Judged(target=_TARGET, ratio=_RATIO, judgement=judge(_TARGET, _RATIO))],
     )
@@ -74,6 +75,12 @@ def test_figures_stand_with_their_spread_and_ratios_with_their_judgement() -> No
         assert "97 %" in text  # 54 us for each of 18,000 requests in a second
         assert "0.700 (0.650 - 0.750)" in text
         assert "missed" in text
+
+
+def test_a_disturbed_run_says_so() -> None:
+    assert _report().to_document()["foreign_share"] == {"median": 0.01, "highest": 0.4}
+    for text in (_report().to_markdown(), _shown(_report())):
+        assert "1% of the proxy's core in the median window, 40% in the worst" in text
 
 
 def test_the_machine_is_described_without_its_name() -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, TCPConnector, encode_basic_auth
 
-from demo.ledger import Presence
+from demo.certificates import write_origin_files
+from demo.ledger import Ledger, Presence
 from demo.openai_api import SENTENCE
-from demo.origins import Credentials, Origins, random_credentials, serve_origins
+from demo.origins import HOSTS, Credentials, Origins, random_credentials, serve_origins
 
 TEXT = "".join(SENTENCE)
 
@@ -160,10 +161,7 @@ async def test_public_hosts_record_without_judging(session: ClientSession, origi
 
 
 def test_every_played_host_is_mapped(tmp_path: Path) -> None:
-    from demo.certificates import write_origin_files
-    from demo.ledger import Ledger
-
     files = write_origin_files(tmp_path, ["api.openai.com"])
-    origins = Origins(port=4711, files=files, ledger=Ledger(), repositories=tmp_path)
+    origins = Origins(port=4711, hosts=HOSTS, files=files, ledger=Ledger(), repositories=tmp_path)
     assert origins.connect_to()["api.github.com:443"] == "127.0.0.1:4711"
     assert files.key_file.stat().st_mode & 0o777 == 0o600

@@ -91,6 +91,12 @@ def permanent(code: str = "connection_not_active") -> CredentialError:
     return CredentialError(code, temporary=False)
 
 
+async def refusal_of(credentials: Credentials) -> CredentialError:
+    with pytest.raises(CredentialError) as refused:
+        await credentials.fetch(KEY, REQUEST)
+    return refused.value
+
+
 async def test_a_thousand_waiters_cost_one_resolution(world: World) -> None:
     asyncio.get_running_loop().set_debug(False)  # a traceback kept for each of the thousand takes a second
     source = ScriptedSource(credential())
@@ -110,18 +116,10 @@ async def test_a_thousand_waiters_share_one_refusal_with_an_exception_each(world
     asyncio.get_running_loop().set_debug(False)
     source = ScriptedSource(permanent())
     credentials = world.credentials(source)
-    outcomes: list[CredentialError] = []
-
-    async def wait() -> None:
-        with pytest.raises(CredentialError) as refused:
-            await credentials.fetch(KEY, REQUEST)
-        outcomes.append(refused.value)
-
     async with asyncio.TaskGroup() as group:
-        for _ in range(1000):
-            group.create_task(wait())
+        waiters = [group.create_task(refusal_of(credentials)) for _ in range(1000)]
     assert len(source.asked) == 1
-    assert len({id(outcome) for outcome in outcomes}) == 1000
+    assert len({id(waiter.result()) for waiter in waiters}) == 1000
     assert world.counted == ["permanent"]
 
 
@@ -289,6 +287,23 @@ async def test_invalidation_by_name(world: World) -> None:
     assert credentials.fresh(KEY, NOW) is None
     with pytest.raises(ValueError, match="nothing"):
         credentials.invalidate("nothing", None)
+
+
+async def test_a_revocation_during_a_fetch_gives_nobody_the_value(world: World) -> None:
+    source = ScriptedSource(credential())
+    source.gate.clear()
+    credentials = world.credentials(source)
+    async with asyncio.TaskGroup() as group:
+        waiter = group.create_task(refusal_of(credentials))
+        await source.is_asked.wait()
+        credentials.revoke("connection", "con_1", NOW + 100)
+        source.gate.set()
+    assert (waiter.result().code, waiter.result().temporary) == ("connection_not_active", False)
+    with pytest.raises(CredentialError, match="connection_not_active"):
+        await credentials.fetch(KEY, REQUEST)
+    assert len(source.asked) == 1
+    world.now = NOW + 100
+    assert (await credentials.fetch(KEY, REQUEST)).version == "v1"
 
 
 async def test_c9_a_rejected_version_is_resolved_anew_once(world: World) -> None:

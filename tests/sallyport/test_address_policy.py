@@ -182,6 +182,8 @@ def test_allow_opens_a_range_and_no_more() -> None:
     assert opened.check("fd12::1", 443) is None
     assert opened.check("10.2.0.1", 443) is K.PRIVATE
     assert opened.check("fd13::1", 443) is K.UNIQUE_LOCAL
+    assert policy("::1/128").check("::1", 443) is None
+    assert policy("127.0.0.0/8").check("::1", 443) is K.LOOPBACK
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,9 @@ def test_a_path_with_two_readings_is_refused(path: bytes, reason: PathFault) -> 
 
 @given(
     st.lists(
-        st.sampled_from([b"/", b".", b"..", b"%2e", b"%2F", b"%2f", b"%5C", b"%", b"a", b";", b"%61", b"%25", b"\\", b"v1"])
+        st.sampled_from(
+            [b"/", b".", b"..", b"%2e", b"%2F", b"%2f", b"%5C", b"%", b"a", b";", b"%61", b"%25", b"\\", b"v1"]
+        )
     )
 )
 def test_canonical_paths_are_stable_and_hold_no_dot_segment(pieces: list[bytes]) -> None:

@@ -208,12 +208,8 @@ def gateway_process(folder: Path, setting: Setting) -> Iterator[GatewayProcess]:
     ).token
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     config = _write_config(folder, setting, environment, keys.public)
-    command = [
-        sys.executable,
-        "-c",
-        "import os,sys,pathlib; from gateway.app import run_gateway; from gateway.config import read_config; sys.exit(run_gateway(read_config(pathlib.Path(sys.argv[1]), os.environ)))",
-        str(config),
-    ]
+    # -P: not the test's folder, only what is installed or on the path.
+    command = [sys.executable, "-P", "-m", "sallyport_cli.main", "gateway", "--config", str(config)]
     with open(folder / "stdout", "wb") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.PIPE, cwd=folder)
     gateway = GatewayProcess(process, folder, token)

@@ -126,7 +126,9 @@ class Handshake:
         server_side: bool,
         server_hostname: str | None = None,
         session: ssl.SSLSession | None = None,
+        on_handshake: Callable[[], None] = lambda: None,
     ) -> None:
+        self.on_handshake = on_handshake
         self.calls: list[Exception | None] = []
         self.done = asyncio.Event()
         self.tls: TlsTransport | None = None
@@ -151,6 +153,7 @@ class Handshake:
     def _told(self, error: Exception | None) -> None:
         self.calls.append(error)
         self.done.set()
+        self.on_handshake()
 
 
 async def tls_pair(a: asyncio.Protocol, b: asyncio.Protocol, trust: TlsTrust, *, over_tcp: bool) -> None:

@@ -20,13 +20,28 @@ _DIGITS = b"0123456789"
 # 18 digits stay within 2^63; nobody sends an exabyte.
 MAX_LENGTH_DIGITS = 18
 
-# Names as spelled by peers -> (lower case, kind). Bounded: a peer that invents names must not fill memory.
+# Local names: an enum member costs two look-ups.
+_PLAIN = FieldKind.PLAIN
+_HOP = FieldKind.HOP
+_LENGTH = FieldKind.CONTENT_LENGTH
+_CODING = FieldKind.TRANSFER_ENCODING
+_CONNECTION = FieldKind.CONNECTION
+_UPGRADE = FieldKind.UPGRADE
+_PROXY_AUTHORIZATION = FieldKind.PROXY_AUTHORIZATION
+
+# Names as spelled by peers -> lower case; one table for the fields that are passed on, one for those that mean
+# something to this hop. Bounded: a peer that invents names must not fill memory.
 _MAX_KNOWN_NAMES = 4096
-_known_names: dict[bytes, tuple[bytes, FieldKind]] = {}
+_plain_names: dict[bytes, bytes] = {}
+_hop_names: dict[bytes, FieldKind] = {}
+# The same for values of Connection; nearly all are one of three.
+_MAX_KNOWN_OPTIONS = 64
+_known_options: dict[bytes, frozenset[bytes]] = {}
 _METHODS = {
     name: name.decode()
     for name in (b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"HEAD", b"OPTIONS", b"CONNECT", b"TRACE")
 }
+_NO_OPTIONS: frozenset[bytes] = frozenset()
 
 
 def parse_request(head: bytes) -> RequestHead:
@@ -39,53 +54,61 @@ def parse_request(head: bytes) -> RequestHead:
     request.host = request.upgrade = request.proxy_authorization = None
     request.body = 0
     request.has_body = request.close = request.expects_continue = False
-    names: list[bytes] = []
-    lines: list[bytes] = []
-    options: frozenset[bytes] = frozenset()
-    framed = False
+    request.names = names = []
+    request.lines = lines = []
+    options = _NO_OPTIONS
     for line in rows[1:]:
         name, colon, value = line.partition(b":")
-        if not colon:
-            raise RemoteProtocolError("a line without a colon")
-        lower, kind = _known_names.get(name) or _learn(name)
-        if not kind:
+        lower = _plain_names.get(name)
+        if lower is not None and colon:
             names.append(lower)
             lines.append(line)
-        elif kind is FieldKind.HOST:
-            if request.host is not None:
-                raise RemoteProtocolError("more than one Host")
-            request.host = value.strip(b" \t")
-        elif kind is FieldKind.CONTENT_LENGTH or kind is FieldKind.TRANSFER_ENCODING:
-            if framed:
-                raise RemoteProtocolError("more than one Content-Length or Transfer-Encoding")
-            framed = request.has_body = True
-            request.body = _read_framing(kind, value)
-        elif kind is FieldKind.CONNECTION:
+            continue
+        kind = _hop_names.get(name) or _learn(name)
+        if not colon:
+            raise RemoteProtocolError("a line without a colon")
+        if kind is _PLAIN:
+            names.append(name.lower())
+            lines.append(line)
+        elif kind is _CONNECTION:
             options |= _read_options(value)
-        elif kind is FieldKind.UPGRADE:
-            request.upgrade = value.strip(b" \t") if request.upgrade is None else b""
-        elif kind is FieldKind.EXPECT:
-            if value.strip(b" \t").lower() != b"100-continue":
-                raise RemoteProtocolError("an expectation other than 100-continue")
-            request.expects_continue = True
-        elif kind is FieldKind.PROXY_AUTHORIZATION:
-            if request.proxy_authorization is not None:
-                raise RemoteProtocolError("more than one Proxy-Authorization")
-            request.proxy_authorization = value.strip(b" \t")
-        elif kind is FieldKind.OURS:
-            raise RemoteProtocolError("a Sallyport-* field from a sandbox")
+        else:
+            _read_hop_field(request, kind, value)
     if options:
-        names, lines = _drop_named(names, lines, options)
+        request.names, request.lines = _drop_named(names, lines, options)
         request.close = b"close" in options
-        if b"upgrade" not in options:
-            request.upgrade = None
-    else:
+    if b"upgrade" not in options:
         request.upgrade = None
-    request.names = names
-    request.lines = lines
     if request.minor == 0 and request.body == CHUNKED:
         raise RemoteProtocolError("Transfer-Encoding in HTTP/1.0")
     return request
+
+
+def _read_hop_field(request: RequestHead, kind: FieldKind, value: bytes) -> None:
+    """Take in a field that is about this hop, the framing or the Host; each may stand once."""
+    value = value.strip(b" \t")
+    match kind:
+        case FieldKind.HOST:
+            if request.host is not None:
+                raise RemoteProtocolError("more than one Host")
+            request.host = value
+        case FieldKind.PROXY_AUTHORIZATION:
+            if request.proxy_authorization is not None:
+                raise RemoteProtocolError("more than one Proxy-Authorization")
+            request.proxy_authorization = value
+        case FieldKind.CONTENT_LENGTH | FieldKind.TRANSFER_ENCODING:
+            if request.has_body:
+                raise RemoteProtocolError("more than one Content-Length or Transfer-Encoding")
+            request.has_body = True
+            request.body = _read_framing(kind, value)
+        case FieldKind.UPGRADE:
+            request.upgrade = value if request.upgrade is None else b""
+        case FieldKind.EXPECT:
+            if value.lower() != b"100-continue":
+                raise RemoteProtocolError("an expectation other than 100-continue")
+            request.expects_continue = True
+        case FieldKind.OURS:
+            raise RemoteProtocolError("a Sallyport-* field from a sandbox")
 
 
 def parse_response(head: bytes) -> ResponseHead:
@@ -97,32 +120,35 @@ def parse_response(head: bytes) -> ResponseHead:
     _read_status_line(response, rows[0])
     response.body = response.upgrade = None
     response.close = response.minor == 0
-    names: list[bytes] = []
-    lines: list[bytes] = []
-    options: frozenset[bytes] = frozenset()
+    response.names = names = []
+    response.lines = lines = []
+    options = _NO_OPTIONS
     for line in rows[1:]:
         name, colon, value = line.partition(b":")
-        if not colon:
-            raise RemoteProtocolError("a line without a colon")
-        lower, kind = _known_names.get(name) or _learn(name)
-        if not kind or kind is FieldKind.HOST or kind is FieldKind.EXPECT:
+        lower = _plain_names.get(name)
+        if lower is not None and colon:
             names.append(lower)
             lines.append(line)
-        elif kind is FieldKind.CONTENT_LENGTH or kind is FieldKind.TRANSFER_ENCODING:
+            continue
+        kind = _hop_names.get(name) or _learn(name)
+        if not colon:
+            raise RemoteProtocolError("a line without a colon")
+        if kind is _LENGTH or kind is _CODING:
             if response.body is not None:
                 raise RemoteProtocolError("more than one Content-Length or Transfer-Encoding")
-            response.body = _read_framing(kind, value)
-        elif kind is FieldKind.CONNECTION:
+            response.body = _read_framing(kind, value.strip(b" \t"))
+        elif kind is _CONNECTION:
             options |= _read_options(value)
-        elif kind is FieldKind.UPGRADE:
+        elif kind is _UPGRADE:
             response.upgrade = value.strip(b" \t")
+        elif kind is not _HOP and kind is not _PROXY_AUTHORIZATION:
+            names.append(name.lower())
+            lines.append(line)
     if options:
-        names, lines = _drop_named(names, lines, options)
+        response.names, response.lines = _drop_named(names, lines, options)
         response.close = response.close or b"close" in options
     if response.minor == 0 and response.body == CHUNKED:
         raise RemoteProtocolError("Transfer-Encoding in HTTP/1.0")
-    response.names = names
-    response.lines = lines
     return response
 
 
@@ -140,8 +166,8 @@ def parse_trailers(block: bytes) -> list[bytes]:
         name, colon, _ = line.partition(b":")
         if not colon:
             raise RemoteProtocolError("a line without a colon")
-        lower, kind = _known_names.get(name) or _learn(name)
-        if kind or lower in _NOT_IN_TRAILERS:
+        kind = _PLAIN if name in _plain_names else _hop_names.get(name) or _learn(name)
+        if kind is not _PLAIN or name.lower() in _NOT_IN_TRAILERS:
             raise RemoteProtocolError("a field that may not be a trailer")
     return rows
 
@@ -208,7 +234,7 @@ def _read_status_line(response: ResponseHead, line: bytes) -> None:
     response.minor = version[7] - 0x30
 
 
-def _learn(name: bytes) -> tuple[bytes, FieldKind]:
+def _learn(name: bytes) -> FieldKind:
     """Check a name not seen before and remember what it means (S1: no space before the colon, no underscore twins)."""
     if not name or name.translate(None, _TOKEN):
         raise RemoteProtocolError("a field name that is not a token")
@@ -223,14 +249,16 @@ def _learn(name: bytes) -> tuple[bytes, FieldKind]:
             kind = FieldKind.OURS
         else:
             kind = FieldKind.PLAIN
-    if len(_known_names) < _MAX_KNOWN_NAMES:
-        _known_names[name] = (lower, kind)
-    return lower, kind
+    if len(_plain_names) + len(_hop_names) < _MAX_KNOWN_NAMES:
+        if kind is _PLAIN:
+            _plain_names[name] = lower
+        else:
+            _hop_names[name] = kind
+    return kind
 
 
 def _read_framing(kind: FieldKind, value: bytes) -> int:
-    value = value.strip(b" \t")
-    if kind is FieldKind.TRANSFER_ENCODING:
+    if kind is _CODING:
         if value.lower() != b"chunked":
             raise RemoteProtocolError("a Transfer-Encoding other than chunked")
         return CHUNKED
@@ -240,10 +268,15 @@ def _read_framing(kind: FieldKind, value: bytes) -> int:
 
 
 def _read_options(value: bytes) -> frozenset[bytes]:
+    known = _known_options.get(value)
+    if known is not None:
+        return known
     options = frozenset(option.strip(b" \t").lower() for option in value.split(b",")) - {b""}
     for option in options:
         if option.translate(None, _TOKEN):
             raise RemoteProtocolError("a Connection option that is not a token")
+    if len(_known_options) < _MAX_KNOWN_OPTIONS:
+        _known_options[value] = options
     return options
 
 

@@ -4,11 +4,11 @@ A head keeps the peer's own header lines: they are forwarded as they came, not r
 that concern this hop (RFC 9110 section 7.6.1), the framing and the Host are taken out at parsing.
 """
 
-from enum import IntEnum
+from enum import Enum
 
 
-class FieldKind(IntEnum):
-    """What a header field is to a proxy; PLAIN is falsy so that the common case is one test."""
+class FieldKind(Enum):
+    """What a header field is to a proxy."""
 
     PLAIN = 0
     HOST = 1

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -15,6 +15,7 @@ from gateway.core.credential_cache import (
     CredentialKey,
     Invalidated,
     ResolveRequest,
+    RevocationsFull,
     refresh_at,
     why_unusable,
 )
@@ -175,6 +176,41 @@ def test_a_refusal_from_before_an_invalidation_is_not_remembered() -> None:
     assert cache.refusal(key(), NOW) is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "code"),
+    [
+        (Invalidated.CONNECTION, "con_1", "connection_not_active"),
+        (Invalidated.BINDING, "bnd_1", "binding_not_in_plan"),
+    ],
+)
+def test_what_is_revoked_gets_no_credential_until_then(kind: Invalidated, name: str, code: str) -> None:
+    cache = CredentialCache(16)
+    store(cache, key(), credential())
+    ticket = cache.begin(key())
+    assert cache.revoke(kind, name, NOW + 100, NOW) == 1
+    assert cache.usable(key(), NOW) is None
+    assert not cache.finish(ticket, request(key()), credential(), NOW)
+    assert not store(cache, key(), credential(), NOW + 99)
+    refusal = cache.refusal(key(), NOW + 99)
+    assert refusal is not None
+    assert (refusal.code, refusal.temporary) == (code, False)
+    cache.revoke(kind, name, NOW + 50, NOW)
+    assert cache.refusal(key(), NOW + 99) is not None, "a shorter one does not end a longer one"
+    assert cache.refusal(key(), NOW + 100) is None
+    assert store(cache, key(), credential(), NOW + 100)
+
+
+def test_a_revocation_that_finds_no_room_is_told() -> None:
+    cache = CredentialCache(2)
+    for name in ("con_1", "con_2", "con_1"):
+        cache.revoke(Invalidated.CONNECTION, name, NOW + 10, NOW)
+    with pytest.raises(RevocationsFull):
+        cache.revoke(Invalidated.CONNECTION, "con_3", NOW + 10, NOW)
+    cache.revoke(Invalidated.CONNECTION, "con_3", NOW + 20, NOW + 10)
+    with pytest.raises(ValueError, match="only a connection or a binding"):
+        cache.revoke(Invalidated.ORGANIZATION, "org_1", NOW + 10, NOW)
+
+
 def test_c9_a_rejected_version_is_forgotten_once_in_thirty_seconds() -> None:
     cache = CredentialCache(16)
     store(cache, key(), credential("v1"))
@@ -313,3 +349,4 @@ class CacheMachine(RuleBasedStateMachine):
 
 
 TestCacheMachine = CacheMachine.TestCase
+TestCacheMachine.settings = settings(stateful_step_count=15)

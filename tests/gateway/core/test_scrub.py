@@ -110,6 +110,13 @@ def test_overlapping_matches_are_overwritten_as_one_run() -> None:
     assert out == b"<" + needles.fill * 26 + b">"
 
 
+def test_matches_that_overlap_themselves_are_all_overwritten() -> None:
+    out, matches = scrub(b"abcabcab", b"-abcabcabcab-")
+    assert matches == 2
+    assert len(set(out[1:-1])) == 1
+    assert out[:1] + out[-1:] == b"--"
+
+
 # ---- lengths
 
 
@@ -157,6 +164,15 @@ def test_a_match_over_many_feeds_is_found_and_the_scrubber_goes_on() -> None:
     assert scrubber.finish() == b""
 
 
+def test_every_form_is_found_wherever_it_is_cut() -> None:
+    needles = Needles.of(Secret(PLAIN))
+    for pattern in needles.patterns:
+        for cut in range(1, len(pattern)):
+            scrubber = Scrubber(needles)
+            assert scrubber.feed(b"\n" + pattern[:cut]) == b"\n"
+            assert scrubber.feed(pattern[cut:] + b"\n") == needles.fill * len(pattern) + b"\n"
+
+
 def test_a_match_at_the_end_is_not_counted_again_while_a_longer_one_is_possible() -> None:
     # The first secret is the beginning of the second: after it, the second may still come.
     needles = Needles.of(Secret(b"abcdefgh"), Secret(b"abcdefghijklmnop"))
@@ -198,6 +214,15 @@ def test_fill_is_one_that_cannot_complete_another_needle() -> None:
     assert needles.fill not in (b"b", b"f")
     out, _ = scrub_in_pieces(needles, b"bbbbbbbbbb", [])
     assert out == needles.fill * 10
+
+
+@pytest.mark.parametrize("edges", [(b"bbcdefghij", b"", b"cdefghij"), (b"cdefghijbb", b"cdefghij", b"")])
+def test_fill_and_the_bytes_beside_it_make_no_other_needle(edges: tuple[bytes, bytes, bytes]) -> None:
+    other, before, after = edges
+    needles = Needles.of(Secret(b"xyzxyzxyz"), Secret(other))
+    out, matches = scrub_in_pieces(needles, before + b"xyzxyzxyz" + after, [])
+    assert matches == 1
+    assert other not in out
 
 
 def test_fill_falls_back_when_every_letter_and_digit_begins_a_needle() -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -107,7 +108,9 @@ def test_suffix_tricks_reach_no_route(vectors: Matcher, host: str) -> None:
         ),
         pytest.param({"pathPrefixes": ["/v1/x"]}, {"methods": ["GET"]}, id="prefix-outweighs-method"),
         pytest.param(
-            {"pathPrefixes": ["/v1/x"], "methods": ["POST", "GET"]}, {"pathPrefixes": ["/v1/x"]}, id="method-at-one-prefix"
+            {"pathPrefixes": ["/v1/x"], "methods": ["POST", "GET"]},
+            {"pathPrefixes": ["/v1/x"]},
+            id="method-at-one-prefix",
         ),
     ],
 )
@@ -125,7 +128,9 @@ def test_a_more_specific_route_that_does_not_match_leaves_the_request_to_the_nex
         plan_of(
             [
                 route_document("exact", match={"hosts": [HOST], "pathPrefixes": ["/only"]}),
-                route_document("deep", match={"hosts": ["*.example.com"], "pathPrefixes": ["/v1/x"], "methods": ["PUT"]}),
+                route_document(
+                    "deep", match={"hosts": ["*.example.com"], "pathPrefixes": ["/v1/x"], "methods": ["PUT"]}
+                ),
                 route_document("shallow", match={"hosts": ["*.example.com"], "pathPrefixes": ["/v1"]}),
             ]
         )
@@ -196,7 +201,9 @@ def test_a_rule_that_denies_the_whole_host_outweighs_its_routes() -> None:
 
 
 def test_rules_without_ports_claim_every_port_and_listed_ones_only_theirs() -> None:
-    matcher = Matcher(plan_of(rules=[rule_document("every", "deny", HOST), rule_document("one", "allow", HOST, ports=[22])]))
+    matcher = Matcher(
+        plan_of(rules=[rule_document("every", "deny", HOST), rule_document("one", "allow", HOST, ports=[22])])
+    )
     assert who(matcher.rule_answer(HOST, 9999)) == "every"
     assert who(matcher.rule_answer(HOST, 22)) == "one"
 
@@ -227,12 +234,10 @@ SLASH_ROUTES = [
         pytest.param("/v1/%2Fadmin", "v1", id="P3-empty-segment-either-way"),
         pytest.param("/p/a%2Fb", "literal", id="P3-literal"),
         pytest.param("/x%2Fy", "forward", id="P3-nothing-either-way"),
-        pytest.param("/v1/admin%252Fx", "refuse", id="P3-double-encoding-is-literal"),
+        pytest.param("/v1/admin%252Fx", "v1", id="P3-double-encoding-is-literal"),
     ],
 )
 def test_an_encoded_slash_never_changes_who_answers(path: str, expected: str) -> None:
-    if path == "/v1/admin%252Fx":
-        expected = "v1"  # %25 stays %25: no slash in any reading
     assert who(decide(Matcher(plan_of(SLASH_ROUTES)), "GET", path)) == expected
 
 
@@ -345,7 +350,9 @@ SOME = {
     "methods": st.none() | st.lists(st.sampled_from(["GET", "POST"]), min_size=1, max_size=2),
     "pathPrefixes": st.none() | st.lists(st.sampled_from(["/", "/v1", "/v1/x", "/v2"]), min_size=1, max_size=2),
 }
-CLAIMS = st.fixed_dictionaries(SOME).map(lambda claim: {name: value for name, value in claim.items() if value is not None})
+CLAIMS = st.fixed_dictionaries(SOME).map(
+    lambda claim: {name: value for name, value in claim.items() if value is not None}
+)
 
 
 @given(
@@ -358,7 +365,7 @@ def test_the_index_agrees_with_a_scan_of_the_precedence_rules(
     claims: list[dict[str, list[object]]], method: str, path: str, port: int
 ) -> None:
     """A plain restatement of the contract over the documents themselves, with the same rules as deny rules."""
-    rules = [rule_document(f"r{index}", "deny", **claim) for index, claim in enumerate(claims)]  # type: ignore[arg-type]  # hosts comes from the claim
+    rules = [rule_document(f"r{index}", "deny", **claim) for index, claim in enumerate(claims)]
     best: tuple[tuple[int, ...], str] | None = None
     for rule in rules:
         rank = _rank(rule, method, path, port)
@@ -370,7 +377,9 @@ def test_the_index_agrees_with_a_scan_of_the_precedence_rules(
 
 def _rank(rule: dict[str, object], method: str, path: str, port: int) -> tuple[int, ...] | None:
     hosts = [-pattern.count("*") * 100 + len(pattern) for pattern in _listed(rule, "hosts")]
-    prefixes = [len(p.rstrip("/")) for p in _listed(rule, "pathPrefixes") or ["/"] if f"{path}/".startswith(f"{p.rstrip('/')}/")]
+    prefixes = [
+        len(p.rstrip("/")) for p in _listed(rule, "pathPrefixes") or ["/"] if f"{path}/".startswith(f"{p.rstrip('/')}/")
+    ]
     ports, methods = rule.get("ports"), rule.get("methods")
     claims_port = ports is None or port in _listed(rule, "ports")
     claims_method = methods is None or method in _listed(rule, "methods")
@@ -379,6 +388,6 @@ def _rank(rule: dict[str, object], method: str, path: str, port: int) -> tuple[i
     return max(hosts), int(ports is not None), max(prefixes), int(methods is not None)
 
 
-def _listed(rule: dict[str, object], name: str) -> list[str]:
+def _listed(rule: dict[str, object], name: str) -> list[Any]:
     value = rule.get(name)
     return value if isinstance(value, list) else []

@@ -19,7 +19,10 @@ def ties(*matches: dict[str, object]) -> list[Tie]:
     [
         pytest.param({"hosts": ["a.test"]}, {"hosts": ["A.test."]}, "GET https://a.test/", id="same-host"),
         pytest.param(
-            {"hosts": ["a.test"]}, {"hosts": ["a.test"], "pathPrefixes": ["/"]}, "GET https://a.test/", id="root-is-none"
+            {"hosts": ["a.test"]},
+            {"hosts": ["a.test"], "pathPrefixes": ["/"]},
+            "GET https://a.test/",
+            id="root-is-none",
         ),
         pytest.param(
             {"hosts": ["x.test", "a.test"], "pathPrefixes": ["/v1", "/v2"], "methods": ["PUT", "POST"]},
