@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from aiohttp import web
 
 from demo.ledger import Expected, Ledger, Presence, guarded_application
-from demo.openai_api import SENTENCE, TICK_SECONDS
+from demo.openai_api import SENTENCE, TICK_SECONDS, send_event
 
 HOST = "api.anthropic.com"
 
@@ -34,9 +34,9 @@ async def _messages(request: web.Request) -> web.StreamResponse:
     answer = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
     await answer.prepare(request)
     for document in _events(model):
-        await answer.write(f"event: {document['type']}\ndata: {json.dumps(document)}\n\n".encode())
+        if not await send_event(answer, f"event: {document['type']}\ndata: {json.dumps(document)}\n\n"):
+            break
         await asyncio.sleep(TICK_SECONDS)
-    await answer.write_eof()
     return answer
 
 

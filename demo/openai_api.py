@@ -81,13 +81,23 @@ async def _send_events(
     answer = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
     await answer.prepare(request)
     for number, (name, data) in enumerate(events):
+        if number:
+            await asyncio.sleep(TICK_SECONDS)
         if number == 2 and held is not None:
             await held.wait()
         prefix = f"event: {name}\n" if name else ""
-        await answer.write(f"{prefix}data: {data}\n\n".encode())
-        await asyncio.sleep(TICK_SECONDS)
-    await answer.write_eof()
+        if not await send_event(answer, f"{prefix}data: {data}\n\n"):
+            break
     return answer
+
+
+async def send_event(answer: web.StreamResponse, event: str) -> bool:
+    """Send one event; False where the client has gone, as some do at the event that says it was the last."""
+    try:
+        await answer.write(event.encode())
+    except ConnectionResetError:
+        return False
+    return True
 
 
 def _completion_chunks(model: str) -> Iterator[tuple[str | None, str]]:
@@ -105,8 +115,8 @@ def _completion_chunks(model: str) -> Iterator[tuple[str | None, str]]:
     yield chunk({"role": "assistant", "content": ""}, None)
     for token in SENTENCE:
         yield chunk({"content": token}, None)
-    yield chunk({}, "stop")
-    yield None, "[DONE]"
+    finish, last = chunk({}, "stop")
+    yield finish, f"{last}\n\ndata: [DONE]"
 
 
 def _response_events(model: str) -> Iterator[tuple[str | None, str]]:

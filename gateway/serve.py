@@ -7,12 +7,12 @@ everything up to send() runs inside the callback that received the bytes; only a
 over to _resolve_and_dial(), which comes back to the same object.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import structlog
 
 from gateway.answer import SWITCHING, UNAUTHORIZED, Answer
-from gateway.core.authority import Refused, check_host, invalid, mismatch, split_absolute_form
+from gateway.core.authority import Refused
 from gateway.core.classify import classify
 from gateway.core.decision import Deny, Forward
 from gateway.core.downstream_head import switching_head
@@ -37,7 +37,6 @@ from gateway.upstream import UpstreamError, UpstreamLink
 from sallyport.destination import Destination
 from sallyport.net.clock import NEVER, read_clock
 from sallyport.problem import Code
-from sallyport.request_path import PathError, canonical_path
 from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.http1.body import BodyReader, frame_chunk, frame_end
 from sallyport.wire.http1.framing import IDEMPOTENT_METHODS, request_reader
@@ -56,7 +55,6 @@ class Exchange:
         "_answer",
         "_is_finished",
         "_is_second_try",
-        "_path_bytes",
         "_query",
         "_reader",
         "_request_block",
@@ -76,6 +74,7 @@ class Exchange:
         "is_link_reused",
         "is_request_done",
         "parts",
+        "path",
         "route",
         "rule_id",
         "scrubbed",
@@ -93,8 +92,8 @@ class Exchange:
         self._request_id = ""
         self.wants_body = False
         self.is_request_done = not head.has_body
-        self.destination: Destination | None = stream.destination
-        self._path_bytes = b""
+        self.destination: Destination | None = stream.targets.destination
+        self.path = b""  # canonical once classified, and never with its query
         self._query: bytes | None = None
         self._upgrade: bytes | None = None
         self.table: RouteTable | None = None
@@ -151,28 +150,10 @@ class Exchange:
 
     def _canonicalise(self) -> Destination:
         """Settle where the request goes (A1 to A3, P6, P7); raises Refused."""
-        head, stream = self.head, self.stream
-        target = head.target
-        if b"#" in target:
-            raise invalid("the target has a fragment")
-        destination = stream.destination
-        if target[:1] != b"/":
-            scheme, authority, target = split_absolute_form(target)
-            asked = stream.read_authority(scheme, authority)
-            if destination is None:
-                if scheme != "http":
-                    raise invalid("https:// is not proxied in the clear", "open a CONNECT stream to the host")
-                destination = asked
-            elif asked != destination:
-                raise mismatch("the target does not name the host that was connected to")
-            if head.host != authority:
-                check_host(head.host, destination)
-        elif destination is None:
-            raise invalid("a proxy request has an absolute URL as its target", "use the gateway as an HTTP proxy")
-        elif head.host != stream.authority:
-            check_host(head.host, destination)
-        path, question, query = target.partition(b"?")
-        self._path_bytes = path
+        head = self.head
+        destination, origin = self.stream.targets.read(head.target, head.host)
+        path, question, query = origin.partition(b"?")
+        self.path = path
         self._query = query if question else None
         if head.upgrade is not None and head.upgrade.lower() == b"websocket" and not head.has_body:
             self._upgrade = b"websocket"
@@ -183,29 +164,19 @@ class Exchange:
 
     def _classify(self, table: RouteTable, destination: Destination) -> RouteUpstream:
         """Decide: inject, forward or deny; raises Refused. The path that is matched is the path that is sent."""
-        hosts = self.stream.hosts(table, destination)
-        path = ""
-        if hosts.managed:
-            try:
-                path = canonical_path(self._path_bytes)
-            except PathError as error:
-                raise invalid(f"the path is refused: {error.reason}", error.hint) from None
-            self._path_bytes = path.encode("ascii")
-        decision = classify(table, hosts, self.head.method, destination, path)
-        if isinstance(decision, InjectRoute):
-            self.decision = "inject"
-            self.route = decision
-            self.rule_id = decision.rule_id
-            if decision.max_body_bytes is not None and self.head.body > decision.max_body_bytes:
-                raise Refused(body_too_large(decision.max_body_bytes))
-            self._upstream = decision.upstream_for(*destination)
-        elif isinstance(decision, Forward):
+        decision, self.path, upstream = classify(table, destination, self.head.method, self.path)
+        if isinstance(decision, Deny) or upstream is None:
+            raise Refused(cast(Deny, decision))
+        self.rule_id = decision.rule_id
+        self._upstream = upstream
+        if isinstance(decision, Forward):
             self.decision = "forward"
-            self.rule_id = decision.rule_id
-            self._upstream = table.forward_upstream(destination)
-        else:
-            raise Refused(decision)
-        return self._upstream
+            return upstream
+        self.decision = "inject"
+        self.route = decision
+        if decision.max_body_bytes is not None and self.head.body > decision.max_body_bytes:
+            raise Refused(body_too_large(decision.max_body_bytes))
+        return upstream
 
     # Credential -------------------------------------------------------------------------------------
 
@@ -234,7 +205,7 @@ class Exchange:
 
     def _inject(self, table: RouteTable, upstream: RouteUpstream) -> bool:
         """Write the head that goes upstream; False when the request was refused instead."""
-        path, query = self._path_bytes, self._query
+        path, query = self.path, self._query
         try:
             if self.route is None:
                 self._request_block = forwarded_head(table, self.head, upstream, path, query, self._upgrade)
@@ -572,11 +543,6 @@ class Exchange:
         if not self._request_id:
             self._request_id = self.parts.next_request_id()
         return self._request_id
-
-    @property
-    def path(self) -> bytes:
-        """The path, canonical where it was matched; never the query."""
-        return self._path_bytes
 
     def __repr__(self) -> str:
         state = "finished" if self._is_finished else "new" if self._answer is None else "sent"

@@ -7,17 +7,15 @@ an asyncio transport and a mode. Pipelined requests wait in the buffer until the
 import asyncio
 from typing import Final, Protocol, cast
 
-from gateway.core.authority import Refused, invalid, read_destination
+from gateway.core.authority import Refused, TargetReader, invalid
 from gateway.core.decision import Deny, Mode
 from gateway.core.errors import refusal
-from gateway.core.route_table import RouteTable
 from gateway.parts import GatewayParts, OpenStream
 from gateway.serve import Exchange
 from gateway.tokens import proxy_token
 from sallyport.claims import Claims, TokenError
 from sallyport.destination import Destination
 from sallyport.net.clock import NEVER
-from sallyport.plan.match import HostMatcher
 from sallyport.problem import Code
 from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.http1.codec import HEAD_END, parse_request
@@ -51,23 +49,18 @@ class ServedStream(asyncio.Protocol, OpenStream):
         "_exchange",
         "_has_ended",
         "_holds",
-        "_hosts",
-        "_hosts_of",
         "_is_detached",
         "_is_lingering",
         "_is_serving",
-        "_last_authority",
-        "_last_destination",
         "_proven",
-        "authority",
         "claims",
         "close_after_answer",
         "deadline_at",
-        "destination",
         "filed_at",
         "mode",
         "parts",
         "source",
+        "targets",
         "transport",
     )
 
@@ -84,8 +77,7 @@ class ServedStream(asyncio.Protocol, OpenStream):
         self.parts = parts
         self.mode = mode
         self.source = source
-        self.destination = destination
-        self.authority = b"" if destination is None else destination.authority.encode("ascii")
+        self.targets = TargetReader(destination)
         self.claims = claims
         self.transport: asyncio.Transport
         self.close_after_answer = False
@@ -100,10 +92,6 @@ class ServedStream(asyncio.Protocol, OpenStream):
         self._is_serving = False
         self._discarded = 0
         self._proven: bytes | None = None
-        self._hosts: HostMatcher | None = None
-        self._hosts_of: tuple[RouteTable | None, Destination | None] = (None, None)
-        self._last_authority: tuple[str, bytes] = ("", b"")
-        self._last_destination: Destination | None = destination
 
     # Bytes in ---------------------------------------------------------------------------------------
 
@@ -253,7 +241,7 @@ class ServedStream(asyncio.Protocol, OpenStream):
                 raise Refused(_unauthenticated("the request carries no proxy token"))
             if claims is None or value != self._proven:
                 return self._verify(value, wall)
-        if claims.expires_at <= wall or tokens.is_revoked(claims, wall):
+        if claims.expires_at <= wall or (tokens.has_revocations and tokens.is_revoked(claims, wall)):
             raise Refused(_unauthenticated("the token has expired or was revoked"))
         return claims
 
@@ -274,22 +262,6 @@ class ServedStream(asyncio.Protocol, OpenStream):
                 Deny(code=Code.OVERLOADED, detail="the sandbox has as many streams as it may", retry_after_seconds=1)
             )
         return claims
-
-    def read_authority(self, scheme: str, authority: bytes) -> Destination:
-        """Read an absolute-form authority; the last one is remembered, most clients stay with one host."""
-        destination = self._last_destination
-        if destination is None or self._last_authority != (scheme, authority):
-            destination = read_destination(scheme, authority)
-            self._last_authority = (scheme, authority)
-            self._last_destination = destination
-        return destination
-
-    def hosts(self, table: RouteTable, destination: Destination) -> HostMatcher:
-        """Return the part of the table that concerns this host; the last one is remembered."""
-        if self._hosts is None or self._hosts_of[0] is not table or self._hosts_of[1] is not destination:
-            self._hosts = table.matcher.for_host(destination.scheme, destination.host, destination.port)
-            self._hosts_of = (table, destination)
-        return self._hosts
 
     def write(self, data: bytes) -> None:
         """Write toward the sandbox."""

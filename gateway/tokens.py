@@ -368,6 +368,11 @@ class TokenVerifier:
         entries = self._revoked[kind]
         entries[revoked_id] = max(until, entries.get(revoked_id, until))
 
+    @property
+    def has_revocations(self) -> bool:
+        """Whether any revocation is known; nearly always not, and then nobody need ask is_revoked."""
+        return bool(self._revoked["jti"] or self._revoked["sid"] or self._revoked["sandbox"])
+
     def is_revoked(self, claims: Claims, now: float) -> bool:
         """Say whether claims are revoked at `now`: three dict lookups, for every request of an open stream."""
         revoked = self._revoked

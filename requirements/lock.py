@@ -41,7 +41,9 @@ def write_lock(name: str) -> None:
     command += ["--output-file", "-", "-"]
     lines = "\n".join(requirements_of(name))
     answer = subprocess.run(command, input=lines, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    lock.write_text(HEADER.format(name=name) + answer.stdout, encoding="utf-8")
+    # pip-tools' warning about pip and setuptools: they are pinned on purpose.
+    pins = "".join(line for line in answer.stdout.splitlines(keepends=True) if not line.startswith("#"))
+    lock.write_text(HEADER.format(name=name) + pins, encoding="utf-8")
     print(f"requirements/{lock.name}: {answer.stdout.count('==')} packages")
 
 

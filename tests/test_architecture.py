@@ -12,7 +12,12 @@ from tests.support.import_rules import Tree, read_tree, reveals, violations
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Every place where a secret leaves its `Secret`. A new one is a decision: say in the change why it has to be there.
-REVEALS: dict[str, int] = {}
+REVEALS = {
+    "gateway.core.inject.field": 4,  # bearer, basic, header, additional header
+    "gateway.core.inject.placeholder": 1,
+    "gateway.core.inject.query": 1,
+    "gateway.core.scrub": 1,  # the needles, once per credential version
+}
 
 # What docs/architecture.md allows, side by side; each planted tree is this one with a file more or another body.
 SOUND = {

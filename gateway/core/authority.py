@@ -30,11 +30,10 @@ def split_absolute_form(target: bytes) -> tuple[str, bytes, bytes]:
     scheme, separator, rest = target.partition(b"://")
     if not separator or scheme.lower() not in (b"http", b"https"):
         raise invalid("the target is neither an absolute URL nor a path")
-    for index, byte in enumerate(rest):
-        if byte in b"/?":
-            origin = rest[index:] if byte == 0x2F else b"/" + rest[index:]
-            return scheme.lower().decode("ascii"), rest[:index], origin
-    return scheme.lower().decode("ascii"), rest, b"/"
+    authority, slash, path = rest.partition(b"/")
+    authority, question, query = authority.partition(b"?")
+    origin = b"/" + (question + query + slash + path if question else path)
+    return scheme.lower().decode("ascii"), authority, origin
 
 
 def read_destination(scheme: str, authority: bytes) -> Destination:
@@ -61,3 +60,48 @@ def check_host(host: bytes | None, destination: Destination) -> None:
         raise invalid("the Host field is missing")
     if read_destination(destination.scheme, host) != destination:
         raise mismatch("the Host field does not name the host of the request")
+
+
+class TargetReader:
+    """Say where the requests of one stream go, and refuse those that say two things (A1, A2).
+
+    destination is fixed where the stream was opened to one host; else each request names its own by absolute-form.
+    The last answer is remembered as the bytes it was read from: most streams stay with one host.
+    """
+
+    __slots__ = ("_host", "_last", "_prefix", "destination")
+
+    def __init__(self, destination: Destination | None) -> None:
+        self.destination = destination
+        self._last = destination
+        self._prefix = b""
+        self._host = None if destination is None else destination.authority.encode("ascii")
+
+    def read(self, target: bytes, host: bytes | None) -> tuple[Destination, bytes]:
+        """Return the destination and the origin form (path and query) of a request; raises Refused."""
+        if target[:1] == b"/" and self.destination is not None:
+            origin, destination = target, self.destination
+        elif self._last is not None and target.startswith(self._prefix + b"/") and self._prefix:
+            origin, destination = target[len(self._prefix) :], self._last
+        else:
+            destination, origin = self._read_absolute(target)
+        if host != self._host:
+            check_host(host, destination)
+            self._host = host
+        if origin.find(b"#") >= 0:
+            raise invalid("the target has a fragment")
+        return destination, origin
+
+    def _read_absolute(self, target: bytes) -> tuple[Destination, bytes]:
+        if target[:1] == b"/":
+            raise invalid("a proxy request has an absolute URL as its target", "use the gateway as an HTTP proxy")
+        scheme, authority, origin = split_absolute_form(target)
+        if self.destination is None and scheme != "http":
+            raise invalid("https:// is not proxied in the clear", "open a CONNECT stream to the host")
+        asked = read_destination(scheme, authority)
+        if self.destination is not None and asked != self.destination:
+            raise mismatch("the target does not name the host that was connected to")
+        self._last = asked if self.destination is None else self.destination
+        self._prefix = target[: target.find(b"://") + 3] + authority
+        self._host = None  # to be compared with this destination
+        return self._last, origin

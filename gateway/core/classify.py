@@ -5,14 +5,20 @@ sallyport.plan.match, the same that `plan explain` and the compiler use.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
-from gateway.core.decision import FORWARD, Admission, Decision, Deny, Forward, Mode
+from gateway.core.decision import FORWARD, Admission, Classified, Deny, Forward, Mode
 from gateway.core.route_table import RouteTable
 from sallyport.destination import Destination
 from sallyport.host import HostPattern
 from sallyport.plan.explain import nearest
-from sallyport.plan.match import Answer, AnswerKind, HostMatcher
+from sallyport.plan.match import Answer, AnswerKind
 from sallyport.problem import Code
+from sallyport.request_path import PathError, canonical_path
+
+# What a table remembers of classified requests: half a megabyte at most, then it starts afresh.
+MAX_REMEMBERED_REQUESTS: Final = 1024
+MAX_REMEMBERED_PATH_BYTES: Final = 256
 
 # Denials must stop an agent from retrying or going round the proxy, and say who can change it.
 _PLAN_HINT = "the sandbox's egress plan decides this, not the network: trying again will not help"
@@ -40,38 +46,51 @@ def admit(table: RouteTable, host: str, port: int, passthrough_hosts: Sequence[H
     )
 
 
-def classify(table: RouteTable, hosts: HostMatcher, method: str, destination: Destination, path: str) -> Decision:
-    """Decide about one request; path is canonical where the host is managed. Allocates nothing unless it denies."""
-    answer = hosts.decide(method, path)
-    kind = answer.kind
-    if kind is AnswerKind.INJECT:
-        assert answer.route is not None, "an INJECT answer names its route"
-        route = table.routes[answer.route.egress_rule_id]
-        if destination.scheme == "http" and not route.allow_cleartext:
-            return Deny(
-                code=Code.CLEARTEXT_REFUSED,
-                detail="a credential is never sent over http:// on this route",
-                rule_id=route.rule_id,
-                hint="use https://",
-            )
-        return route
-    if kind is AnswerKind.FORWARD:
-        return FORWARD if answer.rule is None else Forward(rule_id=answer.rule.rule_id)
-    return _denied(table, answer, method, destination, path)
+def classify(table: RouteTable, destination: Destination, method: str, path: bytes) -> Classified:
+    """Decide about one request, given its path as it came (without the query).
+
+    Pure, so the table remembers its answers: most requests of a sandbox are a few paths over and over.
+    """
+    key = (destination, method, path)
+    known = table.classified.get(key)
+    if known is None:
+        known = _classify(table, destination, method, path)
+        if len(path) <= MAX_REMEMBERED_PATH_BYTES:
+            if len(table.classified) >= MAX_REMEMBERED_REQUESTS:
+                table.classified.clear()
+            table.classified[key] = known
+    return known
+
+
+def _classify(table: RouteTable, destination: Destination, method: str, path: bytes) -> Classified:
+    hosts = table.matcher.for_host(*destination)
+    canonical = ""
+    if hosts.managed:
+        try:
+            canonical = canonical_path(path)
+        except PathError as error:
+            detail = f"the path is refused: {error.reason}"
+            return Classified(Deny(code=Code.INVALID_REQUEST, detail=detail, hint=error.hint), path, None)
+        path = canonical.encode("ascii")
+    answer = hosts.decide(method, canonical)
+    match answer.kind:
+        case AnswerKind.INJECT:
+            assert answer.route is not None, "an INJECT answer names its route"
+            route = table.routes[answer.route.egress_rule_id]
+            return Classified(route, path, route.upstream_for(destination))
+        case AnswerKind.FORWARD:
+            decision = FORWARD if answer.rule is None else Forward(rule_id=answer.rule.rule_id)
+            return Classified(decision, path, table.forward_upstream(destination))
+        case AnswerKind.DENY | AnswerKind.REFUSE:
+            return Classified(_denied(table, answer, method, destination, canonical), path, None)
 
 
 def _denied(table: RouteTable, answer: Answer, method: str, destination: Destination, path: str) -> Deny:
-    if answer.kind is AnswerKind.REFUSE:
-        return Deny(
-            code=Code.INVALID_REQUEST,
-            detail=answer.reason,
-            rule_id=answer.route.egress_rule_id if answer.route is not None else None,
-            hint=answer.hint or None,
-        )
+    is_plan = answer.code == Code.DENIED_BY_PLAN.wire
     return Deny(
-        code=Code.DENIED_BY_PLAN,
-        detail=answer.reason or "the plan allows no such request",
-        rule_id=answer.rule.rule_id if answer.rule is not None else None,
-        hint=answer.hint or _PLAN_HINT,
-        nearest=nearest(table.plan, *destination, method, path) if path else None,
+        code=Code(answer.code),
+        detail=answer.reason,
+        rule_id=answer.egress_rule_id,
+        hint=answer.hint or (_PLAN_HINT if is_plan else None),
+        nearest=nearest(table.plan, *destination, method, path) if path and is_plan else None,
     )

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
-from gateway.core.route_table import InjectRoute
+from gateway.core.route_table import InjectRoute, RouteUpstream
 from sallyport.problem import Code
 
 
@@ -39,3 +40,11 @@ type Admission = Mode | Deny
 type Decision = InjectRoute | Forward | Deny
 
 FORWARD = Forward()
+
+
+class Classified(NamedTuple):
+    """A decision, the path it was made on (and which is sent), and where the request goes; None where it is denied."""
+
+    decision: Decision
+    path: bytes
+    upstream: RouteUpstream | None

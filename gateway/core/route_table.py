@@ -22,6 +22,7 @@ from sallyport.plan.model import (
 )
 
 if TYPE_CHECKING:
+    from gateway.core.decision import Classified
     from gateway.core.inject.prepare import Injection
 
 # C1: where clients put keys of their own. A foreign key never rides along with ours.
@@ -104,17 +105,17 @@ class InjectRoute:
         self.upstream = None if route.upstream is None else route.upstream.destination
         self.max_body_bytes = None if route.limits is None else route.limits.max_request_body_bytes
         self.prepared = None
-        self._upstreams: dict[tuple[str, str, int], RouteUpstream] = {}
+        self._upstreams: dict[Destination, RouteUpstream] = {}
 
-    def upstream_for(self, scheme: str, host: str, port: int) -> RouteUpstream:
+    def upstream_for(self, asked: Destination) -> RouteUpstream:
         """Return the upstream of a request to this destination: the route's own, or the destination itself."""
-        found = self._upstreams.get((scheme, host, port))
+        found = self._upstreams.get(asked)
         if found is None:
-            destination = self.upstream or Destination(scheme, host, port)
+            destination = self.upstream or asked
             found = make_upstream(destination, self.organization_id, ("connections", *self.connection_ids))
             if len(self._upstreams) >= MAX_UPSTREAMS_PER_ROUTE:
                 self._upstreams.clear()
-            self._upstreams[(scheme, host, port)] = found
+            self._upstreams[asked] = found
         return found
 
     def __repr__(self) -> str:
@@ -126,8 +127,10 @@ class RouteTable:
 
     __slots__ = (
         "_placeholders",
+        "classified",
         "digest",
         "matcher",
+        "has_placeholders",
         "names_hosts",
         "organization_id",
         "plan",
@@ -142,6 +145,8 @@ class RouteTable:
         self.organization_id = plan.organization_id
         self.revision = plan.revision
         self.digest = plan.digest
+        # What gateway.core.classify has decided already; a memory, not a part of the value.
+        self.classified: dict[tuple[Destination, str, bytes], Classified] = {}
         self.matcher = Matcher(plan)
         # Whether any rule or route speaks of hosts: then bytes that name none are not let through to an address (A1).
         self.names_hosts = bool(plan.egress_routes) or any(
@@ -149,6 +154,7 @@ class RouteTable:
         )
         self.routes = {route.egress_rule_id: InjectRoute(plan, route) for route in plan.egress_routes}
         values = {value for route in self.routes.values() for value, _ in route.placeholders}
+        self.has_placeholders = bool(values)
         self._placeholders = re.compile(b"|".join(map(re.escape, sorted(values)))) if values else None
 
     def holds_placeholder(self, block: bytes) -> bool:

@@ -28,25 +28,22 @@ def injected_head(
     Order (contracts section 1): placeholders, removal of the sandbox's auth slots, ours.
     """
     removed = injection.removed if upgrade is None else injection.removed | _EXTENSIONS
-    names = head.names
     lines = head.lines
-    if not removed.isdisjoint(names):
-        lines = [line for name, line in zip(names, lines, strict=True) if name not in removed]
+    if not removed.isdisjoint(head.names):
+        lines = [line for line, name in zip(lines, head.names, strict=True) if name not in removed]
     if query is not None and route.strip_query:
         query = strip_query(query, route.strip_query) or None
-    # What is checked for placeholders is the request before any secret is in it.
-    left = _join(head.method, path, query, upstream, lines)
-    if table.holds_placeholder(left):
+    if table.has_placeholders and table.holds_placeholder(_begin(head, path, query, upstream, lines)):
+        # What is checked never has a secret in it but the one that took a placeholder's place.
         for replacement in injection.replacements:
             lines = replacement.in_lines(lines)
             path = replacement.in_path(path)
             query = replacement.in_query(query)
-        left = _join(head.method, path, query, upstream, lines)
-        if table.holds_placeholder(left):
+        if table.holds_placeholder(_begin(head, path, query, upstream, lines)):
             raise PlaceholderLeft
     if injection.pair is not None:
-        left = _join(head.method, path, with_pair(query, injection.pair), upstream, lines)
-    return b"%b%b%b\r\n" % (left, injection.block, _framing(head, upgrade))
+        query = with_pair(query, injection.pair)
+    return _begin(head, path, query, upstream, lines) + injection.block + _end(head, upgrade)
 
 
 def forwarded_head(
@@ -58,18 +55,24 @@ def forwarded_head(
     upgrade: bytes | None,
 ) -> bytes:
     """Send a request on as it is (a Forward removes nothing); raises PlaceholderLeft."""
-    left = _join(head.method, path, query, upstream, head.lines)
-    if table.holds_placeholder(left):
+    block = _begin(head, path, query, upstream, head.lines)
+    if table.has_placeholders and table.holds_placeholder(block):
         raise PlaceholderLeft
-    return b"%b%b\r\n" % (left, _framing(head, upgrade))
+    return block + _end(head, upgrade)
 
 
-def _join(method: str, path: bytes, query: bytes | None, upstream: RouteUpstream, lines: list[bytes]) -> bytes:
-    target = path if query is None else b"%b?%b" % (path, query)
-    return b"\r\n".join((b"%b %b%b" % (method.encode("ascii"), target, upstream.host_line), *lines, b""))
+def _begin(
+    head: RequestHead, path: bytes, query: bytes | None, upstream: RouteUpstream, lines: list[bytes]
+) -> bytes:
+    """Write the request line, Host and the sandbox's lines. Concatenation: bytes formatting costs three times more."""
+    target = path if query is None else path + b"?" + query
+    return b"\r\n".join((head.method.encode("ascii") + b" " + target + upstream.host_line, *lines, b""))
 
 
-def _framing(head: RequestHead, upgrade: bytes | None) -> bytes:
+def _end(head: RequestHead, upgrade: bytes | None) -> bytes:
+    """Write our framing and the empty line."""
+    if not head.has_body and upgrade is None:
+        return b"\r\n"
     block = b""
     if head.has_body:
         block = b"Transfer-Encoding: chunked\r\n" if head.body == CHUNKED else b"Content-Length: %d\r\n" % head.body
@@ -77,4 +80,4 @@ def _framing(head: RequestHead, upgrade: bytes | None) -> bytes:
         block += b"Expect: 100-continue\r\n"
     if upgrade is not None:
         block += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % upgrade
-    return block
+    return block + b"\r\n"

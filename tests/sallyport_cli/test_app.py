@@ -2,8 +2,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 
-from sallyport_cli import app
 from tests.support.command import call, spawn
 
 
@@ -77,7 +77,7 @@ def test_whatever_happens_is_told_in_a_line(
     def fail(_: object) -> None:
         raise error()
 
-    monkeypatch.setattr(app.typer.main, "get_command", fail)
+    monkeypatch.setattr(typer.main, "get_command", fail)
     outcome = call(capsys, "plan")
     assert outcome.status == status
     assert told in outcome.err

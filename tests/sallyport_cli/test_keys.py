@@ -3,6 +3,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.tokens import KeySet, TokenVerifier
 from sallyport.claims import AUDIENCE_PROXY
@@ -13,7 +14,7 @@ PEM = b"-----BEGIN PRIVATE KEY-----\nkey\n-----END PRIVATE KEY-----\n"
 NOW = 1_800_000_000.0
 
 
-def minted(key: "keys.Ed25519PrivateKey", **changes: object) -> keys.Minted:
+def minted(key: Ed25519PrivateKey, **changes: object) -> keys.Minted:
     arguments: dict[str, object] = {
         "sandbox_id": "sbx_1",
         "organization_id": "org_1",

@@ -44,8 +44,8 @@ def test_it_stops_when_the_block_fails(config: Path, tmp_path: Path) -> None:
 
 def test_what_keeps_it_from_starting_is_passed_on(config: Path, tmp_path: Path) -> None:
     settings = {"SALLYPORT_LIMITS_SANDBOXES": "none"}
-    with pytest.raises(Failure, match="one fault in the settings") as caught:
-        with standalone_gateway(config, settings, INHERITED, directory(tmp_path)):
-            pytest.fail("it started")
+    gateway = standalone_gateway(config, settings, INHERITED, directory(tmp_path))
+    with pytest.raises(Failure, match="one fault in the settings") as caught, gateway:
+        pytest.fail("it started")
     assert caught.value.status == ExitStatus.BAD_INPUT
     assert "SALLYPORT_LIMITS_SANDBOXES" in caught.value.hint

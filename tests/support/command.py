@@ -51,7 +51,7 @@ def spawn(*arguments: object, env: Mapping[str, str], cwd: Path) -> Outcome:
 def whole_plan(**changes: object) -> dict[str, object]:
     """Return a plan with one bearer route for https://api.example.com/v1 that denies the rest, not sealed."""
     route = route_document("egr_1", match={"hosts": ["api.example.com"], "pathPrefixes": ["/v1"]})
-    return plan_document([route], default="deny", **changes)
+    return plan_document([route], default="deny") | changes
 
 
 def write_plan(path: Path, **changes: object) -> Path:

@@ -22,18 +22,22 @@ MAX_LENGTH_DIGITS = 18
 
 # Local names: an enum member costs two look-ups.
 _PLAIN = FieldKind.PLAIN
-_HOP = FieldKind.HOP
 _LENGTH = FieldKind.CONTENT_LENGTH
 _CODING = FieldKind.TRANSFER_ENCODING
 _CONNECTION = FieldKind.CONNECTION
 _UPGRADE = FieldKind.UPGRADE
-_PROXY_AUTHORIZATION = FieldKind.PROXY_AUTHORIZATION
+# To a request these are about this hop; in an answer they mean nothing and are passed on.
+_PLAIN_IN_ANSWERS = (FieldKind.PLAIN, FieldKind.HOST, FieldKind.EXPECT, FieldKind.OURS)
 
-# Names as spelled by peers -> lower case; one table for the fields that are passed on, one for those that mean
-# something to this hop. Bounded: a peer that invents names must not fill memory.
+# Names as spelled by peers -> lower case; one table for fields that are passed on, one for those that mean something
+# to this hop. Bounded in number and in length: a peer that invents names must not fill memory.
 _MAX_KNOWN_NAMES = 4096
+_MAX_KNOWN_BYTES = 64
 _plain_names: dict[bytes, bytes] = {}
 _hop_names: dict[bytes, FieldKind] = {}
+# The same for status lines; origins send a handful.
+_MAX_KNOWN_STATUS_LINES = 256
+_known_status_lines: dict[bytes, tuple[int, bytes, int]] = {}
 # The same for values of Connection; nearly all are one of three.
 _MAX_KNOWN_OPTIONS = 64
 _known_options: dict[bytes, frozenset[bytes]] = {}
@@ -46,37 +50,37 @@ _NO_OPTIONS: frozenset[bytes] = frozenset()
 
 def parse_request(head: bytes) -> RequestHead:
     """Read a request head; raises RemoteProtocolError with the status to answer (400 or 505)."""
-    rows = head.split(CRLF)
-    if head.translate(None, _TEXT) != CRLF * (len(rows) - 1):
+    lines = head.split(CRLF)
+    if head.translate(None, _TEXT) != CRLF * (len(lines) - 1):
         raise RemoteProtocolError("control byte or bare line end in the head")
     request = RequestHead()
-    _read_request_line(request, rows[0])
+    plain = _plain_names.get
+    _read_request_line(request, lines.pop(0))
     request.host = request.upgrade = request.proxy_authorization = None
     request.body = 0
     request.has_body = request.close = request.expects_continue = False
-    request.names = names = []
-    request.lines = lines = []
+    names: list[bytes] = []
+    kept: list[bytes] = []
     options = _NO_OPTIONS
-    for line in rows[1:]:
+    for line in lines:
         name, colon, value = line.partition(b":")
-        lower = _plain_names.get(name)
+        lower = plain(name)
         if lower is not None and colon:
             names.append(lower)
-            lines.append(line)
+            kept.append(line)
             continue
         kind = _hop_names.get(name) or _learn(name)
         if not colon:
             raise RemoteProtocolError("a line without a colon")
-        if kind is _PLAIN:
-            names.append(name.lower())
-            lines.append(line)
-        elif kind is _CONNECTION:
-            options |= _read_options(value)
+        if kind is _CONNECTION:
+            options = options | _read_options(value)
+        elif kind is not _PLAIN:
+            _read_hop_field(request, kind, value.strip(b" \t"))
         else:
-            _read_hop_field(request, kind, value)
-    if options:
-        request.names, request.lines = _drop_named(names, lines, options)
-        request.close = b"close" in options
+            names.append(field_name(name))
+            kept.append(line)
+    request.names, request.lines = _drop_named(names, kept, options) if options else (names, kept)
+    request.close = b"close" in options
     if b"upgrade" not in options:
         request.upgrade = None
     if request.minor == 0 and request.body == CHUNKED:
@@ -86,7 +90,6 @@ def parse_request(head: bytes) -> RequestHead:
 
 def _read_hop_field(request: RequestHead, kind: FieldKind, value: bytes) -> None:
     """Take in a field that is about this hop, the framing or the Host; each may stand once."""
-    value = value.strip(b" \t")
     match kind:
         case FieldKind.HOST:
             if request.host is not None:
@@ -113,22 +116,23 @@ def _read_hop_field(request: RequestHead, kind: FieldKind, value: bytes) -> None
 
 def parse_response(head: bytes) -> ResponseHead:
     """Read an answer head; raises RemoteProtocolError."""
-    rows = head.split(CRLF)
-    if head.translate(None, _TEXT) != CRLF * (len(rows) - 1):
+    lines = head.split(CRLF)
+    if head.translate(None, _TEXT) != CRLF * (len(lines) - 1):
         raise RemoteProtocolError("control byte or bare line end in the head")
     response = ResponseHead()
-    _read_status_line(response, rows[0])
+    plain = _plain_names.get
+    response.status, response.reason, response.minor = _read_status_line(lines.pop(0))
     response.body = response.upgrade = None
     response.close = response.minor == 0
-    response.names = names = []
-    response.lines = lines = []
+    names: list[bytes] = []
+    kept: list[bytes] = []
     options = _NO_OPTIONS
-    for line in rows[1:]:
+    for line in lines:
         name, colon, value = line.partition(b":")
-        lower = _plain_names.get(name)
+        lower = plain(name)
         if lower is not None and colon:
             names.append(lower)
-            lines.append(line)
+            kept.append(line)
             continue
         kind = _hop_names.get(name) or _learn(name)
         if not colon:
@@ -138,15 +142,18 @@ def parse_response(head: bytes) -> ResponseHead:
                 raise RemoteProtocolError("more than one Content-Length or Transfer-Encoding")
             response.body = _read_framing(kind, value.strip(b" \t"))
         elif kind is _CONNECTION:
-            options |= _read_options(value)
+            options = options | _read_options(value)
         elif kind is _UPGRADE:
             response.upgrade = value.strip(b" \t")
-        elif kind is not _HOP and kind is not _PROXY_AUTHORIZATION:
-            names.append(name.lower())
-            lines.append(line)
-    if options:
-        response.names, response.lines = _drop_named(names, lines, options)
-        response.close = response.close or b"close" in options
+        elif kind in _PLAIN_IN_ANSWERS:
+            names.append(field_name(name))
+            kept.append(line)
+    response.names, response.lines = _drop_named(names, kept, options) if options else (names, kept)
+    response.close = response.close or b"close" in options
+    if response.body and response.status < 200:
+        raise RemoteProtocolError("an interim answer that claims a body")
+    # A 204 has none either (RFC 9112 section 6.1); what follows one that claims it may not be the next answer.
+    response.close = response.close or bool(response.body and response.status == 204)
     if response.minor == 0 and response.body == CHUNKED:
         raise RemoteProtocolError("Transfer-Encoding in HTTP/1.0")
     return response
@@ -164,10 +171,10 @@ def parse_trailers(block: bytes) -> list[bytes]:
         raise RemoteProtocolError("control byte or bare line end in the trailers")
     for line in rows:
         name, colon, _ = line.partition(b":")
+        kind = _PLAIN if name in _plain_names else _hop_names.get(name) or _learn(name)
         if not colon:
             raise RemoteProtocolError("a line without a colon")
-        kind = _PLAIN if name in _plain_names else _hop_names.get(name) or _learn(name)
-        if kind is not _PLAIN or name.lower() in _NOT_IN_TRAILERS:
+        if kind is not _PLAIN or field_name(name) in _NOT_IN_TRAILERS:
             raise RemoteProtocolError("a field that may not be a trailer")
     return rows
 
@@ -176,6 +183,9 @@ _NOT_IN_TRAILERS = frozenset(
     {
         b"authorization",
         b"www-authenticate",
+        b"x-api-key",
+        b"api-key",
+        b"private-token",
         b"cookie",
         b"set-cookie",
         b"content-encoding",
@@ -206,7 +216,7 @@ def _read_request_line(request: RequestHead, line: bytes) -> None:
             raise RemoteProtocolError("the method is not a token")
         known = method.decode("ascii")
     request.method = known
-    if not target.isascii() or b"\t" in target:
+    if not target.isascii() or target.find(b"\t") >= 0:
         raise RemoteProtocolError("a byte in the target that must be percent-encoded")
     request.target = target
     if version == b"HTTP/1.1":
@@ -216,30 +226,36 @@ def _read_request_line(request: RequestHead, line: bytes) -> None:
         if known != "CONNECT":
             raise RemoteProtocolError("HTTP/1.0 requests are not served", 505)
         request.minor = 0
-    elif len(version) == 8 and version[:5] == b"HTTP/" and version[5:6].isdigit() and version[7:].isdigit():
+    elif len(version) == 8 and version[:5] == b"HTTP/" and version[5::2].isdigit() and version[6] == 0x2E:
         raise RemoteProtocolError("only HTTP/1.1 is served", 505)
     else:
         raise RemoteProtocolError("the request line is not METHOD TARGET VERSION")
 
 
-def _read_status_line(response: ResponseHead, line: bytes) -> None:
+def _read_status_line(line: bytes) -> tuple[int, bytes, int]:
+    """Read a status line: code, reason, minor version."""
+    known = _known_status_lines.get(line)
+    if known is not None:
+        return known
     version, space, rest = line.partition(b" ")
     code, _, reason = rest.partition(b" ")
     if version not in (b"HTTP/1.1", b"HTTP/1.0") or not space or len(code) != 3 or code.translate(None, _DIGITS):
         raise RemoteProtocolError("the status line is not VERSION CODE REASON")
-    response.status = int(code)
-    if not 100 <= response.status <= 599:
+    status = int(code)
+    if not 100 <= status <= 599:
         raise RemoteProtocolError("a status outside 100 to 599")
-    response.reason = reason
-    response.minor = version[7] - 0x30
+    known = (status, reason, version[7] - 0x30)
+    if len(_known_status_lines) < _MAX_KNOWN_STATUS_LINES and len(line) <= _MAX_KNOWN_BYTES:
+        _known_status_lines[line] = known
+    return known
 
 
 def _learn(name: bytes) -> FieldKind:
     """Check a name not seen before and remember what it means (S1: no space before the colon, no underscore twins)."""
     if not name or name.translate(None, _TOKEN):
         raise RemoteProtocolError("a field name that is not a token")
-    lower = name.lower()
-    if lower.replace(b"_", b"-") in FRAMING_NAMES and lower not in FRAMING_NAMES:
+    lower = field_name(name)
+    if lower in FRAMING_NAMES and b"_" in name:
         raise RemoteProtocolError("an underscore twin of a framing field")
     kind = FIELD_KINDS.get(lower)
     if kind is None:
@@ -249,7 +265,10 @@ def _learn(name: bytes) -> FieldKind:
             kind = FieldKind.OURS
         else:
             kind = FieldKind.PLAIN
-    if len(_plain_names) + len(_hop_names) < _MAX_KNOWN_NAMES:
+    if len(name) <= _MAX_KNOWN_BYTES:
+        if len(_plain_names) + len(_hop_names) >= _MAX_KNOWN_NAMES:
+            _plain_names.clear()
+            _hop_names.clear()
         if kind is _PLAIN:
             _plain_names[name] = lower
         else:
@@ -257,12 +276,17 @@ def _learn(name: bytes) -> FieldKind:
     return kind
 
 
+def field_name(name: bytes) -> bytes:
+    """Return what a name is compared by: lower case, `_` as `-`, because CGI and WSGI servers read both as one."""
+    return name.lower().replace(b"_", b"-")
+
+
 def _read_framing(kind: FieldKind, value: bytes) -> int:
     if kind is _CODING:
         if value.lower() != b"chunked":
             raise RemoteProtocolError("a Transfer-Encoding other than chunked")
         return CHUNKED
-    if not value or len(value) > MAX_LENGTH_DIGITS or value.translate(None, _DIGITS):
+    if len(value) > MAX_LENGTH_DIGITS or not value.isdigit():  # bytes.isdigit() knows ASCII only
         raise RemoteProtocolError("Content-Length is not one decimal number")
     return int(value)
 
@@ -271,11 +295,11 @@ def _read_options(value: bytes) -> frozenset[bytes]:
     known = _known_options.get(value)
     if known is not None:
         return known
-    options = frozenset(option.strip(b" \t").lower() for option in value.split(b",")) - {b""}
+    options = frozenset(field_name(option.strip(b" \t")) for option in value.split(b",")) - {b""}
     for option in options:
         if option.translate(None, _TOKEN):
             raise RemoteProtocolError("a Connection option that is not a token")
-    if len(_known_options) < _MAX_KNOWN_OPTIONS:
+    if len(_known_options) < _MAX_KNOWN_OPTIONS and len(value) <= _MAX_KNOWN_BYTES:
         _known_options[value] = options
     return options
 

@@ -36,7 +36,9 @@ FIELD_KINDS: dict[bytes, FieldKind] = {
 }
 
 # Fields whose underscore spelling some servers read as the real one (S1).
-FRAMING_NAMES = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect"})
+FRAMING_NAMES = frozenset(
+    {b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect", b"proxy-authorization"}
+)
 
 CHUNKED = -1
 UNTIL_CLOSE = -2
@@ -45,8 +47,8 @@ UNTIL_CLOSE = -2
 class RequestHead:
     """One request head.
 
-    names and lines run in parallel: the lower-cased name and the untouched line of every field that
-    is meant for the other end. body is a length in bytes, or CHUNKED.
+    names and lines run in parallel: the name (lower case, `_` as `-`) and the untouched line of every
+    field that is meant for the other end. body is a length in bytes, or CHUNKED.
     """
 
     __slots__ = (
