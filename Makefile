@@ -74,10 +74,10 @@ demo: $(SETUP) $(CLIENTS)
 	@$(RUN) -m demo
 
 test: $(SETUP)
-	@$(RUN) -m pytest -m 'not full' -n 2 --tb=short -rs
+	@$(RUN) -m pytest -m 'not full' -n 2 --tb=short -r fEs
 
 test-all: $(SETUP) $(CLIENTS)
-	@$(RUN) -m pytest --full -n 2 --tb=short -rs
+	@$(RUN) -m pytest --full -n 2 --tb=short -r fEs
 
 check: $(SETUP)
 	@$(RUN) -m ruff format --check --quiet $(SOURCES)

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 
 def spellings(secret: str) -> dict[str, bytes]:
-    """Return the secret as it is and as base64 (whatever stands before it), base64url, hex and percent-encoded."""
+    """Return the secret as it is, in base64 and base64url (whatever stands before it), hex, percent and JSON."""
     raw = secret.encode()
     found = {"raw": raw, "hex": raw.hex().encode(), "HEX": raw.hex().upper().encode()}
     for offset in range(3):
@@ -17,6 +17,7 @@ def spellings(secret: str) -> dict[str, bytes]:
         found[f"base64 at {offset}"] = middle
         found[f"base64url at {offset}"] = middle.replace(b"+", b"-").replace(b"/", b"_")
     found["percent"] = quote(secret, safe="").encode()
+    found["JSON"] = raw.replace(b"/", b"\\/")
     return found
 
 

@@ -79,10 +79,20 @@ class Answer:
         exchange = self._exchange
         method = exchange.head.method
         self.head = head
-        self._reader = answer_reader(method, head)
+        self._reader = reader = answer_reader(method, head)
+        block = answer_head(head, method, close=exchange.is_last())
         self._is_chunked = (head.body is None or head.body == CHUNKED) and has_answer_body(method, head.status)
-        block = answer_head(head, method, close=exchange.stream.ends_after(exchange.head))
-        self._relay_body(self.scrub_head(block), rest)
+        injection = exchange.injection
+        if injection is not None and injection.needles is not None:
+            if not self._is_chunked and len(rest) == head.body and injection.needles.is_clean(block + rest):
+                # All of it is here and nothing of it is a secret: the common case needs no scrubber.
+                reader.feed(rest)
+                self.body_bytes = len(rest)
+                exchange.stream.transport.write(block + rest)
+                exchange.answer_ended(is_clean=True)
+                return
+            block = self.scrub_head(block)
+        self._relay_body(block, rest)
 
     def scrub_head(self, block: bytes) -> bytes:
         """Begin to scrub, where a credential was injected and the operator has not switched it off (C3)."""

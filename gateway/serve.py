@@ -185,13 +185,14 @@ class Exchange:
         route = self.route
         if route is None:
             return True
+        prepared = route.prepared
+        if prepared is None:
+            return False
         now = self.parts.clock.wall
         fresh = self.parts.credentials.fresh
-        prepared = route.prepared
-        if prepared is None or prepared.credentials != tuple(
-            [fresh(request.key, now) for request in route.credentials]
-        ):
-            return False
+        for request, credential in zip(route.credentials, prepared.credentials, strict=True):
+            if fresh(request.key, now) is not credential:
+                return False
         self.injection = prepared
         return True
 
@@ -263,7 +264,8 @@ class Exchange:
             self._reader = request_reader(self.head)
             self.wants_body = True
             self.stream.feed_exchange()
-        self.stream.resume_reading("exchange")
+        if self.stream.is_reading_held:
+            self.stream.resume_reading("exchange")
 
     # The request's body -----------------------------------------------------------------------------
 
@@ -311,18 +313,20 @@ class Exchange:
 
     def answer_began(self, answer: Answer, head: ResponseHead, rest: bytes) -> None:
         """The final head is here; raises RemoteProtocolError."""
-        self.status = head.status
-        if head.status == SWITCHING:
+        self.status = status = head.status
+        if status == SWITCHING:
             self._switch(answer, head, rest)
-        elif head.status == UNAUTHORIZED and self._is_credential_rejected():
+        elif status == UNAUTHORIZED and self._is_credential_rejected():
             self._try_newer_credential(answer, head, rest)
         else:
-            self._relay(answer, head, rest)
+            answer.relay(head, rest)
 
-    def _relay(self, answer: Answer, head: ResponseHead, rest: bytes) -> None:
+    def is_last(self) -> bool:
+        """Whether this is the stream's last exchange, decided when its answer's head is written."""
+        stream = self.stream
         if not self.is_request_done or self.parts.is_draining:
-            self.stream.close_after_answer = True
-        answer.relay(head, rest)
+            stream.close_after_answer = True
+        return stream.ends_after(self.head)
 
     def answer_progressed(self) -> None:
         """Bytes moved: put the link's deadline off."""
@@ -337,9 +341,9 @@ class Exchange:
         if answer is None:
             return
         link, head = answer.link, answer.head
-        self.stream.resume_reading("link")
-        is_over = head is None or head.close or link.is_lost or link.transport.is_closing()
-        if is_over or not is_clean or not self.is_request_done:
+        if self.stream.is_reading_held:
+            self.stream.resume_reading("link")
+        if head is None or head.close or not is_clean or not self.is_request_done or link.is_lost:
             link.drop()
         else:
             if not self.is_link_reused:
@@ -446,7 +450,7 @@ class Exchange:
         self.stream.resume_reading("exchange")
         answer.link.transport.resume_reading()
         try:
-            self._relay(answer, head, rest)
+            answer.relay(head, rest)
         except RemoteProtocolError as error:
             self.answer_malformed(error.reason)
 
@@ -487,10 +491,7 @@ class Exchange:
         self.rule_id = self.rule_id or deny.rule_id
         stream = self.stream
         stream.resume_reading("exchange")
-        if not self.is_request_done or self.parts.is_draining:
-            stream.close_after_answer = True
-        close = stream.ends_after(self.head)
-        stream.write(refusal(deny, self.request_id, method=self.head.method, close=close))
+        stream.write(refusal(deny, self.request_id, method=self.head.method, close=self.is_last()))
         self.finish("denied" if deny.code.status < 500 else "failed")
 
     def _fail(self, deny: Deny) -> None:

@@ -62,6 +62,7 @@ class ServedStream(asyncio.Protocol, OpenStream):
         "source",
         "targets",
         "transport",
+        "who",
     )
 
     def __init__(
@@ -79,6 +80,7 @@ class ServedStream(asyncio.Protocol, OpenStream):
         self.source = source
         self.targets = TargetReader(destination)
         self.claims = claims
+        self.who = self._describe()
         self.transport: asyncio.Transport
         self.close_after_answer = False
         self.deadline_at = self.filed_at = NEVER
@@ -115,8 +117,7 @@ class ServedStream(asyncio.Protocol, OpenStream):
             if self._is_lingering:
                 self._discard(len(data))
                 return
-            self._buffer = self._buffer + data if self._buffer else data
-            self._serve()
+            self._serve(self._buffer + data if self._buffer else data)
         elif exchange.wants_body:
             self._watch_body()
             rest = exchange.request_received(data)
@@ -131,66 +132,68 @@ class ServedStream(asyncio.Protocol, OpenStream):
         if len(self._buffer) >= self.parts.limits.pipelined_bytes:
             self.hold_reading("pipeline")
 
-    def _serve(self) -> None:
+    def _serve(self, data: bytes) -> None:
         """Begin exchanges while whole heads are there and nothing stands before them."""
-        if self._is_serving:
-            return
         self._is_serving = True
-        try:
-            while self._exchange is None and not self._is_lingering and not self._is_detached:
-                if not self._next_head():
+        while True:
+            end = data.find(HEAD_END)
+            if end < 0 or end > self.parts.limits.head_bytes or data[:2] == b"\r\n":
+                data = self._look_closer(data)
+                if not data:
                     break
-        finally:
-            self._is_serving = False
-
-    def _next_head(self) -> bool:
-        """Take one head out of the buffer and begin its exchange; False when more bytes are needed."""
-        data = self._buffer
-        limits = self.parts.limits
-        if data[:2] == b"\r\n":
-            data = data[2:] if data[2:4] != b"\r\n" else data[4:]
-            self._buffer = data
-        if not data:
-            self._idle()
-            return False
-        end = data.find(HEAD_END)
-        if end < 0 or end > limits.head_bytes:
-            if len(data) > limits.head_bytes:
-                self._refuse_stream(
-                    Deny(code=Code.HEAD_TOO_LARGE, detail=f"the head is over {limits.head_bytes} bytes")
-                )
-            elif self._has_ended:
-                self.close()
+                continue
+            self._buffer = data[end + 4 :]
+            try:
+                head = parse_request(data[:end])
+            except RemoteProtocolError as error:
+                code = Code.HTTP_VERSION if error.status_hint == 505 else Code.INVALID_REQUEST
+                self._refuse_stream(Deny(code=code, detail=error.reason))
+                break
+            self.deadline_at = NEVER
+            if len(head.names) > self.parts.limits.header_count:
+                too_many = f"the head has more than {self.parts.limits.header_count} fields"
+                self._refuse_stream(Deny(code=Code.HEAD_TOO_LARGE, detail=too_many), head)
+            elif head.method == "CONNECT" or (head.target[:1] == b"/" and self._doorman is not None):
+                self._knock(head)
             else:
-                self._await_head()
-            return False
-        self._buffer = data[end + len(HEAD_END) :]
-        try:
-            head = parse_request(data[:end])
-        except RemoteProtocolError as error:
-            code = Code.HTTP_VERSION if error.status_hint == 505 else Code.INVALID_REQUEST
-            self._refuse_stream(Deny(code=code, detail=error.reason))
-            return False
-        if len(head.names) > limits.header_count:
-            self._refuse_stream(
-                Deny(code=Code.HEAD_TOO_LARGE, detail=f"the head has more than {limits.header_count} fields")
-            )
-            return False
-        self.deadline_at = NEVER
-        if self._doorman is not None and (head.method == "CONNECT" or head.target[:1] == b"/"):
-            self._knock(self._doorman, head)
-            return not self._is_detached
-        if head.method == "CONNECT":
-            self._refuse_stream(Deny(code=Code.INVALID_REQUEST, detail="CONNECT inside a stream"))
-            return False
-        exchange = Exchange(self, head)
-        self._exchange = exchange
-        exchange.begin()
-        return True
+                self._exchange = exchange = Exchange(self, head)
+                exchange.begin()
+            if self._exchange is not None or self._is_detached or self._is_lingering:
+                break
+            data = self._buffer
+            if not data:
+                self._idle()
+                break
+        self._is_serving = False
 
-    def _knock(self, doorman: Doorman, head: RequestHead) -> None:
+    def _look_closer(self, data: bytes) -> bytes:
+        """There is no whole head, or an empty line before it: return what is left to serve, nothing to wait."""
+        begin = 0
+        while begin < MAX_LEADING_BYTES and data[begin : begin + 2] == b"\r\n":
+            begin += 2
+        if begin and HEAD_END in data[begin:]:
+            if data[begin : begin + 2] != b"\r\n":
+                return data[begin:]
+            self._refuse_stream(Deny(code=Code.INVALID_REQUEST, detail="empty lines before the request line"))
+            return b""
+        self._buffer = data[begin:]
+        if len(self._buffer) > self.parts.limits.head_bytes:
+            too_long = f"the head is over {self.parts.limits.head_bytes} bytes"
+            self._refuse_stream(Deny(code=Code.HEAD_TOO_LARGE, detail=too_long))
+        elif not self._buffer:
+            self._idle()
+        elif self._has_ended:
+            self.close()
+        else:
+            self._await_head()
+        return b""
+
+    def _knock(self, head: RequestHead) -> None:
         """Hand a request for the gateway itself to the listener."""
+        doorman = self._doorman
         try:
+            if doorman is None:
+                raise invalid("CONNECT inside a stream")
             if head.method == "CONNECT":
                 rest, self._buffer = self._buffer, b""
                 doorman.connect(self, head, rest)
@@ -255,6 +258,7 @@ class ServedStream(asyncio.Protocol, OpenStream):
             raise Refused(_unauthenticated(f"the proxy token is refused: {error.reason.value}")) from None
         count = self.parts.streams.claim(self, self.claims, claims)
         self.claims = claims
+        self.who = self._describe()
         self._proven = value
         if count > self.parts.limits.streams_per_sandbox:
             self.close_after_answer = True
@@ -262,6 +266,13 @@ class ServedStream(asyncio.Protocol, OpenStream):
                 Deny(code=Code.OVERLOADED, detail="the sandbox has as many streams as it may", retry_after_seconds=1)
             )
         return claims
+
+    def _describe(self) -> tuple[str | None, str | None, str, str]:
+        """Whose requests these are, as audit records say it: organization, sandbox, source, mode."""
+        claims = self.claims
+        if claims is None:
+            return None, None, self.source, self.mode.value
+        return claims.organization_id, claims.sandbox_id, self.source, self.mode.value
 
     def write(self, data: bytes) -> None:
         """Write toward the sandbox."""
@@ -314,8 +325,14 @@ class ServedStream(asyncio.Protocol, OpenStream):
         if self.close_after_answer:
             self._end_after_answer(exchange.is_request_done)
             return
-        self.resume_reading("pipeline")
-        self._serve()
+        if self._holds:
+            self.resume_reading("pipeline")
+        if self._is_serving:
+            return
+        if self._buffer:
+            self._serve(self._buffer)
+        else:
+            self._idle()
 
     # The end ----------------------------------------------------------------------------------------
 

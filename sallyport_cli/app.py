@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("gateway")(gateway.gateway)
-app.command("run", context_settings={"ignore_unknown_options": False})(run.run)
+app.command("run")(run.run)
 app.command("env")(env.env)
 app.command("doctor")(doctor.doctor)
 app.add_typer(plan.app, name="plan")

@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from gateway.config import read_config
+from sallyport.plan.codec import parse_plan
 from sallyport.problem import Code
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -86,3 +88,13 @@ def test_a_lock_holds_names_versions_and_hashes_only(lock: pathlib.Path) -> None
 @pytest.mark.parametrize("code", sorted({code.wire for code in Code}))
 def test_every_error_code_is_documented(code: str) -> None:
     assert f"`{code}`" in (ROOT / "docs/errors.md").read_text(encoding="utf-8")
+
+
+def test_the_examples_are_good() -> None:
+    examples = ROOT / "docs/examples"
+    for plan in sorted(examples.glob("*-plan.json")):
+        parse_plan(plan.read_bytes())
+    for settings in sorted(examples.glob("*.yaml")):
+        # `sallyport run` makes the keys that an example leaves out.
+        read_config(settings, {"SALLYPORT_TOKENS_PUBLIC_KEY": "made by run"})
+    assert len(list(examples.iterdir())) >= 2

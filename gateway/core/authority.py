@@ -39,7 +39,7 @@ def split_absolute_form(target: bytes) -> tuple[str, bytes, bytes]:
 def read_destination(scheme: str, authority: bytes) -> Destination:
     """Read an authority as a destination; raises Refused for anything but one unambiguous host and port."""
     try:
-        host, port = split_authority(authority.decode("ascii"), DEFAULT_PORTS[scheme])
+        host, port = split_authority(authority.decode("latin-1"), DEFAULT_PORTS[scheme])
     except HostError as error:
         raise invalid(f"the authority is refused: {error}") from None
     return Destination(scheme, host, port)
@@ -48,7 +48,7 @@ def read_destination(scheme: str, authority: bytes) -> Destination:
 def read_connect_destination(target: bytes) -> Destination:
     """Read the authority-form of CONNECT; the port is not optional (RFC 9112 section 3.2.3)."""
     try:
-        host, port = split_authority(target.decode("ascii"), None)
+        host, port = split_authority(target.decode("latin-1"), None)
     except HostError as error:
         raise invalid(f"the CONNECT target is refused: {error}") from None
     return Destination("https", host, port)
@@ -85,7 +85,7 @@ class TargetReader:
             origin, destination = target[len(self._prefix) :], self._last
         else:
             destination, origin = self._read_absolute(target)
-        if host != self._host:
+        if host is None or host != self._host:
             check_host(host, destination)
             self._host = host
         if origin.find(b"#") >= 0:

@@ -18,7 +18,7 @@ from sallyport.request_path import PathError, canonical_path
 
 # What a table remembers of classified requests: half a megabyte at most, then it starts afresh.
 MAX_REMEMBERED_REQUESTS: Final = 1024
-MAX_REMEMBERED_PATH_BYTES: Final = 256
+MAX_REMEMBERED_PATH_BYTES: Final = 256  # with the method, which is the sandbox's to invent too
 
 # Denials must stop an agent from retrying or going round the proxy, and say who can change it.
 _PLAN_HINT = "the sandbox's egress plan decides this, not the network: trying again will not help"
@@ -55,7 +55,7 @@ def classify(table: RouteTable, destination: Destination, method: str, path: byt
     known = table.classified.get(key)
     if known is None:
         known = _classify(table, destination, method, path)
-        if len(path) <= MAX_REMEMBERED_PATH_BYTES:
+        if len(method) + len(path) <= MAX_REMEMBERED_PATH_BYTES:
             if len(table.classified) >= MAX_REMEMBERED_REQUESTS:
                 table.classified.clear()
             table.classified[key] = known

@@ -20,6 +20,7 @@ from sallyport.plan.model import (
     HeaderInjection,
     QueryInjection,
 )
+from sallyport.wire.http1.codec import field_name
 
 if TYPE_CHECKING:
     from gateway.core.decision import Classified
@@ -65,6 +66,7 @@ class InjectRoute:
         "connection_ids",
         "credentials",
         "injection",
+        "labels",
         "max_body_bytes",
         "organization_id",
         "placeholders",
@@ -89,18 +91,20 @@ class InjectRoute:
         resolvers = (route.credential_resolver, *(header.credential_resolver for header in extra))
         self.credentials = tuple(_resolve_request(plan, route, resolver) for resolver in resolvers)
         self.connection_ids = tuple(sorted({resolver.connection_id for resolver in resolvers}))
+        self.labels = (self.rule_id, self.binding_id, resolvers[0].connection_id)
         self.additional_names = tuple(header.header.encode("ascii") for header in extra)
         static = route.additional_headers or {}
         self.static_block = b"".join(
             b"%b: %b\r\n" % (name.encode("ascii"), value.encode("latin-1")) for name, value in static.items()
         )
         written = [*_injected_names(route), *(name.encode("ascii") for name in static), *self.additional_names]
-        kept = {name.lower().encode("ascii") for name in route.keep_headers or ()}
-        self.removed = frozenset((AUTH_SLOTS - kept) | {name.lower() for name in written})
+        kept = {field_name(name.encode("ascii")) for name in route.keep_headers or ()}
+        self.removed = frozenset((AUTH_SLOTS - kept) | set(map(field_name, written)))
         self.strip_query = frozenset(_stripped_parameters(route))
+        # The longest first: one may be the beginning of another.
         self.placeholders = tuple(
             (placeholder.value.encode("utf-8"), frozenset(placeholder.parts))
-            for placeholder in route.placeholders or ()
+            for placeholder in sorted(route.placeholders or (), key=lambda placeholder: -len(placeholder.value))
         )
         self.upstream = None if route.upstream is None else route.upstream.destination
         self.max_body_bytes = None if route.limits is None else route.limits.max_request_body_bytes

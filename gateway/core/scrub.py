@@ -74,6 +74,13 @@ class Needles:
         patterns = (pattern for part in known for pattern in part.patterns)
         return cls(patterns, too_short=any(part.too_short for part in known))
 
+    def is_clean(self, data: bytes) -> bool:
+        """Whether no needle stands in data: all there is to ask about an answer that is here whole."""
+        for pattern in self.patterns:
+            if data.find(pattern) >= 0:
+                return False
+        return True
+
     def held_suffix(self, data: bytes) -> int:
         """Return the length of the longest end of `data` that is the beginning of a needle, but not all of it."""
         longest = 0

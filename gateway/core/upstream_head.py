@@ -31,7 +31,7 @@ def injected_head(
     lines = head.lines
     if not removed.isdisjoint(head.names):
         lines = [line for line, name in zip(lines, head.names, strict=True) if name not in removed]
-    if query is not None and route.strip_query:
+    if query and route.strip_query:
         query = strip_query(query, route.strip_query) or None
     if table.has_placeholders and table.holds_placeholder(_begin(head, path, query, upstream, lines)):
         # What is checked never has a secret in it but the one that took a placeholder's place.

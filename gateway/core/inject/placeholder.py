@@ -20,7 +20,11 @@ class Replacement:
         """Replace in header values."""
         if "header" not in self._parts:
             return lines
-        return [line.replace(self._value, self._raw) if self._value in line else line for line in lines]
+        return [self._in_line(line) if self._value in line else line for line in lines]
+
+    def _in_line(self, line: bytes) -> bytes:
+        name, colon, value = line.partition(b":")
+        return name + colon + value.replace(self._value, self._raw)
 
     def in_path(self, path: bytes) -> bytes:
         """Replace in the path, percent-encoded."""

@@ -144,7 +144,7 @@ def parse_response(head: bytes) -> ResponseHead:
         elif kind is _CONNECTION:
             options = options | _read_options(value)
         elif kind is _UPGRADE:
-            response.upgrade = value.strip(b" \t")
+            response.upgrade = value.strip(b" \t") if response.upgrade is None else b""
         elif kind in _PLAIN_IN_ANSWERS:
             names.append(field_name(name))
             kept.append(line)
@@ -295,7 +295,8 @@ def _read_options(value: bytes) -> frozenset[bytes]:
     known = _known_options.get(value)
     if known is not None:
         return known
-    options = frozenset(field_name(option.strip(b" \t")) for option in value.split(b",")) - {b""}
+    # Keep-Alive is dropped whether it is named or not, and says nothing else.
+    options = frozenset(field_name(option.strip(b" \t")) for option in value.split(b",")) - {b"", b"keep-alive"}
     for option in options:
         if option.translate(None, _TOKEN):
             raise RemoteProtocolError("a Connection option that is not a token")

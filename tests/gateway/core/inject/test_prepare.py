@@ -1,0 +1,91 @@
+"""An Injection: what is written, what is removed for it, what may not come back (egress cases C1, C3, C14)."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from gateway.core.credential_cache import Credential
+from gateway.core.inject.prepare import Injection, UnsupportedInjection
+from gateway.core.route_table import InjectRoute, RouteTable
+from sallyport.secret import Secret
+from tests.support.plan_documents import plan_of, route_document
+
+FIRST = "first-canary-5d41402a"
+SECOND = "second-canary-7b92f3c1"
+
+
+def credential(value: str, version: str = "1") -> Credential:
+    return Credential(Secret(value.encode("latin-1")), None, version)
+
+
+def route_of(auth: Mapping[str, object], **fields: object) -> InjectRoute:
+    return RouteTable(plan_of([route_document("r", authInjection=auth, **fields)])).routes["r"]
+
+
+def injection_of(auth: Mapping[str, object], *, scrub: bool = False, **fields: object) -> Injection:
+    return Injection(route_of(auth, **fields), [credential(FIRST)], scrub=scrub)
+
+
+@pytest.mark.parametrize(
+    ("auth", "block", "pair"),
+    [
+        ({"type": "bearer"}, b"Authorization: Bearer first-canary-5d41402a\r\n", None),
+        ({"type": "bearer", "header": "X-Auth"}, b"X-Auth: Bearer first-canary-5d41402a\r\n", None),
+        ({"type": "basic", "username": "u"}, b"Authorization: Basic dTpmaXJzdC1jYW5hcnktNWQ0MTQwMmE=\r\n", None),
+        ({"type": "header", "header": "X-Key", "prefix": "k-"}, b"X-Key: k-first-canary-5d41402a\r\n", None),
+        ({"type": "query", "parameter": "key"}, b"", b"key=first-canary-5d41402a"),
+    ],
+)
+def test_each_kind_writes_one_credential(auth: Mapping[str, object], block: bytes, pair: bytes | None) -> None:
+    injection = injection_of(auth)
+    assert (injection.block, injection.pair) == (block, pair)
+    assert injection.versions == ("1",)
+    assert injection.needles is None
+
+
+def test_a_kind_that_is_not_built_yet_is_refused() -> None:
+    with pytest.raises(UnsupportedInjection, match="aws_sigv4") as caught:
+        injection_of({"type": "aws_sigv4", "region": "eu-1", "service": "s3"})
+    assert FIRST not in str(caught.value)
+
+
+def test_additional_headers_come_before_ours() -> None:
+    resolver = {"kind": "integration_connection", "connectionId": "con_two", "secretType": "api_key"}
+    route = route_of(
+        {"type": "bearer"},
+        additionalHeaders={"X-Version": "2"},
+        additionalCredentialHeaders=[{"header": "X-Second", "credentialResolver": resolver}],
+    )
+    injection = Injection(route, [credential(FIRST), credential(SECOND, "b")], scrub=True)
+    assert injection.block == (
+        b"X-Version: 2\r\nX-Second: second-canary-7b92f3c1\r\nAuthorization: Bearer first-canary-5d41402a\r\n"
+        b"Accept-Encoding: identity\r\n"
+    )
+    assert injection.versions == ("1", "b")
+    assert [one.version for one in injection.credentials] == ["1", "b"]
+    assert injection.needles is not None
+    for secret in (FIRST, SECOND):
+        assert secret.encode() in injection.needles.patterns
+
+
+def test_c3_a_scrubbed_route_asks_for_answers_that_can_be_read() -> None:
+    assert b"accept-encoding" in injection_of({"type": "bearer"}, scrub=True).removed
+    unscrubbed = injection_of({"type": "bearer"})
+    assert b"accept-encoding" not in unscrubbed.removed
+    assert b"Accept-Encoding" not in unscrubbed.block
+
+
+def test_c1_what_is_removed_is_the_route_s() -> None:
+    route = route_of({"type": "header", "header": "X-Key"})
+    injection = Injection(route, [credential(FIRST)], scrub=True)
+    assert injection.removed - {b"accept-encoding"} == route.removed
+    assert b"accept-encoding" not in route.removed
+
+
+def test_placeholders_take_the_first_credential() -> None:
+    injection = injection_of({"type": "bearer"}, placeholders=[{"value": "placeholder-1", "in": ["header"]}])
+    assert [one.in_lines([b"X-A: placeholder-1"]) for one in injection.replacements] == [[b"X-A: " + FIRST.encode()]]
+
+
+def test_c14_it_is_never_printed() -> None:
+    assert repr(injection_of({"type": "bearer"}, scrub=True)) == "<Injection>"
