@@ -5,7 +5,7 @@ T ?= 60
 
 RUN := .venv/bin/python
 PIP_FLAGS := --disable-pip-version-check --no-input --require-hashes $(if $(V),,--quiet)
-SOURCES := $(wildcard sallyport gateway sallyport_cli demo benchmarks) tests requirements
+SOURCES := $(wildcard sallyport gateway control_client sallyport_cli demo benchmarks) tests requirements
 
 # One stamp per environment, named after what it was made from: another lock, another name, another installation.
 # The project's own stamp also knows its packages and its place, which an editable installation writes down.
@@ -18,10 +18,10 @@ FUZZ := .venv-fuzz/.made-$(call key,requirements/fuzz.txt)
 .PHONY: help setup demo test test-all check fix bench bench-quick bench-deps fuzz lock clean python
 
 help:
-	@echo 'setup        make .venv and install what requirements/dev.txt pins'
+	@echo 'setup        make .venv and .venv-clients from the locks in requirements/'
 	@echo 'demo         real clients, credentials injected, no internet (see README.md)'
 	@echo 'test         the fast tests; before every commit'
-	@echo 'test-all     every test, with real client programs in .venv-clients'
+	@echo 'test-all     every test, the long ones too'
 	@echo 'check        format, lint, types, docs, tests'
 	@echo 'fix          format, and repair what the linter can'
 	@echo 'bench-quick  first figures beside other proxies, under two minutes; bench: all of them'
@@ -34,16 +34,17 @@ help:
 python:
 	@command -v "$(PYTHON)" >/dev/null 2>&1 && "$(PYTHON)" -c '' >/dev/null 2>&1 || { \
 	  echo 'Python 3.13 is needed and "$(PYTHON)" does not run.' >&2; \
-	  echo 'Install it (pyenv install 3.13, uv python install 3.13, or your distribution), or name it: make PYTHON=/path/to/python3.13 $(MAKECMDGOALS)' >&2; \
+	  echo 'Install it (pyenv install 3.13, uv python install 3.13, or your distribution), or name it: make PYTHON=/path/to/python3.13 setup' >&2; \
 	  exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] < (3, 13))' || { \
 	  echo 'Python 3.13 or later is needed; "$(PYTHON)" is '"$$("$(PYTHON)" -V 2>&1)." >&2; \
-	  echo 'Name another one: make PYTHON=/path/to/python3.13 $(MAKECMDGOALS)' >&2; \
+	  echo 'Name another one: make PYTHON=/path/to/python3.13 setup' >&2; \
 	  exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo '"$(PYTHON)" comes without venv; on Debian and Ubuntu: apt-get install python3.13-venv' >&2; exit 1; }
 
-setup: $(SETUP)
+# The clients belong to it: after this the demo and the tests need no internet.
+setup: $(SETUP) $(CLIENTS)
 
 # $(1) is the environment, $(2) its lock. The old stamp goes first: a half-finished installation is never taken for done.
 define install
@@ -73,13 +74,13 @@ $(FUZZ):
 demo: $(SETUP) $(CLIENTS)
 	@$(RUN) -m demo
 
-test: $(SETUP)
+test: $(SETUP) $(CLIENTS)
 	@$(RUN) -m pytest -m 'not full' -n 2 --tb=short -r fEs
 
 test-all: $(SETUP) $(CLIENTS)
 	@$(RUN) -m pytest --full -n 2 --tb=short -r fEs
 
-check: $(SETUP)
+check: $(SETUP) $(CLIENTS)
 	@$(RUN) -m ruff format --check --quiet $(SOURCES)
 	@$(RUN) -m ruff check --quiet $(SOURCES)
 	@$(RUN) -m mypy --no-error-summary

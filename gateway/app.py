@@ -32,7 +32,7 @@ from sallyport.net.dial import Dialer, Resolver
 from sallyport.net.interception import CaStore, InterceptionContexts
 from sallyport.net.tasks import TaskSet
 from sallyport.net.tls import client_context
-from sallyport.net.transports import Listener, ListenError, listen
+from sallyport.net.transports import ListenError, Listener, listen, own_addresses
 
 _log = structlog.get_logger(__name__)
 
@@ -110,7 +110,7 @@ class Gateway:
         """Take a token, session, sandbox, connection or binding out of service; return how many open streams ended."""
         parts = self.parts
         if kind in ("connection", "binding"):
-            parts.credentials.invalidate(kind, revoked_id)
+            parts.credentials.revoke(kind, revoked_id, until)
             if kind == "connection":
                 parts.upstreams.close_idle(lambda key: revoked_id in key.owner[1:])
         else:
@@ -169,7 +169,8 @@ async def _start(config: GatewayConfig) -> Gateway:
     audit = AuditLog(config.audit.path, config.limits.audit_records)
     tokens = _token_verifier(config)
     plans = PlanHolder(max_sandboxes=config.limits.sandboxes, max_plan_bytes=config.limits.plan_bytes)
-    plans.load_files(config.plans)
+    for _ in plans.load_files(config.plans):
+        metrics.plan_applied("applied")
     local = LocalCredentials(config.credentials, process_environment())
     for problem in local.problems():
         _log.warning("credential_not_readable", detail=problem)
@@ -210,10 +211,11 @@ async def _start(config: GatewayConfig) -> Gateway:
     )
     runner = await start_admin(admin, config.listen.admin.host, config.listen.admin.port)
     admin_port = int(runner.addresses[0][1])
-    own = frozenset({(proxy.host, proxy.port), (_numeric(config.listen.admin.host), admin_port)})
+    own = {(address, proxy.port) for address in own_addresses(proxy.host)}
+    own |= {(address, admin_port) for address in own_addresses(config.listen.admin.host)}
     resolver = Resolver(max_names=config.limits.resolver_cache_entries)
     dialer = Dialer(
-        AddressPolicy(allow=config.network.allow, own=own),
+        AddressPolicy(allow=config.network.allow, own=frozenset(own)),
         resolver,
         connect_to={str(here): (there.host, there.port) for here, there in config.upstream.connect_to.items()},
         proxy=None if config.upstream.proxy is None else Destination("http", *config.upstream.proxy),
@@ -256,6 +258,9 @@ async def _start(config: GatewayConfig) -> Gateway:
     metrics.watch("credential_cache_entries", credentials.__len__)
     metrics.watch("plans_active", plans.__len__)
     metrics.watch("audit_dropped", lambda: audit.dropped)
+    metrics.watch("active_streams", lambda: parts.streams.open)
+    metrics.watch("upstream_links_open", lambda: upstreams.state.open)
+    metrics.watch("upstream_links_idle", lambda: upstreams.state.idle)
     audit.start()
     doorman = ProxyDoorman(parts)
     gateway = Gateway(parts, proxy, admin_port, runner.cleanup)
@@ -280,10 +285,6 @@ def _not_ready(gateway: Gateway | None) -> list[str]:
     if gateway is None:
         return ["starting"]
     return ["draining"] if gateway.parts.is_draining else []
-
-
-def _numeric(host: str) -> str:
-    return "127.0.0.1" if host == "localhost" else host
 
 
 def _task_failed(name: str, error: BaseException) -> None:

@@ -231,7 +231,10 @@ class Limits:
         "Go's MaxConnsPerHost is unlimited; origins are not.",
     )
     idle_links_per_key: int = setting(
-        count(0, 10_000), "32", "Idle upstream links kept for one pool key.", "nginx documentation: 16 or 32."
+        count(0, 10_000),
+        "256",
+        "Idle upstream links kept for one pool key.",
+        "As many as may be open: closing one means dialling the next.",
     )
     write_buffer_bytes: int = setting(
         size("16KiB", "16MiB"),

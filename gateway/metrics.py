@@ -76,10 +76,7 @@ class Metrics:
     """The counters of one process. Attributes without underscore are added to directly by whoever counts."""
 
     def __init__(self) -> None:
-        self.active_streams = 0
         self.active_tunnels = 0
-        self.upstream_links_open = 0
-        self.upstream_links_idle = 0
         self.upstream_link_reuse = 0
         self.scrub_matches = 0
         self.request_duration = Histogram(DURATION_BOUNDS)
@@ -122,7 +119,7 @@ class Metrics:
         self._handshakes[result] += 1
 
     def watch(self, name: str, read: Callable[[], int]) -> None:
-        """Read a size at each scrape: credential_cache_entries, plans_active or audit_dropped."""
+        """Read a size at each scrape; name is one of WATCHED."""
         if name not in WATCHED:
             raise ValueError(f"{name} is not one of {', '.join(WATCHED)}")
         self._watched[name] = read
@@ -144,15 +141,15 @@ class Metrics:
         yield _counters("credential_resolutions", "Resolutions that ended.", "result", self._resolutions)
         yield self._gauge("credential_cache_entries", "Credentials held in memory.")
         yield _gauge("active_tunnels", "Tunnels open now.", self.active_tunnels)
-        yield _gauge("active_streams", "Downstream streams open now.", self.active_streams)
+        yield self._gauge("active_streams", "Downstream streams open now.")
         yield _counters("tunnel_bytes", "Bytes carried by tunnels.", "direction", self.tunnel_bytes)
         yield self._gauge("plans_active", "Sandboxes with a plan.")
         yield _counters("plan_apply", "Plans that came in.", "result", self._applied)
         yield _counters("denied", "Refusals by the gateway.", "code", self._denied)
         yield _counters("interception_handshakes", "TLS handshakes with clients.", "result", self._handshakes)
         yield _counter("audit_dropped", "Audit records lost.", self.watched("audit_dropped"))
-        yield _gauge("upstream_links_open", "Upstream links open now.", self.upstream_links_open)
-        yield _gauge("upstream_links_idle", "Upstream links that wait in the pool.", self.upstream_links_idle)
+        yield self._gauge("upstream_links_open", "Upstream links open now.")
+        yield self._gauge("upstream_links_idle", "Upstream links that wait in the pool.")
         yield _counter("upstream_link_reuse", "Exchanges that found an idle link.", self.upstream_link_reuse)
         yield _counter("scrub_matches", "Injected secrets found in answers and blanked.", self.scrub_matches)
 
@@ -167,7 +164,14 @@ class Metrics:
         return _gauge(name, meaning, self.watched(name))
 
 
-WATCHED: Final = ("credential_cache_entries", "plans_active", "audit_dropped")
+WATCHED: Final = (
+    "credential_cache_entries",
+    "plans_active",
+    "audit_dropped",
+    "active_streams",
+    "upstream_links_open",
+    "upstream_links_idle",
+)
 
 
 class _Families(Collector):

@@ -63,6 +63,9 @@ class ProxyDoorman:
             )
         if head.target == b"/healthz":
             return plain_answer(200, "text/plain", b"ok\n")
+        if head.proxy_authorization is None:
+            # Asked directly, the gateway is no proxy to the client: then its token stands where any server's does.
+            head.proxy_authorization = _authorization(head)
         claims = stream.check_token(head)
         try:
             authority = self._parts.authorities.authority(claims.sandbox_id, self._parts.clock.wall)
@@ -454,6 +457,13 @@ def _check_connect_host(head: RequestHead, destination: Destination) -> None:
         raise invalid(f"the Host field is refused: {error}") from None
     if (host, port) != (destination.host, destination.port):
         raise Refused(Deny(code=Code.AUTHORITY_MISMATCH, detail="the Host field does not name the host of the CONNECT"))
+
+
+def _authorization(head: RequestHead) -> bytes | None:
+    for name, line in zip(head.names, head.lines, strict=True):
+        if name == b"authorization":
+            return line.partition(b":")[2].strip(b" \t")
+    return None
 
 
 def _interception_unavailable() -> Deny:

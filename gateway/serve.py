@@ -255,7 +255,9 @@ class Exchange:
         """Write the request's head, and what is here of its body."""
         self._answer = link.user = Answer(self, link)
         self.address = link.address
-        self.is_link_reused = link.used > 0
+        if link.used:
+            self.is_link_reused = True
+            self.parts.metrics.upstream_link_reuse += 1
         link.used += 1
         clock = self.parts.clock
         clock.watch(link, clock.now + self.parts.timeouts.answer_head)

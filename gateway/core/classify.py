@@ -20,6 +20,8 @@ from sallyport.request_path import PathError, canonical_path
 MAX_REMEMBERED_REQUESTS: Final = 1024
 MAX_REMEMBERED_PATH_BYTES: Final = 256  # with the method, which is the sandbox's to invent too
 
+_CODES: Final = {code.wire: code for code in (Code.INVALID_REQUEST, Code.DENIED_BY_PLAN, Code.CLEARTEXT_REFUSED)}
+
 # Denials must stop an agent from retrying or going round the proxy, and say who can change it.
 _PLAN_HINT = "the sandbox's egress plan decides this, not the network: trying again will not help"
 
@@ -88,7 +90,7 @@ def _classify(table: RouteTable, destination: Destination, method: str, path: by
 def _denied(table: RouteTable, answer: Answer, method: str, destination: Destination, path: str) -> Deny:
     is_plan = answer.code == Code.DENIED_BY_PLAN.wire
     return Deny(
-        code=Code(answer.code),
+        code=_CODES[answer.code],
         detail=answer.reason,
         rule_id=answer.egress_rule_id,
         hint=answer.hint or (_PLAN_HINT if is_plan else None),

@@ -61,9 +61,7 @@ def forwarded_head(
     return block + _end(head, upgrade)
 
 
-def _begin(
-    head: RequestHead, path: bytes, query: bytes | None, upstream: RouteUpstream, lines: list[bytes]
-) -> bytes:
+def _begin(head: RequestHead, path: bytes, query: bytes | None, upstream: RouteUpstream, lines: list[bytes]) -> bytes:
     """Write the request line, Host and the sandbox's lines. Concatenation: bytes formatting costs three times more."""
     target = path if query is None else path + b"?" + query
     return b"\r\n".join((head.method.encode("ascii") + b" " + target + upstream.host_line, *lines, b""))

@@ -5,6 +5,7 @@ in tests, later over a tunnel stream.
 """
 
 import asyncio
+import contextlib
 import errno
 import socket
 from collections.abc import Callable
@@ -56,6 +57,26 @@ async def listen(host: str, port: int, protocol_factory: Callable[[], asyncio.Pr
     except OSError as error:
         raise _listen_error(host, port, error) from None
     return Listener(server)
+
+
+def own_addresses(host: str) -> set[str]:
+    """Return the addresses a listener on host can be reached at; all of this machine's for a wildcard.
+
+    Addresses that come up later are not among them: a gateway on a wildcard is started after its network.
+    """
+    if host == "localhost":
+        return {"127.0.0.1", "::1"}
+    if host not in ("0.0.0.0", "::"):
+        return {host}
+    found = {host, "127.0.0.1", "::1"}
+    for probe in (("192.0.2.1", socket.AF_INET), ("2001:db8::1", socket.AF_INET6)):
+        # Connecting a datagram socket sends nothing; it tells which address this machine would speak from.
+        with contextlib.suppress(OSError), socket.socket(probe[1], socket.SOCK_DGRAM) as datagram:
+            datagram.connect((probe[0], 9))
+            found.add(str(datagram.getsockname()[0]))
+    with contextlib.suppress(OSError):
+        found |= {str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(socket.gethostname(), None)}
+    return found
 
 
 def _listen_error(host: str, port: int, error: OSError) -> ListenError:

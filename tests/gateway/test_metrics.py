@@ -107,9 +107,9 @@ def test_everything_else_that_is_counted() -> None:
         metrics.plan_applied(result)
     for result in HANDSHAKE_RESULTS:
         metrics.handshake(result)
-    metrics.active_streams += 3
-    metrics.upstream_links_open += 4
-    metrics.upstream_links_idle += 2
+    metrics.watch("active_streams", lambda: 3)
+    metrics.watch("upstream_links_open", lambda: 4)
+    metrics.watch("upstream_links_idle", lambda: 2)
     metrics.upstream_link_reuse += 9
     metrics.scrub_matches += 1
     assert value(metrics, "sallyport_upstream_connect_seconds_bucket", le="0.025") == 1
