@@ -16,6 +16,7 @@ from sallyport.host import HostPatternKind
 from sallyport.net.dial import Dialer, DialError, Resolver
 from sallyport.trust_env import REMOVED, variables
 from sallyport_cli.finding import Finding, failed, ok, skipped, warning
+from sallyport_cli.output import counted
 from sallyport_cli.times import instant
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def check_plans(paths: Sequence[Path], plans: "Sequence[CompiledRuntimePlan]") -
     if not paths:
         return [skipped(PLAN, "the settings name no plan", "name one in `plans`, or give --plan")]
     return [
-        ok(PLAN, f"{path}: sandbox {plan.sandbox_id}, revision {plan.revision}, {len(plan.egress_routes)} routes")
+        ok(PLAN, f"{path}: sandbox {plan.sandbox_id}, {counted(len(plan.egress_routes), 'route')}")
         for path, plan in zip(paths, plans, strict=True)
     ]
 

@@ -35,6 +35,11 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     Console(file=sys.stdout).print(table)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: 1 route, 2 routes."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def show_failure(failure: Failure, *, as_json: bool) -> None:
     """Print what went wrong and what to do: as JSON to stdout, or as text to stderr."""
     if as_json:

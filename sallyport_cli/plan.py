@@ -8,7 +8,7 @@ import typer
 
 from sallyport_cli.failure import ExitStatus, bad_input
 from sallyport_cli.files import read_file, replace_file
-from sallyport_cli.output import JsonFlag, show_json, show_lines
+from sallyport_cli.output import JsonFlag, counted, show_json, show_lines
 
 if TYPE_CHECKING:
     from sallyport.plan.codec import PlanError
@@ -36,7 +36,7 @@ def check(files: Annotated[list[Path], typer.Argument(help="Plans.")], json: Jso
         about = {"sandboxId": plan.sandbox_id, "revision": plan.revision, "digest": plan.digest}
         documents.append({"file": str(path), "valid": True, "issues": [], **about})
         routes = len(plan.egress_routes)
-        lines.append(f"{path}: valid; sandbox {plan.sandbox_id}, revision {plan.revision}, {_count(routes, 'route')}")
+        lines.append(f"{path}: valid; sandbox {plan.sandbox_id}, revision {plan.revision}, {counted(routes, 'route')}")
     if json:
         show_json({"plans": documents})
     else:
@@ -101,10 +101,6 @@ def read_plan(path: Path) -> "CompiledRuntimePlan":
 
 def _invalid(path: Path, error: "PlanError") -> Exception:
     return bad_input(f"{path} is not a valid plan", "\n".join(map(str, error.issues)))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _text(value: object) -> str:

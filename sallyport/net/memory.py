@@ -67,9 +67,7 @@ class MemoryTransport(asyncio.Transport):
         if self._closing or not data:
             return
         self._outgoing += data
-        if len(self._outgoing) > self._high_water and not self._writing_paused:
-            self._writing_paused = True
-            self._protocol.pause_writing()
+        self._pause_writing_if_full()
         self._schedule_turn()
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
@@ -92,6 +90,12 @@ class MemoryTransport(asyncio.Transport):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self._high_water = high if high is not None else (low * 4 if low is not None else _HIGH_WATER_BYTES)
         self._low_water = low if low is not None else self._high_water // 4
+        self._pause_writing_if_full()
+
+    def _pause_writing_if_full(self) -> None:
+        if len(self._outgoing) > self._high_water and not self._writing_paused:
+            self._writing_paused = True
+            self._protocol.pause_writing()
 
     # Reading
 

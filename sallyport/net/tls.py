@@ -6,8 +6,9 @@ it, so that it also runs over a tunnel's stream. Bytes travel: lower.data_receiv
 upper.data_received, and upper.write -> SSLObject -> outgoing BIO -> lower.write.
 
 Ends of a stream: `write_eof` sends close_notify and leaves the lower transport open in both directions (TLS's own
-half-close; a TCP FIN on top makes many peers drop their answer). A peer's close_notify is `upper.eof_received()`;
-an end of the lower transport without it is a truncation and arrives as `upper.connection_lost(ssl.SSLEOFError)`.
+half-close; a TCP FIN on top makes many peers drop their answer); `close` ends both. A peer's close_notify is
+`upper.eof_received()`; an end of the lower transport without it is a truncation and arrives as
+`upper.connection_lost(ssl.SSLEOFError)`.
 """
 
 import asyncio
@@ -24,6 +25,8 @@ _DELIVERY_BYTES = 256 * 1024
 _SLICE_BYTES = 64 * 1024
 # OpenSSL takes certificate chains up to 100 KiB; no honest handshake comes near this.
 _MAX_HANDSHAKE_BYTES = 256 * 1024
+# Bytes under way arrive in this time; an idle client that overlooks our end must not hold up a drain.
+_LINGER_SECONDS = 1.0
 
 
 class _State(enum.Enum):
@@ -56,6 +59,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         "_handshake_bytes",
         "_held",
         "_incoming",
+        "_linger_timer",
         "_loop",
         "_lower",
         "_lower_ended",
@@ -100,6 +104,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._end_told = False  # and passed up
         self._lower_ended = False  # eof_received from below, not yet acted on while reading is paused
         self._write_ended = False  # close_notify sent
+        self._linger_timer: asyncio.TimerHandle | None = None
         self._held: bytes = b""  # plaintext taken out of the SSL object while reading was paused
 
     def start(self, initial: bytes = b"") -> None:
@@ -146,6 +151,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         return self._state is _OPEN
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
         if self._state is _State.HANDSHAKING:
             self._tell_handshake(exc or ConnectionAbortedError("closed during the TLS handshake"), _State.CLOSED)
         elif self._state is not _State.CLOSED:
@@ -155,14 +162,14 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writing_paused = True
-        if self._state is not _State.HANDSHAKING:
+        if self._state is _OPEN:
             self._upper.pause_writing()
 
     def resume_writing(self) -> None:
         # The pause may have gone to the protocol that had the lower transport before.
         if self._writing_paused:
             self._writing_paused = False
-            if self._state is not _State.HANDSHAKING:
+            if self._state is _OPEN:
                 self._upper.resume_writing()
 
     # Handshake
@@ -299,14 +306,33 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         return True
 
     def close(self) -> None:
-        """Send close_notify, then close the lower transport when everything is flushed."""
-        if self._state is _OPEN:
+        """Send close_notify and end the lower transport once everything is flushed and the peer has ended too.
+
+        A peer that does not end is waited for a second; `abort` does not wait.
+        """
+        if self._state is _State.HANDSHAKING:
+            self._lower.close()
+        elif self._state is _OPEN:
             self._state = _State.CLOSING
             if not self._write_ended:
                 self._write_ended = True
                 self._send_close_notify()
             self._flush()
-        self._lower.close()
+            if self._peer_ended or self._lower_ended or self._lower.is_closing() or not self._lower.can_write_eof():
+                self._lower.close()
+            else:
+                self._linger()
+
+    def _linger(self) -> None:
+        """Go on reading, into nothing, until the peer ends.
+
+        A socket that is closed with bytes unread, and a TLS 1.3 client mostly has a ticket unread, resets the
+        connection, and the reset overtakes what the kernel still has to send (RFC 9112 section 9.6).
+        """
+        self._lower.write_eof()
+        if self._reading_paused:
+            self._lower.resume_reading()
+        self._linger_timer = self._loop.call_later(_LINGER_SECONDS, self._lower.close)
 
     def abort(self) -> None:
         if self._state is _OPEN:
@@ -319,7 +345,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def pause_reading(self) -> None:
         if not self._reading_paused:
             self._reading_paused = True
-            if not self._lower.is_closing():
+            if self._state is _OPEN and not self._lower.is_closing():
                 self._lower.pause_reading()
 
     def resume_reading(self) -> None:

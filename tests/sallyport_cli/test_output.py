@@ -3,7 +3,7 @@ import json
 import pytest
 
 from sallyport_cli.failure import bad_input
-from sallyport_cli.output import own_fault, show_failure, show_table
+from sallyport_cli.output import counted, own_fault, show_failure, show_table
 
 
 def test_failure_as_text_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,3 +34,8 @@ def test_own_fault_names_the_place_and_not_the_text() -> None:
     assert "ValueError" in failure.message
     assert "culprit" in failure.message
     assert "sk-secret" not in failure.message + failure.hint
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 routes"), (1, "1 route"), (2, "2 routes")])
+def test_numbers_agree_with_their_noun(number: int, text: str) -> None:
+    assert counted(number, "route") == text

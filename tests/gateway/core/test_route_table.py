@@ -46,7 +46,7 @@ def test_c1_all_headers_that_are_written_are_removed() -> None:
         additionalCredentialHeaders=[{"header": "X-Second", "credentialResolver": resolver("con_two")}],
     )
     assert route.removed == AUTH_SLOTS | {b"x-version", b"accept-language", b"x-second"}
-    assert route.static_block == b"X-Version: 2024\r\nAccept_Language: en\xe9\r\n"
+    assert route.static_block == b"Accept_Language: en\xe9\r\nX-Version: 2024\r\n"
     assert route.additional_names == (b"X-Second",)
 
 

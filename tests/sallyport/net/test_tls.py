@@ -42,7 +42,7 @@ class Peer(asyncio.Protocol):
     def eof_received(self) -> bool:
         self.incoming.write_eof()
         self.changed.set()
-        return True
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
@@ -460,6 +460,23 @@ async def test_failure_with_a_blocked_writer_does_not_wait_for_it(trust: TlsTrus
     peer.send(b"\x17\x03\x03\x00\x05wrong")
     await upper.until_event("lost")
     assert isinstance(upper.error, ssl.SSLError)
+
+
+async def test_close_waits_for_the_peer_to_end_but_not_for_ever(
+    trust: TlsTrust, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sallyport.net.tls._LINGER_SECONDS", 0.001)
+    upper = End()
+    peer = await joined(trust, upper)
+    assert peer.lower is not None
+    ends = End(keeps_half_open=True)
+    peer.lower.set_protocol(ends)
+    upper.transport.close()
+    await ends.until_event("eof")
+    peer.lower.write(b"x" * 1_000_000)  # still under way; read into nothing
+    await upper.until_event("lost")
+    assert upper.received == b""
+    assert upper.error is None
 
 
 # Any bytes

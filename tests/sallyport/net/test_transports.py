@@ -1,0 +1,121 @@
+"""Listening: bound at once, accepting after start, and a sentence with a hint where it cannot be done."""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+
+from sallyport.net.transports import Listener, ListenError, _listen_error, listen
+
+
+class Accepted(asyncio.Protocol):
+    """Counts what a listener accepts."""
+
+    def __init__(self) -> None:
+        self.transports: list[asyncio.Transport] = []
+        self.changed = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transports.append(cast(asyncio.Transport, transport))
+        self.changed.set()
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self.transports) < count:
+                self.changed.clear()
+                await self.changed.wait()
+
+
+async def connect(listener: Listener) -> asyncio.Transport:
+    transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, listener.host, listener.port)
+    return transport
+
+
+async def test_a_listener_says_where_it_is() -> None:
+    listener = await listen("127.0.0.1", 0, asyncio.Protocol)
+    try:
+        assert listener.host == "127.0.0.1"
+        assert listener.port > 0
+        assert repr(listener) == f"<Listener 127.0.0.1:{listener.port}>"
+    finally:
+        await listener.close()
+
+
+async def test_nothing_is_accepted_before_start() -> None:
+    accepted = Accepted()
+    listener = await listen("127.0.0.1", 0, lambda: accepted)
+    probe = socket.socket()
+    probe.setblocking(False)
+    try:
+        # The port is bound, but nobody listens on it yet.
+        assert probe.connect_ex((listener.host, listener.port)) in (errno.EINPROGRESS, errno.ECONNREFUSED)
+        await asyncio.sleep(0)
+        assert accepted.transports == []
+        await listener.start()
+        transport = await connect(listener)
+        await accepted.until(1)
+        transport.abort()
+    finally:
+        probe.close()
+        await listener.close()
+
+
+async def test_what_waits_in_the_kernel_is_accepted_before_closing() -> None:
+    accepted = Accepted()
+    listener = await listen("127.0.0.1", 0, lambda: accepted)
+    await listener.start()
+    waiting = socket.create_connection((listener.host, listener.port))
+    try:
+        await listener.close()
+        await accepted.until(1)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((listener.host, listener.port), timeout=5)
+    finally:
+        waiting.close()
+        for transport in accepted.transports:
+            transport.abort()
+
+
+@pytest.mark.parametrize("loop", [pytest.param("asyncio"), pytest.param("uvloop", marks=pytest.mark.uvloop)])
+async def test_a_taken_port_says_so_and_what_to_do(loop: str) -> None:
+    taken = socket.socket()
+    taken.bind(("127.0.0.1", 0))
+    taken.listen()
+    host, port = taken.getsockname()
+    try:
+        with pytest.raises(ListenError) as caught:
+            await listen(host, port, asyncio.Protocol)
+    finally:
+        taken.close()
+    assert caught.value.message == f"127.0.0.1:{port} is taken by another process"
+    assert "another port" in caught.value.hint
+    assert str(caught.value) == caught.value.message
+
+
+@pytest.mark.parametrize("loop", [pytest.param("asyncio"), pytest.param("uvloop", marks=pytest.mark.uvloop)])
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "not a host"])
+async def test_an_address_of_another_machine_says_so(loop: str, host: str) -> None:
+    with pytest.raises(ListenError) as caught:
+        await listen(host, 0, asyncio.Protocol)
+    assert caught.value.message == f"{host}:0 is not an address of this machine"
+    assert "`listen`" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("error", "part"),
+    [
+        (lambda: OSError(errno.EACCES, "denied"), "by this user"),
+        (lambda: OSError(errno.EADDRNOTAVAIL, "x"), "not an address"),
+        (lambda: socket.gaierror(socket.EAI_NONAME, "x"), "not an address"),
+        (lambda: OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+        (lambda: OSError("odd"), "odd"),
+    ],
+)
+def test_every_reason_is_a_sentence(error: Callable[[], OSError], part: str) -> None:
+    told = _listen_error("127.0.0.1", 80, error())
+    assert part in told.message
+    assert "127.0.0.1:80" in told.message
+    assert told.hint
