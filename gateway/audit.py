@@ -7,6 +7,7 @@ not stop because a log collector does. No secret, query string or body can be in
 
 import os
 import select
+import re
 import threading
 from collections import deque
 from datetime import UTC, datetime
@@ -52,8 +53,14 @@ FLUSH_SECONDS: Final = 0.25
 # Lines per write. Formatting holds the interpreter lock and a write gives it up, so small batches are what keeps
 # the event loop from waiting for this thread: 64 lines take about 150 us.
 BATCH_RECORDS: Final = 64
+# What the formatter remembers: some 300 bytes each.
+MAX_KNOWN_RUNS: Final = 4096
 # A pipe whose reader is stuck blocks the thread for ever; the process does not wait for it longer than this.
 CLOSE_SECONDS: Final = 5.0
+
+_PATH: Final = FIELDS.index("path")
+_DURATION: Final = FIELDS.index("durationMs")
+_ESCAPED_IN_JSON: Final = re.compile(r'["\\?]')  # a query too: the thorough way cuts it off
 
 _log = structlog.get_logger(__name__)
 
@@ -258,10 +265,15 @@ class _Formatter:
         # Records come nearly in order of time, so the text of the last second usually serves again.
         self._second = -1
         self._prefix = ""
+        # Runs of fields that stay the same from record to record, as the text they make; bounded.
+        self._known: dict[tuple[int, Record], str] = {}
 
     def line(self, entry: Record) -> bytes | None:
         """Return the line, or None for a record that has no readable form."""
         try:
+            line = self._common_line(entry)
+            if line is not None:
+                return line
             fields = {name: value for name, value in zip(FIELDS, entry, strict=True) if value is not None}
             if isinstance(when := fields.get("time"), float):
                 fields["time"] = self._time(when)
@@ -274,6 +286,42 @@ class _Formatter:
         except (TypeError, ValueError, OverflowError) as error:
             _log.error("audit_record_unreadable", reason=type(error).__name__)
             return None
+
+    def _common_line(self, entry: Record) -> bytes | None:
+        """Return the line of a record as exchanges write it; None for any other, which takes the thorough way.
+
+        Most of a record is the same as in many before it, so only what is its own is formatted: a third of the cost.
+        """
+        if len(entry) != len(FIELDS):
+            return None
+        when, request_id, path = entry[0], entry[1], entry[_PATH]
+        duration, up, down = entry[_DURATION : _DURATION + 3]
+        if type(when) is not float or type(duration) is not float or type(up) is not int or type(down) is not int:
+            return None
+        if type(path) is not str or type(request_id) is not str or not request_id.isidentifier():
+            return None
+        if not path.isascii() or not path.isprintable() or _ESCAPED_IN_JSON.search(path) is not None:
+            return None
+        run = self._run
+        return (
+            f'{{"time":"{self._time(when)}","requestId":"{request_id}",{run(entry, 2, _PATH)}"path":"{path}",'
+            f"{run(entry, _PATH + 1, _DURATION)}"
+            f'"durationMs":{duration:.3f},"bytesUp":{up},"bytesDown":{down},'
+            f"{run(entry, _DURATION + 3, len(FIELDS))}"
+        ).encode("utf-8")[:-1] + b"}\n"
+
+    def _run(self, entry: Record, start: int, end: int) -> str:
+        """Return the members of a run of fields, each with its comma."""
+        key = (start, entry[start:end])
+        text = self._known.get(key)
+        if text is None:
+            present = {name: value for name, value in zip(FIELDS[start:end], key[1], strict=True) if value is not None}
+            text = _dump(present).decode("utf-8")[1:-2]
+            text = f"{text}," if text else ""
+            if len(self._known) >= MAX_KNOWN_RUNS:
+                self._known.clear()
+            self._known[key] = text
+        return text
 
     def _time(self, when: float) -> str:
         second = int(when)

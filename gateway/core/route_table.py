@@ -10,16 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.core.credential_cache import CredentialKey, ResolveRequest
 from sallyport.destination import Destination
 from sallyport.plan.match import Matcher
-from sallyport.plan.model import (
-    AwsSigv4Injection,
-    BasicInjection,
-    BearerInjection,
-    CompiledRuntimePlan,
-    CredentialResolver,
-    EgressRoute,
-    HeaderInjection,
-    QueryInjection,
-)
+from sallyport.plan.model import CompiledRuntimePlan, CredentialResolver, EgressRoute, QueryInjection
 from sallyport.wire.http1.codec import field_name
 
 if TYPE_CHECKING:
@@ -97,9 +88,9 @@ class InjectRoute:
         self.static_block = b"".join(
             b"%b: %b\r\n" % (name.encode("ascii"), value.encode("latin-1")) for name, value in static.items()
         )
-        written = [*_injected_names(route), *(name.encode("ascii") for name in static), *self.additional_names]
         kept = {field_name(name.encode("ascii")) for name in route.keep_headers or ()}
-        self.removed = frozenset((AUTH_SLOTS - kept) | set(map(field_name, written)))
+        written = {field_name(name.encode("ascii")) for name in route.injected_headers}
+        self.removed = frozenset((AUTH_SLOTS - kept) | written)
         self.strip_query = frozenset(_stripped_parameters(route))
         # The longest first: one may be the beginning of another.
         self.placeholders = tuple(
@@ -193,18 +184,6 @@ def _resolve_request(plan: CompiledRuntimePlan, route: EgressRoute, resolver: Cr
         resolver_key=resolver.resolver_key,
     )
     return ResolveRequest(key, plan.revision, route.egress_rule_id)
-
-
-def _injected_names(route: EgressRoute) -> list[bytes]:
-    match route.auth_injection:
-        case BearerInjection(header=header):
-            return [(header or "Authorization").encode("ascii")]
-        case BasicInjection() | AwsSigv4Injection():
-            return [b"authorization"]
-        case HeaderInjection(header=header):
-            return [header.encode("ascii")]
-        case QueryInjection():
-            return []
 
 
 def _stripped_parameters(route: EgressRoute) -> list[str]:

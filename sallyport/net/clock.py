@@ -57,9 +57,9 @@ class Clock:
         self._slots.clear()
 
     def _file(self, timed: Timed, at: float) -> None:
-        timed.filed_at = at
         # Never into a slot that has been emptied already.
-        slot = max(int(at / TICK_SECONDS), int(self.now / TICK_SECONDS)) + 1
+        timed.filed_at = at = max(at, self.now)
+        slot = _slot_of(at)
         entries = self._slots.get(slot)
         if entries is None:
             self._slots[slot] = [timed]
@@ -73,12 +73,23 @@ class Clock:
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
         for slot in range(before + 1, int(self.now / TICK_SECONDS) + 1):
             for timed in self._slots.pop(slot, ()):
-                self._look_at(timed)
+                # An entry that was filed again, for an earlier time, is left over here; looking at it would file it
+                # once more, and each deadline brought forward would stay for as long as its owner lives.
+                if timed.filed_at != NEVER and _slot_of(timed.filed_at) == slot:
+                    self._look_at(timed)
 
     def _look_at(self, timed: Timed) -> None:
         timed.filed_at = NEVER
         if timed.deadline_at <= self.now:
             timed.deadline_at = NEVER
-            timed.expire()
+            try:
+                timed.expire()
+            except Exception as error:
+                # One owner's defect costs no other its deadline.
+                self._loop.call_exception_handler({"message": "expire() failed", "exception": error})
         elif timed.deadline_at != NEVER:
             self._file(timed, timed.deadline_at)
+
+
+def _slot_of(at: float) -> int:
+    return int(at / TICK_SECONDS) + 1

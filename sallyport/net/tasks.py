@@ -23,15 +23,9 @@ class TaskSet:
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        for task in tasks:
-            try:
-                await task
-            except asyncio.CancelledError:
-                # Ours, unless someone cancels close() itself: then the task it waits for is not done.
-                if not task.done():
-                    raise
-            except Exception:
-                pass
+        if tasks:
+            # Not one `await task` after the other: who cancels close() would cancel the task instead, and not be heard.
+            await asyncio.wait(tasks)
 
     def __len__(self) -> int:
         return len(self._tasks)

@@ -39,8 +39,10 @@ class Listener:
 
     async def close(self) -> None:
         """Accept what already waits in the kernel, then stop accepting."""
-        # One turn of the loop takes the backlog; closing at once would reset those clients.
-        await asyncio.sleep(0)
+        # Closing at once would reset those clients. uvloop takes them in one turn; asyncio sees them in the first,
+        # accepts them in the second and makes their transports in the third.
+        for _ in range(3):
+            await asyncio.sleep(0)
         self._server.close()
 
     def __repr__(self) -> str:
@@ -85,6 +87,7 @@ def _listen_error(host: str, port: int, error: OSError) -> ListenError:
         return ListenError(f"{where} is taken by another process", "stop it or choose another port in `listen`")
     if error.errno == errno.EACCES:
         return ListenError(f"{where} may not be opened by this user", "choose a port above 1023")
-    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+    # asyncio has no errno for an address that none of its sockets could be bound to.
+    if error.errno in (errno.EADDRNOTAVAIL, None) or isinstance(error, socket.gaierror):
         return ListenError(f"{where} is not an address of this machine", "correct `listen`")
     return ListenError(f"cannot listen on {where}: {error.strerror or error}", "correct `listen`")

@@ -8,7 +8,7 @@ from gateway.core.inject.placeholder import Replacement
 from gateway.core.inject.query import query_pair
 from gateway.core.route_table import InjectRoute
 from gateway.core.scrub import Needles
-from sallyport.plan.model import AwsSigv4Injection, BasicInjection, BearerInjection, HeaderInjection, QueryInjection
+from sallyport.plan.model import BasicInjection, BearerInjection, HeaderInjection, QueryInjection
 from sallyport.secret import Secret
 
 _IDENTITY = b"Accept-Encoding: identity\r\n"
@@ -53,8 +53,8 @@ class Injection:
                 self.block += header_field(injection, secret)
             case QueryInjection(parameter=parameter):
                 self.pair = query_pair(parameter, secret)
-            case AwsSigv4Injection():
-                raise UnsupportedInjection(f"route {route.rule_id}: aws_sigv4 is not supported yet")
+            case unsupported:  # aws_sigv4, and whatever a later plan may name
+                raise UnsupportedInjection(f"route {route.rule_id}: {unsupported.type} is not supported yet")
 
     def __repr__(self) -> str:
         return "<Injection>"
