@@ -77,22 +77,20 @@ class Answer:
     def relay(self, head: ResponseHead, rest: bytes) -> None:
         """Write the final head, and what is here of its body in the same write; raises RemoteProtocolError."""
         exchange = self._exchange
-        method = exchange.head.method
         self.head = head
-        self._reader = reader = answer_reader(method, head)
-        block = answer_head(head, method, close=exchange.is_last())
-        self._is_chunked = (head.body is None or head.body == CHUNKED) and has_answer_body(method, head.status)
+        has_body = has_answer_body(exchange.head.method, head.status)
+        block = answer_head(head, has_body=has_body, close=exchange.is_last())
         injection = exchange.injection
-        if injection is not None and injection.needles is not None:
-            if not self._is_chunked and len(rest) == head.body and injection.needles.is_clean(block + rest):
-                # All of it is here and nothing of it is a secret: the common case needs no scrubber.
-                reader.feed(rest)
-                self.body_bytes = len(rest)
-                exchange.stream.transport.write(block + rest)
-                exchange.answer_ended(is_clean=True)
-                return
-            block = self.scrub_head(block)
-        self._relay_body(block, rest)
+        needles = None if injection is None else injection.needles
+        if has_body and len(rest) == head.body and (needles is None or needles.is_clean(block + rest)):
+            # All of it is here and no secret is in it: the common case needs no reader and no scrubber.
+            self.body_bytes = len(rest)
+            exchange.stream.transport.write(block + rest)
+            exchange.answer_ended(is_clean=True)
+            return
+        self._reader = answer_reader(exchange.head.method, head)
+        self._is_chunked = has_body and (head.body is None or head.body == CHUNKED)
+        self._relay_body(self.scrub_head(block), rest)
 
     def scrub_head(self, block: bytes) -> bytes:
         """Begin to scrub, where a credential was injected and the operator has not switched it off (C3)."""

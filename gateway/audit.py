@@ -6,8 +6,8 @@ not stop because a log collector does. No secret, query string or body can be in
 """
 
 import os
-import select
 import re
+import select
 import threading
 from collections import deque
 from datetime import UTC, datetime
@@ -308,7 +308,7 @@ class _Formatter:
             f"{run(entry, _PATH + 1, _DURATION)}"
             f'"durationMs":{duration:.3f},"bytesUp":{up},"bytesDown":{down},'
             f"{run(entry, _DURATION + 3, len(FIELDS))}"
-        ).encode("utf-8")[:-1] + b"}\n"
+        ).encode()[:-1] + b"}\n"
 
     def _run(self, entry: Record, start: int, end: int) -> str:
         """Return the members of a run of fields, each with its comma."""

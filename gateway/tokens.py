@@ -316,6 +316,8 @@ class TokenVerifier:
             raise KeySetError(f"no key can be used with {sorted(self._algorithms)}; {_KEY_HELP}")
         self._cache: OrderedDict[bytes, Claims] = OrderedDict()
         self._revoked: dict[str, dict[str, float]] = {"jti": {}, "sid": {}, "sandbox": {}}
+        # Whether any revocation is known. Nearly always not, and then nobody need ask is_revoked per request.
+        self.has_revocations = False
         self._purge_at = -math.inf
         self._seen_at = -math.inf  # the latest `now` of a caller, for purging when there is none at hand
 
@@ -367,11 +369,7 @@ class TokenVerifier:
                 raise RevocationLimitError(f"{self._max_revocations} revocations are in force")
         entries = self._revoked[kind]
         entries[revoked_id] = max(until, entries.get(revoked_id, until))
-
-    @property
-    def has_revocations(self) -> bool:
-        """Whether any revocation is known; nearly always not, and then nobody need ask is_revoked."""
-        return bool(self._revoked["jti"] or self._revoked["sid"] or self._revoked["sandbox"])
+        self.has_revocations = True
 
     def is_revoked(self, claims: Claims, now: float) -> bool:
         """Say whether claims are revoked at `now`: three dict lookups, for every request of an open stream."""
@@ -402,6 +400,7 @@ class TokenVerifier:
     def _purge_revocations(self, now: float) -> None:
         for kind, entries in self._revoked.items():
             self._revoked[kind] = {name: until for name, until in entries.items() if until > now}
+        self.has_revocations = any(self._revoked.values())
 
     def _count_revocations(self) -> int:
         return sum(map(len, self._revoked.values()))

@@ -164,7 +164,7 @@ class UpstreamPool:
     def checkout(self, key: PoolKey) -> UpstreamLink | None:
         """Take an idle link. Synchronous: the common case of a request."""
         link = self.state.take(key)
-        while link is not None and (link.is_lost or link.transport.is_closing()):
+        while link is not None and link.transport.is_closing():
             link = self.state.take(key)
         return link
 

@@ -83,7 +83,7 @@ def _classify(table: RouteTable, destination: Destination, method: str, path: by
         case AnswerKind.FORWARD:
             decision = FORWARD if answer.rule is None else Forward(rule_id=answer.rule.rule_id)
             return Classified(decision, path, table.forward_upstream(destination))
-        case AnswerKind.DENY | AnswerKind.REFUSE:
+        case _:  # DENY, REFUSE: what is not told to leave stays
             return Classified(_denied(table, answer, method, destination, canonical), path, None)
 
 

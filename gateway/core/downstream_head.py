@@ -1,40 +1,44 @@
 """The head sent downstream: the upstream's own lines, with our framing."""
 
-from sallyport.wire.http1.framing import has_answer_body
 from sallyport.wire.http1.head import CHUNKED, ResponseHead
 
 # A5: an alternative service would lead round the gateway.
 _HIDDEN = frozenset({b"alt-svc"})
 
 
-def answer_head(head: ResponseHead, method: str, *, close: bool) -> bytes:
-    """Write a final answer's head; an answer that ends with its link goes on chunked."""
-    if head.body is None:
-        framing = b"Transfer-Encoding: chunked\r\n" if has_answer_body(method, head.status) else b""
+def answer_head(head: ResponseHead, *, has_body: bool, close: bool) -> bytes:
+    """Write a final answer's head; an answer that ends with its link goes on chunked.
+
+    has_body says whether this answer can have one (RFC 9110 section 6.4.1); one to HEAD describes it all the same.
+    """
+    body = head.body
+    if body is None:
+        framing = b"Transfer-Encoding: chunked\r\n\r\n" if has_body else b"\r\n"
     elif head.status == 204:
-        framing = b""  # RFC 9110 section 8.6: never with 204
-    elif head.body == CHUNKED:
-        framing = b"Transfer-Encoding: chunked\r\n"
+        framing = b"\r\n"  # RFC 9110 section 8.6: never with 204
+    elif body == CHUNKED:
+        framing = b"Transfer-Encoding: chunked\r\n\r\n"
     else:
-        framing = b"Content-Length: %d\r\n" % head.body
+        framing = b"Content-Length: %d\r\n\r\n" % body
     if close:
-        framing += b"Connection: close\r\n"
+        framing = b"Connection: close\r\n" + framing
     return _head(head, framing)
 
 
 def interim_head(head: ResponseHead) -> bytes:
     """Write a 1xx answer's head; it has neither body nor framing (RFC 9110 section 15.2)."""
-    return _head(head, b"")
+    return _head(head, b"\r\n")
 
 
 def switching_head(head: ResponseHead) -> bytes:
     """Write a 101; what follows are raw bytes."""
     assert head.upgrade is not None, "the caller has checked it"
-    return _head(head, b"Connection: Upgrade\r\nUpgrade: %b\r\n" % head.upgrade)
+    return _head(head, b"Connection: Upgrade\r\nUpgrade: %b\r\n\r\n" % head.upgrade)
 
 
 def _head(head: ResponseHead, framing: bytes) -> bytes:
     lines = head.lines
     if not _HIDDEN.isdisjoint(head.names):
         lines = [line for name, line in zip(head.names, lines, strict=True) if name not in _HIDDEN]
-    return b"\r\n".join((b"HTTP/1.1 %d %b" % (head.status, head.reason), *lines, framing + b"\r\n"))
+    start = b"HTTP/1.1 %d %b" % (head.status, head.reason)
+    return b"\r\n".join((start, *lines, framing))

@@ -5,6 +5,9 @@ from http import HTTPStatus
 from gateway.core.decision import Deny
 from sallyport.problem import Code, Problem, proxy_status
 
+# The whole answer to an admitted CONNECT: bytes of the stream follow (RFC 9110 section 9.3.6).
+ESTABLISHED = b"HTTP/1.1 200 Connection Established\r\n\r\n"
+
 # What the sandbox is told where no link was had; the cause is in the log (style rule 13).
 _UPSTREAM_DETAILS = {
     Code.ADDRESS_REFUSED: "the destination's address is not one the gateway connects to",

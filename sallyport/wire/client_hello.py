@@ -17,7 +17,8 @@ _RECORD_HEADER_BYTES = 5
 # A caller asks again with every segment; without this, one-byte records in one-byte segments cost seconds.
 _MAX_RECORDS = 64
 _MAX_RECORD_BYTES = 16 * 1024  # plaintext, RFC 8446 section 5.1
-_HANDSHAKE_RECORD = 22
+# The first byte of a TLS stream (RFC 8446 section 5.1).
+HANDSHAKE_RECORD = 22
 _CLIENT_HELLO = 1
 _SERVER_NAME = 0
 _ALPN = 16
@@ -69,7 +70,7 @@ def parse_client_hello(data: bytes) -> ClientHello | None:
 def _record_at(data: bytes, offset: int) -> bytes | None:
     """Give the payload of the whole handshake record at `offset`, or None while it is incomplete."""
     header = data[offset : offset + _RECORD_HEADER_BYTES]
-    if (header and header[0] != _HANDSHAKE_RECORD) or (len(header) > 1 and header[1] != 3):
+    if (header and header[0] != HANDSHAKE_RECORD) or (len(header) > 1 and header[1] != 3):
         raise RemoteProtocolError("not a TLS handshake record")
     if offset + _RECORD_HEADER_BYTES >= MAX_CLIENT_HELLO_BYTES:
         raise RemoteProtocolError("the ClientHello is too long")

@@ -22,6 +22,7 @@ MAX_LENGTH_DIGITS = 18
 
 # Local names: an enum member costs two look-ups.
 _PLAIN = FieldKind.PLAIN
+_HOST = FieldKind.HOST
 _LENGTH = FieldKind.CONTENT_LENGTH
 _CODING = FieldKind.TRANSFER_ENCODING
 _CONNECTION = FieldKind.CONNECTION
@@ -72,7 +73,9 @@ def parse_request(head: bytes) -> RequestHead:
         kind = _hop_names.get(name) or _learn(name)
         if not colon:
             raise RemoteProtocolError("a line without a colon")
-        if kind is _CONNECTION:
+        if kind is _HOST and request.host is None:
+            request.host = value.strip(b" \t")
+        elif kind is _CONNECTION:
             options = options | _read_options(value)
         elif kind is not _PLAIN:
             _read_hop_field(request, kind, value.strip(b" \t"))
@@ -92,9 +95,7 @@ def _read_hop_field(request: RequestHead, kind: FieldKind, value: bytes) -> None
     """Take in a field that is about this hop, the framing or the Host; each may stand once."""
     match kind:
         case FieldKind.HOST:
-            if request.host is not None:
-                raise RemoteProtocolError("more than one Host")
-            request.host = value
+            raise RemoteProtocolError("more than one Host")
         case FieldKind.PROXY_AUTHORIZATION:
             if request.proxy_authorization is not None:
                 raise RemoteProtocolError("more than one Proxy-Authorization")

@@ -1,0 +1,193 @@
+"""Interception: the TLS of a CONNECT to a managed host ends here, and what is inside is served."""
+
+import asyncio
+
+import structlog
+
+from gateway.core.decision import Mode
+from gateway.core.errors import ESTABLISHED
+from gateway.core.route_table import RouteTable
+from gateway.parts import GatewayParts, OpenStream
+from gateway.record import connect_record
+from gateway.stream import ServedStream
+from sallyport.claims import Claims
+from sallyport.destination import Destination
+from sallyport.host import HostError, normalize_host
+from sallyport.net.clock import NEVER
+from sallyport.net.interception import InterceptionError
+from sallyport.net.tls import TlsTransport
+from sallyport.problem import AuditCode
+from sallyport.wire.client_hello import (
+    HANDSHAKE_RECORD,
+    NO_APPLICATION_PROTOCOL_ALERT,
+    UNRECOGNIZED_NAME_ALERT,
+    ClientHello,
+    parse_client_hello,
+)
+from sallyport.wire.errors import RemoteProtocolError
+
+_log = structlog.get_logger(__name__)
+
+
+class Interception(asyncio.Protocol, OpenStream):
+    """A CONNECT to a managed host: read the ClientHello, check its name, end TLS, serve what is inside."""
+
+    __slots__ = (
+        "_buffer",
+        "_destination",
+        "_is_over",
+        "_parts",
+        "_source",
+        "_table",
+        "_tls",
+        "_transport",
+        "claims",
+        "deadline_at",
+        "filed_at",
+    )
+
+    def __init__(
+        self,
+        parts: GatewayParts,
+        transport: asyncio.Transport,
+        *,
+        source: str,
+        claims: Claims,
+        destination: Destination,
+        table: RouteTable,
+    ) -> None:
+        self._parts = parts
+        self._transport = transport
+        self._source = source
+        self._destination = destination
+        self._table = table
+        self._buffer = b""
+        self._tls: TlsTransport | None = None
+        self._is_over = False
+        self.claims: Claims | None = claims
+        self.deadline_at = self.filed_at = NEVER
+        parts.streams.add(self)
+        parts.streams.claim(self, None, claims)
+        parts.clock.watch(self, parts.clock.now + parts.timeouts.handshake)
+
+    def start(self, rest: bytes) -> None:
+        """Answer the CONNECT; rest is what the sandbox did not wait with."""
+        self._transport.set_protocol(self)
+        self._transport.write(ESTABLISHED)
+        if rest:
+            self.data_received(rest)
+
+    def data_received(self, data: bytes) -> None:
+        """Collect the ClientHello, or the first bytes of something else."""
+        self._buffer += data
+        if self._buffer[0] != HANDSHAKE_RECORD:
+            # A1: cleartext HTTP inside a CONNECT is an http:// request.
+            host, port = self._destination.host, self._destination.port
+            stream = self._inner(Destination("http", host, port))
+            self._leave()
+            self._transport.set_protocol(stream)
+            stream.connection_made(self._transport)
+            stream.data_received(self._buffer)
+            return
+        try:
+            hello = parse_client_hello(self._buffer)
+        except RemoteProtocolError:
+            self._refuse("failed", None, b"")
+            return
+        if hello is not None:
+            self._check(hello)
+
+    def _check(self, hello: ClientHello) -> None:
+        """SNI is checked where TLS ends (A1); HTTP/1.1 is all that is spoken inside."""
+        if hello.server_name is not None and not _names(hello.server_name, self._destination.host):
+            self._refuse("sni_mismatch", AuditCode.SNI_MISMATCH, UNRECOGNIZED_NAME_ALERT)
+        elif hello.alpn and "http/1.1" not in hello.alpn:
+            self._refuse("http2_unsupported", AuditCode.HTTP2_UNSUPPORTED, NO_APPLICATION_PROTOCOL_ALERT)
+        else:
+            self._terminate()
+
+    def _terminate(self) -> None:
+        """End TLS with a leaf of the sandbox's CA."""
+        parts, claims = self._parts, self.claims
+        assert claims is not None, "an interception was admitted with a token"
+        try:
+            context = parts.interception.server_context(claims.sandbox_id, self._destination.host, parts.clock.wall)
+        except InterceptionError as error:
+            _log.error("interception_ca_unusable", detail=str(error))
+            self._refuse("failed", None, b"")
+            return
+        stream = self._inner(self._destination)
+        self._tls = TlsTransport(self._transport, stream, context, server_side=True, on_handshake=self._handshake_ended)
+        self._tls.start(self._buffer)
+
+    def _inner(self, destination: Destination) -> ServedStream:
+        return ServedStream(
+            self._parts, mode=Mode.INTERCEPTED, source=self._source, destination=destination, claims=self.claims
+        )
+
+    def _handshake_ended(self, error: Exception | None) -> None:
+        self._leave()
+        if error is None:
+            self._parts.metrics.handshake("completed")
+            return
+        self._parts.metrics.handshake("failed")
+        _log.info("interception_failed", host=self._destination.host, detail=str(error))
+        self._transport.close()
+
+    def _refuse(self, result: str, code: AuditCode | None, alert: bytes) -> None:
+        self._parts.metrics.handshake(result)
+        if code is not None:
+            self._parts.metrics.denied(code.value)
+            self._record({"decision": "deny", "code": code.value})
+        if alert:
+            self._transport.write(alert)
+        self._leave()
+        self._transport.close()
+
+    def _record(self, fields: dict[str, object]) -> None:
+        record = connect_record(
+            self._parts,
+            source=self._source,
+            mode=Mode.INTERCEPTED,
+            claims=self.claims,
+            destination=self._destination,
+            table=self._table,
+            fields=fields,
+        )
+        self._parts.audit.record(record)
+
+    def _leave(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self.deadline_at = NEVER
+            self._parts.streams.remove(self)
+
+    def eof_received(self) -> bool:
+        """Close: nothing can follow."""
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The sandbox has gone."""
+        self._leave()
+
+    def expire(self) -> None:
+        """The handshake took too long."""
+        if not self._is_over:
+            self._parts.metrics.handshake("timeout")
+            self.abort()
+
+    def drain(self) -> bool:
+        """A handshake that has begun may end; the stream inside is drained then."""
+        return False
+
+    def abort(self) -> None:
+        """Close now."""
+        self._leave()
+        self._transport.abort()
+
+
+def _names(server_name: str, host: str) -> bool:
+    try:
+        return normalize_host(server_name) == host
+    except HostError:
+        return False

@@ -1,0 +1,176 @@
+"""Passthrough: a CONNECT whose bytes stay opaque. Dial, answer, look at the ClientHello, relay."""
+
+import asyncio
+
+import structlog
+
+from gateway.core.classify import admit
+from gateway.core.decision import Mode
+from gateway.core.errors import ESTABLISHED, refusal, upstream_failed
+from gateway.core.route_table import RouteTable
+from gateway.parts import GatewayParts, OpenStream
+from gateway.record import connect_record
+from gateway.relay import OpaqueRelay
+from gateway.upstream import DIAL_CODES
+from sallyport.claims import Claims
+from sallyport.destination import Destination
+from sallyport.host import HostError, normalize_host
+from sallyport.net.clock import NEVER, read_clock
+from sallyport.net.dial import DialError
+from sallyport.problem import AuditCode
+from sallyport.wire.client_hello import HANDSHAKE_RECORD, parse_client_hello
+from sallyport.wire.errors import RemoteProtocolError
+
+_log = structlog.get_logger(__name__)
+
+
+class Passthrough(asyncio.Protocol, OpenStream):
+    """A CONNECT whose bytes stay opaque: dial, answer, look at the ClientHello, relay."""
+
+    __slots__ = (
+        "_buffer",
+        "_destination",
+        "_has_answered",
+        "_is_over",
+        "_parts",
+        "_relay",
+        "_source",
+        "_started_at",
+        "_table",
+        "_task",
+        "_transport",
+        "_upstream",
+        "claims",
+        "deadline_at",
+        "filed_at",
+    )
+
+    def __init__(
+        self,
+        parts: GatewayParts,
+        transport: asyncio.Transport,
+        *,
+        source: str,
+        claims: Claims,
+        destination: Destination,
+        table: RouteTable,
+    ) -> None:
+        self._parts = parts
+        self._transport = transport
+        self._source = source
+        self._destination = destination
+        self._table = table
+        self._buffer = b""
+        self._has_answered = False
+        self._is_over = False
+        self._relay: OpaqueRelay | None = None
+        self._upstream: asyncio.Transport | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._started_at = read_clock()
+        self.claims: Claims | None = claims
+        self.deadline_at = self.filed_at = NEVER
+        parts.streams.add(self)
+        parts.streams.claim(self, None, claims)
+
+    def start(self, rest: bytes) -> None:
+        """Dial; rest waits until there is somewhere to send it (S9)."""
+        self._buffer = rest
+        self._transport.set_protocol(self)
+        self._transport.pause_reading()
+        self._task = self._parts.tasks.spawn(self._dial(), name="passthrough")
+
+    async def _dial(self) -> None:
+        destination = self._destination
+        try:
+            self._upstream, _ = await self._parts.dialer.dial(destination.host, destination.port, asyncio.Protocol)
+        except DialError as error:
+            _log.info("upstream_failed", upstream=destination.host_port, detail=error.detail)
+            code = DIAL_CODES[error.kind]
+            answer = refusal(
+                upstream_failed(code, None),
+                self._parts.next_request_id(),
+                method="CONNECT",
+                close=True,
+            )
+            self._transport.write(answer)
+            self._end(code.wire, code.status)
+            return
+        if self._is_over:
+            self._upstream.abort()
+            return
+        self._upstream.pause_reading()
+        self._transport.write(ESTABLISHED)
+        self._has_answered = True
+        self._parts.clock.watch(self, self._parts.clock.now + self._parts.timeouts.client_hello)
+        self._transport.resume_reading()
+        if self._buffer:
+            self._look()
+
+    def data_received(self, data: bytes) -> None:
+        """Collect the first bytes until the name in them is known."""
+        self._buffer += data
+        if self._has_answered:
+            self._look()
+
+    def _look(self) -> None:
+        if self._buffer[0] != HANDSHAKE_RECORD:
+            self._begin_opaque()
+            return
+        try:
+            hello = parse_client_hello(self._buffer)
+        except RemoteProtocolError:
+            self._refuse_name()
+            return
+        if hello is None:
+            return
+        if hello.server_name is None:
+            self._begin_opaque()
+        elif self._may_pass(hello.server_name):
+            self._begin()
+        else:
+            self._refuse_name()
+
+    def _may_pass(self, server_name: str) -> bool:
+        """The name must be the one of the CONNECT; for an address, one that the rules let pass (A1)."""
+        destination = self._destination
+        try:
+            name = normalize_host(server_name)
+        except HostError:
+            return False
+        if name == destination.host:
+            return True
+        if not _is_address(destination.host):
+            return False
+        return admit(self._table, name, destination.port, self._parts.passthrough_hosts) is Mode.PASSTHROUGH
+
+    def _begin_opaque(self) -> None:
+        """Bytes that name no host: fine where the CONNECT did, not to an address while rules name hosts (A1)."""
+        if _is_address(self._destination.host) and self._table.names_hosts:
+            self._refuse_name()
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        assert self._upstream is not None, "bytes are looked at after the dial"
+        self.deadline_at = NEVER
+        self._relay = OpaqueRelay(self._parts, self._transport, self._upstream, scrubber=None, on_end=self._relay_ended)
+        self._relay.start(up=self._buffer, down=b"")
+        self._buffer = b""
+
+    def _relay_ended(self, bytes_up: int, bytes_down: int) -> None:
+        self._record("passthrough", {"status": 200, "bytesUp": bytes_up, "bytesDown": bytes_down})
+
+    def _refuse_name(self) -> None:
+        """Reset: the client believes it speaks TLS, no answer could be read."""
+        self._parts.metrics.denied(AuditCode.SNI_MISMATCH.value)
+        self._record("denied", {"decision": "deny", "code": AuditCode.SNI_MISMATCH.value})
+        self.abort()
+
+    def _end(self, code: str, status: int) -> None:
+        self._parts.metrics.denied(code)
+        self._record("denied" if status < 500 else "failed", {"code": code, "status": status})
+        self._transport.close()
+
+
+def _is_address(host: str) -> bool:
+    return ":" in host or host.replace(".", "").isdigit()
