@@ -8,7 +8,7 @@ from gateway.core.decision import Mode
 from gateway.core.errors import ESTABLISHED
 from gateway.core.route_table import RouteTable
 from gateway.parts import GatewayParts, OpenStream
-from gateway.record import connect_record
+from gateway.record import stream_record
 from gateway.stream import ServedStream
 from sallyport.claims import Claims
 from sallyport.destination import Destination
@@ -145,7 +145,7 @@ class Interception(asyncio.Protocol, OpenStream):
         self._transport.close()
 
     def _record(self, fields: dict[str, object]) -> None:
-        record = connect_record(
+        record = stream_record(
             self._parts,
             source=self._source,
             mode=Mode.INTERCEPTED,

@@ -9,7 +9,7 @@ from gateway.core.decision import Mode
 from gateway.core.errors import ESTABLISHED, refusal, upstream_failed
 from gateway.core.route_table import RouteTable
 from gateway.parts import GatewayParts, OpenStream
-from gateway.record import connect_record
+from gateway.record import stream_record
 from gateway.relay import OpaqueRelay
 from gateway.upstream import DIAL_CODES
 from sallyport.claims import Claims
@@ -170,6 +170,57 @@ class Passthrough(asyncio.Protocol, OpenStream):
         self._parts.metrics.denied(code)
         self._record("denied" if status < 500 else "failed", {"code": code, "status": status})
         self._transport.close()
+
+    def _record(self, outcome: str, fields: dict[str, object]) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        self.deadline_at = NEVER
+        parts = self._parts
+        seconds = read_clock() - self._started_at
+        parts.metrics.finished(outcome, self._source, seconds)
+        known: dict[str, object] = {"decision": "forward", "durationMs": seconds * 1000}
+        record = stream_record(
+            parts,
+            source=self._source,
+            mode=Mode.PASSTHROUGH,
+            claims=self.claims,
+            destination=self._destination,
+            table=self._table,
+            fields=known | fields,
+        )
+        parts.audit.record(record)
+        parts.streams.remove(self)
+
+    def eof_received(self) -> bool:
+        """The sandbox ended before a byte was relayed."""
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The sandbox has gone before the relay began."""
+        if not self._is_over:
+            self._record("cancelled", {})
+            if self._upstream is not None:
+                self._upstream.abort()
+            elif self._task is not None:
+                self._task.cancel()
+
+    def expire(self) -> None:
+        """No first byte: a protocol in which the server speaks first."""
+        if self._buffer:
+            self._refuse_name()
+        else:
+            self._begin_opaque()
+
+    def drain(self) -> bool:
+        """Opaque bytes have no end that could be waited for: the drain's deadline ends them."""
+        return False
+
+    def abort(self) -> None:
+        """Close now."""
+        self._transport.abort()
+        if self._upstream is not None:
+            self._upstream.abort()
 
 
 def _is_address(host: str) -> bool:

@@ -17,9 +17,7 @@ from gateway.core.route_table import RouteTable
 from gateway.interception import Interception
 from gateway.parts import GatewayParts
 from gateway.passthrough import Passthrough
-from gateway.record import connect_record
 from gateway.stream import ServedStream
-from sallyport.claims import Claims
 from sallyport.destination import Destination
 from sallyport.host import HostError, split_authority
 from sallyport.net.interception import InterceptionError
@@ -62,11 +60,10 @@ class ProxyDoorman:
         return plain_answer(200, "application/x-pem-file", authority.certificate_pem)
 
     def connect(self, stream: ServedStream, head: RequestHead, rest: bytes) -> None:
-        """Admit a CONNECT, once, and take its transport over; raises Refused."""
+        """Admit a CONNECT, once, and take its transport over, or refuse it."""
         parts = self._parts
         destination: Destination | None = None
         table: RouteTable | None = None
-        claims: Claims | None = None
         try:
             claims = stream.check_token(head)
             if head.has_body:
@@ -80,24 +77,8 @@ class ProxyDoorman:
             if isinstance(admission, Deny):
                 raise Refused(admission)
         except Refused as refused:
-            fields: dict[str, object] = {
-                "decision": "deny",
-                "status": refused.deny.code.status,
-                "code": refused.deny.code.wire,
-            }
-            fields["egressRuleId"] = refused.deny.rule_id
-            record = connect_record(
-                parts,
-                source=SOURCE,
-                mode=Mode.PASSTHROUGH,
-                claims=claims,
-                destination=destination,
-                table=table,
-                fields=fields,
-            )
-            parts.audit.record(record)
-            parts.metrics.finished("denied", SOURCE, 0.0)
-            raise
+            stream.refuse(refused.deny, head, destination=destination, table=table)
+            return
         transport = stream.detach()
         stream.forget()
         taker = Interception if admission is Mode.INTERCEPTED else Passthrough

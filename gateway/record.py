@@ -1,4 +1,4 @@
-"""What is written down about an exchange, and about a CONNECT that never became one. Never a query, never a secret."""
+"""What is written down about an exchange, and about a stream that had none. Never a query, never a secret."""
 
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,7 @@ def exchange_record(exchange: "Exchange", seconds: float) -> tuple[object, ...]:
     )
 
 
-def connect_record(
+def stream_record(
     parts: "GatewayParts",
     *,
     source: str,
@@ -56,7 +56,7 @@ def connect_record(
     table: RouteTable | None,
     fields: dict[str, object],
 ) -> tuple[object, ...]:
-    """Return the record of a CONNECT without exchanges; fields are named as in gateway.audit.FIELDS."""
+    """Return the record of a stream that carried no exchange; fields are named as in gateway.audit.FIELDS."""
     known: dict[str, object] = {
         "time": parts.clock.wall,
         "requestId": parts.next_request_id(),

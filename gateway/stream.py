@@ -11,6 +11,8 @@ from gateway.core.authority import Refused, TargetReader, invalid
 from gateway.core.decision import Deny, Mode
 from gateway.core.errors import refusal
 from gateway.parts import GatewayParts, OpenStream
+from gateway.core.route_table import RouteTable
+from gateway.record import stream_record
 from gateway.serve import Exchange
 from gateway.tokens import proxy_token
 from sallyport.claims import Claims, TokenError
@@ -33,7 +35,7 @@ class Doorman(Protocol):
     """What a listener does with the requests that are for the gateway itself."""
 
     def connect(self, stream: "ServedStream", head: RequestHead, rest: bytes) -> None:
-        """Serve a CONNECT; rest came behind its head. Raises Refused."""
+        """Serve a CONNECT, or refuse it; rest came behind its head."""
 
     def answer(self, stream: "ServedStream", head: RequestHead) -> bytes:
         """Answer an origin-form request (health, CA certificate). Raises Refused."""
@@ -108,7 +110,7 @@ class ServedStream(asyncio.Protocol, OpenStream):
         if self.claims is not None:
             parts.streams.claim(self, None, self.claims)
         if parts.streams.open > parts.limits.open_streams:
-            self._refuse_stream(Deny(code=Code.OVERLOADED, detail="the gateway has as many streams as it may"))
+            self.refuse(Deny(code=Code.OVERLOADED, detail="the gateway has as many streams as it may"))
 
     def data_received(self, data: bytes) -> None:
         """Give bytes to the exchange that wants them, or to the next head."""
@@ -147,12 +149,12 @@ class ServedStream(asyncio.Protocol, OpenStream):
                 head = parse_request(data[:end])
             except RemoteProtocolError as error:
                 code = Code.HTTP_VERSION if error.status_hint == 505 else Code.INVALID_REQUEST
-                self._refuse_stream(Deny(code=code, detail=error.reason))
+                self.refuse(Deny(code=code, detail=error.reason))
                 break
             self.deadline_at = NEVER
             if len(head.names) > self.parts.limits.header_count:
                 too_many = f"the head has more than {self.parts.limits.header_count} fields"
-                self._refuse_stream(Deny(code=Code.HEAD_TOO_LARGE, detail=too_many), head)
+                self.refuse(Deny(code=Code.HEAD_TOO_LARGE, detail=too_many), head)
             elif head.method == "CONNECT" or (head.target[:1] == b"/" and self._doorman is not None):
                 self._knock(head)
             else:
@@ -174,12 +176,12 @@ class ServedStream(asyncio.Protocol, OpenStream):
         if begin and HEAD_END in data[begin:]:
             if data[begin : begin + 2] != b"\r\n":
                 return data[begin:]
-            self._refuse_stream(Deny(code=Code.INVALID_REQUEST, detail="empty lines before the request line"))
+            self.refuse(Deny(code=Code.INVALID_REQUEST, detail="empty lines before the request line"))
             return b""
         self._buffer = data[begin:]
         if len(self._buffer) > self.parts.limits.head_bytes:
             too_long = f"the head is over {self.parts.limits.head_bytes} bytes"
-            self._refuse_stream(Deny(code=Code.HEAD_TOO_LARGE, detail=too_long))
+            self.refuse(Deny(code=Code.HEAD_TOO_LARGE, detail=too_long))
         elif not self._buffer:
             self._idle()
         elif self._has_ended:
@@ -202,8 +204,7 @@ class ServedStream(asyncio.Protocol, OpenStream):
             else:
                 self.write(doorman.answer(self, head))
         except Refused as refused:
-            self.parts.metrics.denied(refused.deny.code.wire)
-            self._refuse_stream(refused.deny, head)
+            self.refuse(refused.deny, head)
 
     def _await_head(self) -> None:
         """A head has begun: it has until the head timeout, however its bytes trickle."""
@@ -336,10 +337,40 @@ class ServedStream(asyncio.Protocol, OpenStream):
 
     # The end ----------------------------------------------------------------------------------------
 
-    def _refuse_stream(self, deny: Deny, head: RequestHead | None = None) -> None:
-        """Answer what cannot be an exchange, and end the stream."""
-        method = head.method if head is not None else ""
-        self.write(refusal(deny, self.parts.next_request_id(), method=method, close=True))
+    def refuse(
+        self,
+        deny: Deny,
+        head: RequestHead | None = None,
+        *,
+        destination: Destination | None = None,
+        table: RouteTable | None = None,
+    ) -> None:
+        """Answer what cannot become an exchange, record it, and end the stream."""
+        parts = self.parts
+        method = None if head is None else head.method
+        fields: dict[str, object] = {
+            "requestId": parts.next_request_id(),
+            "method": method,
+            "decision": "deny",
+            "egressRuleId": deny.rule_id,
+            "status": deny.code.status,
+            "code": deny.code.wire,
+        }
+        self.write(refusal(deny, str(fields["requestId"]), method=method or "", close=True))
+        outcome = "denied" if deny.code.status < 500 else "failed"
+        parts.metrics.finished(outcome, self.source, 0.0)
+        parts.metrics.denied(deny.code.wire)
+        parts.audit.record(
+            stream_record(
+                parts,
+                source=self.source,
+                mode=self.mode,
+                claims=self.claims,
+                destination=destination or self.targets.destination,
+                table=table,
+                fields=fields,
+            )
+        )
         self._end_after_answer(is_request_done=False)
 
     def _end_after_answer(self, is_request_done: bool) -> None:
@@ -376,7 +407,7 @@ class ServedStream(asyncio.Protocol, OpenStream):
         exchange = self._exchange
         if exchange is None:
             if self._buffer and not self._is_lingering:
-                self._refuse_stream(Deny(code=Code.REQUEST_TIMEOUT, detail="the head did not arrive in time"))
+                self.refuse(Deny(code=Code.REQUEST_TIMEOUT, detail="the head did not arrive in time"))
             else:
                 self.close()
         elif exchange.waits_for_sandbox:

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 REMOVED = ("SSL_CERT_DIR",)
 """Variables that must not reach the program: it would read this directory beside the bundle we name, or instead."""
 
-NO_PROXY = "localhost,127.0.0.1,::1,[::1]"
-"""What never goes through the gateway. Both spellings of the IPv6 loopback: curl and Go want it bare, Node and
-Python's requests compare it with the bracketed host of the URL."""
+NO_PROXY = "localhost,127.0.0.1,::1"
+"""What never goes through the gateway. Not `[::1]`: httpx, and so the OpenAI and Anthropic SDKs, fail to start on it
+(docs/decisions/0006)."""
 
 _PROXY = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
@@ -36,7 +36,7 @@ _CA_ALONE = ("NODE_EXTRA_CA_CERTS", "DENO_CERT")
 
 NAMES = frozenset(
     {*_PROXY, *(name.lower() for name in _PROXY), "NO_PROXY", "no_proxy", "NODE_USE_ENV_PROXY", "NODE_OPTIONS"}
-    | {*_FULL_BUNDLE, *_CA_ALONE, "JAVA_TOOL_OPTIONS", "UV_SYSTEM_CERTS"}
+    | {*_FULL_BUNDLE, *_CA_ALONE, "JAVA_TOOL_OPTIONS", "UV_SYSTEM_CERTS", "WGETRC"}
 )
 """Every name that `variables` may set."""
 
@@ -48,13 +48,15 @@ def variables(
     bundle_file: str,
     java_trust_store: str | None = None,
     node_preload: str | None = None,
+    wgetrc: str | None = None,
     inherited: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Return the variables to set for a sandbox process, in a stable order.
 
     `proxy_url` may carry the proxy token as its password; then so does what is returned. `bundle_file` holds the
     system's roots and the CA, `ca_file` the CA alone (both PEM); `java_trust_store` is a PKCS12 file without a
-    password. `node_preload` is a script for a Node older than 22.21, which does not know NODE_USE_ENV_PROXY.
+    password; `wgetrc` is a settings file of wget that names the bundle, because a wget built with GnuTLS (Debian's)
+    reads its roots from nowhere else. `node_preload` is a script for a Node older than 22.21, which does not know NODE_USE_ENV_PROXY.
     `inherited` is the environment these are added to: its JAVA_TOOL_OPTIONS and NODE_OPTIONS are kept in front.
     """
     before = inherited or {}
@@ -66,6 +68,8 @@ def variables(
     values.update(dict.fromkeys(_CA_ALONE, ca_file))
     values["UV_SYSTEM_CERTS"] = "1"
     values["JAVA_TOOL_OPTIONS"] = _joined(before.get("JAVA_TOOL_OPTIONS"), java_options(proxy_url, java_trust_store))
+    if wgetrc is not None:
+        values["WGETRC"] = wgetrc
     if node_preload is not None:
         values["NODE_OPTIONS"] = _joined(before.get("NODE_OPTIONS"), _quoted(f"--require={node_preload}"))
     return values

@@ -19,6 +19,7 @@ def env(
     ca: Annotated[Path, typer.Option(help="Where the sandbox finds its CA certificate (PEM).")],
     bundle: Annotated[Path, typer.Option(help="Where it finds the system's roots and that CA in one file (PEM).")],
     java_trust_store: Annotated[Path | None, typer.Option(help="The same bundle as PKCS12, for Java.")] = None,
+    wgetrc: Annotated[Path | None, typer.Option(help="A wget settings file with `ca_certificate = BUNDLE`.")] = None,
     form: Annotated[Format, typer.Option("--format", help="Who reads it. docker: for --env-file.")] = Format.SH,
     json: JsonFlag = False,
 ) -> None:
@@ -31,6 +32,7 @@ def env(
         ca_file=str(ca),
         bundle_file=str(bundle),
         java_trust_store=None if java_trust_store is None else str(java_trust_store),
+        wgetrc=None if wgetrc is None else str(wgetrc),
     )
     try:
         show_lines(render(Format.JSON if json else form, values, REMOVED))

@@ -71,5 +71,6 @@ def child_environment(gateway: "Reach", inherited: dict[str, str], directory: Pa
         bundle_file=str(trust.bundle),
         java_trust_store=str(trust.java),
         node_preload=str(trust.node_preload),
+        wgetrc=str(trust.wgetrc),
         inherited=kept,
     )

@@ -30,6 +30,7 @@ class TrustFiles:
     bundle: Path
     java: Path
     node_preload: Path
+    wgetrc: Path
 
 
 def write_trust(directory: Path, ca_pem: bytes, environment: Mapping[str, str]) -> TrustFiles:
@@ -39,12 +40,14 @@ def write_trust(directory: Path, ca_pem: bytes, environment: Mapping[str, str]) 
         bundle=directory / "bundle.pem",
         java=directory / "java.p12",
         node_preload=directory / "node-proxy.cjs",
+        wgetrc=directory / "wgetrc",
     )
     source = system_bundle(environment)
     bundle = (read_file(source).rstrip() + b"\n" if source is not None else b"") + ca_pem
     create_file(files.ca, ca_pem, mode=0o644)
     create_file(files.bundle, bundle, mode=0o644)
     create_file(files.java, java_trust_store(bundle), mode=0o644)
+    create_file(files.wgetrc, f"ca_certificate = {files.bundle}\n".encode(), mode=0o644)
     create_file(files.node_preload, read_file(NODE_PRELOAD), mode=0o644)
     return files
 

@@ -7,7 +7,7 @@ import pytest
 from gateway.audit import FIELDS
 from gateway.core.decision import Mode
 from gateway.core.route_table import RouteTable
-from gateway.record import connect_record
+from gateway.record import stream_record
 from sallyport.claims import Claims
 from sallyport.destination import Destination
 from tests.support.gateway_plans import ORGANIZATION, SANDBOX, plan, route
@@ -128,7 +128,7 @@ CLAIMS = Claims(
 
 async def test_a_connect_that_never_became_an_exchange(tmp_path: Path) -> None:
     async with in_process_gateway(tmp_path) as gateway:
-        whole = connect_record(
+        whole = stream_record(
             gateway.parts,
             source="explicit",
             mode=Mode.PASSTHROUGH,
@@ -137,7 +137,7 @@ async def test_a_connect_that_never_became_an_exchange(tmp_path: Path) -> None:
             table=RouteTable(plan_of()),
             fields={"decision": "deny", "status": 403, "code": "denied_by_plan"},
         )
-        least = connect_record(
+        least = stream_record(
             gateway.parts, source="explicit", mode=Mode.PLAIN, claims=None, destination=None, table=None, fields={}
         )
     known = {name: value for name, value in zip(FIELDS, whole, strict=True) if value is not None}

@@ -79,7 +79,14 @@ class GatewayProcess:
 
     def client_environment(self, home: Path) -> dict[str, str]:
         """Return the whole environment of a sandbox process: the variables of a sandbox and nothing of ours."""
-        ours = variables(proxy_url=self.proxy_url, ca_file=str(self.ca_file), bundle_file=str(self.bundle_file))
+        wgetrc = self.folder / "wgetrc"
+        wgetrc.write_text(f"ca_certificate = {self.bundle_file}\n")
+        ours = variables(
+            proxy_url=self.proxy_url,
+            ca_file=str(self.ca_file),
+            bundle_file=str(self.bundle_file),
+            wgetrc=str(wgetrc),
+        )
         home.mkdir(parents=True, exist_ok=True)
         return {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8"} | ours
 

@@ -92,6 +92,11 @@ class RawEnd:
         async with asyncio.timeout(WAIT_SECONDS):
             return await self._reader.readexactly(size)
 
+    async def some(self) -> bytes:
+        """Read whatever comes next; b"" at the end of file."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            return await self._reader.read(64 * 1024)
+
     async def head(self) -> bytes:
         """Read a head with its empty line."""
         return await self.until(b"\r\n\r\n")

@@ -220,6 +220,9 @@ def _read_request_line(request: RequestHead, line: bytes) -> None:
     if not target.isascii() or target.find(b"\t") >= 0:
         raise RemoteProtocolError("a byte in the target that must be percent-encoded")
     request.target = target
+    if method == b"PRI":
+        # RFC 9113 section 3.4: the HTTP/2 preface, whatever version follows (S4).
+        raise RemoteProtocolError("HTTP/2 is not served", 505)
     if version == b"HTTP/1.1":
         request.minor = 1
     elif version == b"HTTP/1.0":

@@ -4,6 +4,7 @@ import pytest
 
 from gateway.core.downstream_head import answer_head, interim_head, switching_head
 from sallyport.wire.http1.codec import HEAD_END, parse_response
+from sallyport.wire.http1.framing import has_answer_body
 from sallyport.wire.http1.head import CHUNKED, ResponseHead
 
 LENGTH = b"Content-Length: 5"
@@ -15,7 +16,7 @@ def answer(*lines: bytes, status: int = 200) -> ResponseHead:
 
 
 def written(head: ResponseHead, method: str = "GET", *, close: bool = False) -> bytes:
-    block = answer_head(head, method, close=close)
+    block = answer_head(head, has_body=has_answer_body(method, head.status), close=close)
     assert block.endswith(HEAD_END)
     assert block.count(HEAD_END) == 1
     return block

@@ -204,7 +204,8 @@ def test_p5_raw_bytes_in_the_target_are_refused(target: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "first", [b"GET / HTTP/1.0", b"GET / HTTP/2.0", b"PRI * HTTP/2.0", b"GET / HTTP/0.9", b"GET / HTTP/1.2"]
+    "first",
+    [b"GET / HTTP/1.0", b"GET / HTTP/2.0", b"PRI * HTTP/2.0", b"PRI * HTTP/1.1", b"GET / HTTP/0.9", b"GET / HTTP/1.2"],
 )
 def test_s4_other_versions_are_505(first: bytes) -> None:
     assert refusal(first + b"\r\nHost: a.example")[0] == 505
