@@ -28,7 +28,18 @@ class Answer:
     Always: nothing of a final answer has gone downstream while `head` is None.
     """
 
-    __slots__ = ("_buffer", "_exchange", "_interim", "_is_chunked", "_reader", "body_bytes", "head", "link", "scrubber")
+    __slots__ = (
+        "_buffer",
+        "_exchange",
+        "_interim",
+        "_is_chunked",
+        "_reader",
+        "body_bytes",
+        "head",
+        "is_request_held",
+        "link",
+        "scrubber",
+    )
 
     def __init__(self, exchange: "Exchange", link: UpstreamLink) -> None:
         self._exchange = exchange
@@ -36,6 +47,7 @@ class Answer:
         self.head: ResponseHead | None = None
         self.scrubber: Scrubber | None = None
         self.body_bytes = 0
+        self.is_request_held = False
         self._buffer = b""
         self._interim = 0
         self._reader: BodyReader | None = None
@@ -72,7 +84,7 @@ class Answer:
             self._interim += 1
             if self._interim > limits.interim_answers:
                 raise RemoteProtocolError("too many interim answers")
-            self._exchange.stream.write(interim_head(head))
+            self._exchange.stream.write(self.scrub_head(interim_head(head)))
 
     def relay(self, head: ResponseHead, rest: bytes) -> None:
         """Write the final head, and what is here of its body in the same write; raises RemoteProtocolError."""
@@ -97,7 +109,8 @@ class Answer:
         injection = self._exchange.injection
         if injection is None or injection.needles is None:
             return block
-        self.scrubber = Scrubber(injection.needles)
+        if self.scrubber is None:
+            self.scrubber = Scrubber(injection.needles)
         return self.scrubber.scrub_head(block)
 
     def _relay_body(self, block: bytes, data: bytes) -> None:
@@ -116,13 +129,18 @@ class Answer:
             if payload:
                 block += frame_chunk(payload)
             if reader.done:
-                block += frame_end(reader.trailers)
+                block += frame_end(self._scrub_trailers(reader.trailers))
         if block:
             self._exchange.stream.write(block)
         if reader.done:
             self._exchange.answer_ended(is_clean=not reader.rest)
         else:
             self._exchange.answer_progressed()
+
+    def _scrub_trailers(self, trailers: list[bytes]) -> list[bytes]:
+        if self.scrubber is None or not trailers:
+            return trailers
+        return self.scrubber.scrub_head(b"\r\n".join(trailers)).split(b"\r\n")
 
     # The link ---------------------------------------------------------------------------------------
 
@@ -141,10 +159,12 @@ class Answer:
 
     def hold_request(self) -> None:
         """The upstream is slow: read no more of the request."""
+        self.is_request_held = True
         self._exchange.stream.hold_reading("link")
 
     def resume_request(self) -> None:
         """The upstream reads again."""
+        self.is_request_held = False
         self._exchange.stream.resume_reading("link")
 
     @property

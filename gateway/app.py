@@ -6,8 +6,7 @@ import random
 import secrets
 import signal
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Final
 
 import structlog
@@ -18,7 +17,7 @@ from gateway.audit import AuditError, AuditLog
 from gateway.config import GatewayConfig, process_environment
 from gateway.credentials import Credentials, LocalCredentials
 from gateway.metrics import Metrics
-from gateway.parts import GatewayParts
+from gateway.parts import GatewayParts, OpenStream
 from gateway.plan_holder import PlanFilesError, PlanHolder
 from gateway.process import configure_log, harden_process, raise_descriptor_limit, settle_memory
 from gateway.proxy_listener import ProxyDoorman
@@ -32,13 +31,15 @@ from sallyport.net.dial import Dialer, Resolver
 from sallyport.net.interception import CaStore, InterceptionContexts
 from sallyport.net.tasks import TaskSet
 from sallyport.net.tls import client_context
-from sallyport.net.transports import ListenError, Listener, listen, own_addresses
+from sallyport.net.transports import Listener, ListenError, listen, own_addresses
 
 _log = structlog.get_logger(__name__)
 
 # While draining, a keep-alive stream may still send the request that was on its way; then it is closed.
 DRAIN_GRACE_SECONDS: Final = 0.5
 DRAIN_POLL_SECONDS: Final = 0.02
+
+_CHECK_PATH: Final = "check the path and its permissions"
 
 
 class StartError(Exception):
@@ -54,12 +55,12 @@ class Gateway:
     """A running gateway. Made by start_gateway(); ended by drain() or close()."""
 
     def __init__(
-        self, parts: GatewayParts, proxy: Listener, admin_port: int, close_admin: Callable[[], Awaitable[None]]
+        self, parts: GatewayParts, proxy: Listener, admin_port: int, opened: contextlib.AsyncExitStack
     ) -> None:
         self.parts = parts
         self.proxy = proxy
         self.admin_port = admin_port
-        self._close_admin = close_admin
+        self._opened = opened
         self._ended = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
 
@@ -77,21 +78,29 @@ class Gateway:
         parts = self.parts
         parts.is_draining = True
         _log.info("draining", open_streams=parts.streams.open, seconds=parts.timeouts.drain)
-        await self.proxy.close()
         started_at = parts.loop.time()
-        deadline = started_at + parts.timeouts.drain
-        grace = min(deadline, started_at + DRAIN_GRACE_SECONDS)
-        while parts.streams.open and parts.loop.time() < deadline:
+        try:
+            await self.proxy.close()
+            await self._let_finish(started_at + parts.timeouts.drain)
+            cut = 0
             for stream in parts.streams.all():
-                if stream.drain() and parts.loop.time() >= grace:
-                    stream.abort()
+                cut += 1
+                stream.abort()
+            _log.info("drained", cut_streams=cut, seconds=round(parts.loop.time() - started_at, 3))
+        finally:
+            # A process that was asked to end does so, whatever went wrong here.
+            self._ended.set()
+
+    async def _let_finish(self, deadline: float) -> None:
+        parts = self.parts
+        grace_ends: dict[OpenStream, float] = {}
+        while parts.streams.open and (now := parts.loop.time()) < deadline:
+            for stream in parts.streams.all():
+                # By stream: one that comes out of a handshake now has its moment too.
+                grace_ends_at = grace_ends.setdefault(stream, now + DRAIN_GRACE_SECONDS)
+                if stream.drain() and now >= grace_ends_at:
+                    stream.close()
             await asyncio.sleep(DRAIN_POLL_SECONDS)
-        cut = 0
-        for stream in parts.streams.all():
-            cut += 1
-            stream.abort()
-        _log.info("drained", cut_streams=cut, seconds=round(parts.loop.time() - started_at, 3))
-        self._ended.set()
 
     async def close(self) -> None:
         """End everything now. After a drain there is nothing left to lose."""
@@ -101,28 +110,35 @@ class Gateway:
         for stream in parts.streams.all():
             stream.abort()
         parts.upstreams.close_idle(lambda _: True)
-        await parts.tasks.close()
-        await self._close_admin()
-        parts.clock.close()
-        parts.audit.close()
+        await self._opened.aclose()
 
     def revoke(self, kind: str, revoked_id: str, until: float) -> int:
         """Take a token, session, sandbox, connection or binding out of service; return how many open streams ended."""
         parts = self.parts
         if kind in ("connection", "binding"):
             parts.credentials.revoke(kind, revoked_id, until)
-            if kind == "connection":
-                parts.upstreams.close_idle(lambda key: revoked_id in key.owner[1:])
         else:
             parts.tokens.revoke(kind, revoked_id, until)
         wall = parts.clock.wall
+        owners = self._link_owners(kind, revoked_id)
         ended = 0
         for stream in parts.streams.all():
             claims = stream.claims
-            if (claims is not None and parts.tokens.is_revoked(claims, wall)) or stream.carries(kind, revoked_id):
-                stream.abort()
-                ended += 1
+            if claims is not None and parts.tokens.is_revoked(claims, wall):
+                owners.add(claims.sandbox_id)
+            elif not stream.carries(kind, revoked_id):
+                continue
+            stream.abort()
+            ended += 1
+        parts.upstreams.close_idle(lambda key: not owners.isdisjoint(key.owner[1:]))
         return ended
+
+    def _link_owners(self, kind: str, revoked_id: str) -> set[str]:
+        """Whose idle links go with a revocation (gateway.core.route_table.PoolKey.owner)."""
+        if kind != "binding":
+            return {revoked_id}
+        routes = (route for table in self.parts.plans.tables() for route in table.routes.values())
+        return {owner for route in routes if route.binding_id == revoked_id for owner in route.connection_ids}
 
     def __repr__(self) -> str:
         return f"<Gateway proxy {self.proxy.host}:{self.proxy.port}, {self.parts.streams.open} streams>"
@@ -131,7 +147,8 @@ class Gateway:
 async def start_gateway(config: GatewayConfig) -> Gateway:
     """Start a gateway on the running loop; raises StartError."""
     with _start_errors():
-        return await _start(config)
+        async with contextlib.AsyncExitStack() as opened:
+            return await _start(config, opened)
 
 
 def run_gateway(config: GatewayConfig) -> int:
@@ -161,16 +178,22 @@ async def _run(config: GatewayConfig) -> int:
     return 0
 
 
-async def _start(config: GatewayConfig) -> Gateway:
+async def _start(config: GatewayConfig, opened: contextlib.AsyncExitStack) -> Gateway:
+    """Put the parts together; what was opened is on the stack, to be closed in the opposite order."""
     loop = asyncio.get_running_loop()
-    clock = Clock(loop)
     metrics = Metrics()
-    tasks = TaskSet(_task_failed)
-    audit = AuditLog(config.audit.path, config.limits.audit_records)
     tokens = _token_verifier(config)
     plans = PlanHolder(max_sandboxes=config.limits.sandboxes, max_plan_bytes=config.limits.plan_bytes)
     for _ in plans.load_files(config.plans):
         metrics.plan_applied("applied")
+    context = _upstream_context(config)
+    audit = AuditLog(config.audit.path, config.limits.audit_records)
+    audit.start()
+    opened.callback(audit.close)
+    clock = Clock(loop)
+    opened.callback(clock.close)
+    tasks = TaskSet(_task_failed)
+    opened.push_async_callback(tasks.close)
     local = LocalCredentials(config.credentials, process_environment())
     for problem in local.problems():
         _log.warning("credential_not_readable", detail=problem)
@@ -183,7 +206,6 @@ async def _start(config: GatewayConfig) -> Gateway:
         random=random.random,
         count=metrics.credential_resolved,
     )
-    context = client_context(None if config.upstream.ca_file is None else str(config.upstream.ca_file))
     doorman: ProxyDoorman | None = None
 
     def accept() -> asyncio.Protocol:
@@ -191,6 +213,7 @@ async def _start(config: GatewayConfig) -> Gateway:
         return doorman.accept()
 
     proxy = await listen(config.listen.proxy.host, config.listen.proxy.port, accept)
+    opened.push_async_callback(proxy.close)
     gateway: Gateway | None = None
 
     def of_gateway() -> Gateway:
@@ -210,12 +233,14 @@ async def _start(config: GatewayConfig) -> Gateway:
         )
     )
     runner = await start_admin(admin, config.listen.admin.host, config.listen.admin.port)
-    admin_port = int(runner.addresses[0][1])
-    own = {(address, proxy.port) for address in own_addresses(proxy.host)}
-    own |= {(address, admin_port) for address in own_addresses(config.listen.admin.host)}
+    opened.push_async_callback(runner.cleanup)
+    admin_addresses = [(str(name[0]), int(name[1])) for name in runner.addresses]
+    listening = (*proxy.addresses, *admin_addresses)
+    own = frozenset((address, port) for host, port in listening for address in own_addresses(host))
     resolver = Resolver(max_names=config.limits.resolver_cache_entries)
+    opened.callback(resolver.close)
     dialer = Dialer(
-        AddressPolicy(allow=config.network.allow, own=frozenset(own)),
+        AddressPolicy(allow=config.network.allow, own=own),
         resolver,
         connect_to={str(here): (there.host, there.port) for here, there in config.upstream.connect_to.items()},
         proxy=None if config.upstream.proxy is None else Destination("http", *config.upstream.proxy),
@@ -261,24 +286,43 @@ async def _start(config: GatewayConfig) -> Gateway:
     metrics.watch("active_streams", lambda: parts.streams.open)
     metrics.watch("upstream_links_open", lambda: upstreams.state.open)
     metrics.watch("upstream_links_idle", lambda: upstreams.state.idle)
-    audit.start()
     doorman = ProxyDoorman(parts)
-    gateway = Gateway(parts, proxy, admin_port, runner.cleanup)
+    gateway = Gateway(parts, proxy, admin_addresses[0][1], opened.pop_all())
     await proxy.start()
     return gateway
 
 
 def _token_verifier(config: GatewayConfig) -> TokenVerifier:
-    path = config.tokens.public_key or config.tokens.jwks
+    setting, path = (
+        ("tokens.public_key", config.tokens.public_key)
+        if config.tokens.public_key is not None
+        else ("tokens.jwks", config.tokens.jwks)
+    )
     assert path is not None, "the settings demand one of the two"
-    content = Path(path).read_bytes()
-    keys = KeySet.from_public_key_pem(content) if config.tokens.public_key else KeySet.from_jwks(content)
+    try:
+        content = path.read_bytes()
+        keys = KeySet.from_jwks(content) if setting == "tokens.jwks" else KeySet.from_public_key_pem(content)
+    except OSError as error:
+        raise StartError(f"{setting}: {path} cannot be read ({error.strerror})", _CHECK_PATH) from None
+    except KeySetError as error:
+        raise StartError(f"{setting}: {path}: {error}", "correct the file and start again") from None
     return TokenVerifier(
         keys,
         issuer=config.tokens.issuer,
         audience=AUDIENCE_PROXY,
         cache_entries=config.limits.token_cache_entries,
     )
+
+
+def _upstream_context(config: GatewayConfig) -> ssl.SSLContext:
+    path = config.upstream.ca_file
+    try:
+        return client_context(None if path is None else str(path))
+    except ssl.SSLError:
+        raise StartError(f"upstream.ca_file: {path} holds no certificate", "name a bundle of roots in PEM") from None
+    except OSError as error:
+        # OpenSSL names no file in its error.
+        raise StartError(f"upstream.ca_file: {path} cannot be read ({error.strerror})", _CHECK_PATH) from None
 
 
 def _not_ready(gateway: Gateway | None) -> list[str]:
@@ -298,11 +342,10 @@ def _start_errors() -> Iterator[None]:
         yield
     except ListenError as error:
         raise StartError(error.message, error.hint) from None
-    except (KeySetError, PlanFilesError, AuditError, AdminListenError) as error:
+    except (AuditError, AdminListenError) as error:
+        message, _, hint = str(error).partition("; ")
+        raise StartError(message, hint) from None
+    except PlanFilesError as error:
         raise StartError(str(error), "correct the file and start again") from None
-    except ssl.SSLError as error:
-        raise StartError(f"upstream.ca_file cannot be used: {error.reason or error}", "name a PEM bundle") from None
     except OSError as error:
-        raise StartError(
-            f"{error.filename or 'a file'}: {error.strerror or error}", "check the path and its permissions"
-        ) from None
+        raise StartError(f"{error.filename or 'a file'}: {error.strerror or error}", _CHECK_PATH) from None

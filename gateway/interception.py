@@ -1,6 +1,7 @@
 """Interception: the TLS of a CONNECT to a managed host ends here, and what is inside is served."""
 
 import asyncio
+from typing import cast
 
 import structlog
 
@@ -16,8 +17,9 @@ from sallyport.host import HostError, normalize_host
 from sallyport.net.clock import NEVER
 from sallyport.net.interception import InterceptionError
 from sallyport.net.tls import TlsTransport
-from sallyport.problem import AuditCode
+from sallyport.problem import AuditCode, Code
 from sallyport.wire.client_hello import (
+    HANDSHAKE_FAILURE_ALERT,
     HANDSHAKE_RECORD,
     NO_APPLICATION_PROTOCOL_ALERT,
     UNRECOGNIZED_NAME_ALERT,
@@ -39,7 +41,6 @@ class Interception(asyncio.Protocol, OpenStream):
         "_parts",
         "_source",
         "_table",
-        "_tls",
         "_transport",
         "claims",
         "deadline_at",
@@ -62,7 +63,6 @@ class Interception(asyncio.Protocol, OpenStream):
         self._destination = destination
         self._table = table
         self._buffer = b""
-        self._tls: TlsTransport | None = None
         self._is_over = False
         self.claims: Claims | None = claims
         self.deadline_at = self.filed_at = NEVER
@@ -82,17 +82,14 @@ class Interception(asyncio.Protocol, OpenStream):
         self._buffer += data
         if self._buffer[0] != HANDSHAKE_RECORD:
             # A1: cleartext HTTP inside a CONNECT is an http:// request.
-            host, port = self._destination.host, self._destination.port
-            stream = self._inner(Destination("http", host, port))
-            self._leave()
-            self._transport.set_protocol(stream)
-            stream.connection_made(self._transport)
-            stream.data_received(self._buffer)
+            destination = Destination("http", self._destination.host, self._destination.port)
+            self._serve(self._transport, destination).data_received(self._buffer)
             return
         try:
             hello = parse_client_hello(self._buffer)
-        except RemoteProtocolError:
-            self._refuse("failed", None, b"")
+        except RemoteProtocolError as error:
+            _log.info("interception_failed", host=self._destination.host, detail=error.reason)
+            self._refuse("failed", Code.INVALID_REQUEST, HANDSHAKE_FAILURE_ALERT)
             return
         if hello is not None:
             self._check(hello)
@@ -114,33 +111,40 @@ class Interception(asyncio.Protocol, OpenStream):
             context = parts.interception.server_context(claims.sandbox_id, self._destination.host, parts.clock.wall)
         except InterceptionError as error:
             _log.error("interception_ca_unusable", detail=str(error))
-            self._refuse("failed", None, b"")
+            self._refuse("failed", Code.OVERLOADED, HANDSHAKE_FAILURE_ALERT)
             return
-        stream = self._inner(self._destination)
-        self._tls = TlsTransport(self._transport, stream, context, server_side=True, on_handshake=self._handshake_ended)
-        self._tls.start(self._buffer)
+        tls = TlsTransport(self._transport, self, context, server_side=True, on_handshake=self._handshake_ended)
+        tls.start(self._buffer)
 
-    def _inner(self, destination: Destination) -> ServedStream:
-        return ServedStream(
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """TLS is up; transport is the one inside it."""
+        self._parts.metrics.handshake("completed")
+        self._serve(cast(asyncio.Transport, transport), self._destination)
+
+    def _serve(self, transport: asyncio.Transport, destination: Destination) -> ServedStream:
+        """The stream inside takes over; it counts as open in this one's place."""
+        stream = ServedStream(
             self._parts, mode=Mode.INTERCEPTED, source=self._source, destination=destination, claims=self.claims
         )
+        self._leave()
+        transport.set_protocol(stream)
+        stream.connection_made(transport)
+        return stream
 
     def _handshake_ended(self, error: Exception | None) -> None:
-        self._leave()
-        if error is None:
-            self._parts.metrics.handshake("completed")
+        if error is None or self._is_over:
             return
         self._parts.metrics.handshake("failed")
         _log.info("interception_failed", host=self._destination.host, detail=str(error))
+        self._leave()
         self._transport.close()
 
-    def _refuse(self, result: str, code: AuditCode | None, alert: bytes) -> None:
+    def _refuse(self, result: str, code: AuditCode | Code, alert: bytes) -> None:
+        """End the stream with a TLS alert, the one thing a client that waits for a handshake can read."""
         self._parts.metrics.handshake(result)
-        if code is not None:
-            self._parts.metrics.denied(code.value)
-            self._record({"decision": "deny", "code": code.value})
-        if alert:
-            self._transport.write(alert)
+        self._parts.metrics.denied(code.wire)
+        self._record({"decision": "deny", "code": code.wire})
+        self._transport.write(alert)
         self._leave()
         self._transport.close()
 
@@ -167,8 +171,10 @@ class Interception(asyncio.Protocol, OpenStream):
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The sandbox has gone."""
-        self._leave()
+        """The sandbox has gone before it said hello."""
+        if not self._is_over:
+            self._parts.metrics.handshake("failed")
+            self._leave()
 
     def expire(self) -> None:
         """The handshake took too long."""
@@ -179,6 +185,10 @@ class Interception(asyncio.Protocol, OpenStream):
     def drain(self) -> bool:
         """A handshake that has begun may end; the stream inside is drained then."""
         return False
+
+    def close(self) -> None:
+        """Close now: nothing here ends in any better order."""
+        self.abort()
 
     def abort(self) -> None:
         """Close now."""

@@ -34,6 +34,10 @@ class OpenStream:
         """End after the exchange that is open; True when there is none and it could be closed now."""
         raise NotImplementedError
 
+    def close(self) -> None:
+        """End in good order, once drain() has said that it could be."""
+        raise NotImplementedError
+
     def abort(self) -> None:
         """End now, whatever is open."""
         raise NotImplementedError

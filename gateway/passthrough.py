@@ -11,17 +11,28 @@ from gateway.core.route_table import RouteTable
 from gateway.parts import GatewayParts, OpenStream
 from gateway.record import stream_record
 from gateway.relay import OpaqueRelay
+from gateway.stream import LINGER_SECONDS
 from gateway.upstream import DIAL_CODES
 from sallyport.claims import Claims
 from sallyport.destination import Destination
 from sallyport.host import HostError, normalize_host
 from sallyport.net.clock import NEVER, read_clock
 from sallyport.net.dial import DialError
-from sallyport.problem import AuditCode
+from sallyport.problem import AuditCode, Code
 from sallyport.wire.client_hello import HANDSHAKE_RECORD, parse_client_hello
 from sallyport.wire.errors import RemoteProtocolError
 
 _log = structlog.get_logger(__name__)
+
+
+class _FirstBytes(asyncio.Protocol):
+    """Keep what the upstream says before there is a relay: a server may speak as soon as it is reached."""
+
+    def __init__(self) -> None:
+        self.received = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
 
 
 class Passthrough(asyncio.Protocol, OpenStream):
@@ -30,7 +41,9 @@ class Passthrough(asyncio.Protocol, OpenStream):
     __slots__ = (
         "_buffer",
         "_destination",
+        "_first_bytes",
         "_has_answered",
+        "_hello_due_at",
         "_is_over",
         "_parts",
         "_relay",
@@ -62,9 +75,11 @@ class Passthrough(asyncio.Protocol, OpenStream):
         self._table = table
         self._buffer = b""
         self._has_answered = False
+        self._hello_due_at = NEVER
         self._is_over = False
         self._relay: OpaqueRelay | None = None
         self._upstream: asyncio.Transport | None = None
+        self._first_bytes: _FirstBytes | None = None
         self._task: asyncio.Task[None] | None = None
         self._started_at = read_clock()
         self.claims: Claims | None = claims
@@ -82,32 +97,30 @@ class Passthrough(asyncio.Protocol, OpenStream):
     async def _dial(self) -> None:
         destination = self._destination
         try:
-            self._upstream, _ = await self._parts.dialer.dial(destination.host, destination.port, asyncio.Protocol)
+            upstream, first_bytes = await self._parts.dialer.dial(destination.host, destination.port, _FirstBytes)
         except DialError as error:
             _log.info("upstream_failed", upstream=destination.host_port, detail=error.detail)
-            code = DIAL_CODES[error.kind]
-            answer = refusal(
-                upstream_failed(code, None),
-                self._parts.next_request_id(),
-                method="CONNECT",
-                close=True,
-            )
-            self._transport.write(answer)
-            self._end(code.wire, code.status)
+            self._refuse(DIAL_CODES[error.kind])
             return
-        if self._is_over:
-            self._upstream.abort()
+        if self._is_over or self._transport.is_closing():
+            upstream.abort()
             return
-        self._upstream.pause_reading()
+        assert isinstance(first_bytes, _FirstBytes)
+        self._upstream, self._first_bytes = upstream, first_bytes
+        upstream.pause_reading()
         self._transport.write(ESTABLISHED)
         self._has_answered = True
-        self._parts.clock.watch(self, self._parts.clock.now + self._parts.timeouts.client_hello)
+        clock, timeouts = self._parts.clock, self._parts.timeouts
+        self._hello_due_at = clock.now + timeouts.handshake
+        clock.watch(self, clock.now + timeouts.client_hello)
         self._transport.resume_reading()
         if self._buffer:
             self._look()
 
     def data_received(self, data: bytes) -> None:
         """Collect the first bytes until the name in them is known."""
+        if self._is_over:
+            return
         self._buffer += data
         if self._has_answered:
             self._look()
@@ -122,8 +135,9 @@ class Passthrough(asyncio.Protocol, OpenStream):
             self._refuse_name()
             return
         if hello is None:
-            return
-        if hello.server_name is None:
+            # It has begun, so no server will speak first; a segment that was lost takes longer than that wait.
+            self._parts.clock.watch(self, self._hello_due_at)
+        elif hello.server_name is None:
             self._begin_opaque()
         elif self._may_pass(hello.server_name):
             self._begin()
@@ -152,9 +166,10 @@ class Passthrough(asyncio.Protocol, OpenStream):
 
     def _begin(self) -> None:
         assert self._upstream is not None, "bytes are looked at after the dial"
+        assert self._first_bytes is not None, "bytes are looked at after the dial"
         self.deadline_at = NEVER
         self._relay = OpaqueRelay(self._parts, self._transport, self._upstream, scrubber=None, on_end=self._relay_ended)
-        self._relay.start(up=self._buffer, down=b"")
+        self._relay.start(up=self._buffer, down=self._first_bytes.received)
         self._buffer = b""
 
     def _relay_ended(self, bytes_up: int, bytes_down: int) -> None:
@@ -166,10 +181,21 @@ class Passthrough(asyncio.Protocol, OpenStream):
         self._record("denied", {"decision": "deny", "code": AuditCode.SNI_MISMATCH.value})
         self.abort()
 
-    def _end(self, code: str, status: int) -> None:
-        self._parts.metrics.denied(code)
-        self._record("denied" if status < 500 else "failed", {"code": code, "status": status})
-        self._transport.close()
+    def _refuse(self, code: Code) -> None:
+        """Answer instead of the 200, and let the answer arrive: bytes that came unasked are read and dropped (S9)."""
+        parts = self._parts
+        request_id = parts.next_request_id()
+        parts.metrics.denied(code.wire)
+        self._record(
+            "denied" if code.status < 500 else "failed",
+            {"requestId": request_id, "status": code.status, "code": code.wire},
+        )
+        if self._transport.is_closing():
+            return
+        self._transport.write(refusal(upstream_failed(code, None), request_id, method="CONNECT", close=True))
+        self._transport.write_eof()
+        self._transport.resume_reading()
+        parts.clock.watch(self, parts.clock.now + LINGER_SECONDS)
 
     def _record(self, outcome: str, fields: dict[str, object]) -> None:
         if self._is_over:
@@ -206,8 +232,10 @@ class Passthrough(asyncio.Protocol, OpenStream):
                 self._task.cancel()
 
     def expire(self) -> None:
-        """No first byte: a protocol in which the server speaks first."""
-        if self._buffer:
+        """No first byte: a protocol in which the server speaks first. After a refusal: the sandbox does not end."""
+        if self._is_over:
+            self._transport.abort()
+        elif self._buffer:
             self._refuse_name()
         else:
             self._begin_opaque()
@@ -215,6 +243,10 @@ class Passthrough(asyncio.Protocol, OpenStream):
     def drain(self) -> bool:
         """Opaque bytes have no end that could be waited for: the drain's deadline ends them."""
         return False
+
+    def close(self) -> None:
+        """Close now: nothing here ends in any better order."""
+        self.abort()
 
     def abort(self) -> None:
         """Close now."""

@@ -4,7 +4,7 @@ A plan that is wrong changes nothing: the table before it stays. An exchange kee
 replacing one needs no lock and waits for nobody.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -63,6 +63,10 @@ class PlanHolder:
     def table(self, sandbox_id: str) -> RouteTable | None:
         """Return the table in force. Hot path: a dict get."""
         return self._tables.get(sandbox_id)
+
+    def tables(self) -> Collection[RouteTable]:
+        """Return every table in force."""
+        return self._tables.values()
 
     def document(self, sandbox_id: str) -> bytes | None:
         """Return the document of the plan in force, as it came."""

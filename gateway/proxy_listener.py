@@ -47,7 +47,7 @@ class ProxyDoorman:
                 "set this address as HTTP_PROXY and HTTPS_PROXY; do not send requests to it directly",
             )
         if head.target == b"/healthz":
-            return plain_answer(200, "text/plain", b"ok\n")
+            return plain_answer(200, "text/plain", b"ok\n", close=stream.ends_after(head))
         if head.proxy_authorization is None:
             # Asked directly, the gateway is no proxy to the client: then its token stands where any server's does.
             head.proxy_authorization = _authorization(head)
@@ -57,7 +57,8 @@ class ProxyDoorman:
         except InterceptionError as error:
             _log.error("interception_ca_unusable", detail=str(error))
             raise Refused(_interception_unavailable()) from None
-        return plain_answer(200, "application/x-pem-file", authority.certificate_pem)
+        close = stream.ends_after(head)
+        return plain_answer(200, "application/x-pem-file", authority.certificate_pem, close=close)
 
     def connect(self, stream: ServedStream, head: RequestHead, rest: bytes) -> None:
         """Admit a CONNECT, once, and take its transport over, or refuse it."""

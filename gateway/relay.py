@@ -27,8 +27,18 @@ class _Side(asyncio.Protocol):
         if self.scrubber is not None:
             data = self.scrubber.feed(data)
         if data:
-            self.other.transport.write(data)
+            self._pass(data)
         self._relay.touch()
+
+    def _pass(self, data: bytes) -> None:
+        to = self.other.transport
+        if to.is_closing():
+            return  # uvloop's transports raise once they are closed, and that may be before they say so
+        to.write(data)
+        if to.get_write_buffer_size() > to.get_write_buffer_limits()[1]:
+            # pause_writing() may have been told to the protocol before this one, and is not told again. The other
+            # half is: resume_writing() comes to whoever has the transport when its buffer is low again.
+            self.transport.pause_reading()
 
     def eof_received(self) -> bool:
         self.end()
@@ -43,10 +53,12 @@ class _Side(asyncio.Protocol):
         if self.other.has_ended:
             self.transport.close()
             self.other.transport.close()
-        elif self.other.transport.can_write_eof():
+        elif self.other.transport.can_write_eof() and not self.other.transport.is_closing():
             self.other.transport.write_eof()
 
     def connection_lost(self, error: Exception | None) -> None:
+        if self.is_lost:
+            return  # start() has found it closing, and now the transport says so
         self.is_lost = True
         if not self.other.is_lost:
             self._flush()
@@ -65,8 +77,8 @@ class _Side(asyncio.Protocol):
     def _flush(self) -> None:
         if self.scrubber is not None:
             held = self.scrubber.finish()
-            if held and not self.other.is_lost:
-                self.other.transport.write(held)
+            if held:
+                self._pass(held)
 
 
 class OpaqueRelay:
@@ -112,9 +124,8 @@ class OpaqueRelay:
 
     def lost(self) -> None:
         """One end is gone; when both are, the relay is over."""
-        if self._up.is_lost and self._down.is_lost and self.deadline_at != -1.0:
-            self.deadline_at = -1.0
-            self._parts.clock.watch(self, NEVER)
+        if self._up.is_lost and self._down.is_lost:
+            self.deadline_at = NEVER
             self._on_end(self._up.bytes, self._down.bytes)
 
     def expire(self) -> None:

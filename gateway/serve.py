@@ -39,6 +39,7 @@ from sallyport.net.clock import NEVER, read_clock
 from sallyport.problem import Code
 from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.http1.body import BodyReader, frame_chunk, frame_end
+from sallyport.wire.http1.codec import field_name
 from sallyport.wire.http1.framing import IDEMPOTENT_METHODS, request_reader
 from sallyport.wire.http1.head import CHUNKED, RequestHead, ResponseHead
 
@@ -91,7 +92,7 @@ class Exchange:
         self._started_at = read_clock()
         self._request_id = ""
         self.wants_body = False
-        self.is_request_done = not head.has_body
+        self.is_request_done = head.body == 0
         self.destination: Destination | None = stream.targets.destination
         self.path = b""  # canonical once classified, and never with its query
         self._query: bytes | None = None
@@ -223,7 +224,6 @@ class Exchange:
     # Upstream ---------------------------------------------------------------------------------------
 
     def _wait_for_link(self) -> None:
-        self.stream.hold_reading("exchange")
         self._task = self.parts.tasks.spawn(self._resolve_and_dial(), name="exchange")
 
     async def _resolve_and_dial(self) -> None:
@@ -255,19 +255,17 @@ class Exchange:
         """Write the request's head, and what is here of its body."""
         self._answer = link.user = Answer(self, link)
         self.address = link.address
-        if link.used:
-            self.is_link_reused = True
+        self.is_link_reused = link.used > 0
+        if self.is_link_reused:
             self.parts.metrics.upstream_link_reuse += 1
         link.used += 1
         clock = self.parts.clock
         clock.watch(link, clock.now + self.parts.timeouts.answer_head)
         link.transport.write(self._request_block)
-        if self.head.has_body:
+        if self.head.body:
             self._reader = request_reader(self.head)
             self.wants_body = True
             self.stream.feed_exchange()
-        if self.stream.is_reading_held:
-            self.stream.resume_reading("exchange")
 
     # The request's body -----------------------------------------------------------------------------
 
@@ -294,17 +292,21 @@ class Exchange:
         if not reader.done:
             return b""
         if is_chunked:
-            upstream.write(frame_end(self._allowed_trailers(reader.trailers)))
+            trailers = self._allowed_trailers(reader.trailers) if reader.trailers else []
+            if trailers and self.table is not None and self.table.holds_placeholder(b"\r\n".join(trailers)):
+                self._fail(placeholder_left(self.rule_id))
+                return b""
+            upstream.write(frame_end(trailers))
         self.wants_body = False
         self.is_request_done = True
         return reader.rest
 
     def _allowed_trailers(self, trailers: list[bytes]) -> list[bytes]:
         """Trailers are no way round the auth slots (C1)."""
-        if self.injection is None or not trailers:
+        if self.injection is None:
             return trailers
         removed = self.injection.removed
-        return [line for line in trailers if line.partition(b":")[0].lower() not in removed]
+        return [line for line in trailers if field_name(line.partition(b":")[0]) not in removed]
 
     @property
     def waits_for_sandbox(self) -> bool:
@@ -343,11 +345,13 @@ class Exchange:
         if answer is None:
             return
         link, head = answer.link, answer.head
-        if self.stream.is_reading_held:
-            self.stream.resume_reading("link")
-        if head is None or head.close or not is_clean or not self.is_request_done or link.is_lost:
+        is_sent = self.is_request_done and not answer.is_request_held
+        if head is None or head.close or not is_clean or not is_sent or link.is_lost:
             link.drop()
         else:
+            if self.stream.is_writing_held:
+                # hold_answer() paused it, and its next exchange knows nothing of that.
+                link.transport.resume_reading()
             if not self.is_link_reused:
                 self.parts.upstreams.remember_session(link)
             self.parts.upstreams.release(link)
@@ -362,7 +366,7 @@ class Exchange:
             self.is_link_reused
             and not self._is_second_try
             and not answer.has_begun
-            and not self.head.has_body
+            and self.head.body == 0
             and self.head.method in IDEMPOTENT_METHODS
         ):
             # A7: a pooled link that died before any answer byte; the request may be sent once more, on a fresh one.
@@ -380,6 +384,9 @@ class Exchange:
 
     def answer_timed_out(self) -> None:
         """No byte of the answer in time."""
+        if self.waits_for_sandbox:
+            self.answer_progressed()  # its own time is running, not the upstream's
+            return
         self._log_upstream("no progress of the answer in time")
         self._fail(answer_late(self.rule_id))
 
@@ -423,11 +430,10 @@ class Exchange:
             self.parts.credentials.rejected(request.key, credential.version, now)
             for request, credential in zip(route.credentials, injection.credentials, strict=True)
         ]
-        return any(rejected) and not self.head.has_body and self.head.method in IDEMPOTENT_METHODS
+        return any(rejected) and self.head.body == 0 and self.head.method in IDEMPOTENT_METHODS
 
     def _try_newer_credential(self, answer: Answer, head: ResponseHead, rest: bytes) -> None:
         self._is_second_try = True
-        self.stream.hold_reading("exchange")
         answer.link.transport.pause_reading()
         self._task = self.parts.tasks.spawn(self._retry_if_newer(answer, head, rest), name="exchange after 401")
 
@@ -449,7 +455,6 @@ class Exchange:
             await self._resolve_and_dial()
             return
         self.injection = refused
-        self.stream.resume_reading("exchange")
         answer.link.transport.resume_reading()
         try:
             answer.relay(head, rest)
@@ -491,9 +496,7 @@ class Exchange:
         self.status = deny.code.status
         self.decision = self.decision or "deny"
         self.rule_id = self.rule_id or deny.rule_id
-        stream = self.stream
-        stream.resume_reading("exchange")
-        stream.write(refusal(deny, self.request_id, method=self.head.method, close=self.is_last()))
+        self.stream.write(refusal(deny, self.request_id, method=self.head.method, close=self.is_last()))
         self.finish("denied" if deny.code.status < 500 else "failed")
 
     def _fail(self, deny: Deny) -> None:

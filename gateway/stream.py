@@ -59,6 +59,7 @@ class ServedStream(asyncio.Protocol, OpenStream):
         "close_after_answer",
         "deadline_at",
         "filed_at",
+        "is_writing_held",
         "mode",
         "parts",
         "source",
@@ -85,6 +86,8 @@ class ServedStream(asyncio.Protocol, OpenStream):
         self.who = self._describe()
         self.transport: asyncio.Transport
         self.close_after_answer = False
+        # Whether the sandbox has yet to take what was written for it; nothing new is begun until it has.
+        self.is_writing_held = False
         self.deadline_at = self.filed_at = NEVER
         self._doorman = doorman
         self._exchange: Exchange | None = None
@@ -163,7 +166,7 @@ class ServedStream(asyncio.Protocol, OpenStream):
             if self._exchange is not None or self._is_detached or self._is_lingering:
                 break
             data = self._buffer
-            if not data:
+            if self.is_writing_held or not data:
                 self._idle()
                 break
         self._is_serving = False
@@ -216,7 +219,11 @@ class ServedStream(asyncio.Protocol, OpenStream):
 
     def _idle(self) -> None:
         """No head has begun: keep the stream for the next one, or end it."""
-        if self._has_ended or self.close_after_answer:
+        if self.is_writing_held:
+            # A sandbox that sends requests and reads no answers would fill our memory with them.
+            self.hold_reading("answers")
+            self.parts.clock.watch(self, self.parts.clock.now + self.parts.timeouts.answer_body)
+        elif self._has_ended or self.close_after_answer:
             self.close()
         elif self.deadline_at == NEVER:
             self.parts.clock.watch(self, self.parts.clock.now + self.parts.timeouts.keep_alive)
@@ -302,8 +309,11 @@ class ServedStream(asyncio.Protocol, OpenStream):
         """Give the exchange what came behind its head."""
         self._watch_body()
         data = self.take_buffer()
-        if data and self._exchange is not None:
-            self._buffer = self._exchange.request_received(data)
+        exchange = self._exchange
+        if data and exchange is not None:
+            self._buffer = exchange.request_received(data)
+        if self._has_ended and exchange is not None and exchange.wants_body:
+            self.close()  # the rest of the body will never come
 
     def take_buffer(self) -> bytes:
         """Take what was read and not used."""
@@ -313,7 +323,7 @@ class ServedStream(asyncio.Protocol, OpenStream):
 
     def ends_after(self, head: RequestHead) -> bool:
         """Whether the answer to head is the stream's last."""
-        if head.close or self._has_ended:
+        if head.close or (self._has_ended and not self._buffer):
             self.close_after_answer = True
         return self.close_after_answer
 
@@ -327,10 +337,15 @@ class ServedStream(asyncio.Protocol, OpenStream):
             self._end_after_answer(exchange.is_request_done)
             return
         if self._holds:
-            self.resume_reading("pipeline")
-        if self._is_serving:
-            return
-        if self._buffer:
+            # Every reason was the exchange's; a link that it lost cannot take its own back.
+            self._holds.clear()
+            self.transport.resume_reading()
+        if not self._is_serving:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Serve what waits, if anything does and if the sandbox takes answers."""
+        if self._buffer and not self.is_writing_held:
             self._serve(self._buffer)
         else:
             self._idle()
@@ -375,8 +390,9 @@ class ServedStream(asyncio.Protocol, OpenStream):
 
     def _end_after_answer(self, is_request_done: bool) -> None:
         """Close in good order; linger where the sandbox may still be sending."""
+        is_all_read = is_request_done and not self._buffer
         self._buffer = b""
-        if is_request_done or self._has_ended or not self.transport.can_write_eof():
+        if is_all_read or self._has_ended or not self.transport.can_write_eof():
             self.close()
             return
         self._is_lingering = True
@@ -406,24 +422,35 @@ class ServedStream(asyncio.Protocol, OpenStream):
         """A deadline has passed: of a head, of a body, of idleness, or of lingering."""
         exchange = self._exchange
         if exchange is None:
-            if self._buffer and not self._is_lingering:
-                self.refuse(Deny(code=Code.REQUEST_TIMEOUT, detail="the head did not arrive in time"))
-            else:
-                self.close()
+            self._expire_without_exchange()
         elif exchange.waits_for_sandbox:
             exchange.downstream_timed_out()
         elif exchange.wants_body:
             self._watch_body()
 
+    def _expire_without_exchange(self) -> None:
+        if self.transport.is_closing() or (self.is_writing_held and not self._is_lingering):
+            self.abort()  # the sandbox takes nothing any more
+        elif self._buffer and not self._is_lingering:
+            self.refuse(Deny(code=Code.REQUEST_TIMEOUT, detail="the head did not arrive in time"))
+        else:
+            self.close()
+
     def pause_writing(self) -> None:
         """The sandbox reads slowly."""
+        self.is_writing_held = True
         if self._exchange is not None:
             self._exchange.hold_answer()
 
     def resume_writing(self) -> None:
         """The sandbox reads again."""
+        self.is_writing_held = False
         if self._exchange is not None:
             self._exchange.resume_answer()
+        elif not (self._is_lingering or self._is_serving):
+            self.deadline_at = NEVER
+            self.resume_reading("answers")
+            self._go_on()
 
     def detach(self) -> asyncio.Transport:
         """Give the transport to another protocol; the stream counts as open until forget()."""
@@ -436,8 +463,10 @@ class ServedStream(asyncio.Protocol, OpenStream):
         self.parts.streams.remove(self)
 
     def close(self) -> None:
-        """Close after what was written has gone out."""
+        """Close after what was written has gone out; what the sandbox does not take in time is dropped."""
         self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self.parts.clock.watch(self, self.parts.clock.now + self.parts.timeouts.answer_body)
 
     def abort(self) -> None:
         """Close now."""
@@ -451,9 +480,10 @@ class ServedStream(asyncio.Protocol, OpenStream):
         return identifier in route.connection_ids if kind == "connection" else identifier == route.binding_id
 
     def drain(self) -> bool:
-        """Let the open exchange be the last; True when there is none."""
+        """Let the open exchange be the last; True when there is none, and no answer that still has to arrive."""
         self.close_after_answer = True
-        return self._exchange is None
+        is_told = not self._is_lingering and not self.transport.get_write_buffer_size()
+        return self._exchange is None and is_told
 
     @property
     def exchange(self) -> Exchange | None:

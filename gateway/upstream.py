@@ -91,9 +91,8 @@ class UpstreamLink(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Leave the pool and tell the exchange."""
-        self.is_lost = True
         self.deadline_at = NEVER
-        self._pool.lost(self)
+        self.leave_pool()
         user, self.user = self.user, None
         if user is not None:
             user.link_ended(None if self.clean_end else error or ConnectionAbortedError())
@@ -121,7 +120,7 @@ class UpstreamLink(asyncio.Protocol):
         self.transport.abort()
 
     def leave_pool(self) -> None:
-        """Give the transport's events to another protocol: for the pool the link is gone."""
+        """Leave the pool's books, once: the link is gone, or its transport belongs to another protocol."""
         if not self.is_lost:
             self.is_lost = True
             self._pool.lost(self)
@@ -186,7 +185,7 @@ class UpstreamPool:
             waited = await self._wait(key)
             if waited is None:
                 break
-            if not waited.is_lost:
+            if not waited.transport.is_closing():
                 return waited
         loop = asyncio.get_running_loop()
         started_at = loop.time()
@@ -194,17 +193,14 @@ class UpstreamPool:
         try:
             await self._connect(link, upstream)
         except BaseException:
-            # lost() has given the place back where the link had got as far as a transport.
-            if not link.is_lost:
-                link.is_lost = True
-                self._pass_place(self.state.lose(key, None))
+            link.leave_pool()
             raise
         self._observe_connect(loop.time() - started_at)
         return link
 
     def lost(self, link: UpstreamLink) -> None:
         """Take a link that is gone out of the books."""
-        self._pass_place(self.state.lose(link.key, link))
+        self._pass_place(link.key, self.state.lose(link.key, link))
 
     def close_idle(self, chosen: Callable[[PoolKey], bool]) -> int:
         """Close idle links by key (revocation, shutdown); returns how many."""
@@ -233,7 +229,7 @@ class UpstreamPool:
             return
         link = waiter.result()
         if link is None:
-            self._pass_place(self.state.lose(key, None))
+            self._pass_place(key, self.state.lose(key, None))
         elif not link.is_lost:
             self.release(link)
 
@@ -243,8 +239,11 @@ class UpstreamPool:
         else:
             waiter.set_result(link)
 
-    def _pass_place(self, waiter: "asyncio.Future[UpstreamLink | None] | None") -> None:
-        if waiter is not None and not waiter.done():
+    def _pass_place(self, key: PoolKey, waiter: "asyncio.Future[UpstreamLink | None] | None") -> None:
+        while waiter is not None and waiter.done():
+            # Cancelled and not yet out of the queue: it would keep the place for ever.
+            waiter = self.state.lose(key, None)
+        if waiter is not None:
             waiter.set_result(None)
 
     async def _connect(self, link: UpstreamLink, upstream: RouteUpstream) -> None:

@@ -116,12 +116,13 @@ def refusal(deny: Deny, request_id: str, *, method: str, close: bool) -> bytes:
     return b"%b%b\r\n%b" % (_status_line(code.status), fields, b"" if method == "HEAD" else body)
 
 
-def plain_answer(status: int, content_type: str, body: bytes) -> bytes:
+def plain_answer(status: int, content_type: str, body: bytes, *, close: bool = False) -> bytes:
     """Write a small answer of the proxy port's own (health, CA certificate)."""
-    return b"%bContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b" % (
+    return b"%bContent-Type: %b\r\nContent-Length: %d\r\n%b\r\n%b" % (
         _status_line(status),
         content_type.encode("ascii"),
         len(body),
+        b"Connection: close\r\n" if close else b"",
         body,
     )
 

@@ -25,13 +25,16 @@ class ListenError(Exception):
 
 
 class Listener:
-    """One socket of the data path, bound at once, accepting after start()."""
+    """The sockets of one name of the data path, bound at once, accepting after start().
+
+    A name such as localhost may be several addresses: `addresses` are all of them, host and port those of the first.
+    """
 
     def __init__(self, server: asyncio.Server) -> None:
         self._server = server
-        host, port = server.sockets[0].getsockname()[:2]
-        self.host = str(host)
-        self.port = int(port)
+        names = [listening.getsockname() for listening in server.sockets]
+        self.addresses = tuple((str(name[0]), int(name[1])) for name in names)
+        self.host, self.port = self.addresses[0]
 
     async def start(self) -> None:
         """Accept from now on."""

@@ -282,7 +282,7 @@ async def _send_all(folder: Path, vectors: Sequence[Vector]) -> dict[str, Outcom
     for vector in vectors:
         outcomes[vector.name].links = origin.links_for(vector.host)
         outcomes[vector.name].audited = [
-            entry for entry in records if entry.get("host") == vector.host and entry.get("method") != "CONNECT"
+            entry for entry in records if entry.get("host") == vector.host
         ]
     return outcomes
 

@@ -1,6 +1,5 @@
 """The fuzz targets themselves: that they run, that their seeds are good, that a planted defect is found."""
 
-import importlib
 import pathlib
 import subprocess
 import sys
@@ -11,39 +10,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sallyport.wire.http1.codec import parse_request
-from tests.fuzz import fuzz_heads, fuzz_tokens
+from tests.fuzz import fuzz_bodies, fuzz_client_hello, fuzz_heads, fuzz_plans, fuzz_tokens
 from tests.support.fuzzing import MISSING
 
 FOLDER = pathlib.Path(__file__).parent
-NAMES = sorted(path.stem for path in FOLDER.glob("fuzz_*.py"))
+TARGETS = (fuzz_bodies, fuzz_client_hello, fuzz_heads, fuzz_plans, fuzz_tokens)
+EACH_TARGET = pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.__name__.rpartition(".")[2])
 
 
-def target(name: str) -> ModuleType:
-    return importlib.import_module(f"tests.fuzz.{name}")
+def test_no_target_is_left_out() -> None:
+    assert [pathlib.Path(target.__file__ or "") for target in TARGETS] == sorted(FOLDER.glob("fuzz_*.py"))
 
 
-def test_there_is_a_target_for_each_parser() -> None:
-    assert NAMES == ["fuzz_bodies", "fuzz_client_hello", "fuzz_heads", "fuzz_plans", "fuzz_tokens"]
+@EACH_TARGET
+def test_seeds_and_what_is_near_them_have_an_allowed_outcome(target: ModuleType) -> None:
+    for seed in target.SEEDS:
+        target.check(seed)
+        target.check(seed[:-1])
+        target.check(seed[: len(seed) // 2] + b"\xff" + seed[len(seed) // 2 + 1 :])
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_seeds_and_what_is_near_them_have_an_allowed_outcome(name: str) -> None:
-    module = target(name)
-    for seed in module.SEEDS:
-        module.check(seed)
-        module.check(seed[:-1])
-        module.check(seed[: len(seed) // 2] + b"\xff" + seed[len(seed) // 2 + 1 :])
-
-
-@pytest.mark.parametrize("name", NAMES)
+@EACH_TARGET
 @given(data=st.binary(max_size=64))
-def test_any_bytes_have_an_allowed_outcome(name: str, data: bytes) -> None:
-    target(name).check(data)
+def test_any_bytes_have_an_allowed_outcome(target: ModuleType, data: bytes) -> None:
+    target.check(data)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_each_target_lists_its_outcomes(name: str) -> None:
-    assert "Allowed outcomes" in (target(name).__doc__ or "")
+@EACH_TARGET
+def test_each_target_lists_its_outcomes(target: ModuleType) -> None:
+    assert "Allowed outcomes" in (target.__doc__ or "")
 
 
 def test_a_planted_defect_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,42 +1,525 @@
-"""Answers on their way down, against an origin whose every byte is chosen: framing, interim answers, scrubbing, limits."""
+"""Answers on their way down, from an origin whose every byte is chosen: framing, interim answers, scrubbing, limits."""
 
 import asyncio
+import socket
 from base64 import b64encode
 from pathlib import Path
 
 import pytest
 
+from gateway.stream import ServedStream
+from tests.support.gateway_plans import header
 from tests.support.raw_end import RawAnswer, RawEnd
-from tests.support.stage import OK, OPEN_URL, SECRET, URL, Stage, one_route, stage
+from tests.support.stage import HOST, OK, OPEN_URL, SECRET, URL, Stage, one_route, stage
 
 pytestmark = pytest.mark.uvloop
 
 NEXT = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext"
+CANARY = SECRET.encode()
 
 
-async def answer_to(scene: Stage, answer: bytes, *, method: str = "GET", ends: bool = False) -> tuple[RawAnswer, RawEnd]:
-    """Carry one exchange whose answer is these bytes; return what the sandbox got, and its stream."""
-    client, link, _ = await scene.ask(scene.gateway.request(URL, method=method))
+async def answer_to(scene: Stage, answer: bytes, method: str = "GET", url: str = URL) -> tuple[RawAnswer, RawEnd]:
+    """Carry one exchange whose answer is these bytes and the end of the link; return what the sandbox got."""
+    client, link, _ = await scene.ask(scene.gateway.request(url, method=method))
     link.send(answer)
-    if ends:
-        link.close()
+    link.close()
     return await client.answer(method), client
 
 
-async def is_pooled(scene: Stage, client: RawEnd, method: str = "GET") -> bool:
-    """Send another request on the stream; say whether it went out on the same link, and require its own answer."""
-    links = len(scene.origin.ends)
-    client.send(scene.gateway.request(URL, method=method))
-    first = scene.origin.ends[-1]
-    heads = [asyncio.ensure_future(first.head()), asyncio.ensure_future(scene.origin.link())]  # noqa: TID251  a race
-    done, waiting = await asyncio.wait(heads, return_when=asyncio.FIRST_COMPLETED)
-    for task in waiting:
-        task.cancel()
-    for task in done:
-        task.exception()
-    same = len(scene.origin.ends) == links
-    if not same:
-        await scene.origin.ends[-1].head()
-    scene.origin.ends[-1].send(NEXT)
-    assert (await client.answer(method)).body == b"next"
-    return same
+async def next_is_served(scene: Stage, client: RawEnd, link: RawEnd, *, pooled: bool) -> None:
+    """Send another request on the stream and require an answer of its own, on the same link or on a fresh one."""
+    assert scene.gateway.parts.upstreams.state.idle == int(pooled)
+    client.send(scene.gateway.request(URL))
+    link = link if pooled else await scene.origin.link()
+    await link.head()
+    link.send(NEXT)
+    assert (await client.answer()).body == b"next"
+
+
+def fields_of(head: bytes) -> list[bytes]:
+    return head.split(b"\r\n")[1:]
+
+
+# Framing
+
+
+@pytest.mark.parametrize(
+    ("answer", "body"),
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", b"hello", id="length"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"", id="empty"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\n\r\n",
+            b"hello",
+            id="chunked",
+        ),
+        pytest.param(b"HTTP/1.1 204 No Content\r\n\r\n", b"", id="204"),
+        pytest.param(b"HTTP/1.1 304 Not Modified\r\nETag: x\r\nContent-Length: 5\r\n\r\n", b"", id="304"),
+        pytest.param(b"HTTP/1.1 500 \r\nContent-Length: 1\r\n\r\nx", b"x", id="no reason"),
+    ],
+)
+@pytest.mark.parametrize("split", [False, True], ids=["at once", "byte by byte"])
+async def test_an_answer_arrives_and_its_link_serves_the_next(
+    tmp_path: Path, answer: bytes, body: bytes, split: bool
+) -> None:
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        for piece in [answer[at : at + 1] for at in range(len(answer))] if split else [answer]:
+            link.send(piece)
+            await asyncio.sleep(0)
+        got = await client.answer()
+        assert (got.status, got.body) == (int(answer[9:12]), body)
+        await next_is_served(scene, client, link, pooled=True)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+    ],
+)
+async def test_an_answer_to_head_has_no_body(tmp_path: Path, answer: bytes) -> None:
+    async with stage(tmp_path) as scene:
+        client, link, head = await scene.ask(scene.gateway.request(URL, method="HEAD"))
+        assert head.startswith(b"HEAD /v1/x HTTP/1.1\r\n")
+        link.send(answer)
+        got = await client.answer("HEAD")
+        assert fields_of(got.head) == [line for line in fields_of(answer) if line]
+        await next_is_served(scene, client, link, pooled=True)
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+async def test_an_answer_until_close_goes_on_chunked(tmp_path: Path, version: bytes) -> None:
+    async with stage(tmp_path) as scene:
+        got, client = await answer_to(scene, b"HTTP/%b 200 OK\r\nX: y\r\n\r\nall of it" % version)
+        assert fields_of(got.head) == [b"X: y", b"Transfer-Encoding: chunked"]
+        assert got.body == b"all of it"
+        await next_is_served(scene, client, client, pooled=False)
+
+
+async def test_s4_an_answer_in_http_1_0_is_never_pooled(tmp_path: Path) -> None:
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        link.send(b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok")
+        got = await client.answer()
+        assert got.head.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert got.values("Connection") == []
+        await next_is_served(scene, client, link, pooled=False)
+
+
+async def test_an_answer_that_says_close_ends_its_link_and_not_the_stream(tmp_path: Path) -> None:
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        link.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
+        assert (await client.answer()).values("Connection") == []
+        assert await link.gone() == b""
+        await next_is_served(scene, client, link, pooled=False)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", id="length"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\nhalf", id="in a chunk"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", id="between chunks"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n", id="in trailers"),
+    ],
+)
+async def test_a_truncated_answer_is_visibly_truncated(tmp_path: Path, answer: bytes) -> None:
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        link.send(answer)
+        link.close()
+        with pytest.raises(asyncio.IncompleteReadError):
+            await client.answer()
+        (record,) = await scene.gateway.audit.until(1)
+        assert (record["status"], record["code"], record["bytesDown"]) == (200, "upstream_unreachable", 4)
+
+
+async def test_an_answer_until_close_that_is_reset_is_visibly_truncated(tmp_path: Path) -> None:
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        link.send(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+        await client.until(b"4\r\nhalf\r\n")
+        link.abort()
+        assert await client.rest() == b""
+
+
+@pytest.mark.parametrize("ends_in_order", [True, False], ids=["close_notify", "end of file alone"])
+async def test_an_answer_until_close_by_tls(tmp_path: Path, ends_in_order: bool) -> None:
+    async with stage(tmp_path) as scene:
+        client = await scene.gateway.intercepted(f"{HOST}:443")
+        client.send(b"GET / HTTP/1.1\r\nHost: api.test\r\n\r\n")
+        link = await scene.tls_origin.link()
+        await link.head()
+        link.send(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+        await client.until(b"\r\n4\r\nhalf\r\n")
+        if ends_in_order:
+            link.close()
+        else:
+            link.writer.transport.abort()
+        assert await client.until(b"\r\n\r\n") == b"0\r\n\r\n" if ends_in_order else await client.rest() == b""
+
+
+async def test_trailers_are_passed_on(tmp_path: Path) -> None:
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        link.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nDigest: d\r\nX-End: 1\r\n\r\n")
+        assert (await client.answer()).trailers == (b"Digest: d", b"X-End: 1")
+        await next_is_served(scene, client, link, pooled=True)
+
+
+@pytest.mark.parametrize(
+    "trailer", [b"Set-Cookie: a=b", b"Content-Length: 4", b"Transfer-Encoding: chunked", b"Host: x"]
+)
+async def test_s2_a_forbidden_trailer_cuts_the_answer(tmp_path: Path, trailer: bytes) -> None:
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        link.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n%b\r\n\r\n" % trailer)
+        with pytest.raises(asyncio.IncompleteReadError):
+            await client.answer()
+        assert scene.gateway.parts.upstreams.state.open == 0
+
+
+async def test_a5_alt_svc_is_removed(tmp_path: Path) -> None:
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        link.send(b"HTTP/1.1 103 Early Hints\r\nAlt-Svc: h3\r\nLink: </a>\r\n\r\n")
+        link.send(b'HTTP/1.1 200 OK\r\nALT-SVC: h3=":443"\r\nContent-Length: 2\r\nVia: x\r\n\r\nok')
+        assert fields_of((await client.answer()).head) == [b"Link: </a>"]
+        assert fields_of((await client.answer()).head) == [b"Via: x", b"Content-Length: 2"]
+
+
+async def test_c2_a_redirect_is_passed_on_and_not_followed(tmp_path: Path) -> None:
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        link.send(b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://evil.test/\r\nContent-Length: 0\r\n\r\n")
+        got = await client.answer()
+        assert (got.status, got.value("Location")) == (307, "http://evil.test/")
+        assert len(scene.origin.ends) == 1
+
+
+# Interim answers
+
+
+async def test_s4_eight_interim_answers_are_relayed(tmp_path: Path) -> None:
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        link.send(b"".join(b"HTTP/1.1 103 Early Hints\r\nX-Number: %d\r\n\r\n" % number for number in range(8)) + OK)
+        for number in range(8):
+            interim = await client.answer()
+            assert (interim.status, interim.value("X-Number")) == (103, str(number))
+        assert (await client.answer()).body == b"ok"
+        await next_is_served(scene, client, link, pooled=True)
+
+
+async def test_s4_a_ninth_interim_answer_is_refused(tmp_path: Path) -> None:
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        link.send(b"HTTP/1.1 102 Processing\r\n\r\n" * 9 + OK)
+        for _ in range(8):
+            assert (await client.answer()).status == 102
+        assert (await client.answer()).status == 502
+        assert scene.gateway.parts.upstreams.state.open == 0
+
+
+# Malformed answers (S11)
+
+MALFORMED = {
+    "no http": b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
+    "http 2": b"HTTP/2 200 OK\r\n\r\n",
+    "lower case": b"http/1.1 200 OK\r\n\r\n",
+    "status of four digits": b"HTTP/1.1 2000 OK\r\n\r\n",
+    "status 099": b"HTTP/1.1 099 OK\r\n\r\n",
+    "status 600": b"HTTP/1.1 600 OK\r\n\r\n",
+    "two spaces": b"HTTP/1.1  200 OK\r\n\r\n",
+    "empty line first": b"\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    "length and coding": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+    "list of lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\nhello",
+    "signed length": b"HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello",
+    "hexadecimal length": b"HTTP/1.1 200 OK\r\nContent-Length: 0x5\r\n\r\nhello",
+    "empty length": b"HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\n",
+    "xchunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n\r\n",
+    "gzip, chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+    "chunked in 1.0": b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "folded line": b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 0\r\n\r\n",
+    "bare line feed": b"HTTP/1.1 200 OK\nX: a\r\nContent-Length: 0\r\n\r\n",
+    "bare carriage return": b"HTTP/1.1 200 OK\r\nX: a\rb\r\nContent-Length: 0\r\n\r\n",
+    "nul": b"HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 0\r\n\r\n",
+    "space before the colon": b"HTTP/1.1 200 OK\r\nContent-Length : 0\r\n\r\n",
+    "no colon": b"HTTP/1.1 200 OK\r\nX\r\nContent-Length: 0\r\n\r\n",
+    "no name": b"HTTP/1.1 200 OK\r\n: x\r\nContent-Length: 0\r\n\r\n",
+    "underscore twin": b"HTTP/1.1 200 OK\r\nContent_Length: 0\r\n\r\n",
+    "interim with a body": b"HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\nhello",
+    "unsolicited 101": b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    "long head": b"HTTP/1.1 200 OK\r\nX: " + b"x" * 4096 + b"\r\n\r\n",
+    "endless head": b"HTTP/1.1 200 OK\r\nX: " + b"x" * 4096,
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("url", [URL, OPEN_URL], ids=["injected", "forwarded"])
+@pytest.mark.parametrize("answer", MALFORMED.values(), ids=MALFORMED)
+async def test_s11_a_malformed_answer_is_502_and_its_link_is_not_pooled(
+    tmp_path: Path, answer: bytes, url: str
+) -> None:
+    async with stage(tmp_path, further={"limits": {"head_bytes": "4KiB"}}) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(url))
+        link.send(answer)
+        if not answer:
+            link.close()
+        got = await client.answer()
+        code = "upstream_protocol_error" if answer else "upstream_unreachable"
+        assert (got.status, got.value("X-Sallyport-Error")) == (502, code)
+        assert got.value("Content-Type") == "application/problem+json"
+        assert got.value("Proxy-Status").startswith("sallyport; error=")
+        assert await link.gone() == b""
+        await next_is_served(scene, client, link, pooled=False)
+        first, second = await scene.gateway.audit.until(2)
+        assert (first["status"], first["code"], second["status"]) == (502, code, 200)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"5\nhello", b"g\r\n", b"-1\r\n", b"0x5\r\n", b"fffffffffffffffff\r\n", b"2\r\nhello\r\n", b" 5\r\n", b"5" * 300],
+)
+async def test_s11_malformed_chunks_cut_the_answer(tmp_path: Path, body: bytes) -> None:
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        link.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ngood\r\n")
+        await client.until(b"4\r\ngood\r\n")
+        link.send(body)
+        assert await client.rest() == b""
+        assert await link.gone() == b""
+        (record,) = await scene.gateway.audit.until(1)
+        assert (record["status"], record["code"]) == (200, "upstream_protocol_error")
+        assert scene.gateway.parts.upstreams.state.open == 0
+
+
+EXTRA = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nsmugg"
+
+
+@pytest.mark.parametrize("url", [URL, OPEN_URL], ids=["injected", "forwarded"])
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [
+        pytest.param("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", id="length"),
+        pytest.param("GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", id="chunked"),
+        pytest.param("GET", b"HTTP/1.1 204 No Content\r\n\r\n", id="204"),
+        pytest.param("GET", b"HTTP/1.1 204 No Content\r\nContent-Length: 43\r\n\r\n", id="204 with a length"),
+        pytest.param("GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 43\r\n\r\n", id="304"),
+        pytest.param("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 43\r\n\r\n", id="HEAD"),
+        pytest.param("HEAD", b"HTTP/1.1 200 OK\r\n\r\n", id="HEAD without a length"),
+        pytest.param("HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", id="HEAD chunked"),
+    ],
+)
+async def test_s11_bytes_behind_an_answer_reach_nobody(tmp_path: Path, method: str, answer: bytes, url: str) -> None:
+    assert len(EXTRA) == 43
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(url, method=method))
+        link.send(answer + EXTRA)
+        await client.answer(method)
+        assert await link.gone() == b""
+        await next_is_served(scene, client, link, pooled=False)
+
+
+async def test_s11_bytes_on_an_idle_link_end_it(tmp_path: Path) -> None:
+    async with stage(tmp_path) as scene:
+        client, link = await scene.warm_up()
+        link.send(EXTRA)
+        assert await link.gone() == b""
+        await next_is_served(scene, client, link, pooled=False)
+
+
+# Scrubbing (C3)
+
+BLANK = b"b" * len(CANARY)
+
+
+@pytest.mark.parametrize(
+    ("answer", "blanked"),
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nX-Echo: %b\r\nContent-Length: 0\r\n\r\n", b"X-Echo: ", id="head"),
+        pytest.param(b"HTTP/1.1 200 %b\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 200 ", id="reason"),
+        pytest.param(b"HTTP/1.1 103 Early Hints\r\nX-Echo: %b\r\n\r\n" + OK, b"X-Echo: ", id="interim head"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 24\r\n\r\n<%b>", b"\r\n\r\n<", id="body of known length"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n18\r\n<%b>\r\n0\r\n\r\n", b"\r\n<", id="chunk"
+        ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Echo: %b\r\n\r\n",
+            b"X-Echo: ",
+            id="trailer",
+        ),
+        pytest.param(
+            b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: %b\r\nContent-Length: 0\r\n\r\n", b": ", id="401"
+        ),
+    ],
+)
+async def test_c3_an_echoed_secret_is_blanked(tmp_path: Path, answer: bytes, blanked: bytes) -> None:
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL, b"Connection: close"))
+        link.send(answer % CANARY)
+        got = await client.rest()
+        assert CANARY not in got
+        position = got.find(blanked)
+        assert position >= 0
+        assert len(set(got[position + len(blanked) :][: len(CANARY)])) == 1, got
+        (record,) = await scene.gateway.audit.until(1)
+        assert record["scrubbed"] == 1
+        assert scene.gateway.metric("sallyport_scrub_matches_total") == 1
+
+
+async def test_c3_a_secret_across_every_border(tmp_path: Path) -> None:
+    encoded = b64encode(b"x" + CANARY + b"y")
+    payload = b"<" + CANARY + b"|" + encoded + b">"
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        link.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for at in range(len(payload)):
+            link.send(b"1\r\n%b\r\n" % payload[at : at + 1])
+            await asyncio.sleep(0)
+        link.send(b"0\r\n\r\n")
+        got = (await client.answer()).body
+        assert len(got) == len(payload)
+        assert CANARY not in got
+        assert encoded[4:-4] not in got
+        (record,) = await scene.gateway.audit.until(1)
+        assert record["scrubbed"] == 2
+
+
+async def test_c3_an_answer_to_a_forwarded_request_is_left_alone(tmp_path: Path) -> None:
+    async with stage(tmp_path) as scene:
+        client, link, head = await scene.ask(scene.gateway.request(OPEN_URL, b"Accept-Encoding: br"))
+        assert b"Accept-Encoding: br\r\n" in head
+        link.send(b"HTTP/1.1 200 OK\r\nContent-Length: 22\r\n\r\n" + CANARY)
+        assert (await client.answer()).body == CANARY
+
+
+async def test_scrubbing_can_be_switched_off(tmp_path: Path) -> None:
+    async with stage(tmp_path, further={"scrub": {"enabled": False}}) as scene:
+        client, link, head = await scene.ask(scene.gateway.request(URL, b"Accept-Encoding: br"))
+        assert b"Accept-Encoding: br\r\n" in head
+        link.send(b"HTTP/1.1 200 OK\r\nContent-Length: 22\r\n\r\n" + CANARY)
+        assert (await client.answer()).body == CANARY
+
+
+@pytest.mark.parametrize("framing", [b"Transfer-Encoding: chunked", b"X-Until: close"])
+async def test_events_are_written_as_they_arrive(tmp_path: Path, framing: bytes) -> None:
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        link.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n%b\r\n\r\n" % framing)
+        await client.head()
+        is_chunked = framing.startswith(b"Transfer")
+        for number in range(3):
+            # The last byte of an event is never the beginning of a secret, so nothing is held back.
+            event = b"data: %d canary-\n\n" % number
+            link.send(b"%x\r\n%b\r\n" % (len(event), event) if is_chunked else event)
+            assert await client.until(b"\n\n\r\n") == b"%x\r\n%b\r\n" % (len(event), event)
+        # An event that ends as the secret begins waits for one more byte, and only from where it begins.
+        link.send(b"%x\r\ndata: canary\r\n" % 12 if is_chunked else b"data: canary")
+        assert await client.until(b"data: ") == b"6\r\ndata: "
+        link.send(b"1\r\n!\r\n0\r\n\r\n" if is_chunked else b"!")
+        if not is_chunked:
+            link.close()
+        assert await client.until(b"0\r\n\r\n") == b"\r\n7\r\ncanary!\r\n0\r\n\r\n"
+
+
+# Backpressure
+
+
+def streams(scene: Stage) -> list[ServedStream]:
+    return [stream for stream in scene.gateway.parts.streams.all() if isinstance(stream, ServedStream)]
+
+
+def narrow(scene: Stage, size: int = 4096) -> None:
+    """Let the kernel take little of what the gateway writes to its sandboxes."""
+    for stream in streams(scene):
+        stream.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+
+
+def waiting_bytes(scene: Stage) -> int:
+    """Return how much waits to be written to sandboxes."""
+    return sum(stream.transport.get_write_buffer_size() for stream in streams(scene))
+
+
+LIMIT = 16 * 1024
+NARROW = {"limits": {"write_buffer_bytes": "16KiB"}}
+# What one turn of the loop may bring on top: a read of the transport.
+ONE_READ = 256 * 1024
+
+
+async def test_a_slow_sandbox_pauses_the_upstream(tmp_path: Path) -> None:
+    size = 4 * 1024 * 1024
+    async with stage(tmp_path, further=NARROW) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        narrow(scene)
+        link.hold_little()
+        client.pause()
+        link.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        link.send(bytes(size))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await link.writer.drain()
+        assert 0 < waiting_bytes(scene) <= LIMIT + ONE_READ
+        narrow(scene, 1024 * 1024)
+        client.resume()
+        assert (await client.answer()).body == bytes(size)
+
+
+async def test_an_answer_that_ends_while_the_sandbox_is_slow_leaves_its_link_readable(tmp_path: Path) -> None:
+    size = 120 * 1024
+    async with stage(tmp_path, further=NARROW) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        narrow(scene)
+        client.pause()
+        link.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+        await scene.gateway.audit.until(1)
+        assert waiting_bytes(scene) > LIMIT
+        other = await scene.gateway.client()
+        await next_is_served(scene, other, link, pooled=True)
+        narrow(scene, 1024 * 1024)
+        client.resume()
+        assert (await client.answer()).body == bytes(size)
+
+
+async def test_the_next_answer_waits_for_a_slow_sandbox(tmp_path: Path) -> None:
+    size = 120 * 1024
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size)
+    async with stage(tmp_path, further=NARROW) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL) * 20)
+        narrow(scene)
+        client.pause()
+        link.send(answer)
+        await scene.gateway.audit.until(1)
+        # The second request is on its way only when the sandbox has taken the first answer.
+        assert await link.is_quiet()
+        assert waiting_bytes(scene) <= LIMIT + ONE_READ
+        narrow(scene, 1024 * 1024)
+        client.resume()
+        assert (await client.answer()).body == bytes(size)
+        for _ in range(19):
+            await link.head()
+            link.send(OK)
+            assert (await client.answer()).body == b"ok"
+
+
+async def test_header_injection_streams_a_body_of_any_size_down(tmp_path: Path) -> None:
+    """C7: nothing is gathered, with a secret that is looked for all the way."""
+    async with stage(tmp_path, routes=[one_route(header("X-Key"))]) as scene:
+        client, link, head = await scene.ask(scene.gateway.request(URL))
+        assert b"X-Key: " + CANARY in head
+        link.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await client.head()
+        for number in range(8):
+            piece = bytes([number]) * 65536
+            link.send(b"10000\r\n%b\r\n" % piece)
+            got = b""
+            while len(got) < len(piece):
+                length = int(await client.until(b"\r\n"), 16)
+                got += (await client.exactly(length + 2))[:-2]
+            assert got == piece

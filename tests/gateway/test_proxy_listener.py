@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.gateway_plans import denied, plan, route
-from tests.support.in_process import GatewayInProcess, in_process_gateway, proxy_token
+from tests.support.in_process import GatewayInProcess, Settings, in_process_gateway, proxy_token
 from tests.support.plan_documents import rule_document
 from tests.support.raw_end import RawAnswer, RawEnd, RawOrigin, raw_origin
+from tests.support.until import until
 
 pytestmark = pytest.mark.uvloop
 
@@ -128,11 +129,12 @@ async def refuse(gateway: GatewayInProcess, origin: RawOrigin, request: bytes) -
     assert await client.rest() == b""
     (record,) = await gateway.audit.until(1)
     assert record["decision"] == "deny"
-    assert record["method"] == "CONNECT"
+    assert record["method"] in ("CONNECT", None)  # None: the head itself was not one
     assert (record["status"], record["code"]) == (answer.status, problem["code"])
     assert record["requestId"] == problem["requestId"]
     assert origin.ends == []
-    assert gateway.parts.streams.open == 0
+    client.close()
+    await until(lambda: gateway.parts.streams.open == 0)
     return answer
 
 
@@ -261,7 +263,7 @@ async def test_a_listener_on_localhost_or_every_address_is_not_reached_either(
 ) -> None:
     for wildcard in ("0.0.0.0", "localhost"):
         (tmp_path / wildcard).mkdir()
-        further = {"listen": {"proxy": f"{wildcard}:0"}, "network": {"allow": ["0.0.0.0/0", "::/0"]}}
+        further: Settings = {"listen": {"proxy": f"{wildcard}:0"}, "network": {"allow": ["0.0.0.0/0", "::/0"]}}
         async with in_process_gateway(tmp_path / wildcard, plan=PLAN, further=further) as gateway:
             if wildcard == "localhost" and host == "127.1.2.3":
                 continue  # nobody listens there

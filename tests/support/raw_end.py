@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from http.client import parse_headers
 from io import BytesIO
-from typing import Self
+from typing import Self, cast
 
 WAIT_SECONDS = 5.0
 # What a reader of ours takes in before it stops reading; tests of backpressure call pause() instead.
@@ -80,7 +80,28 @@ class RawEnd:
         self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
+    def hold_little(self, size: int = 4096) -> None:
+        """Let the kernel hold little of what is written here."""
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+
     # In
+
+    def pause(self) -> None:
+        """Read nothing for now, and let the kernel hold little of it."""
+        self._pausable.pause_reading()
+        self._set_receive_buffer(4096)
+
+    def resume(self) -> None:
+        """Read again."""
+        self._set_receive_buffer(1024 * 1024)
+        self._pausable.resume_reading()
+
+    def _set_receive_buffer(self, size: int) -> None:
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+
+    @property
+    def _pausable(self) -> asyncio.ReadTransport:
+        return cast(asyncio.ReadTransport, self.writer.transport)
 
     async def until(self, needle: bytes) -> bytes:
         """Read up to and including needle."""

@@ -101,7 +101,8 @@ def test_what_went_wrong_has_its_code_and_a_sentence(deny: Deny, code: Code) -> 
     assert len(deny.detail) > 20
 
 
-def test_a_plain_answer() -> None:
-    assert plain_answer(200, "text/plain", b"ok\n") == (
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nok\n"
+@pytest.mark.parametrize(("close", "field"), [(False, b""), (True, b"Connection: close\r\n")])
+def test_a_plain_answer(close: bool, field: bytes) -> None:
+    assert plain_answer(200, "text/plain", b"ok\n", close=close) == (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n" + field + b"\r\nok\n"
     )

@@ -2,13 +2,14 @@
 
 import asyncio
 import errno
+import ipaddress
 import socket
 from collections.abc import Callable
 from typing import cast
 
 import pytest
 
-from sallyport.net.transports import Listener, ListenError, _listen_error, listen
+from sallyport.net.transports import Listener, ListenError, _listen_error, listen, own_addresses
 
 
 class Accepted(asyncio.Protocol):
@@ -39,6 +40,7 @@ async def test_a_listener_says_where_it_is() -> None:
     try:
         assert listener.host == "127.0.0.1"
         assert listener.port > 0
+        assert listener.addresses == (("127.0.0.1", listener.port),)
         assert repr(listener) == f"<Listener 127.0.0.1:{listener.port}>"
     finally:
         await listener.close()
@@ -148,3 +150,18 @@ def test_every_reason_is_a_sentence(error: Callable[[], OSError], part: str) -> 
     assert part in told.message
     assert "127.0.0.1:80" in told.message
     assert told.hint
+
+
+@pytest.mark.parametrize(
+    ("host", "addresses"),
+    [("192.0.2.7", {"192.0.2.7"}), ("2001:db8::7", {"2001:db8::7"}), ("localhost", {"127.0.0.1", "::1"})],
+)
+def test_h8_a_listener_on_one_address_is_reached_there(host: str, addresses: set[str]) -> None:
+    assert own_addresses(host) == addresses
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_h8_a_listener_on_a_wildcard_is_reached_at_every_address(host: str) -> None:
+    addresses = own_addresses(host)
+    assert {host, "127.0.0.1", "::1"} <= addresses
+    assert all(ipaddress.ip_address(address).scope_id is None for address in addresses if ":" in address)  # type: ignore[union-attr]  # those with a colon are IPv6
