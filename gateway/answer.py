@@ -28,30 +28,18 @@ class Answer:
     Always: nothing of a final answer has gone downstream while `head` is None.
     """
 
-    __slots__ = (
-        "_buffer",
-        "_exchange",
-        "_interim",
-        "_is_chunked",
-        "_reader",
-        "body_bytes",
-        "head",
-        "is_request_held",
-        "link",
-        "scrubber",
-    )
+    head: ResponseHead | None = None
+    scrubber: Scrubber | None = None
+    body_bytes = 0
+    is_request_held = False
+    _buffer = b""
+    _interim = 0
+    _reader: BodyReader | None = None
+    _is_chunked = False
 
     def __init__(self, exchange: "Exchange", link: UpstreamLink) -> None:
         self._exchange = exchange
         self.link = link
-        self.head: ResponseHead | None = None
-        self.scrubber: Scrubber | None = None
-        self.body_bytes = 0
-        self.is_request_held = False
-        self._buffer = b""
-        self._interim = 0
-        self._reader: BodyReader | None = None
-        self._is_chunked = False
 
     # Bytes of the upstream, in time order -----------------------------------------------------------
 
@@ -78,7 +66,6 @@ class Answer:
             head = parse_response(data[:end])
             data = data[end + len(HEAD_END) :]
             if head.status >= 200 or head.status == SWITCHING:
-                self._buffer = b""
                 self._exchange.answer_began(self, head, data)
                 return
             self._interim += 1

@@ -35,7 +35,7 @@ def exchange_record(exchange: "Exchange", seconds: float) -> tuple[object, ...]:
         *((exchange.rule_id, None, None) if route is None else route.labels),
         None if table is None else table.revision,
         exchange.injection.versions if exchange.injection is not None and is_sent else None,
-        exchange.status,
+        exchange.status or None,
         None if exchange.code is None else exchange.code.wire,
         seconds * 1000,
         exchange.bytes_up,

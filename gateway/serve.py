@@ -29,7 +29,7 @@ from gateway.core.errors import (
 )
 from gateway.core.inject.prepare import Injection, UnsupportedInjection
 from gateway.core.route_table import InjectRoute, RouteTable, RouteUpstream
-from gateway.core.upstream_head import PlaceholderLeft, forwarded_head, injected_head
+from gateway.core.upstream_head import PlaceholderLeft, upstream_head
 from gateway.credentials import CredentialError
 from gateway.record import exchange_record
 from gateway.relay import OpaqueRelay
@@ -50,72 +50,44 @@ _log = structlog.get_logger(__name__)
 
 
 class Exchange:
-    """One request and its answer. Always: it has an Answer, and so a link, only from _send() to that answer's end."""
+    """One request and its answer. Always: it has an Answer, and so a link, only from _send() to that answer's end.
 
-    __slots__ = (
-        "_answer",
-        "_is_finished",
-        "_is_second_try",
-        "_query",
-        "_reader",
-        "_request_block",
-        "_request_id",
-        "_started_at",
-        "_task",
-        "_upgrade",
-        "_upstream",
-        "address",
-        "bytes_down",
-        "bytes_up",
-        "code",
-        "decision",
-        "destination",
-        "head",
-        "injection",
-        "is_link_reused",
-        "is_request_done",
-        "parts",
-        "path",
-        "route",
-        "rule_id",
-        "scrubbed",
-        "status",
-        "stream",
-        "table",
-        "wants_body",
-    )
+    What stands on the class is the value of an exchange that has not got so far: setting each of them per exchange
+    would cost more than parsing its head.
+    """
+
+    destination: Destination | None = None
+    path = b""  # canonical once classified, and never with its query
+    table: RouteTable | None = None
+    route: InjectRoute | None = None
+    rule_id: str | None = None
+    decision = ""
+    injection: Injection | None = None
+    address = ""
+    is_link_reused = False
+    wants_body = False
+    status = 0
+    code: Code | None = None
+    bytes_up = 0
+    bytes_down = 0
+    scrubbed = 0
+    _request_id = ""
+    _query: bytes | None = None
+    _upgrade: bytes | None = None
+    _upstream: RouteUpstream | None = None
+    _request_block = b""
+    _task: object = None
+    _reader: BodyReader | None = None
+    _answer: Answer | None = None
+    _is_second_try = False
+    _is_finished = False
 
     def __init__(self, stream: "ServedStream", head: RequestHead) -> None:
         self.stream = stream
         self.parts = stream.parts
         self.head = head
-        self._started_at = read_clock()
-        self._request_id = ""
-        self.wants_body = False
         self.is_request_done = head.body == 0
-        self.destination: Destination | None = stream.targets.destination
-        self.path = b""  # canonical once classified, and never with its query
-        self._query: bytes | None = None
-        self._upgrade: bytes | None = None
-        self.table: RouteTable | None = None
-        self.route: InjectRoute | None = None
-        self.rule_id: str | None = None
-        self.decision = ""
-        self.injection: Injection | None = None
-        self._upstream: RouteUpstream | None = None
-        self._request_block = b""
-        self._task: object = None
-        self._reader: BodyReader | None = None
-        self._answer: Answer | None = None
-        self.address = ""
-        self.is_link_reused = False
-        self._is_second_try = False
-        self._is_finished = False
-        self.status = 0
-        self.code: Code | None = None
-        self.bytes_up = 0
-        self.bytes_down = 0
-        self.scrubbed = 0
+        self._started_at = read_clock()
 
     def begin(self) -> None:
         """Take the request as far as it goes without waiting."""
@@ -126,7 +98,7 @@ class Exchange:
         except Refused as refused:
             self.refuse(refused.deny)
             return
-        if self._find_credential():
+        if self.route is None or self._find_credential(self.route):
             if not self._inject(table, upstream):
                 return
             link = self.parts.upstreams.checkout(upstream.pool_key)
@@ -143,8 +115,6 @@ class Exchange:
         self.table = table = self.parts.plans.table(claims.sandbox_id)
         if table is None:
             raise Refused(no_plan())
-        if self.head.method == "TRACE":
-            raise Refused(Deny(code=Code.TRACE_REFUSED, detail="TRACE is not served"))
         return table
 
     # Read and canonicalise --------------------------------------------------------------------------
@@ -152,13 +122,12 @@ class Exchange:
     def _canonicalise(self) -> Destination:
         """Settle where the request goes (A1 to A3, P6, P7); raises Refused."""
         head = self.head
-        destination, origin = self.stream.targets.read(head.target, head.host)
-        path, question, query = origin.partition(b"?")
-        self.path = path
-        self._query = query if question else None
+        destination, self.path, question, query = self.stream.targets.read(head.target, head.host)
+        self.destination = destination
+        if question:
+            self._query = query
         if head.upgrade is not None and head.upgrade.lower() == b"websocket" and not head.has_body:
             self._upgrade = b"websocket"
-        self.destination = destination
         return destination
 
     # Classify ---------------------------------------------------------------------------------------
@@ -181,18 +150,15 @@ class Exchange:
 
     # Credential -------------------------------------------------------------------------------------
 
-    def _find_credential(self) -> bool:
+    def _find_credential(self, route: InjectRoute) -> bool:
         """Have the injection ready from what is cached; False when a credential must be fetched first."""
-        route = self.route
-        if route is None:
-            return True
         prepared = route.prepared
         if prepared is None:
             return False
         now = self.parts.clock.wall
         fresh = self.parts.credentials.fresh
-        for request, credential in zip(route.credentials, prepared.credentials, strict=True):
-            if fresh(request.key, now) is not credential:
+        for key, credential in prepared.made_of:
+            if fresh(key, now) is not credential:
                 return False
         self.injection = prepared
         return True
@@ -207,15 +173,10 @@ class Exchange:
 
     def _inject(self, table: RouteTable, upstream: RouteUpstream) -> bool:
         """Write the head that goes upstream; False when the request was refused instead."""
-        path, query = self.path, self._query
         try:
-            if self.route is None:
-                self._request_block = forwarded_head(table, self.head, upstream, path, query, self._upgrade)
-            else:
-                assert self.injection is not None, "_find_credential or _resolve came before"
-                self._request_block = injected_head(
-                    table, self.route, self.injection, self.head, upstream, path, query, self._upgrade
-                )
+            self._request_block = upstream_head(
+                table, self.injection, self.head, upstream, self.path, self._query, self._upgrade
+            )
         except PlaceholderLeft:
             self.refuse(placeholder_left(self.rule_id))
             return False
@@ -255,12 +216,13 @@ class Exchange:
         """Write the request's head, and what is here of its body."""
         self._answer = link.user = Answer(self, link)
         self.address = link.address
+        parts = self.parts
         self.is_link_reused = link.used > 0
-        if self.is_link_reused:
-            self.parts.metrics.upstream_link_reuse += 1
+        if link.used:
+            parts.metrics.upstream_link_reuse += 1
         link.used += 1
-        clock = self.parts.clock
-        clock.watch(link, clock.now + self.parts.timeouts.answer_head)
+        clock = parts.clock
+        clock.watch(link, clock.now + parts.timeouts.answer_head)
         link.transport.write(self._request_block)
         if self.head.body:
             self._reader = request_reader(self.head)
@@ -422,13 +384,12 @@ class Exchange:
 
     def _is_credential_rejected(self) -> bool:
         """Tell the cache that its version was refused; True when a newer one may be fetched and tried."""
-        route, injection = self.route, self.injection
-        if route is None or injection is None or self._is_second_try:
+        injection = self.injection
+        if injection is None or self._is_second_try:
             return False
         now = self.parts.clock.wall
         rejected = [
-            self.parts.credentials.rejected(request.key, credential.version, now)
-            for request, credential in zip(route.credentials, injection.credentials, strict=True)
+            self.parts.credentials.rejected(key, credential.version, now) for key, credential in injection.made_of
         ]
         return any(rejected) and self.head.body == 0 and self.head.method in IDEMPOTENT_METHODS
 
@@ -496,6 +457,7 @@ class Exchange:
         self.status = deny.code.status
         self.decision = self.decision or "deny"
         self.rule_id = self.rule_id or deny.rule_id
+        self.destination = self.destination or self.stream.targets.destination
         self.stream.write(refusal(deny, self.request_id, method=self.head.method, close=self.is_last()))
         self.finish("denied" if deny.code.status < 500 else "failed")
 

@@ -10,8 +10,8 @@ from typing import Final, Protocol, cast
 from gateway.core.authority import Refused, TargetReader, invalid
 from gateway.core.decision import Deny, Mode
 from gateway.core.errors import refusal
-from gateway.parts import GatewayParts, OpenStream
 from gateway.core.route_table import RouteTable
+from gateway.parts import GatewayParts, OpenStream
 from gateway.record import stream_record
 from gateway.serve import Exchange
 from gateway.tokens import proxy_token
@@ -49,7 +49,6 @@ class ServedStream(asyncio.Protocol, OpenStream):
         "_discarded",
         "_doorman",
         "_exchange",
-        "_has_ended",
         "_holds",
         "_is_detached",
         "_is_lingering",
@@ -59,6 +58,7 @@ class ServedStream(asyncio.Protocol, OpenStream):
         "close_after_answer",
         "deadline_at",
         "filed_at",
+        "has_ended",
         "is_writing_held",
         "mode",
         "parts",
@@ -93,7 +93,7 @@ class ServedStream(asyncio.Protocol, OpenStream):
         self._exchange: Exchange | None = None
         self._buffer = b""
         self._holds: set[str] = set()
-        self._has_ended = False
+        self.has_ended = False
         self._is_lingering = False
         self._is_detached = False
         self._is_serving = False
@@ -187,7 +187,7 @@ class ServedStream(asyncio.Protocol, OpenStream):
             self.refuse(Deny(code=Code.HEAD_TOO_LARGE, detail=too_long))
         elif not self._buffer:
             self._idle()
-        elif self._has_ended:
+        elif self.has_ended:
             self.close()
         else:
             self._await_head()
@@ -223,7 +223,7 @@ class ServedStream(asyncio.Protocol, OpenStream):
             # A sandbox that sends requests and reads no answers would fill our memory with them.
             self.hold_reading("answers")
             self.parts.clock.watch(self, self.parts.clock.now + self.parts.timeouts.answer_body)
-        elif self._has_ended or self.close_after_answer:
+        elif self.has_ended or self.close_after_answer:
             self.close()
         elif self.deadline_at == NEVER:
             self.parts.clock.watch(self, self.parts.clock.now + self.parts.timeouts.keep_alive)
@@ -312,7 +312,7 @@ class ServedStream(asyncio.Protocol, OpenStream):
         exchange = self._exchange
         if data and exchange is not None:
             self._buffer = exchange.request_received(data)
-        if self._has_ended and exchange is not None and exchange.wants_body:
+        if self.has_ended and exchange is not None and exchange.wants_body:
             self.close()  # the rest of the body will never come
 
     def take_buffer(self) -> bytes:
@@ -323,7 +323,7 @@ class ServedStream(asyncio.Protocol, OpenStream):
 
     def ends_after(self, head: RequestHead) -> bool:
         """Whether the answer to head is the stream's last."""
-        if head.close or (self._has_ended and not self._buffer):
+        if head.close or (self.has_ended and not self._buffer):
             self.close_after_answer = True
         return self.close_after_answer
 
@@ -392,7 +392,7 @@ class ServedStream(asyncio.Protocol, OpenStream):
         """Close in good order; linger where the sandbox may still be sending."""
         is_all_read = is_request_done and not self._buffer
         self._buffer = b""
-        if is_all_read or self._has_ended or not self.transport.can_write_eof():
+        if is_all_read or self.has_ended or not self.transport.can_write_eof():
             self.close()
             return
         self._is_lingering = True
@@ -403,7 +403,7 @@ class ServedStream(asyncio.Protocol, OpenStream):
 
     def eof_received(self) -> bool:
         """The sandbox sends no more: finish what is open, then close (half-close)."""
-        self._has_ended = True
+        self.has_ended = True
         exchange = self._exchange
         return not (exchange is None or self._is_lingering or exchange.wants_body)
 

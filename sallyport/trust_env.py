@@ -56,7 +56,8 @@ def variables(
     `proxy_url` may carry the proxy token as its password; then so does what is returned. `bundle_file` holds the
     system's roots and the CA, `ca_file` the CA alone (both PEM); `java_trust_store` is a PKCS12 file without a
     password; `wgetrc` is a settings file of wget that names the bundle, because a wget built with GnuTLS (Debian's)
-    reads its roots from nowhere else. `node_preload` is a script for a Node older than 22.21, which does not know NODE_USE_ENV_PROXY.
+    reads its roots from nowhere else. `node_preload` is a script for a Node older than 22.21, which does not know
+    NODE_USE_ENV_PROXY.
     `inherited` is the environment these are added to: its JAVA_TOOL_OPTIONS and NODE_OPTIONS are kept in front.
     """
     before = inherited or {}

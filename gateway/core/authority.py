@@ -62,6 +62,10 @@ def check_host(host: bytes | None, destination: Destination) -> None:
         raise mismatch("the Host field does not name the host of the request")
 
 
+# A Host that no request can have: control bytes do not pass the codec.
+_UNREAD = b"\0"
+
+
 class TargetReader:
     """Say where the requests of one stream go, and refuse those that say two things (A1, A2).
 
@@ -69,28 +73,28 @@ class TargetReader:
     The last answer is remembered as the bytes it was read from: most streams stay with one host.
     """
 
-    __slots__ = ("_host", "_last", "_prefix", "destination")
+    __slots__ = ("_cut", "_host", "_last", "_prefix", "destination")
 
     def __init__(self, destination: Destination | None) -> None:
         self.destination = destination
         self._last = destination
-        self._prefix = b""
-        self._host = None if destination is None else destination.authority.encode("ascii")
+        # What a target begins with that goes to _last, and how much of it stands before its path.
+        self._prefix = _UNREAD if destination is None else b"/"
+        self._cut = 0
+        self._host: bytes | None = _UNREAD if destination is None else destination.authority.encode("ascii")
 
-    def read(self, target: bytes, host: bytes | None) -> tuple[Destination, bytes]:
-        """Return the destination and the origin form (path and query) of a request; raises Refused."""
-        if target[:1] == b"/" and self.destination is not None:
-            origin, destination = target, self.destination
-        elif self._last is not None and target.startswith(self._prefix + b"/") and self._prefix:
-            origin, destination = target[len(self._prefix) :], self._last
+    def read(self, target: bytes, host: bytes | None) -> tuple[Destination, bytes, bytes, bytes]:
+        """Return destination, path, `?` where there is a query, and query; raises Refused."""
+        if target.startswith(self._prefix) and self._last is not None:
+            destination, origin = self._last, target[self._cut :]
         else:
             destination, origin = self._read_absolute(target)
-        if host is None or host != self._host:
+        if host != self._host:
             check_host(host, destination)
             self._host = host
         if origin.find(b"#") >= 0:
             raise invalid("the target has a fragment")
-        return destination, origin
+        return destination, *origin.partition(b"?")
 
     def _read_absolute(self, target: bytes) -> tuple[Destination, bytes]:
         if target[:1] == b"/":
@@ -101,7 +105,10 @@ class TargetReader:
         asked = read_destination(scheme, authority)
         if self.destination is not None and asked != self.destination:
             raise mismatch("the target does not name the host that was connected to")
-        self._last = asked if self.destination is None else self.destination
-        self._prefix = target[: target.find(b"://") + 3] + authority
-        self._host = None  # to be compared with this destination
-        return self._last, origin
+        if self.destination is not None:
+            return self.destination, origin
+        self._last = asked
+        self._cut = target.find(b"://") + 3 + len(authority)
+        self._prefix = target[: self._cut] + b"/"
+        self._host = _UNREAD  # whatever the Host is, it has to be compared with this destination
+        return asked, origin

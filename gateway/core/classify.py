@@ -65,6 +65,9 @@ def classify(table: RouteTable, destination: Destination, method: str, path: byt
 
 
 def _classify(table: RouteTable, destination: Destination, method: str, path: bytes) -> Classified:
+    if method.upper() == "TRACE":
+        # C3: it would echo the credential. In any case, because an upstream may not tell them apart.
+        return Classified(Deny(code=Code.TRACE_REFUSED, detail="TRACE is not served"), path, None)
     hosts = table.matcher.for_host(*destination)
     canonical = ""
     if hosts.managed:

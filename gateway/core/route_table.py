@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 # C1: where clients put keys of their own. A foreign key never rides along with ours.
 AUTH_SLOTS = frozenset({b"authorization", b"x-api-key", b"api-key", b"private-token", b"cookie"})
 
+# By these some frameworks act on another method or path than the request's, which is what the plan was asked about.
+OVERRIDES = frozenset(
+    {b"x-http-method", b"x-http-method-override", b"x-method-override", b"x-original-url", b"x-rewrite-url"}
+)
+
 # A wildcard route may be asked for many hosts; the memo of their upstreams starts over when full.
 MAX_UPSTREAMS_PER_ROUTE = 1024
 
@@ -90,7 +95,7 @@ class InjectRoute:
         )
         kept = {field_name(name.encode("ascii")) for name in route.keep_headers or ()}
         written = {field_name(name.encode("ascii")) for name in route.injected_headers}
-        self.removed = frozenset((AUTH_SLOTS - kept) | written)
+        self.removed = frozenset(((AUTH_SLOTS | OVERRIDES) - kept) | written)
         self.strip_query = frozenset(_stripped_parameters(route))
         # The longest first: one may be the beginning of another.
         self.placeholders = tuple(
@@ -124,8 +129,8 @@ class RouteTable:
         "_placeholders",
         "classified",
         "digest",
-        "matcher",
         "has_placeholders",
+        "matcher",
         "names_hosts",
         "organization_id",
         "plan",

@@ -76,10 +76,7 @@ class Needles:
 
     def is_clean(self, data: bytes) -> bool:
         """Whether no needle stands in data: all there is to ask about an answer that is here whole."""
-        for pattern in self.patterns:
-            if data.find(pattern) >= 0:
-                return False
-        return True
+        return max(map(data.find, self.patterns), default=-1) < 0
 
     def held_suffix(self, data: bytes) -> int:
         """Return the length of the longest end of `data` that is the beginning of a needle, but not all of it."""

@@ -2,7 +2,7 @@
 
 from gateway.core.inject.prepare import Injection
 from gateway.core.inject.query import strip_query, with_pair
-from gateway.core.route_table import InjectRoute, RouteTable, RouteUpstream
+from gateway.core.route_table import RouteTable, RouteUpstream
 from sallyport.wire.http1.head import CHUNKED, RequestHead
 
 # C3: bytes after a 101 are scanned, so nothing may be compressed in them.
@@ -13,52 +13,42 @@ class PlaceholderLeft(Exception):
     """A placeholder would have left unresolved (C5)."""
 
 
-def injected_head(
+def upstream_head(
     table: RouteTable,
-    route: InjectRoute,
-    injection: Injection,
+    injection: Injection | None,
     head: RequestHead,
     upstream: RouteUpstream,
     path: bytes,
     query: bytes | None,
     upgrade: bytes | None,
 ) -> bytes:
-    """Write the credential into the one slot that is ours; raises PlaceholderLeft.
+    """Write the whole head; raises PlaceholderLeft.
 
-    Order (contracts section 1): placeholders, removal of the sandbox's auth slots, ours.
+    Without an injection nothing is removed (a Forward). With one, in the order of contracts section 1: placeholders,
+    removal of the sandbox's auth slots, then the credential in the one slot that is ours.
     """
-    removed = injection.removed if upgrade is None else injection.removed | _EXTENSIONS
     lines = head.lines
-    if not removed.isdisjoint(head.names):
-        lines = [line for line, name in zip(lines, head.names, strict=True) if name not in removed]
-    if query and route.strip_query:
-        query = strip_query(query, route.strip_query) or None
+    block = b"\r\n"
+    if injection is not None:
+        removed = injection.removed if upgrade is None else injection.removed | _EXTENSIONS
+        if not removed.isdisjoint(head.names):
+            lines = [line for line, name in zip(lines, head.names, strict=True) if name not in removed]
+        if query and injection.strip_query:
+            query = strip_query(query, injection.strip_query) or None
+        block = injection.block
     if table.has_placeholders and table.holds_placeholder(_begin(head, path, query, upstream, lines)):
         # What is checked never has a secret in it but the one that took a placeholder's place.
-        for replacement in injection.replacements:
+        for replacement in () if injection is None else injection.replacements:
             lines = replacement.in_lines(lines)
             path = replacement.in_path(path)
             query = replacement.in_query(query)
         if table.holds_placeholder(_begin(head, path, query, upstream, lines)):
             raise PlaceholderLeft
-    if injection.pair is not None:
+    if injection is not None and injection.pair is not None:
         query = with_pair(query, injection.pair)
-    return _begin(head, path, query, upstream, lines) + injection.block + _end(head, upgrade)
-
-
-def forwarded_head(
-    table: RouteTable,
-    head: RequestHead,
-    upstream: RouteUpstream,
-    path: bytes,
-    query: bytes | None,
-    upgrade: bytes | None,
-) -> bytes:
-    """Send a request on as it is (a Forward removes nothing); raises PlaceholderLeft."""
-    block = _begin(head, path, query, upstream, head.lines)
-    if table.has_placeholders and table.holds_placeholder(block):
-        raise PlaceholderLeft
-    return block + _end(head, upgrade)
+    if head.has_body or upgrade is not None:
+        block = _framing(head, upgrade) + block
+    return _begin(head, path, query, upstream, lines) + block
 
 
 def _begin(head: RequestHead, path: bytes, query: bytes | None, upstream: RouteUpstream, lines: list[bytes]) -> bytes:
@@ -67,10 +57,7 @@ def _begin(head: RequestHead, path: bytes, query: bytes | None, upstream: RouteU
     return b"\r\n".join((head.method.encode("ascii") + b" " + target + upstream.host_line, *lines, b""))
 
 
-def _end(head: RequestHead, upgrade: bytes | None) -> bytes:
-    """Write our framing and the empty line."""
-    if not head.has_body and upgrade is None:
-        return b"\r\n"
+def _framing(head: RequestHead, upgrade: bytes | None) -> bytes:
     block = b""
     if head.has_body:
         block = b"Transfer-Encoding: chunked\r\n" if head.body == CHUNKED else b"Content-Length: %d\r\n" % head.body
@@ -78,4 +65,4 @@ def _end(head: RequestHead, upgrade: bytes | None) -> bytes:
         block += b"Expect: 100-continue\r\n"
     if upgrade is not None:
         block += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % upgrade
-    return block + b"\r\n"
+    return block

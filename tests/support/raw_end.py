@@ -80,24 +80,17 @@ class RawEnd:
         self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
-    def hold_little(self, size: int = 4096) -> None:
-        """Let the kernel hold little of what is written here."""
-        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
-
     # In
 
     def pause(self) -> None:
         """Read nothing for now, and let the kernel hold little of it."""
         self._pausable.pause_reading()
-        self._set_receive_buffer(4096)
+        # Smaller still, and the peer would send single segments with long pauses when reading goes on.
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
 
     def resume(self) -> None:
         """Read again."""
-        self._set_receive_buffer(1024 * 1024)
         self._pausable.resume_reading()
-
-    def _set_receive_buffer(self, size: int) -> None:
-        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
     @property
     def _pausable(self) -> asyncio.ReadTransport:

@@ -46,7 +46,7 @@ class Stage:
         return client, link
 
 
-def one_route(injection: Mapping[str, object] = BEARER, **further: object) -> Document:
+def one_route(injection: Mapping[str, object] = BEARER, /, **further: object) -> Document:
     """Return the stage's route with another injection or further members."""
     return route("r", [HOST], CONNECTION, injection, **({"allowCleartext": True} | further))
 

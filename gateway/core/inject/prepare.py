@@ -22,15 +22,15 @@ class UnsupportedInjection(Exception):
 class Injection:
     """What is written into a request, and what may not come back. It holds secrets: it is never printed.
 
-    block is whole header lines, each with its CRLF. credentials are those it was made of; a newer version of
-    any of them means a new Injection.
+    block is the end of a head: whole lines, and the empty one. made_of are the keys and credentials it was made of; a
+    newer version of any of them means a new Injection.
     """
 
-    __slots__ = ("block", "credentials", "needles", "pair", "removed", "replacements", "versions")
+    __slots__ = ("block", "made_of", "needles", "pair", "removed", "replacements", "strip_query", "versions")
 
     def __init__(self, route: InjectRoute, credentials: Sequence[Credential], *, scrub: bool) -> None:
         secrets = [credential.value for credential in credentials]
-        self.credentials = tuple(credentials)
+        self.made_of = tuple(zip((request.key for request in route.credentials), credentials, strict=True))
         self.versions = tuple(credential.version for credential in credentials)
         self.pair: bytes | None = None
         self.block = route.static_block + b"".join(map(additional_field, route.additional_names, secrets[1:]))
@@ -38,10 +38,12 @@ class Injection:
         self.replacements = [Replacement(value, parts, secrets[0]) for value, parts in route.placeholders]
         self.needles = Needles.of(*secrets) if scrub else None
         self.removed = route.removed
+        self.strip_query = route.strip_query
         if scrub:
             # C3: an answer that cannot be read cannot be scrubbed.
             self.block += _IDENTITY
             self.removed |= _ACCEPT_ENCODING
+        self.block += b"\r\n"
 
     def _write_auth(self, route: InjectRoute, secret: Secret) -> None:
         match route.injection:

@@ -23,6 +23,7 @@ MAX_LENGTH_DIGITS = 18
 # Local names: an enum member costs two look-ups.
 _PLAIN = FieldKind.PLAIN
 _HOST = FieldKind.HOST
+_PROXY_AUTHORIZATION = FieldKind.PROXY_AUTHORIZATION
 _LENGTH = FieldKind.CONTENT_LENGTH
 _CODING = FieldKind.TRANSFER_ENCODING
 _CONNECTION = FieldKind.CONNECTION
@@ -57,9 +58,6 @@ def parse_request(head: bytes) -> RequestHead:
     request = RequestHead()
     plain = _plain_names.get
     _read_request_line(request, lines.pop(0))
-    request.host = request.upgrade = request.proxy_authorization = None
-    request.body = 0
-    request.has_body = request.close = request.expects_continue = False
     names: list[bytes] = []
     kept: list[bytes] = []
     options = _NO_OPTIONS
@@ -75,6 +73,8 @@ def parse_request(head: bytes) -> RequestHead:
             raise RemoteProtocolError("a line without a colon")
         if kind is _HOST and request.host is None:
             request.host = value.strip(b" \t")
+        elif kind is _PROXY_AUTHORIZATION and request.proxy_authorization is None:
+            request.proxy_authorization = value.strip(b" \t")
         elif kind is _CONNECTION:
             options = options | _read_options(value)
         elif kind is not _PLAIN:
@@ -82,9 +82,11 @@ def parse_request(head: bytes) -> RequestHead:
         else:
             names.append(field_name(name))
             kept.append(line)
-    request.names, request.lines = _drop_named(names, kept, options) if options else (names, kept)
-    request.close = b"close" in options
-    if b"upgrade" not in options:
+    request.names, request.lines = names, kept
+    if options:
+        request.names, request.lines = _drop_named(names, kept, options)
+        request.close = b"close" in options
+    if request.upgrade is not None and b"upgrade" not in options:
         request.upgrade = None
     if request.minor == 0 and request.body == CHUNKED:
         raise RemoteProtocolError("Transfer-Encoding in HTTP/1.0")
@@ -97,9 +99,7 @@ def _read_hop_field(request: RequestHead, kind: FieldKind, value: bytes) -> None
         case FieldKind.HOST:
             raise RemoteProtocolError("more than one Host")
         case FieldKind.PROXY_AUTHORIZATION:
-            if request.proxy_authorization is not None:
-                raise RemoteProtocolError("more than one Proxy-Authorization")
-            request.proxy_authorization = value
+            raise RemoteProtocolError("more than one Proxy-Authorization")
         case FieldKind.CONTENT_LENGTH | FieldKind.TRANSFER_ENCODING:
             if request.has_body:
                 raise RemoteProtocolError("more than one Content-Length or Transfer-Encoding")
@@ -123,8 +123,8 @@ def parse_response(head: bytes) -> ResponseHead:
     response = ResponseHead()
     plain = _plain_names.get
     response.status, response.reason, response.minor = _read_status_line(lines.pop(0))
-    response.body = response.upgrade = None
-    response.close = response.minor == 0
+    if response.minor == 0:
+        response.close = True
     names: list[bytes] = []
     kept: list[bytes] = []
     options = _NO_OPTIONS
@@ -149,12 +149,15 @@ def parse_response(head: bytes) -> ResponseHead:
         elif kind in _PLAIN_IN_ANSWERS:
             names.append(field_name(name))
             kept.append(line)
-    response.names, response.lines = _drop_named(names, kept, options) if options else (names, kept)
-    response.close = response.close or b"close" in options
-    if response.body and response.status < 200:
-        raise RemoteProtocolError("an interim answer that claims a body")
-    # A 204 has none either (RFC 9112 section 6.1); what follows one that claims it may not be the next answer.
-    response.close = response.close or bool(response.body and response.status == 204)
+    response.names, response.lines = names, kept
+    if options:
+        response.names, response.lines = _drop_named(names, kept, options)
+        response.close = response.close or b"close" in options
+    if response.body and (response.status < 200 or response.status == 204):
+        if response.status < 200:
+            raise RemoteProtocolError("an interim answer that claims a body")
+        # A 204 has none either (RFC 9112 section 6.1); what follows one that claims it may not be the next answer.
+        response.close = True
     if response.minor == 0 and response.body == CHUNKED:
         raise RemoteProtocolError("Transfer-Encoding in HTTP/1.0")
     return response
@@ -215,17 +218,17 @@ def _read_request_line(request: RequestHead, line: bytes) -> None:
     if known is None:
         if not method or method.translate(None, _TOKEN):
             raise RemoteProtocolError("the method is not a token")
+        if method == b"PRI":
+            # RFC 9113 section 3.4: the HTTP/2 preface, whatever version follows (S4).
+            raise RemoteProtocolError("HTTP/2 is not served", 505)
         known = method.decode("ascii")
     request.method = known
     if not target.isascii() or target.find(b"\t") >= 0:
         raise RemoteProtocolError("a byte in the target that must be percent-encoded")
     request.target = target
-    if method == b"PRI":
-        # RFC 9113 section 3.4: the HTTP/2 preface, whatever version follows (S4).
-        raise RemoteProtocolError("HTTP/2 is not served", 505)
     if version == b"HTTP/1.1":
-        request.minor = 1
-    elif version == b"HTTP/1.0":
+        return
+    if version == b"HTTP/1.0":
         # S4: Python 3.11 sends CONNECT in 1.0; every other 1.0 request is refused.
         if known != "CONNECT":
             raise RemoteProtocolError("HTTP/1.0 requests are not served", 505)

@@ -51,33 +51,19 @@ class RequestHead:
     field that is meant for the other end. body is a length in bytes, or CHUNKED.
     """
 
-    __slots__ = (
-        "body",
-        "close",
-        "expects_continue",
-        "has_body",
-        "host",
-        "lines",
-        "method",
-        "minor",
-        "names",
-        "proxy_authorization",
-        "target",
-        "upgrade",
-    )
-
     method: str
     target: bytes
-    minor: int
-    host: bytes | None
     names: list[bytes]
     lines: list[bytes]
-    body: int
-    has_body: bool
-    close: bool
-    expects_continue: bool
-    upgrade: bytes | None
-    proxy_authorization: bytes | None
+    # What a head says that says nothing of it; on the class, because setting each per head costs more than reading it.
+    minor = 1
+    host: bytes | None = None
+    body = 0
+    has_body = False
+    close = False
+    expects_continue = False
+    upgrade: bytes | None = None
+    proxy_authorization: bytes | None = None
 
     def __repr__(self) -> str:
         # A target's query may hold a secret, and so may every value: names only.
@@ -87,16 +73,14 @@ class RequestHead:
 class ResponseHead:
     """One answer head; body is None where no framing header stood (RFC 9112 section 6.3)."""
 
-    __slots__ = ("body", "close", "lines", "minor", "names", "reason", "status", "upgrade")
-
     status: int
     reason: bytes
-    minor: int
     names: list[bytes]
     lines: list[bytes]
-    body: int | None
-    close: bool
-    upgrade: bytes | None
+    minor = 1
+    body: int | None = None
+    close = False
+    upgrade: bytes | None = None
 
     def __repr__(self) -> str:
         return f"<ResponseHead {self.status} HTTP/1.{self.minor} {len(self.names)} fields>"

@@ -1,0 +1,410 @@
+"""Upstream links: who may share one, how many there are, who waits, and what never becomes one (C12, A4, S11)."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from gateway.core.route_table import RouteUpstream, make_upstream
+from gateway.upstream import UpstreamError, UpstreamLink
+from sallyport.destination import Destination
+from sallyport.net.interception import _server_context
+from sallyport.plan.codec import seal
+from sallyport.problem import Code
+from tests.support import in_process
+from tests.support.gateway_plans import plan, route
+from tests.support.in_process import GatewayInProcess, in_process_gateway, origin_context, proxy_token
+from tests.support.passing_time import let_time_pass
+from tests.support.plan_documents import plan_document, rule_document
+from tests.support.raw_end import RawEnd, RawOrigin, raw_origin
+from tests.support.transports import TlsTrust
+from tests.support.until import until
+
+pytestmark = pytest.mark.uvloop
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+ROUTES = [route("managed", ["api.test"], "con_one", allowCleartext=True)]
+RULES = [rule_document("open", "allow", "open.test")]
+PLAN = plan(ROUTES, RULES)
+API, OPEN = "http://api.test/", "http://open.test/"
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[RawOrigin]:
+    async with raw_origin() as origin:
+        yield origin
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, origin: RawOrigin) -> AsyncIterator[GatewayInProcess]:
+    async with started(tmp_path, origin.port) as gateway:
+        yield gateway
+
+
+def started(folder: Path, port: int, **further: Mapping[str, object]) -> AbstractAsyncContextManager[GatewayInProcess]:
+    return in_process_gateway(
+        folder,
+        plan=PLAN,
+        credentials={"con_one": "s3cr3t-of-the-route"},
+        connect_to={f"{host}:{there}": port for host in ("api.test", "open.test") for there in (80, 443)},
+        further=further,
+    )
+
+
+async def ask(gateway: GatewayInProcess, url: str) -> RawEnd:
+    client = await gateway.client()
+    client.send(gateway.request(url))
+    return client
+
+
+async def complete(gateway: GatewayInProcess, origin: RawOrigin, url: str, link: RawEnd | None = None) -> RawEnd:
+    """One exchange: over this link where one is expected to be used again, else over a new one. Returns the link."""
+    client = await ask(gateway, url)
+    used = link or await origin.link()
+    await used.head()
+    used.send(OK)
+    assert (await client.answer()).status == 200
+    client.close()
+    return used
+
+
+async def status(gateway: GatewayInProcess, url: str) -> tuple[int, str]:
+    answer = await (await ask(gateway, url)).answer()
+    return answer.status, answer.value("X-Sallyport-Error")
+
+
+# ---- sharing
+
+
+async def test_a_link_is_used_again(gateway: GatewayInProcess, origin: RawOrigin) -> None:
+    link = await complete(gateway, origin, API)
+    for _ in range(3):
+        await complete(gateway, origin, API, link)
+    assert len(origin.ends) == 1
+    assert gateway.metric("sallyport_upstream_link_reuse_total") == 3
+    assert [record["linkReused"] for record in gateway.audit.entries] == [False, True, True, True]
+
+
+async def test_c12_a_forwarded_request_never_uses_a_link_that_carried_a_credential(
+    gateway: GatewayInProcess, origin: RawOrigin
+) -> None:
+    both = plan_document(
+        [
+            route(
+                "managed",
+                [],
+                "con_one",
+                allowCleartext=True,
+                match={"hosts": ["api.test"], "pathPrefixes": ["/v1"]},
+            )
+        ],
+        [rule_document("rest", "allow", "api.test")],
+        default="deny",
+        revision=2,
+    )
+    gateway.parts.plans.apply(seal(both))
+    await complete(gateway, origin, "http://api.test/v1")
+    await complete(gateway, origin, "http://api.test/v2")
+    assert len(origin.ends) == 2
+
+
+async def test_c12_sandboxes_share_links_of_a_connection_and_no_others(
+    gateway: GatewayInProcess, origin: RawOrigin
+) -> None:
+    for sandbox, organization in (("sbx_two", "org_one"), ("sbx_three", "org_two")):
+        document = plan_document(ROUTES, RULES, default="deny", sandboxId=sandbox, organizationId=organization)
+        gateway.parts.plans.apply(seal(document))
+    links: dict[str, list[RawEnd]] = {}
+    for sandbox, organization in (("sbx_one", "org_one"), ("sbx_two", "org_one"), ("sbx_three", "org_two")):
+        gateway.token = proxy_token(sandbox, organization_id=organization)
+        shared = links["sbx_one"][0] if sandbox == "sbx_two" else None
+        links[sandbox] = [await complete(gateway, origin, API, shared), await complete(gateway, origin, OPEN)]
+    assert len(origin.ends) == 5
+
+
+# ---- how many, and who waits
+
+
+def has_tasks(gateway: GatewayInProcess, count: int) -> bool:
+    return len(gateway.parts.tasks) == count
+
+
+async def test_waiters_are_served_in_order_by_the_link_that_becomes_free(tmp_path: Path, origin: RawOrigin) -> None:
+    async with started(tmp_path, origin.port, limits={"links_per_key": 1, "idle_links_per_key": 1}) as gateway:
+        clients = [await ask(gateway, API + "0")]
+        link = await origin.link()
+        assert b"GET /0 " in await link.head()
+        for number in (1, 2, 3):
+            clients.append(await ask(gateway, API + str(number)))
+            await until(partial(has_tasks, gateway, number))
+        for number, client in enumerate(clients):
+            link.send(OK)
+            assert (await client.answer()).status == 200
+            if number < 3:
+                assert f"GET /{number + 1} ".encode() in await link.head()
+    assert len(origin.ends) == 1
+
+
+async def test_a_waiter_dials_when_the_link_it_waits_for_is_lost(tmp_path: Path, origin: RawOrigin) -> None:
+    async with started(tmp_path, origin.port, limits={"links_per_key": 1, "idle_links_per_key": 1}) as gateway:
+        first = await ask(gateway, API)
+        link = await origin.link()
+        await link.head()
+        second = await ask(gateway, API)
+        await until(lambda: len(gateway.parts.tasks) == 1)
+        link.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        assert (await first.answer()).status == 200
+        another = await origin.link()
+        await another.head()
+        another.send(OK)
+        assert (await second.answer()).status == 200
+
+
+async def test_who_waits_too_long_is_told_that_the_gateway_is_overloaded(tmp_path: Path, origin: RawOrigin) -> None:
+    one = {"links_per_key": 1, "idle_links_per_key": 1}
+    async with started(tmp_path, origin.port, limits=one, timeouts={"connect": "100ms"}) as gateway:
+        await ask(gateway, API)
+        link = await origin.link()
+        assert await status(gateway, API) == (503, "overloaded")
+        await link.head()
+    assert len(origin.ends) == 1
+
+
+async def test_a_waiter_that_was_cancelled_does_not_keep_the_place_it_was_given(
+    tmp_path: Path, origin: RawOrigin
+) -> None:
+    async with started(tmp_path, origin.port, limits={"links_per_key": 1, "idle_links_per_key": 1}) as gateway:
+        pool, upstream = gateway.parts.upstreams, plain_upstream()
+        link = await pool.open(upstream)
+        waiting = gateway.parts.tasks.spawn(pool.open(upstream), name="waiter")
+        await asyncio.sleep(0)
+        # In one turn of the loop: the waiter's sandbox has gone, and so has the link. The waiter is in the queue yet.
+        waiting.cancel()
+        link.connection_lost(None)
+        await asyncio.wait([waiting])
+        link.transport.abort()
+        await until(lambda: pool.state.open == 0)
+        assert not (await pool.open(upstream)).is_lost
+
+
+async def test_a_waiter_that_was_cancelled_passes_on_the_link_it_was_given(tmp_path: Path, origin: RawOrigin) -> None:
+    async with started(tmp_path, origin.port, limits={"links_per_key": 1, "idle_links_per_key": 1}) as gateway:
+        pool, upstream = gateway.parts.upstreams, plain_upstream()
+        link = await pool.open(upstream)
+        first = gateway.parts.tasks.spawn(pool.open(upstream), name="first")
+        second = gateway.parts.tasks.spawn(pool.open(upstream), name="second")
+        await asyncio.sleep(0)
+        pool.release(link)
+        first.cancel()
+        assert await second is link
+
+
+async def test_a_dial_that_is_given_up_gives_its_place_back(gateway: GatewayInProcess) -> None:
+    async with raw_origin() as silent:
+        gateway.parts.dialer._connect_to[("api.test", 443)] = ("127.0.0.1", silent.port)
+        dialling = gateway.parts.tasks.spawn(gateway.parts.upstreams.open(plain_upstream("https")), name="dial")
+        await silent.link()
+        assert gateway.parts.upstreams.state.open == 1
+        dialling.cancel()
+        await asyncio.wait([dialling])
+        await until(lambda: gateway.parts.upstreams.state.open == 0)
+
+
+async def test_a_sandbox_that_goes_as_the_handshake_ends_costs_no_place_twice(
+    gateway: GatewayInProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = gateway.parts.upstreams
+    connection_made = UpstreamLink.connection_made
+
+    def note(link: UpstreamLink, transport: asyncio.BaseTransport) -> None:
+        connection_made(link, transport)
+        dialling.cancel()
+
+    async with raw_origin(origin_context("api.test")) as served:
+        gateway.parts.dialer._connect_to[("api.test", 443)] = ("127.0.0.1", served.port)
+        kept = await pool.open(plain_upstream("https"))
+        monkeypatch.setattr(UpstreamLink, "connection_made", note)
+        dialling = gateway.parts.tasks.spawn(pool.open(plain_upstream("https")), name="dial")
+        await asyncio.wait([dialling])
+        assert dialling.cancelled()
+        await served.link()
+        await (await served.link()).gone()
+        assert pool.state.open == 1
+        kept.drop()
+        await until(lambda: pool.state.open == 0)
+
+
+def plain_upstream(scheme: str = "http") -> RouteUpstream:
+    return make_upstream(Destination(scheme, "api.test", 443 if scheme == "https" else 80), "org_one", ("sandbox", "s"))
+
+
+# ---- idle links
+
+
+async def test_an_idle_link_is_closed_in_time(gateway: GatewayInProcess, origin: RawOrigin) -> None:
+    link = await complete(gateway, origin, API)
+    let_time_pass(gateway.parts.clock, gateway.parts.timeouts.pool_idle - 1)
+    assert gateway.metric("sallyport_upstream_links_idle") == 1
+    let_time_pass(gateway.parts.clock, 2)
+    assert await link.rest() == b""
+    await until(lambda: gateway.parts.upstreams.state.open == 0)
+
+
+async def test_s11_bytes_on_an_idle_link_spoil_it(gateway: GatewayInProcess, origin: RawOrigin) -> None:
+    link = await complete(gateway, origin, API)
+    link.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+    await link.gone()
+    await until(lambda: gateway.parts.upstreams.state.open == 0)
+    await complete(gateway, origin, API)
+    assert len(origin.ends) == 2
+
+
+async def test_s11_bytes_behind_an_answer_spoil_its_link(gateway: GatewayInProcess, origin: RawOrigin) -> None:
+    client = await ask(gateway, API)
+    link = await origin.link()
+    await link.head()
+    link.send(OK + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+    assert (await client.answer()).body == b"ok"
+    client.send(gateway.request(API))
+    another = await origin.link()
+    await another.head()
+    another.send(OK)
+    assert (await client.answer()).body == b"ok"
+
+
+async def test_an_idle_link_that_the_upstream_closed_is_not_used(gateway: GatewayInProcess, origin: RawOrigin) -> None:
+    link = await complete(gateway, origin, API)
+    link.close()
+    await until(lambda: gateway.parts.upstreams.state.open == 0)
+    await complete(gateway, origin, API)
+    assert len(origin.ends) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "url"),
+    [
+        ("connection", "con_one", API),
+        ("binding", "bnd_managed", API),
+        ("sandbox", "sbx_one", OPEN),
+    ],
+)
+async def test_a_revocation_closes_idle_links(
+    gateway: GatewayInProcess, origin: RawOrigin, kind: str, name: str, url: str
+) -> None:
+    link, other = await complete(gateway, origin, url), await complete(gateway, origin, OPEN if url == API else API)
+    gateway.gateway.revoke(kind, "another", gateway.parts.clock.wall + 60)
+    assert gateway.parts.upstreams.state.idle == 2
+    gateway.gateway.revoke(kind, name, gateway.parts.clock.wall + 60)
+    assert await link.gone() == b""
+    assert await other.is_quiet()
+    assert gateway.parts.upstreams.state.idle == 1
+
+
+async def test_no_link_is_kept_where_the_operator_wants_none(tmp_path: Path, origin: RawOrigin) -> None:
+    async with started(tmp_path, origin.port, limits={"idle_links_per_key": 0}) as gateway:
+        link = await complete(gateway, origin, API)
+        assert await link.gone() == b""
+        await complete(gateway, origin, API)
+    assert len(origin.ends) == 2
+
+
+# ---- TLS to the upstream
+
+
+def expired() -> ssl.SSLContext:
+    authority = in_process._origin_trust()[0]._store.authority("origins", in_process._now())
+    return _server_context(authority.issue("api.test", in_process._now() - 400 * 86_400), "api.test")
+
+
+@pytest.mark.parametrize("fault", ["another name", "unknown authority", "expired"])
+async def test_a4_an_upstream_that_cannot_be_verified_is_never_spoken_to(
+    gateway: GatewayInProcess, tmp_path: Path, fault: str
+) -> None:
+    context = {
+        "another name": lambda: origin_context("other.test"),
+        "unknown authority": lambda: TlsTrust(tmp_path / "strange").server,
+        "expired": expired,
+    }[fault]()
+    context.sni_callback = None
+    async with raw_origin(context) as served:
+        gateway.parts.dialer._connect_to[("api.test", 443)] = ("127.0.0.1", served.port)
+        client = await gateway.intercepted("api.test:443")
+        client.send(b"GET / HTTP/1.1\r\nHost: api.test\r\n\r\n")
+        answer = await client.answer()
+        assert (answer.status, answer.value("X-Sallyport-Error")) == (502, "upstream_unreachable")
+        assert b"certificate" not in answer.body.lower()
+        for end in served.ends:
+            assert await end.gone() == b""
+    assert gateway.parts.upstreams.state.open == 0
+
+
+async def test_a_handshake_that_does_not_end_is_a_504(tmp_path: Path, origin: RawOrigin) -> None:
+    async with started(tmp_path, origin.port, timeouts={"handshake": "100ms"}) as gateway:
+        with pytest.raises(UpstreamError) as caught:
+            await gateway.parts.upstreams.open(plain_upstream("https"))
+        assert caught.value.code is Code.UPSTREAM_TIMEOUT
+        assert gateway.parts.upstreams.state.open == 0
+
+
+async def test_a_tls_session_is_offered_again_once(gateway: GatewayInProcess) -> None:
+    async with raw_origin(origin_context("api.test")) as served:
+        gateway.parts.dialer._connect_to[("api.test", 443)] = ("127.0.0.1", served.port)
+        client = await gateway.intercepted("api.test:443")
+        reused = []
+        for _ in range(2):
+            client.send(b"GET / HTTP/1.1\r\nHost: api.test\r\n\r\n")
+            link = await served.link()
+            await link.head()
+            reused.append(link.writer.get_extra_info("ssl_object").session_reused)
+            link.send(OK)
+            assert (await client.answer()).status == 200
+            await until(lambda: gateway.parts.upstreams.state.idle == 1)
+            link.close()
+            await until(lambda: gateway.parts.upstreams.state.open == 0)
+    assert reused == [False, True]
+
+
+# ---- through the operator's proxy
+
+
+async def test_every_link_goes_through_the_proxy_by_connect(tmp_path: Path, origin: RawOrigin) -> None:
+    async with raw_origin() as proxy:
+        upstream: dict[str, object] = {"proxy": f"http://127.0.0.1:{proxy.port}", "connect_to": {}}
+        async with started(tmp_path, origin.port, upstream=upstream) as gateway:
+            client = await ask(gateway, API)
+            link = await proxy.link()
+            assert await link.head() == b"CONNECT api.test:80 HTTP/1.1\r\nHost: api.test:80\r\n\r\n"
+            link.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            assert (await link.head()).startswith(b"GET / HTTP/1.1\r\nHost: api.test\r\n")
+            link.send(OK)
+            assert (await client.answer()).body == b"ok"
+            refused = await ask(gateway, OPEN)
+            another = await proxy.link()
+            await another.head()
+            another.send(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+            answer = await refused.answer()
+            assert (answer.status, answer.value("X-Sallyport-Error")) == (502, "upstream_unreachable")
+    assert origin.ends == []
+
+
+async def test_t3_the_proxy_of_the_gateway_s_own_environment_is_ignored(
+    tmp_path: Path, origin: RawOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with raw_origin() as trap:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{trap.port}")
+        async with started(tmp_path, origin.port) as gateway:
+            await complete(gateway, origin, API)
+    assert trap.ends == []
+
+
+async def test_a_link_says_what_it_is(gateway: GatewayInProcess, origin: RawOrigin) -> None:
+    await complete(gateway, origin, API)
+    pool = gateway.parts.upstreams
+    (link,) = pool.state.idle_links(lambda _: True)
+    assert repr(link) == "<UpstreamLink http://api.test:80 idle, used 1 times>"
+    assert repr(pool.state) == "<PoolState 1 open, 1 idle, 1 keys>"
