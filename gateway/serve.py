@@ -24,10 +24,12 @@ from gateway.core.errors import (
     credential_missing,
     no_plan,
     placeholder_left,
+    rate_limited,
     refusal,
     upstream_failed,
 )
 from gateway.core.inject.prepare import Injection, UnsupportedInjection
+from gateway.core.route_limit import RouteLimit
 from gateway.core.route_table import InjectRoute, RouteTable, RouteUpstream
 from gateway.core.upstream_head import PlaceholderLeft, upstream_head
 from gateway.credentials import CredentialError
@@ -39,9 +41,9 @@ from sallyport.net.clock import NEVER, read_clock
 from sallyport.problem import Code
 from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.http1.body import BodyReader, frame_chunk, frame_end
-from sallyport.wire.http1.codec import field_name
 from sallyport.wire.http1.framing import IDEMPOTENT_METHODS, request_reader
 from sallyport.wire.http1.head import CHUNKED, RequestHead, ResponseHead
+from sallyport.wire.http1.shape import field_name
 
 if TYPE_CHECKING:
     from gateway.stream import ServedStream
@@ -71,6 +73,7 @@ class Exchange:
     bytes_up = 0
     bytes_down = 0
     scrubbed = 0
+    _limit: RouteLimit | None = None
     _request_id = ""
     _query: bytes | None = None
     _upgrade: bytes | None = None
@@ -146,6 +149,11 @@ class Exchange:
         self.route = decision
         if decision.max_body_bytes is not None and self.head.body > decision.max_body_bytes:
             raise Refused(body_too_large(decision.max_body_bytes))
+        if decision.limit is not None:
+            retry_after = decision.limit.admit(self.parts.clock.now)
+            if retry_after is not None:
+                raise Refused(rate_limited(retry_after, decision.rule_id))
+            self._limit = decision.limit
         return upstream
 
     # Credential -------------------------------------------------------------------------------------
@@ -498,6 +506,8 @@ class Exchange:
             parts.metrics.denied(self.code.wire)
         if self.scrubbed:
             parts.metrics.scrub_matches += self.scrubbed
+        if self._limit is not None:
+            self._limit.release()
         parts.audit.record(exchange_record(self, seconds))
         self.stream.exchange_finished(self)
 

@@ -7,6 +7,16 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PARTS = ("sallyport", "gateway", "sandboxd", "worker", "control_client", "control_plane", "sallyport_cli")
 
+# Folders of tests that mirror no part, each with what is in it.
+KINDS = {
+    "benchmarks": "the benchmark programs, which are not packaged",
+    "contract": "one contract for every implementation of it",
+    "demo": "the demonstration, which is not packaged",
+    "flow": "a whole gateway from outside",
+    "fuzz": "fuzz targets and that they run",
+    "support": "what tests share; no tests",
+}
+
 # Modules without a test file of their own, each with the reason.
 WITHOUT_A_TEST: dict[str, str] = {}
 # Test files of a part that mirror no module, each with the reason.
@@ -36,6 +46,12 @@ def orphans(root: pathlib.Path) -> list[str]:
     return [str(path) for path in tests if path not in expected]
 
 
+def strangers(root: pathlib.Path) -> list[str]:
+    """Folders of tests that are neither a part's nor a kind of their own: nobody looks whether they mirror anything."""
+    folders = sorted(path.name for path in (root / "tests").iterdir() if path.is_dir() and path.name != "__pycache__")
+    return [name for name in folders if name not in (*PARTS, *KINDS)]
+
+
 def test_every_module_has_its_test_file() -> None:
     assert untested(ROOT) == sorted(WITHOUT_A_TEST)
 
@@ -44,12 +60,24 @@ def test_every_test_file_has_its_module() -> None:
     assert orphans(ROOT) == sorted(WITHOUT_A_MODULE)
 
 
+def test_every_folder_of_tests_is_a_part_s_or_a_kind() -> None:
+    assert strangers(ROOT) == []
+    assert not set(KINDS) & set(PARTS)
+
+
+def test_planted_folder(tmp_path: pathlib.Path) -> None:
+    for name in ("gateway", "flow", "contract", "fuzz", "demo", "__pycache__", "unit"):
+        (tmp_path / "tests" / name).mkdir(parents=True)
+    assert strangers(tmp_path) == ["unit"]
+
+
 @pytest.mark.parametrize(
     ("files", "missing", "left_over"),
     [
         (["gateway/core/a.py", "tests/gateway/core/test_a.py", "gateway/__init__.py"], [], []),
         (["gateway/core/a.py", "tests/gateway/test_a.py"], ["gateway/core/a.py"], ["tests/gateway/test_a.py"]),
         (["gateway/core/a.py"], ["gateway/core/a.py"], []),
+        (["gateway/a.py", "tests/contract/test_a.py", "tests/flow/test_b.py"], ["gateway/a.py"], []),
     ],
 )
 def test_planted_tree(tmp_path: pathlib.Path, files: list[str], missing: list[str], left_over: list[str]) -> None:

@@ -35,6 +35,16 @@ def body_too_large(limit: int) -> Deny:
     return Deny(code=Code.BODY_TOO_LARGE, detail=f"the route accepts request bodies up to {limit} bytes")
 
 
+def rate_limited(retry_after_seconds: int, rule_id: str) -> Deny:
+    """The route's own limit on requests a minute, or at once."""
+    return Deny(
+        code=Code.RATE_LIMITED,
+        detail="the route's limit on requests is reached",
+        rule_id=rule_id,
+        retry_after_seconds=retry_after_seconds,
+    )
+
+
 def placeholder_left(rule_id: str | None) -> Deny:
     """A placeholder would have left unresolved (C5)."""
     return Deny(

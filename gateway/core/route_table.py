@@ -8,10 +8,11 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.core.credential_cache import CredentialKey, ResolveRequest
+from gateway.core.route_limit import RouteLimit
 from sallyport.destination import Destination
 from sallyport.plan.match import Matcher
 from sallyport.plan.model import CompiledRuntimePlan, CredentialResolver, EgressRoute, QueryInjection
-from sallyport.wire.http1.codec import field_name
+from sallyport.wire.http1.shape import field_name
 
 if TYPE_CHECKING:
     from gateway.core.decision import Classified
@@ -63,6 +64,7 @@ class InjectRoute:
         "credentials",
         "injection",
         "labels",
+        "limit",
         "max_body_bytes",
         "organization_id",
         "placeholders",
@@ -103,7 +105,11 @@ class InjectRoute:
             for placeholder in sorted(route.placeholders or (), key=lambda placeholder: -len(placeholder.value))
         )
         self.upstream = None if route.upstream is None else route.upstream.destination
-        self.max_body_bytes = None if route.limits is None else route.limits.max_request_body_bytes
+        limits = route.limits
+        self.max_body_bytes = None if limits is None else limits.max_request_body_bytes
+        self.limit: RouteLimit | None = None
+        if limits is not None and (limits.requests_per_minute or limits.max_concurrent):
+            self.limit = RouteLimit(per_minute=limits.requests_per_minute, max_concurrent=limits.max_concurrent)
         self.prepared = None
         self._upstreams: dict[Destination, RouteUpstream] = {}
 

@@ -1,5 +1,7 @@
 """The head sent upstream: the sandbox's own lines, less what is not theirs to say, plus what is ours."""
 
+from collections.abc import Sequence
+
 from gateway.core.inject.prepare import Injection
 from gateway.core.inject.query import strip_query, with_pair
 from gateway.core.route_table import RouteTable, RouteUpstream
@@ -31,8 +33,7 @@ def upstream_head(
     block = b"\r\n"
     if injection is not None:
         removed = injection.removed if upgrade is None else injection.removed | _EXTENSIONS
-        if not removed.isdisjoint(head.names):
-            lines = [line for line, name in zip(lines, head.names, strict=True) if name not in removed]
+        lines = head.without(removed)
         if query and injection.strip_query:
             query = strip_query(query, injection.strip_query) or None
         block = injection.block
@@ -51,7 +52,9 @@ def upstream_head(
     return _begin(head, path, query, upstream, lines) + block
 
 
-def _begin(head: RequestHead, path: bytes, query: bytes | None, upstream: RouteUpstream, lines: list[bytes]) -> bytes:
+def _begin(
+    head: RequestHead, path: bytes, query: bytes | None, upstream: RouteUpstream, lines: Sequence[bytes]
+) -> bytes:
     """Write the request line, Host and the sandbox's lines. Concatenation: bytes formatting costs three times more."""
     target = path if query is None else path + b"?" + query
     return b"\r\n".join((head.method.encode("ascii") + b" " + target + upstream.host_line, *lines, b""))

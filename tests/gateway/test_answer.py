@@ -374,6 +374,17 @@ async def test_c3_an_echoed_secret_is_blanked(tmp_path: Path, answer: bytes, bla
         assert scene.gateway.metric("sallyport_scrub_matches_total") == 1
 
 
+async def test_c3_matches_in_interim_and_final_answer_are_counted_together(tmp_path: Path) -> None:
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        link.send(b"HTTP/1.1 103 Early Hints\r\nX: %b\r\n\r\n" % CANARY)
+        link.send(b"HTTP/1.1 200 OK\r\nX: %b\r\nContent-Length: 22\r\n\r\n%b" % (CANARY, CANARY))
+        assert CANARY not in (await client.answer()).head
+        assert CANARY not in (await client.answer()).head
+        (record,) = await scene.gateway.audit.until(1)
+        assert record["scrubbed"] == 3
+
+
 async def test_c3_a_secret_across_every_border(tmp_path: Path) -> None:
     encoded = b64encode(b"x" + CANARY + b"y")
     payload = b"<" + CANARY + b"|" + encoded + b">"

@@ -112,6 +112,19 @@ async def test_a_sandbox_that_never_stops_sending_is_cut_off(tmp_path: Path) -> 
             await client.flush()
 
 
+async def test_what_was_sent_behind_the_last_request_is_read_and_dropped(tmp_path: Path) -> None:
+    async with stage(tmp_path) as scene:
+        last = scene.gateway.request(URL, b"Connection: close")
+        client, link, _ = await scene.ask(last + scene.gateway.request(URL))
+        link.send(OK)
+        assert (await client.answer()).value("Connection") == "close"
+        assert await client.rest() == b""
+        client.send(scene.gateway.request(URL))
+        assert scene.gateway.parts.streams.open == 1
+        client.close()
+        await scene.gateway.audit.until(1)
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 async def test_a_body_of_no_bytes_is_no_body(tmp_path: Path, method: str) -> None:
     async with stage(tmp_path) as scene:
@@ -472,21 +485,24 @@ async def test_s10_streams_that_wait_too_long(tmp_path: Path) -> None:
 
 
 async def test_an_answer_nobody_takes_does_not_keep_a_stream_open_for_ever(tmp_path: Path) -> None:
-    slow = {"timeouts": {"answer_body": "1s"}, "limits": {"write_buffer_bytes": "16KiB"}}
-    size = 240_000
-    async with stage(tmp_path, further=slow) as scene:
-        waiting = []
-        for line in (b"Connection: close", b"Connection: keep-alive"):
-            client, link, _ = await scene.ask(scene.gateway.request(URL, line))
-            for stream in scene.gateway.parts.streams.all():
-                assert isinstance(stream, ServedStream)
-                stream.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-                waiting.append(stream)
-            client.pause()
-            link.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
-        await scene.gateway.audit.until(2)
+    slow = {"timeouts": {"answer_body": "1s"}, "limits": {"write_buffer_bytes": "512KiB"}}
+    async with stage(tmp_path, rules=RULES, further=slow) as scene:
+        # The kernel holds less than 300 kB. The one stream is closing, with less than the buffer's limit ...
+        closing, link, _ = await scene.ask(scene.gateway.request(URL, b"Connection: close"))
+        idle = await scene.gateway.client()
+        idle.send(scene.gateway.request(DENIED))
+        await idle.answer()
+        for stream in scene.gateway.parts.streams.all():
+            assert isinstance(stream, ServedStream)
+            stream.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        closing.pause()
+        link.send(b"HTTP/1.1 200 OK\r\nContent-Length: 400000\r\n\r\n" + bytes(400_000))
+        # ... the other between two of its requests, with more.
+        idle.pause()
+        idle.send(scene.gateway.request(DENIED) * 3000)
+        await asyncio.sleep(0.3)
         assert scene.gateway.parts.streams.open == 2
-        await asyncio.sleep(1.6)
+        await asyncio.sleep(1.5)
         assert scene.gateway.parts.streams.open == 0
 
 

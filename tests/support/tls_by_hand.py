@@ -45,6 +45,17 @@ class TlsByHand:
             end.send(self._outgoing.read())
             return
 
+    async def closed(self, end: RawEnd) -> None:
+        """Read up to the peer's close_notify; ssl.SSLEOFError where the stream is cut instead."""
+        while True:
+            try:
+                if not self._object.read(64 * 1024):
+                    return
+            except ssl.SSLWantReadError:
+                self._incoming.write(received := await end.some())
+                if not received:
+                    self._incoming.write_eof()
+
     @property
     def protocol(self) -> str | None:
         """What ALPN settled."""

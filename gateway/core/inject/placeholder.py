@@ -1,5 +1,6 @@
 """A credential that is written where the sandbox put a placeholder, in the parts the route names."""
 
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from sallyport.secret import Secret
@@ -16,7 +17,7 @@ class Replacement:
         self._raw = secret.reveal()
         self._encoded = quote(self._raw, safe="").encode("ascii")
 
-    def in_lines(self, lines: list[bytes]) -> list[bytes]:
+    def in_lines(self, lines: Sequence[bytes]) -> Sequence[bytes]:
         """Replace in header values."""
         if "header" not in self._parts:
             return lines

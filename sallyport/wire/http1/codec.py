@@ -1,18 +1,17 @@
 """Head bytes into heads, strictly (RFC 9112). The pure-Python codec.
 
-Stateless: every call gets the whole head, without its final empty line. A line that is kept is
-kept as it came. Costs are measured (docs/performance.md): `re` over a head costs more than all of
-this, so the checks are one bytes.translate over the head and one dictionary look-up a line.
+Stateless: every call gets the whole head, without its final empty line. A line that is kept is kept as it came. Costs
+are measured (docs/performance.md): `re` over a head costs more than all of this, so the checks are one bytes.translate
+over the head and one look-up of its shape (shape.py).
 """
 
 from sallyport.wire.errors import RemoteProtocolError
-from sallyport.wire.http1.head import CHUNKED, FIELD_KINDS, FRAMING_NAMES, FieldKind, RequestHead, ResponseHead
+from sallyport.wire.http1.head import CHUNKED, FieldKind, RequestHead, ResponseHead
+from sallyport.wire.http1.shape import TOKEN, ShapeTable, field_kind, field_name
 
 HEAD_END = b"\r\n\r\n"
 CRLF = b"\r\n"
 
-# RFC 9110 section 5.6.2.
-_TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 # RFC 9110 section 5.5: tab, space, visible ASCII, obs-text. Everything else in a head is a control byte.
 _TEXT = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
 _DIGITS = b"0123456789"
@@ -21,26 +20,21 @@ _DIGITS = b"0123456789"
 MAX_LENGTH_DIGITS = 18
 
 # Local names: an enum member costs two look-ups.
-_PLAIN = FieldKind.PLAIN
 _HOST = FieldKind.HOST
 _PROXY_AUTHORIZATION = FieldKind.PROXY_AUTHORIZATION
 _LENGTH = FieldKind.CONTENT_LENGTH
 _CODING = FieldKind.TRANSFER_ENCODING
 _CONNECTION = FieldKind.CONNECTION
 _UPGRADE = FieldKind.UPGRADE
-# To a request these are about this hop; in an answer they mean nothing and are passed on.
-_PLAIN_IN_ANSWERS = (FieldKind.PLAIN, FieldKind.HOST, FieldKind.EXPECT, FieldKind.OURS)
 
-# Names as spelled by peers -> lower case; one table for fields that are passed on, one for those that mean something
-# to this hop. Bounded in number and in length: a peer that invents names must not fill memory.
-_MAX_KNOWN_NAMES = 4096
+_request_shapes = ShapeTable(is_answer=False)
+_answer_shapes = ShapeTable(is_answer=True)
+_known_request_shape = _request_shapes.known
+_known_answer_shape = _answer_shapes.known
+# What was read before: status lines (origins send a handful) and values of Connection (nearly all are one of three).
 _MAX_KNOWN_BYTES = 64
-_plain_names: dict[bytes, bytes] = {}
-_hop_names: dict[bytes, FieldKind] = {}
-# The same for status lines; origins send a handful.
 _MAX_KNOWN_STATUS_LINES = 256
 _known_status_lines: dict[bytes, tuple[int, bytes, int]] = {}
-# The same for values of Connection; nearly all are one of three.
 _MAX_KNOWN_OPTIONS = 64
 _known_options: dict[bytes, frozenset[bytes]] = {}
 _METHODS = {
@@ -56,63 +50,37 @@ def parse_request(head: bytes) -> RequestHead:
     if head.translate(None, _TEXT) != CRLF * (len(lines) - 1):
         raise RemoteProtocolError("control byte or bare line end in the head")
     request = RequestHead()
-    plain = _plain_names.get
     _read_request_line(request, lines.pop(0))
-    names: list[bytes] = []
-    kept: list[bytes] = []
+    names = tuple([line[: line.find(b":") + 1] for line in lines])
+    request.shape = shape = _known_request_shape(names) or _request_shapes.learn(names)
+    request.names = shape.names
+    request.lines = shape.pick(lines)
     options = _NO_OPTIONS
-    for line in lines:
-        name, colon, value = line.partition(b":")
-        lower = plain(name)
-        if lower is not None and colon:
-            names.append(lower)
-            kept.append(line)
-            continue
-        kind = _hop_names.get(name) or _learn(name)
-        if not colon:
-            raise RemoteProtocolError("a line without a colon")
-        if kind is _HOST and request.host is None:
-            request.host = value.strip(b" \t")
-        elif kind is _PROXY_AUTHORIZATION and request.proxy_authorization is None:
-            request.proxy_authorization = value.strip(b" \t")
+    for index, kind in shape.hop:
+        value = lines[index].partition(b":")[2].strip(b" \t")
+        if kind is _HOST:
+            request.host = value
+        elif kind is _PROXY_AUTHORIZATION:
+            request.proxy_authorization = value
+        elif kind is _LENGTH or kind is _CODING:
+            request.has_body = True
+            request.body = _read_framing(kind, value)
         elif kind is _CONNECTION:
             options = options | _read_options(value)
-        elif kind is not _PLAIN:
-            _read_hop_field(request, kind, value.strip(b" \t"))
+        elif kind is _UPGRADE:
+            request.upgrade = value if request.upgrade is None else b""
+        elif value.lower() == b"100-continue":
+            request.expects_continue = True
         else:
-            names.append(field_name(name))
-            kept.append(line)
-    request.names, request.lines = names, kept
+            raise RemoteProtocolError("an expectation other than 100-continue")
     if options:
-        request.names, request.lines = _drop_named(names, kept, options)
         request.close = b"close" in options
+        _drop_named(request, options)
     if request.upgrade is not None and b"upgrade" not in options:
         request.upgrade = None
     if request.minor == 0 and request.body == CHUNKED:
         raise RemoteProtocolError("Transfer-Encoding in HTTP/1.0")
     return request
-
-
-def _read_hop_field(request: RequestHead, kind: FieldKind, value: bytes) -> None:
-    """Take in a field that is about this hop, the framing or the Host; each may stand once."""
-    match kind:
-        case FieldKind.HOST:
-            raise RemoteProtocolError("more than one Host")
-        case FieldKind.PROXY_AUTHORIZATION:
-            raise RemoteProtocolError("more than one Proxy-Authorization")
-        case FieldKind.CONTENT_LENGTH | FieldKind.TRANSFER_ENCODING:
-            if request.has_body:
-                raise RemoteProtocolError("more than one Content-Length or Transfer-Encoding")
-            request.has_body = True
-            request.body = _read_framing(kind, value)
-        case FieldKind.UPGRADE:
-            request.upgrade = value if request.upgrade is None else b""
-        case FieldKind.EXPECT:
-            if value.lower() != b"100-continue":
-                raise RemoteProtocolError("an expectation other than 100-continue")
-            request.expects_continue = True
-        case FieldKind.OURS:
-            raise RemoteProtocolError("a Sallyport-* field from a sandbox")
 
 
 def parse_response(head: bytes) -> ResponseHead:
@@ -121,38 +89,25 @@ def parse_response(head: bytes) -> ResponseHead:
     if head.translate(None, _TEXT) != CRLF * (len(lines) - 1):
         raise RemoteProtocolError("control byte or bare line end in the head")
     response = ResponseHead()
-    plain = _plain_names.get
     response.status, response.reason, response.minor = _read_status_line(lines.pop(0))
     if response.minor == 0:
         response.close = True
-    names: list[bytes] = []
-    kept: list[bytes] = []
+    names = tuple([line[: line.find(b":") + 1] for line in lines])
+    shape = _known_answer_shape(names) or _answer_shapes.learn(names)
+    response.names = shape.names
+    response.lines = shape.pick(lines)
     options = _NO_OPTIONS
-    for line in lines:
-        name, colon, value = line.partition(b":")
-        lower = plain(name)
-        if lower is not None and colon:
-            names.append(lower)
-            kept.append(line)
-            continue
-        kind = _hop_names.get(name) or _learn(name)
-        if not colon:
-            raise RemoteProtocolError("a line without a colon")
+    for index, kind in shape.hop:
+        value = lines[index].partition(b":")[2].strip(b" \t")
         if kind is _LENGTH or kind is _CODING:
-            if response.body is not None:
-                raise RemoteProtocolError("more than one Content-Length or Transfer-Encoding")
-            response.body = _read_framing(kind, value.strip(b" \t"))
+            response.body = _read_framing(kind, value)
         elif kind is _CONNECTION:
             options = options | _read_options(value)
-        elif kind is _UPGRADE:
-            response.upgrade = value.strip(b" \t") if response.upgrade is None else b""
-        elif kind in _PLAIN_IN_ANSWERS:
-            names.append(field_name(name))
-            kept.append(line)
-    response.names, response.lines = names, kept
+        else:
+            response.upgrade = value if response.upgrade is None else b""
     if options:
-        response.names, response.lines = _drop_named(names, kept, options)
         response.close = response.close or b"close" in options
+        _drop_named(response, options)
     if response.body and (response.status < 200 or response.status == 204):
         if response.status < 200:
             raise RemoteProtocolError("an interim answer that claims a body")
@@ -175,10 +130,9 @@ def parse_trailers(block: bytes) -> list[bytes]:
         raise RemoteProtocolError("control byte or bare line end in the trailers")
     for line in rows:
         name, colon, _ = line.partition(b":")
-        kind = _PLAIN if name in _plain_names else _hop_names.get(name) or _learn(name)
         if not colon:
             raise RemoteProtocolError("a line without a colon")
-        if kind is not _PLAIN or field_name(name) in _NOT_IN_TRAILERS:
+        if field_kind(name) is not FieldKind.PLAIN or field_name(name) in _NOT_IN_TRAILERS:
             raise RemoteProtocolError("a field that may not be a trailer")
     return rows
 
@@ -216,7 +170,7 @@ def _read_request_line(request: RequestHead, line: bytes) -> None:
     method, target, version = parts
     known = _METHODS.get(method)
     if known is None:
-        if not method or method.translate(None, _TOKEN):
+        if not method or method.translate(None, TOKEN):
             raise RemoteProtocolError("the method is not a token")
         if method == b"PRI":
             # RFC 9113 section 3.4: the HTTP/2 preface, whatever version follows (S4).
@@ -257,37 +211,6 @@ def _read_status_line(line: bytes) -> tuple[int, bytes, int]:
     return known
 
 
-def _learn(name: bytes) -> FieldKind:
-    """Check a name not seen before and remember what it means (S1: no space before the colon, no underscore twins)."""
-    if not name or name.translate(None, _TOKEN):
-        raise RemoteProtocolError("a field name that is not a token")
-    lower = field_name(name)
-    if lower in FRAMING_NAMES and b"_" in name:
-        raise RemoteProtocolError("an underscore twin of a framing field")
-    kind = FIELD_KINDS.get(lower)
-    if kind is None:
-        if lower.startswith(b"proxy-"):
-            kind = FieldKind.HOP
-        elif lower.startswith(b"sallyport-"):
-            kind = FieldKind.OURS
-        else:
-            kind = FieldKind.PLAIN
-    if len(name) <= _MAX_KNOWN_BYTES:
-        if len(_plain_names) + len(_hop_names) >= _MAX_KNOWN_NAMES:
-            _plain_names.clear()
-            _hop_names.clear()
-        if kind is _PLAIN:
-            _plain_names[name] = lower
-        else:
-            _hop_names[name] = kind
-    return kind
-
-
-def field_name(name: bytes) -> bytes:
-    """Return what a name is compared by: lower case, `_` as `-`, because CGI and WSGI servers read both as one."""
-    return name.lower().replace(b"_", b"-")
-
-
 def _read_framing(kind: FieldKind, value: bytes) -> int:
     if kind is _CODING:
         if value.lower() != b"chunked":
@@ -305,16 +228,16 @@ def _read_options(value: bytes) -> frozenset[bytes]:
     # Keep-Alive is dropped whether it is named or not, and says nothing else.
     options = frozenset(field_name(option.strip(b" \t")) for option in value.split(b",")) - {b"", b"keep-alive"}
     for option in options:
-        if option.translate(None, _TOKEN):
+        if option.translate(None, TOKEN):
             raise RemoteProtocolError("a Connection option that is not a token")
     if len(_known_options) < _MAX_KNOWN_OPTIONS and len(value) <= _MAX_KNOWN_BYTES:
         _known_options[value] = options
     return options
 
 
-def _drop_named(names: list[bytes], lines: list[bytes], options: frozenset[bytes]) -> tuple[list[bytes], list[bytes]]:
+def _drop_named(head: RequestHead | ResponseHead, options: frozenset[bytes]) -> None:
     """Take out the fields that Connection names (S5); Host and framing are not among them, they were read apart."""
-    if options.isdisjoint(names):
-        return names, lines
-    kept = [index for index, name in enumerate(names) if name not in options]
-    return [names[index] for index in kept], [lines[index] for index in kept]
+    if not options.isdisjoint(head.names):
+        kept = [index for index, name in enumerate(head.names) if name not in options]
+        head.names, head.lines = [head.names[index] for index in kept], [head.lines[index] for index in kept]
+        head.shape = None

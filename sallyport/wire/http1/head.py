@@ -4,7 +4,12 @@ A head keeps the peer's own header lines: they are forwarded as they came, not r
 that concern this hop (RFC 9110 section 7.6.1), the framing and the Host are taken out at parsing.
 """
 
+from collections.abc import Sequence
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sallyport.wire.http1.shape import HeadShape
 
 
 class FieldKind(Enum):
@@ -53,8 +58,8 @@ class RequestHead:
 
     method: str
     target: bytes
-    names: list[bytes]
-    lines: list[bytes]
+    names: Sequence[bytes]
+    lines: Sequence[bytes]
     # What a head says that says nothing of it; on the class, because setting each per head costs more than reading it.
     minor = 1
     host: bytes | None = None
@@ -64,6 +69,14 @@ class RequestHead:
     expects_continue = False
     upgrade: bytes | None = None
     proxy_authorization: bytes | None = None
+    # None where Connection named fields: then names and lines are less than the shape's.
+    shape: "HeadShape | None" = None
+
+    def without(self, removed: frozenset[bytes]) -> Sequence[bytes]:
+        """Return the lines whose names are not removed."""
+        if self.shape is not None:
+            return self.shape.without(removed, self.lines)
+        return [line for line, name in zip(self.lines, self.names, strict=True) if name not in removed]
 
     def __repr__(self) -> str:
         # A target's query may hold a secret, and so may every value: names only.
@@ -75,12 +88,13 @@ class ResponseHead:
 
     status: int
     reason: bytes
-    names: list[bytes]
-    lines: list[bytes]
+    names: Sequence[bytes]
+    lines: Sequence[bytes]
     minor = 1
     body: int | None = None
     close = False
     upgrade: bytes | None = None
+    shape: "HeadShape | None" = None
 
     def __repr__(self) -> str:
         return f"<ResponseHead {self.status} HTTP/1.{self.minor} {len(self.names)} fields>"

@@ -140,20 +140,48 @@ PLAIN = Destination("http", "a.example", 80)
 
 def test_a_stream_to_one_host() -> None:
     reader = TargetReader(API)
-    assert reader.read(b"/v1?x", b"api.example.com") == (API, b"/v1?x")
-    assert reader.read(b"/v1", b"API.example.com:443") == (API, b"/v1")
-    assert reader.read(b"https://api.example.com./v1", b"api.example.com") == (API, b"/v1")
-    assert reader.read(b"https://api.example.com./v2", b"api.example.com") == (API, b"/v2")
-    assert reader.read(b"/v3", b"api.example.com") == (API, b"/v3")
+    assert reader.read(b"/v1?x", b"api.example.com") == (API, b"/v1", b"?", b"x")
+    assert reader.read(b"/v1", b"API.example.com:443") == (API, b"/v1", b"", b"")
+    assert reader.read(b"https://api.example.com./v1", b"api.example.com") == (API, b"/v1", b"", b"")
+    assert reader.read(b"https://api.example.com./v2?", b"api.example.com") == (API, b"/v2", b"?", b"")
+    assert reader.read(b"/v3", b"api.example.com") == (API, b"/v3", b"", b"")
 
 
 def test_a_proxy_stream_goes_where_each_request_says() -> None:
     reader = TargetReader(None)
-    assert reader.read(b"http://a.example/x", b"a.example") == (PLAIN, b"/x")
-    assert reader.read(b"http://a.example/y?z", b"a.example") == (PLAIN, b"/y?z")
-    assert reader.read(b"http://a.example?z", b"a.example") == (PLAIN, b"/?z")
-    assert reader.read(b"HTTP://b.example:8080", b"b.example:8080") == (Destination("http", "b.example", 8080), b"/")
-    assert reader.read(b"http://a.example/x", b"a.example") == (PLAIN, b"/x")
+    other = Destination("http", "b.example", 8080)
+    assert reader.read(b"http://a.example/x", b"a.example") == (PLAIN, b"/x", b"", b"")
+    assert reader.read(b"http://a.example/y?z", b"a.example") == (PLAIN, b"/y", b"?", b"z")
+    assert reader.read(b"http://a.example?z", b"a.example") == (PLAIN, b"/", b"?", b"z")
+    assert reader.read(b"HTTP://b.example:8080", b"b.example:8080") == (other, b"/", b"", b"")
+    assert reader.read(b"http://a.example/x", b"a.example") == (PLAIN, b"/x", b"", b"")
+
+
+@pytest.mark.parametrize(
+    ("target", "parts"),
+    [
+        (b"/v1", (b"/v1", b"", b"")),
+        (b"/v1?", (b"/v1", b"?", b"")),
+        (b"/v1??", (b"/v1", b"?", b"?")),
+        (b"/v1?a=/..&b=%3F?c", (b"/v1", b"?", b"a=/..&b=%3F?c")),
+        (b"/v1%3Fa", (b"/v1%3Fa", b"", b"")),
+        (b"//v1?x", (b"//v1", b"?", b"x")),
+    ],
+)
+def test_p10_the_query_begins_at_the_first_question_mark(target: bytes, parts: tuple[bytes, bytes, bytes]) -> None:
+    assert TargetReader(API).read(target, b"api.example.com")[1:] == parts
+    proxy = TargetReader(None)
+    # Read in full the first time, by what is remembered the second.
+    for _ in range(2):
+        assert proxy.read(b"http://a.example" + target, b"a.example")[1:] == parts
+
+
+@pytest.mark.parametrize("target", [b"http://a.example.evil.example/", b"http://a.examplevil/", b"http://a.example:81/"])
+def test_a2_h2_what_begins_like_the_last_destination_is_another(target: bytes) -> None:
+    reader = TargetReader(None)
+    reader.read(b"http://a.example/", b"a.example")
+    assert refused(lambda: reader.read(target, b"a.example")) is Code.AUTHORITY_MISMATCH
+    assert refused(lambda: reader.read(b"http://a.example@evil.example/", b"a.example")) is Code.INVALID_REQUEST
 
 
 @pytest.mark.parametrize("host", [b"b.example", b"a.example:81", b""])
@@ -161,8 +189,8 @@ def test_a1_a2_every_request_of_a_stream_is_checked(host: bytes) -> None:
     fixed = TargetReader(API)
     proxy = TargetReader(None)
     for _ in range(2):
-        assert fixed.read(b"/", b"api.example.com") == (API, b"/")
-        assert proxy.read(b"http://a.example/", b"a.example") == (PLAIN, b"/")
+        assert fixed.read(b"/", b"api.example.com") == (API, b"/", b"", b"")
+        assert proxy.read(b"http://a.example/", b"a.example") == (PLAIN, b"/", b"", b"")
         refused(lambda: fixed.read(b"/", host))
         refused(lambda: proxy.read(b"http://a.example/", host))
         # What was refused is remembered neither as the host nor as the destination.
@@ -181,6 +209,21 @@ def test_a3_a_missing_host_is_refused_on_every_request(target: bytes) -> None:
     fixed = TargetReader(API)
     assert refused(lambda: fixed.read(b"/", None)) is Code.INVALID_REQUEST
     assert refused(lambda: fixed.read(b"https://api.example.com/", None)) is Code.INVALID_REQUEST
+
+
+def test_a3_a_request_without_host_after_another_authority_is_refused() -> None:
+    # The Host that was good for one destination, or none at all, is never good for the next one by memory.
+    reader = TargetReader(None)
+    for authority in (b"a.example", b"b.example", b"a.example"):
+        target = b"http://" + authority + b"/"
+        assert refused(lambda target=target: reader.read(target, None)) is Code.INVALID_REQUEST
+        assert refused(lambda target=target: reader.read(target, b"c.example")) is Code.AUTHORITY_MISMATCH
+        assert reader.read(target, authority)[0].host == authority.decode()
+        assert refused(lambda target=target: reader.read(target, None)) is Code.INVALID_REQUEST
+    fixed = TargetReader(API)
+    assert fixed.read(b"/", b"api.example.com")[0] == API
+    assert refused(lambda: fixed.read(b"https://b.example/", b"b.example")) is Code.AUTHORITY_MISMATCH
+    assert refused(lambda: fixed.read(b"/", None)) is Code.INVALID_REQUEST
 
 
 @pytest.mark.parametrize(

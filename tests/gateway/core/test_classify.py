@@ -142,6 +142,30 @@ def test_a_method_in_the_wrong_case_is_400_with_a_hint() -> None:
     assert deny.nearest is None
 
 
+@pytest.mark.parametrize("method", ["TRACE", "trace", "Trace", "tRACE"])
+@pytest.mark.parametrize(
+    ("table", "destination", "path"),
+    [
+        (table_of(), API, "/v1"),
+        (table_of(), API, "/v1/../x"),
+        (table_of(), Destination("https", "other.example.com", 443), "/"),
+        (table_of([], [rule_document("ok", "allow", methods=["TRACE", "trace"])], default="deny"), API, "/"),
+        (table_of([], default="deny"), API, "/"),
+    ],
+    ids=["route", "hostile path", "forwarded", "allowed by a rule", "denied"],
+)
+def test_c3_trace_is_405_in_any_case_and_whatever_the_plan_says(
+    method: str, table: RouteTable, destination: Destination, path: str
+) -> None:
+    decision, sent, upstream = classify(table, destination, method, path.encode())
+    deny = denied(decision)
+    assert (deny.code, deny.code.status, upstream, sent) == (Code.TRACE_REFUSED, 405, None, path.encode())
+
+
+def test_c3_trace_is_denied_as_a_whole_word_only() -> None:
+    assert decide(table_of([]), "TRACER") is FORWARD
+
+
 def test_p3_an_encoded_slash_that_matters_is_400() -> None:
     assert denied(decide(table_of(), path="/v1%2Fx")).code is Code.INVALID_REQUEST
 

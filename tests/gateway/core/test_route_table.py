@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from gateway.core.route_table import AUTH_SLOTS, MAX_UPSTREAMS_PER_ROUTE, InjectRoute, RouteTable
+from gateway.core.route_table import AUTH_SLOTS, MAX_UPSTREAMS_PER_ROUTE, OVERRIDES, InjectRoute, RouteTable
 from sallyport.destination import Destination
 from sallyport.plan.codec import parse_plan, seal
 from tests.support.plan_documents import Document, plan_document, plan_of, route_document, rule_document
@@ -37,7 +37,7 @@ def route_of(auth: Mapping[str, object] = BEARER, **fields: object) -> InjectRou
     ],
 )
 def test_c1_every_auth_slot_and_what_is_written_is_removed(auth: Mapping[str, object], also: set[bytes]) -> None:
-    assert route_of(auth).removed == AUTH_SLOTS | also
+    assert route_of(auth).removed == AUTH_SLOTS | OVERRIDES | also
 
 
 def test_c1_all_headers_that_are_written_are_removed() -> None:
@@ -45,14 +45,40 @@ def test_c1_all_headers_that_are_written_are_removed() -> None:
         additionalHeaders={"X-Version": "2024", "Accept_Language": "en\xe9"},
         additionalCredentialHeaders=[{"header": "X-Second", "credentialResolver": resolver("con_two")}],
     )
-    assert route.removed == AUTH_SLOTS | {b"x-version", b"accept-language", b"x-second"}
+    assert route.removed == AUTH_SLOTS | OVERRIDES | {b"x-version", b"accept-language", b"x-second"}
     assert route.static_block == b"Accept_Language: en\xe9\r\nX-Version: 2024\r\n"
     assert route.additional_names == (b"X-Second",)
 
 
 @pytest.mark.parametrize("kept", ["cookie", "COOKIE"])
 def test_c1_keep_headers_keeps_a_slot(kept: str) -> None:
-    assert route_of(keepHeaders=[kept]).removed == AUTH_SLOTS - {b"cookie"}
+    assert route_of(keepHeaders=[kept]).removed == (AUTH_SLOTS | OVERRIDES) - {b"cookie"}
+
+
+def test_the_slots_and_overrides_are_these() -> None:
+    assert AUTH_SLOTS == {b"authorization", b"x-api-key", b"api-key", b"private-token", b"cookie"}
+    assert OVERRIDES == {
+        b"x-http-method",
+        b"x-http-method-override",
+        b"x-method-override",
+        b"x-original-url",
+        b"x-rewrite-url",
+    }
+
+
+@pytest.mark.parametrize("kept", ["X-HTTP-Method-Override", "x_http_method_override"])
+def test_keep_headers_keeps_an_override_and_no_other(kept: str) -> None:
+    assert route_of(keepHeaders=[kept]).removed == (AUTH_SLOTS | OVERRIDES) - {b"x-http-method-override"}
+
+
+def test_c1_keeping_every_override_keeps_no_auth_slot() -> None:
+    names = [name.decode() for name in sorted(OVERRIDES)]
+    assert route_of(keepHeaders=names).removed == AUTH_SLOTS
+
+
+def test_keep_headers_never_keeps_an_override_that_is_written() -> None:
+    route = route_of(additionalHeaders={"X-Original-URL": "/"}, keepHeaders=["X_Original_URL"])
+    assert OVERRIDES <= route.removed
 
 
 def test_c1_keep_headers_never_keeps_what_is_written() -> None:

@@ -103,6 +103,32 @@ def test_c3_two_secrets_of_one_request_are_both_scrubbed() -> None:
         assert b"secret" not in out
 
 
+@pytest.mark.parametrize("secret", [PLAIN, ODD], ids=["plain", "odd"])
+@pytest.mark.parametrize("form", FORMS)
+def test_c3_what_holds_a_needle_is_not_clean(form: str, secret: bytes) -> None:
+    needles = Needles.of(Secret(b"another-secret"), Secret(secret))
+    echoed = FORMS[form](secret)
+    for data in (echoed, b"before " + echoed, echoed + b" after", b"x" * 70_000 + echoed):
+        assert not needles.is_clean(data)
+
+
+def test_c3_what_holds_only_part_of_a_needle_is_clean() -> None:
+    needles = Needles.of(Secret(PLAIN))
+    # Nothing comes after an answer that is here whole, so what could have begun a match is none.
+    for data in (b"", PLAIN[:-1], PLAIN[1:], PLAIN[:-1] + b" " + PLAIN[-1:], PLAIN.swapcase()):
+        assert needles.is_clean(data)
+
+
+def test_no_needles_find_everything_clean() -> None:
+    assert Needles.of(Secret(b"short")).is_clean(b"short")
+    assert Needles.merge([]).is_clean(b"")
+
+
+@given(st.lists(st.sampled_from([PLAIN, PLAIN[:4], PLAIN[4:], PLAIN.hex().encode(), b"x"]), max_size=6).map(b"".join))
+def test_c3_clean_is_what_the_scrubber_finds_nothing_in(data: bytes) -> None:
+    assert Needles.of(Secret(PLAIN)).is_clean(data) == (scrub(PLAIN, data) == (data, 0))
+
+
 def test_overlapping_matches_are_overwritten_as_one_run() -> None:
     needles = Needles.of(Secret(b"AAAAAAAA-BBBBBBBB"), Secret(b"BBBBBBBB-CCCCCCCC"))
     out, matches = scrub_in_pieces(needles, b"<AAAAAAAA-BBBBBBBB-CCCCCCCC>", [])

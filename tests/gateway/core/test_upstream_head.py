@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gateway.core.credential_cache import Credential
 from gateway.core.inject.prepare import Injection
 from gateway.core.route_table import InjectRoute, RouteTable
-from gateway.core.upstream_head import PlaceholderLeft, forwarded_head, injected_head
+from gateway.core.upstream_head import PlaceholderLeft, upstream_head
 from sallyport.destination import Destination
 from sallyport.secret import Secret
 from sallyport.wire.errors import RemoteProtocolError
@@ -53,14 +53,14 @@ class Sent:
     ) -> bytes:
         upstream = self.route.upstream_for(API)
         head = parsed(*lines, method=method)
-        return injected_head(self.table, self.route, self.injection, head, upstream, path, query, upgrade)
+        return upstream_head(self.table, self.injection, head, upstream, path, query, upgrade)
 
 
 def forwarded(
     *lines: bytes, query: bytes | None = None, upgrade: bytes | None = None, table: RouteTable | None = None
 ) -> bytes:
     table = table or RouteTable(plan_of())
-    return forwarded_head(table, parsed(*lines), table.forward_upstream(API), b"/v1", query, upgrade)
+    return upstream_head(table, None, parsed(*lines), table.forward_upstream(API), b"/v1", query, upgrade)
 
 
 # --- Forward ----------------------------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ def test_s1_the_framing_that_leaves_is_ours(lines: list[bytes], framing: bytes) 
     beginning = b"GET /v1 HTTP/1.1\r\nHost: api.example.com\r\n"
     assert forwarded(*lines) == beginning + framing + b"\r\n"
     injection = b"Authorization: Bearer " + SECRET + b"\r\n"
-    assert Sent().head(*lines) == beginning + injection + framing + b"\r\n"
+    assert Sent().head(*lines) == beginning + framing + injection + b"\r\n"
 
 
 def test_s7_an_upgrade_leaves_only_where_it_was_accepted() -> None:
@@ -166,7 +166,35 @@ def test_c3_a_scrubbed_websocket_has_no_extensions() -> None:
     block = Sent(scrub=True).head(*lines, upgrade=b"websocket")
     assert b"Extensions" not in block
     assert b"Sec-WebSocket-Key: y\r\n" in block
-    assert block.endswith(b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    assert block.endswith(
+        b"\r\nSec-WebSocket-Key: y\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Authorization: Bearer " + SECRET + b"\r\nAccept-Encoding: identity\r\n\r\n"
+    )
+    # Without an upgrade the field means nothing, and is nobody's to take out.
+    assert b"Sec-WebSocket-Extensions: x\r\n" in Sent(scrub=True).head(*lines)
+
+
+OVERRIDING = [
+    b"X-HTTP-Method: DELETE",
+    b"X-HTTP-Method-Override: DELETE",
+    b"X_Method_Override: DELETE",
+    b"x-original-url: /admin",
+    b"X-Rewrite-URL: /admin",
+]
+
+
+def test_what_overrides_the_method_or_the_path_never_rides_along() -> None:
+    # The plan was asked about the request line; a framework that acts on another would be asked behind its back.
+    assert Sent().head(*OVERRIDING, b"X-Keep: kept") == (
+        b"GET /v1 HTTP/1.1\r\nHost: api.example.com\r\nX-Keep: kept\r\nAuthorization: Bearer " + SECRET + b"\r\n\r\n"
+    )
+
+
+def test_keep_headers_lets_an_override_through_and_a_forward_all() -> None:
+    block = Sent(keepHeaders=["X-Method-Override"]).head(*OVERRIDING, b"Authorization: foreign")
+    assert [line for line in OVERRIDING if line in block] == [b"X_Method_Override: DELETE"]
+    assert b"foreign" not in block
+    assert all(line in forwarded(*OVERRIDING) for line in OVERRIDING)
 
 
 def test_c3_a_scrubbed_route_asks_for_identity_once() -> None:

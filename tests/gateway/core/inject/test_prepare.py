@@ -38,7 +38,8 @@ def injection_of(auth: Mapping[str, object], *, scrub: bool = False, **fields: o
 )
 def test_each_kind_writes_one_credential(auth: Mapping[str, object], block: bytes, pair: bytes | None) -> None:
     injection = injection_of(auth)
-    assert (injection.block, injection.pair) == (block, pair)
+    # The block is the whole end of a head: the empty line stands in it too.
+    assert (injection.block, injection.pair) == (block + b"\r\n", pair)
     assert injection.versions == ("1",)
     assert injection.needles is None
 
@@ -56,13 +57,17 @@ def test_additional_headers_come_before_ours() -> None:
         additionalHeaders={"X-Version": "2"},
         additionalCredentialHeaders=[{"header": "X-Second", "credentialResolver": resolver}],
     )
-    injection = Injection(route, [credential(FIRST), credential(SECOND, "b")], scrub=True)
+    credentials = [credential(FIRST), credential(SECOND, "b")]
+    injection = Injection(route, credentials, scrub=True)
     assert injection.block == (
         b"X-Version: 2\r\nX-Second: second-canary-7b92f3c1\r\nAuthorization: Bearer first-canary-5d41402a\r\n"
-        b"Accept-Encoding: identity\r\n"
+        b"Accept-Encoding: identity\r\n\r\n"
     )
     assert injection.versions == ("1", "b")
-    assert [one.version for one in injection.credentials] == ["1", "b"]
+    # Each key with its own credential, as objects: who holds a newer one sees that this is outdated.
+    assert [key.connection_id for key, _ in injection.made_of] == ["con_one", "con_two"]
+    assert [key for key, _ in injection.made_of] == [request.key for request in route.credentials]
+    assert all(used is given for (_, used), given in zip(injection.made_of, credentials, strict=True))
     assert injection.needles is not None
     for secret in (FIRST, SECOND):
         assert secret.encode() in injection.needles.patterns
@@ -80,6 +85,19 @@ def test_c1_what_is_removed_is_the_route_s() -> None:
     injection = Injection(route, [credential(FIRST)], scrub=True)
     assert injection.removed - {b"accept-encoding"} == route.removed
     assert b"accept-encoding" not in route.removed
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_c8_a_credential_too_few_or_too_many_makes_no_injection(count: int) -> None:
+    resolver = {"kind": "integration_connection", "connectionId": "con_two", "secretType": "api_key"}
+    route = route_of({"type": "bearer"}, additionalCredentialHeaders=[{"header": "X-B", "credentialResolver": resolver}])
+    with pytest.raises(ValueError, match="zip"):
+        Injection(route, [credential(FIRST)] * count, scrub=False)
+
+
+def test_p9_what_is_stripped_from_the_query_is_the_route_s() -> None:
+    assert injection_of({"type": "bearer"}).strip_query == frozenset()
+    assert injection_of({"type": "query", "parameter": "key"}, stripQuery=["sig"]).strip_query == {"key", "sig"}
 
 
 def test_placeholders_take_the_first_credential() -> None:
