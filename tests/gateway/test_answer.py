@@ -475,7 +475,7 @@ async def test_a_slow_sandbox_pauses_the_upstream(tmp_path: Path) -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await link.writer.drain()
-        assert LIMIT < waiting_bytes(scene) <= LIMIT + ONE_READ
+        assert 0 < waiting_bytes(scene) <= LIMIT + ONE_READ
         client.resume()
         assert (await client.answer()).body == bytes(size)
 

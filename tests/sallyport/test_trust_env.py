@@ -59,7 +59,9 @@ def test_no_variable_is_both_set_and_removed() -> None:
 
 
 def test_names_are_those_that_can_be_set() -> None:
-    assert set(made(node_preload="/trust/proxy.cjs", java_trust_store="/trust/java.p12", wgetrc="/trust/wgetrc")) == NAMES
+    assert (
+        set(made(node_preload="/trust/proxy.cjs", java_trust_store="/trust/java.p12", wgetrc="/trust/wgetrc")) == NAMES
+    )
 
 
 def test_java_gets_host_port_and_trust_store_and_never_the_token() -> None:

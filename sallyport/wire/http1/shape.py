@@ -15,9 +15,11 @@ from sallyport.wire.http1.head import FIELD_KINDS, FRAMING_NAMES, FieldKind
 type Names = tuple[bytes, ...]
 type Lines = Sequence[bytes]
 
-# Bounded in number and in length: a peer that invents names must not fill memory. A full table starts afresh.
+# Bounded in number, length and fields: a peer that invents names must not fill memory. A full table starts afresh.
+# A thousand fields of one letter cost 120 KB to remember, though their names are short.
 MAX_SHAPES: Final = 1024
 MAX_SHAPE_BYTES: Final = 2048
+MAX_SHAPE_FIELDS: Final = 64
 MAX_REMOVALS: Final = 64
 
 # RFC 9110 section 5.6.2.
@@ -96,7 +98,7 @@ class ShapeTable:
     def learn(self, spelled: Names) -> HeadShape:
         """Work a shape out and remember it; raises RemoteProtocolError."""
         shape = HeadShape(spelled, is_answer=self._is_answer)
-        if sum(map(len, spelled)) <= MAX_SHAPE_BYTES:
+        if len(spelled) <= MAX_SHAPE_FIELDS and sum(map(len, spelled)) <= MAX_SHAPE_BYTES:
             if len(self._shapes) >= MAX_SHAPES:
                 self._shapes.clear()
             self._shapes[spelled] = shape

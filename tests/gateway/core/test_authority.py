@@ -176,7 +176,9 @@ def test_p10_the_query_begins_at_the_first_question_mark(target: bytes, parts: t
         assert proxy.read(b"http://a.example" + target, b"a.example")[1:] == parts
 
 
-@pytest.mark.parametrize("target", [b"http://a.example.evil.example/", b"http://a.examplevil/", b"http://a.example:81/"])
+@pytest.mark.parametrize(
+    "target", [b"http://a.example.evil.example/", b"http://a.examplevil/", b"http://a.example:81/"]
+)
 def test_a2_h2_what_begins_like_the_last_destination_is_another(target: bytes) -> None:
     reader = TargetReader(None)
     reader.read(b"http://a.example/", b"a.example")

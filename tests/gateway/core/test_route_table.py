@@ -55,17 +55,6 @@ def test_c1_keep_headers_keeps_a_slot(kept: str) -> None:
     assert route_of(keepHeaders=[kept]).removed == (AUTH_SLOTS | OVERRIDES) - {b"cookie"}
 
 
-def test_the_slots_and_overrides_are_these() -> None:
-    assert AUTH_SLOTS == {b"authorization", b"x-api-key", b"api-key", b"private-token", b"cookie"}
-    assert OVERRIDES == {
-        b"x-http-method",
-        b"x-http-method-override",
-        b"x-method-override",
-        b"x-original-url",
-        b"x-rewrite-url",
-    }
-
-
 @pytest.mark.parametrize("kept", ["X-HTTP-Method-Override", "x_http_method_override"])
 def test_keep_headers_keeps_an_override_and_no_other(kept: str) -> None:
     assert route_of(keepHeaders=[kept]).removed == (AUTH_SLOTS | OVERRIDES) - {b"x-http-method-override"}

@@ -88,9 +88,11 @@ def test_c1_what_is_removed_is_the_route_s() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_c8_a_credential_too_few_or_too_many_makes_no_injection(count: int) -> None:
+def test_a_credential_too_few_or_too_many_makes_no_injection(count: int) -> None:
     resolver = {"kind": "integration_connection", "connectionId": "con_two", "secretType": "api_key"}
-    route = route_of({"type": "bearer"}, additionalCredentialHeaders=[{"header": "X-B", "credentialResolver": resolver}])
+    route = route_of(
+        {"type": "bearer"}, additionalCredentialHeaders=[{"header": "X-B", "credentialResolver": resolver}]
+    )
     with pytest.raises(ValueError, match="zip"):
         Injection(route, [credential(FIRST)] * count, scrub=False)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from sallyport.wire.http1.codec import parse_request, parse_response
-from sallyport.wire.http1.head import FIELD_KINDS, FRAMING_NAMES, FieldKind
+from sallyport.wire.http1.head import FIELD_KINDS, FRAMING_NAMES, FieldKind, RequestHead
 
 CANARY = b"canary-5d41402abc4b"
 
@@ -25,3 +25,41 @@ def test_s1_what_frames_or_routes_is_never_an_ordinary_field(name: bytes) -> Non
 
 def test_names_are_looked_up_in_lower_case() -> None:
     assert all(name == name.lower() for name in FIELD_KINDS)
+
+
+def head_of(*lines: bytes) -> RequestHead:
+    return parse_request(b"\r\n".join((b"GET / HTTP/1.1", b"Host: a.example", *lines)))
+
+
+COOKIE = frozenset({b"cookie"})
+
+
+@pytest.mark.parametrize(
+    ("connection", "removed", "left"),
+    [
+        ([], frozenset[bytes](), [b"X_A: 1", b"Cookie: 2", b"COOKIE: 3", b"X-B: 4"]),
+        ([], COOKIE, [b"X_A: 1", b"X-B: 4"]),
+        ([], COOKIE | {b"x-a"}, [b"X-B: 4"]),
+        ([], COOKIE | {b"x-a", b"x-b"}, []),
+        ([], frozenset({b"authorization"}), [b"X_A: 1", b"Cookie: 2", b"COOKIE: 3", b"X-B: 4"]),
+        # A shape does not know what Connection took out (S5).
+        ([b"Connection: x-b"], frozenset[bytes](), [b"X_A: 1", b"Cookie: 2", b"COOKIE: 3"]),
+        ([b"Connection: x-b"], COOKIE, [b"X_A: 1"]),
+        ([b"Connection: cookie"], frozenset({b"x-a"}), [b"X-B: 4"]),
+        # Close is an option and no field, so the shape holds.
+        ([b"Connection: close"], COOKIE, [b"X_A: 1", b"X-B: 4"]),
+    ],
+)
+def test_c1_lines_without_what_is_removed(
+    connection: list[bytes], removed: frozenset[bytes], left: list[bytes]
+) -> None:
+    head = head_of(b"X_A: 1", b"Cookie: 2", *connection, b"COOKIE: 3", b"X-B: 4")
+    before = list(head.lines)
+    # The second time by what the shape remembers; the head itself loses nothing.
+    for _ in range(2):
+        assert list(head.without(removed)) == left
+    assert list(head.lines) == before
+
+
+def test_c1_lines_of_a_head_that_has_none() -> None:
+    assert list(head_of().without(COOKIE)) == []
