@@ -272,12 +272,6 @@ class Limits:
         "Audit records waiting to be written; more are dropped and counted.",
         "Two seconds at 30,000 requests a second.",
     )
-    client_hello_bytes: int = setting(
-        size("2KiB", "64KiB"),
-        "16KiB",
-        "The ClientHello of a passed-through stream.",
-        "One TLS record; post-quantum key shares need 2 KiB.",
-    )
     plan_bytes: int = setting(
         size("4KiB", "2MiB"), "2MiB", "A plan document: 413.", "The contract's own limit, which it cannot exceed."
     )
