@@ -155,6 +155,11 @@ class Answer:
         self._exchange.stream.resume_reading("link")
 
     @property
+    def has_told(self) -> bool:
+        """Whether anything of this answer has gone downstream."""
+        return self._interim > 0
+
+    @property
     def has_begun(self) -> bool:
         """Whether any byte of an answer has arrived."""
         return self.head is not None or bool(self._buffer) or self._interim > 0

@@ -290,7 +290,7 @@ class Exchange:
         self.status = status = head.status
         if status == SWITCHING:
             self._switch(answer, head, rest)
-        elif status == UNAUTHORIZED and self._is_credential_rejected():
+        elif status == UNAUTHORIZED and self._is_credential_rejected() and not answer.has_told:
             self._try_newer_credential(answer, head, rest)
         else:
             answer.relay(head, rest)

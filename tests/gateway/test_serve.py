@@ -708,10 +708,11 @@ async def test_s8_a_sandbox_that_does_not_wait_for_a_100(tmp_path: Path) -> None
         assert (await client.answer()).body == b"ok"
 
 
-@pytest.mark.parametrize("lines", [EXPECT, [b"Content-Length: 1000000"]], ids=["expected", "during the upload"])
+@pytest.mark.parametrize("lines", [EXPECT[1:], []], ids=["expected", "during the upload"])
 async def test_s8_an_early_final_answer_is_read_whole_and_ends_the_upload(tmp_path: Path, lines: list[bytes]) -> None:
     async with stage(tmp_path) as scene:
-        client, link, _ = await scene.ask(scene.gateway.request(URL, *lines, method="POST"))
+        request = scene.gateway.request(URL, b"Content-Length: 1000000", *lines, method="POST")
+        client, link, _ = await scene.ask(request)
         link.send(b"HTTP/1.1 417 Expectation Failed\r\nContent-Length: 300000\r\n\r\n" + bytes(200_000))
         head = await client.head()
         assert head.endswith(b"\r\nConnection: close\r\nContent-Length: 300000\r\n\r\n")
