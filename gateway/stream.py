@@ -148,6 +148,10 @@ class ServedStream(asyncio.Protocol, OpenStream):
                     break
                 continue
             self._buffer = data[end + 4 :]
+            if data.count(b"\r\n", 0, end) > self.parts.limits.header_count:
+                too_many = f"the head has more than {self.parts.limits.header_count} fields"
+                self.refuse(Deny(code=Code.HEAD_TOO_LARGE, detail=too_many))
+                break
             try:
                 head = parse_request(data[:end])
             except RemoteProtocolError as error:
@@ -155,10 +159,7 @@ class ServedStream(asyncio.Protocol, OpenStream):
                 self.refuse(Deny(code=code, detail=error.reason))
                 break
             self.deadline_at = NEVER
-            if len(head.names) > self.parts.limits.header_count:
-                too_many = f"the head has more than {self.parts.limits.header_count} fields"
-                self.refuse(Deny(code=Code.HEAD_TOO_LARGE, detail=too_many), head)
-            elif head.method == "CONNECT" or (head.target[:1] == b"/" and self._doorman is not None):
+            if head.method == "CONNECT" or (head.target[:1] == b"/" and self._doorman is not None):
                 self._knock(head)
             else:
                 self._exchange = exchange = Exchange(self, head)
@@ -226,7 +227,10 @@ class ServedStream(asyncio.Protocol, OpenStream):
         elif self.has_ended or self.close_after_answer:
             self.close()
         elif self.deadline_at == NEVER:
-            self.parts.clock.watch(self, self.parts.clock.now + self.parts.timeouts.keep_alive)
+            # Nobody's streams are not kept: they would take the places of those that have a token.
+            timeouts = self.parts.timeouts
+            seconds = timeouts.head if self.claims is None else timeouts.keep_alive
+            self.parts.clock.watch(self, self.parts.clock.now + seconds)
 
     def _watch_body(self) -> None:
         clock = self.parts.clock

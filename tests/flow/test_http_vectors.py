@@ -281,9 +281,7 @@ async def _send_all(folder: Path, vectors: Sequence[Vector]) -> dict[str, Outcom
             records = gateway.audit(lambda _: True)
     for vector in vectors:
         outcomes[vector.name].links = origin.links_for(vector.host)
-        outcomes[vector.name].audited = [
-            entry for entry in records if entry.get("host") == vector.host
-        ]
+        outcomes[vector.name].audited = [entry for entry in records if entry.get("host") == vector.host]
     return outcomes
 
 

@@ -10,7 +10,7 @@ The first byte of the input chooses the parser. Allowed outcomes, for any bytes:
 
 from gateway.core.downstream_head import answer_head, interim_head
 from gateway.core.route_table import RouteTable
-from gateway.core.upstream_head import forwarded_head
+from gateway.core.upstream_head import upstream_head
 from sallyport.destination import Destination
 from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.http1.codec import HEAD_END, parse_request, parse_response, parse_trailers
@@ -60,7 +60,7 @@ def check_request(data: bytes) -> None:
     if head.host and head.minor == 1:
         check_second_reader(data)
     # A second Host or a second framing must not come out either, whatever went in.
-    block = forwarded_head(TABLE, head, UPSTREAM, b"/x", None, None)
+    block = upstream_head(TABLE, None, head, UPSTREAM, b"/x", None, None)
     assert block.index(HEAD_END) == len(block) - 4
     again = parse_request(block[:-4])
     assert (again.method, again.target, again.host) == (head.method, b"/x", b"api.example.com")

@@ -239,5 +239,5 @@ def _drop_named(head: RequestHead | ResponseHead, options: frozenset[bytes]) -> 
     """Take out the fields that Connection names (S5); Host and framing are not among them, they were read apart."""
     if not options.isdisjoint(head.names):
         kept = [index for index, name in enumerate(head.names) if name not in options]
-        head.names, head.lines = [head.names[index] for index in kept], [head.lines[index] for index in kept]
+        head.names, head.lines = tuple(head.names[index] for index in kept), tuple(head.lines[index] for index in kept)
         head.shape = None

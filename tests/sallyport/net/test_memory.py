@@ -1,4 +1,4 @@
-"""What the memory transports promise beyond the byte stream contract (test_byte_stream_contract.py)."""
+"""What the memory transports promise beyond the byte stream contract (tests/contract/test_byte_stream.py)."""
 
 import asyncio
 
