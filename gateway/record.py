@@ -21,9 +21,7 @@ def exchange_record(exchange: "Exchange", seconds: float) -> tuple[object, ...]:
 
     A tuple by position, because this is the hot path; a test compares it with FIELDS name by name.
     """
-    route = exchange.route
-    table = exchange.table
-    is_sent = exchange.address != ""
+    code = exchange.code
     return (
         exchange.parts.clock.wall - seconds,
         exchange.request_id,
@@ -32,16 +30,16 @@ def exchange_record(exchange: "Exchange", seconds: float) -> tuple[object, ...]:
         *(exchange.destination or _NOWHERE),
         exchange.path.decode("ascii"),
         exchange.decision,
-        *((exchange.rule_id, None, None) if route is None else route.labels),
-        None if table is None else table.revision,
-        exchange.injection.versions if exchange.injection is not None and is_sent else None,
-        exchange.status or None,
-        None if exchange.code is None else exchange.code.wire,
+        *exchange.labels,
+        exchange.revision,
+        exchange.versions,
+        exchange.status,
+        None if code is None else code.wire,
         seconds * 1000,
         exchange.bytes_up,
         exchange.bytes_down,
-        exchange.address or None,
-        exchange.is_link_reused if is_sent else None,
+        exchange.address,
+        exchange.is_link_reused,
         exchange.scrubbed or None,
     )
 

@@ -63,12 +63,15 @@ class Exchange:
     table: RouteTable | None = None
     route: InjectRoute | None = None
     rule_id: str | None = None
+    labels: tuple[str | None, str | None, str | None] = (None, None, None)  # of audit: rule, binding, connection
+    revision: int | None = None
     decision = ""
     injection: Injection | None = None
-    address = ""
-    is_link_reused = False
+    address: str | None = None  # these three from when it is sent
+    is_link_reused: bool | None = None
+    versions: tuple[str, ...] | None = None
     wants_body = False
-    status = 0
+    status: int | None = None
     code: Code | None = None
     bytes_up = 0
     bytes_down = 0
@@ -118,6 +121,7 @@ class Exchange:
         self.table = table = self.parts.plans.table(claims.sandbox_id)
         if table is None:
             raise Refused(no_plan())
+        self.revision = table.revision
         return table
 
     # Read and canonicalise --------------------------------------------------------------------------
@@ -144,8 +148,10 @@ class Exchange:
         self._upstream = upstream
         if isinstance(decision, Forward):
             self.decision = "forward"
+            self.labels = (decision.rule_id, None, None)
             return upstream
         self.decision = "inject"
+        self.labels = decision.labels
         self.route = decision
         if decision.max_body_bytes is not None and self.head.body > decision.max_body_bytes:
             raise Refused(body_too_large(decision.max_body_bytes))
@@ -224,6 +230,8 @@ class Exchange:
         """Write the request's head, and what is here of its body."""
         self._answer = link.user = Answer(self, link)
         self.address = link.address
+        if self.injection is not None:
+            self.versions = self.injection.versions
         parts = self.parts
         self.is_link_reused = link.used > 0
         if link.used:
@@ -464,7 +472,8 @@ class Exchange:
         self.code = deny.code
         self.status = deny.code.status
         self.decision = self.decision or "deny"
-        self.rule_id = self.rule_id or deny.rule_id
+        if self.rule_id is None:
+            self.labels = (deny.rule_id, None, None)
         self.destination = self.destination or self.stream.targets.destination
         self.stream.write(refusal(deny, self.request_id, method=self.head.method, close=self.is_last()))
         self.finish("denied" if deny.code.status < 500 else "failed")
