@@ -39,6 +39,7 @@ FIELDS: Final = (
     "connectionId",
     "planRevision",
     "credentialVersion",
+    "outcome",
     "status",
     "code",
     "durationMs",

@@ -143,7 +143,7 @@ class Interception(asyncio.Protocol, OpenStream):
         """End the stream with a TLS alert, the one thing a client that waits for a handshake can read."""
         self._parts.metrics.handshake(result)
         self._parts.metrics.denied(code.wire)
-        self._record({"decision": "deny", "code": code.wire})
+        self._record({"decision": "deny", "outcome": "denied", "code": code.wire})
         self._transport.write(alert)
         self._leave()
         self._transport.close()

@@ -205,7 +205,7 @@ class Passthrough(asyncio.Protocol, OpenStream):
         parts = self._parts
         seconds = read_clock() - self._started_at
         parts.metrics.finished(outcome, self._source, seconds)
-        known: dict[str, object] = {"decision": "forward", "durationMs": seconds * 1000}
+        known: dict[str, object] = {"decision": "forward", "outcome": outcome, "durationMs": seconds * 1000}
         record = stream_record(
             parts,
             source=self._source,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _NOWHERE = (None, None, None)
 
 
-def exchange_record(exchange: "Exchange", seconds: float) -> tuple[object, ...]:
+def exchange_record(exchange: "Exchange", outcome: str, seconds: float) -> tuple[object, ...]:
     """Return the record of an exchange, in the order of gateway.audit.FIELDS.
 
     A tuple by position, because this is the hot path; a test compares it with FIELDS name by name.
@@ -33,6 +33,7 @@ def exchange_record(exchange: "Exchange", seconds: float) -> tuple[object, ...]:
         *exchange.labels,
         exchange.revision,
         exchange.versions,
+        outcome,
         exchange.status,
         None if code is None else code.wire,
         seconds * 1000,

@@ -517,7 +517,7 @@ class Exchange:
             parts.metrics.scrub_matches += self.scrubbed
         if self._limit is not None:
             self._limit.release()
-        parts.audit.record(exchange_record(self, seconds))
+        parts.audit.record(exchange_record(self, outcome, seconds))
         self.stream.exchange_finished(self)
 
     def _log_upstream(self, detail: str) -> None:

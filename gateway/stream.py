@@ -367,16 +367,17 @@ class ServedStream(asyncio.Protocol, OpenStream):
         """Answer what cannot become an exchange, record it, and end the stream."""
         parts = self.parts
         method = None if head is None else head.method
+        outcome = "denied" if deny.code.status < 500 else "failed"
         fields: dict[str, object] = {
             "requestId": parts.next_request_id(),
             "method": method,
             "decision": "deny",
             "egressRuleId": deny.rule_id,
+            "outcome": outcome,
             "status": deny.code.status,
             "code": deny.code.wire,
         }
         self.write(refusal(deny, str(fields["requestId"]), method=method or "", close=True))
-        outcome = "denied" if deny.code.status < 500 else "failed"
         parts.metrics.finished(outcome, self.source, 0.0)
         parts.metrics.denied(deny.code.wire)
         parts.audit.record(
