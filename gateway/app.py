@@ -237,29 +237,8 @@ async def _start(config: GatewayConfig, opened: contextlib.AsyncExitStack) -> Ga
     admin_addresses = [(str(name[0]), int(name[1])) for name in runner.addresses]
     listening = (*proxy.addresses, *admin_addresses)
     own = frozenset((address, port) for host, port in listening for address in own_addresses(host))
-    resolver = Resolver(max_names=config.limits.resolver_cache_entries)
-    opened.callback(resolver.close)
-    dialer = Dialer(
-        AddressPolicy(allow=config.network.allow, own=own),
-        resolver,
-        connect_to={str(here): (there.host, there.port) for here, there in config.upstream.connect_to.items()},
-        proxy=None if config.upstream.proxy is None else Destination("http", *config.upstream.proxy),
-        connect_timeout_seconds=config.timeouts.connect,
-        resolve_timeout_seconds=config.timeouts.resolve,
-        max_attempts=config.limits.dial_attempts,
-    )
-    upstreams = UpstreamPool(
-        clock=clock,
-        dialer=dialer,
-        context=context,
-        links_per_key=config.limits.links_per_key,
-        idle_per_key=config.limits.idle_links_per_key,
-        write_buffer_bytes=config.limits.write_buffer_bytes,
-        handshake_timeout=config.timeouts.handshake,
-        queue_timeout=config.timeouts.connect,
-        idle_timeout=config.timeouts.pool_idle,
-        observe_connect=metrics.connected,
-    )
+    dialer = _dialer(config, own, opened)
+    upstreams = _upstream_pool(config, clock, dialer, context, metrics)
     authorities = CaStore(config.interception.ca_dir)
     parts = GatewayParts(
         loop=loop,
@@ -280,16 +259,53 @@ async def _start(config: GatewayConfig, opened: contextlib.AsyncExitStack) -> Ga
         tasks=tasks,
         request_prefix=f"req_{secrets.token_hex(4)}_",
     )
-    metrics.watch("credential_cache_entries", credentials.__len__)
-    metrics.watch("plans_active", plans.__len__)
-    metrics.watch("audit_dropped", lambda: audit.dropped)
-    metrics.watch("active_streams", lambda: parts.streams.open)
-    metrics.watch("upstream_links_open", lambda: upstreams.state.open)
-    metrics.watch("upstream_links_idle", lambda: upstreams.state.idle)
+    _watch_sizes(parts)
     doorman = ProxyDoorman(parts)
     gateway = Gateway(parts, proxy, admin_addresses[0][1], opened.pop_all())
     await proxy.start()
     return gateway
+
+
+def _dialer(config: GatewayConfig, own: frozenset[tuple[str, int]], opened: contextlib.AsyncExitStack) -> Dialer:
+    resolver = Resolver(max_names=config.limits.resolver_cache_entries)
+    opened.callback(resolver.close)
+    return Dialer(
+        AddressPolicy(allow=config.network.allow, own=own),
+        resolver,
+        connect_to={str(here): (there.host, there.port) for here, there in config.upstream.connect_to.items()},
+        proxy=None if config.upstream.proxy is None else Destination("http", *config.upstream.proxy),
+        connect_timeout_seconds=config.timeouts.connect,
+        resolve_timeout_seconds=config.timeouts.resolve,
+        max_attempts=config.limits.dial_attempts,
+    )
+
+
+def _upstream_pool(
+    config: GatewayConfig, clock: Clock, dialer: Dialer, context: ssl.SSLContext, metrics: Metrics
+) -> UpstreamPool:
+    return UpstreamPool(
+        clock=clock,
+        dialer=dialer,
+        context=context,
+        links_per_key=config.limits.links_per_key,
+        idle_per_key=config.limits.idle_links_per_key,
+        write_buffer_bytes=config.limits.write_buffer_bytes,
+        handshake_timeout=config.timeouts.handshake,
+        queue_timeout=config.timeouts.connect,
+        idle_timeout=config.timeouts.pool_idle,
+        observe_connect=metrics.connected,
+    )
+
+
+def _watch_sizes(parts: GatewayParts) -> None:
+    """Let a scrape ask for what the parts count themselves."""
+    metrics = parts.metrics
+    metrics.watch("credential_cache_entries", parts.credentials.__len__)
+    metrics.watch("plans_active", parts.plans.__len__)
+    metrics.watch("audit_dropped", lambda: parts.audit.dropped)
+    metrics.watch("active_streams", lambda: parts.streams.open)
+    metrics.watch("upstream_links_open", lambda: parts.upstreams.state.open)
+    metrics.watch("upstream_links_idle", lambda: parts.upstreams.state.idle)
 
 
 def _token_verifier(config: GatewayConfig) -> TokenVerifier:

@@ -409,6 +409,7 @@ async def test_a_sandbox_that_goes_away_during_a_credential_fetch(tmp_path: Path
         client.abort()
         (record,) = await scene.gateway.audit.until(1)
         assert (record["status"], record["decision"], record["credentialVersion"]) == (None, "inject", None)
+        assert record["outcome"] == "cancelled"
         assert scene.gateway.metric('sallyport_requests_total{outcome="cancelled",source="explicit"}') == 1
         # The fetch was not that sandbox's alone: the next one has its result.
         may_answer.set()
@@ -647,6 +648,33 @@ async def test_s2_malformed_chunks_end_the_request(tmp_path: Path, body: bytes) 
         assert (answer.status, problem(answer)["code"]) == (400, "invalid_request")
         assert b"0\r\n\r\n" not in await link.gone()
         assert await client.rest() == b""
+
+
+async def test_requests_over_the_routes_rate_are_429_and_say_when_to_try_again(tmp_path: Path) -> None:
+    async with stage(tmp_path, routes=[one_route(limits={"requestsPerMinute": 1})]) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        link.send(OK)
+        assert (await client.answer()).status == 200
+        client.send(scene.gateway.request(URL))
+        answer = await client.answer()
+        assert (answer.status, problem(answer)["code"], problem(answer)["egressRuleId"]) == (429, "rate_limited", "r")
+        assert 1 <= int(answer.value("Retry-After")) <= 60
+        assert answer.values("Connection") == []
+
+
+async def test_requests_at_once_over_the_routes_limit_are_429_until_one_ends(tmp_path: Path) -> None:
+    async with stage(tmp_path, routes=[one_route(limits={"maxConcurrent": 1})]) as scene:
+        first, link, _ = await scene.ask(scene.gateway.request(URL))
+        second = await scene.gateway.client()
+        second.send(scene.gateway.request(URL))
+        assert (await second.answer()).status == 429
+        link.send(OK)
+        assert (await first.answer()).status == 200
+        first.send(scene.gateway.request(URL))
+        await link.head()
+        first.abort()  # an exchange that nobody waits for gives its place back too
+        await scene.gateway.audit.until(3)
+        await scene.ask(scene.gateway.request(URL))
 
 
 LIMITED = {"limits": {"maxRequestBodyBytes": 8}}
