@@ -81,6 +81,9 @@ class Answer:
         block = answer_head(head, has_body=has_body, close=exchange.is_last())
         injection = exchange.injection
         needles = None if injection is None else injection.needles
+        if needles is not None and has_body and b"content-encoding" in head.names:
+            # C3: identity was asked for; what comes coded all the same passes as it is, and the operator can see it.
+            exchange.parts.metrics.scrub_unscanned += 1
         if has_body and len(rest) == head.body and (needles is None or needles.is_clean(block + rest)):
             # All of it is here and no secret is in it: the common case needs no reader and no scrubber.
             self.body_bytes = len(rest)

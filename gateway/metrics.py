@@ -79,6 +79,7 @@ class Metrics:
         self.active_tunnels = 0
         self.upstream_link_reuse = 0
         self.scrub_matches = 0
+        self.scrub_unscanned = 0
         self.request_duration = Histogram(DURATION_BOUNDS)
         self.upstream_connect = Histogram(CONNECT_BOUNDS)
         self.tunnel_bytes = dict.fromkeys(DIRECTIONS, 0)
@@ -154,6 +155,7 @@ class Metrics:
         yield self._gauge("upstream_links_idle", "Upstream links that wait in the pool.")
         yield _counter("upstream_link_reuse", "Exchanges that found an idle link.", self.upstream_link_reuse)
         yield _counter("scrub_matches", "Injected secrets found in answers and blanked.", self.scrub_matches)
+        yield _counter("scrub_unscanned", "Answers whose coding kept them from being scanned.", self.scrub_unscanned)
 
     def _requests_total(self) -> Metric:
         family = CounterMetricFamily("sallyport_requests", "Exchanges that ended.", labels=["outcome", "source"])

@@ -411,6 +411,16 @@ async def test_c3_an_answer_to_a_forwarded_request_is_left_alone(tmp_path: Path)
         assert (await client.answer()).body == CANARY
 
 
+async def test_c3_an_answer_coded_in_spite_of_identity_passes_and_is_counted(tmp_path: Path) -> None:
+    async with stage(tmp_path) as scene:
+        client, link, head = await scene.ask(scene.gateway.request(URL, b"Accept-Encoding: gzip"))
+        assert b"\r\nAccept-Encoding: identity\r\n" in head + b"\r\n"
+        link.send(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8bzz")
+        assert (await client.answer()).body == b"\x1f\x8bzz"
+        await scene.gateway.audit.until(1)
+        assert scene.gateway.metric("sallyport_scrub_unscanned_total") == 1
+
+
 async def test_scrubbing_can_be_switched_off(tmp_path: Path) -> None:
     async with stage(tmp_path, further={"scrub": {"enabled": False}}) as scene:
         client, link, head = await scene.ask(scene.gateway.request(URL, b"Accept-Encoding: br"))

@@ -112,6 +112,7 @@ def test_everything_else_that_is_counted() -> None:
     metrics.watch("upstream_links_idle", lambda: 2)
     metrics.upstream_link_reuse += 9
     metrics.scrub_matches += 1
+    metrics.scrub_unscanned += 6
     assert value(metrics, "sallyport_upstream_connect_seconds_bucket", le="0.025") == 1
     assert value(metrics, "sallyport_credential_resolutions_total", result="temporary") == 1
     assert value(metrics, "sallyport_plan_apply_total", result="conflict") == 1
@@ -121,6 +122,7 @@ def test_everything_else_that_is_counted() -> None:
     assert value(metrics, "sallyport_upstream_links_idle") == 2
     assert value(metrics, "sallyport_upstream_link_reuse_total") == 9
     assert value(metrics, "sallyport_scrub_matches_total") == 1
+    assert value(metrics, "sallyport_scrub_unscanned_total") == 6
 
 
 def test_sizes_are_asked_for_at_each_scrape() -> None:
