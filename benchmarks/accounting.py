@@ -9,6 +9,7 @@ from pathlib import Path
 
 _PROC = Path("/proc")
 _TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def session_cpu_seconds(session: int, proc: Path = _PROC) -> float:
@@ -34,10 +35,28 @@ def core_busy_seconds(core: int, proc: Path = _PROC) -> float:
     raise ValueError(f"no core {core} in /proc/stat")
 
 
+def resident_mib(session: int, proc: Path = _PROC) -> float:
+    """Return what the processes of `session` have in memory, in MiB; pages that two of them share count twice."""
+    pages = 0
+    for entry in proc.iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = _fields((entry / "stat").read_bytes())
+            except OSError:  # it ended while we looked
+                continue
+            if int(fields[3]) == session:
+                pages += int(fields[21])
+    return pages * _PAGE_BYTES / 2**20
+
+
 def stat_ticks(stat: bytes, session: int) -> int:
     """Return utime + stime + cutime + cstime of one `/proc/<pid>/stat`, or 0 when it is of another session."""
-    # The command may hold spaces and parentheses; after the last ')' the fields are numbered from 3.
-    fields = stat[stat.rfind(b")") + 2 :].split()
+    fields = _fields(stat)
     if int(fields[3]) != session:
         return 0
     return sum(int(field) for field in fields[11:15])
+
+
+def _fields(stat: bytes) -> list[bytes]:
+    # The command may hold spaces and parentheses; after the last ')' the fields are numbered from 3.
+    return stat[stat.rfind(b")") + 2 :].split()

@@ -2,21 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from enum import Enum
 from statistics import median
 
 from benchmarks.load import Tally
-from benchmarks.workloads.workload import Workload
+from benchmarks.workloads.workload import Way, Workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One subject in one round. A figure that could not be taken is None."""
+    """One subject in one round. A figure that could not be taken is None.
+
+    `load_share`: the share of its core that the load took; near 1 it was the limit. `resident_mib` only where the
+    subject's memory was asked for, before each round's first request.
+    """
 
     cpu_us_per_request: float | None
     requests_per_second: float
     p50_us: float | None
     p99_us: float | None
     mb_per_cpu_second: float | None
+    load_share: float | None = None
+    resident_mib: float | None = None
 
 
 FIGURES = tuple(field.name for field in fields(Sample))
@@ -33,6 +40,8 @@ class Row:
     p50_us: float | None
     p99_us: float | None
     mb_per_cpu_second: float | None
+    load_share: float | None = None
+    resident_mib: float | None = None
     errors: int
     rounds: int
     spread: dict[str, tuple[float, float]]
@@ -40,7 +49,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ratio:
-    """`median` of the ratios of the rounds; both sides of each come from the same round."""
+    """`median` of the ratios (or differences) of the rounds; both sides of each come from the same round."""
 
     median: float
     lowest: float
@@ -59,7 +68,7 @@ def take_sample(tally: Tally, workload: Workload) -> Sample | None:
     """Return the figures of one measurement, or None when nothing was answered."""
     if not tally.answered:
         return None
-    cpu = tally.cpu_seconds
+    cpu = tally.cpu_seconds or None  # less than a tick is no figure: the subject did not get to run
     moved = tally.answered * (len(workload.answer_body) + len(workload.request_body)) / 1e6
     return Sample(
         cpu_us_per_request=None if cpu is None else cpu / tally.answered * 1e6,
@@ -67,6 +76,8 @@ def take_sample(tally: Tally, workload: Workload) -> Sample | None:
         p50_us=percentile(tally.latencies_us, 0.50),
         p99_us=percentile(tally.latencies_us, 0.99),
         mb_per_cpu_second=moved / cpu if cpu else None,
+        load_share=tally.load_share,
+        resident_mib=tally.resident_mib if workload.way is Way.SANDBOXD else None,
     )
 
 
@@ -84,11 +95,28 @@ def summarize(workload: str, subject: str, samples: Sequence[Sample], errors: in
     )  # fmt: skip
 
 
-def compare(figure: str, own: Sequence[Sample | None], peer: Sequence[Sample | None]) -> Ratio | None:
-    """Return own / peer, round by round (None: that round failed), or None when no round has both."""
+class Comparison(Enum):
+    """How two figures are held against each other, or one against a bound of its own."""
+
+    RATIO = "/"
+    DIFFERENCE = "-"
+    ALONE = ""
+
+
+def compare(
+    figure: str,
+    own: Sequence[Sample | None],
+    peer: Sequence[Sample | None],
+    comparison: Comparison = Comparison.RATIO,
+) -> Ratio | None:
+    """Return own / peer, round by round (None: that round failed), or None when no round has both.
+
+    Alone, own is held against nothing, and peer is not looked at.
+    """
+    pairs = zip(own, own if comparison is Comparison.ALONE else peer, strict=False)
     ratios = sorted(
-        mine / theirs
-        for left, right in zip(own, peer, strict=False)
+        _compare_one(mine, theirs, comparison)
+        for left, right in pairs
         if (mine := getattr(left, figure, None)) is not None and (theirs := getattr(right, figure, None))
     )
     if not ratios:
@@ -96,7 +124,17 @@ def compare(figure: str, own: Sequence[Sample | None], peer: Sequence[Sample | N
     return Ratio(median=median(ratios), lowest=ratios[0], highest=ratios[-1])
 
 
+def _compare_one(mine: float, theirs: float, comparison: Comparison) -> float:
+    match comparison:
+        case Comparison.RATIO:
+            return mine / theirs
+        case Comparison.DIFFERENCE:
+            return mine - theirs
+        case Comparison.ALONE:
+            return mine
+
+
 def order_of_round(subjects: Sequence[str], number: int) -> list[str]:
     """Return the subjects rotated, so that none always follows the same other one."""
-    turn = number % len(subjects)
+    turn = number % max(1, len(subjects))
     return [*subjects[turn:], *subjects[:turn]]

@@ -15,7 +15,7 @@ import random
 import sys
 from collections import deque
 from dataclasses import asdict, dataclass, field
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import cast
 
 import uvloop
@@ -27,6 +27,9 @@ _OK = b"HTTP/1.1 200 "
 _HEAD_END = b"\r\n\r\n"
 _CONNECT_SECONDS = 10.0
 _SETTLE_SECONDS = 10.0
+# Between the loops: a scheduler lets who had a core for most of a second wait (real-time ones for 50 ms), and that
+# would be the latency of the open loop's first requests.
+REST_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,7 @@ class Tally:
     """What came of it: `latencies_us` in the open loop, all other figures in the closed one.
 
     `foreign_seconds`: how long the subject's core was busy with something else, or taken away by a hypervisor.
+    `load_share`: the share of a core that the load itself took. `resident_mib`: the subject's memory before it began.
     """
 
     answered: int = 0
@@ -62,6 +66,8 @@ class Tally:
     latencies_us: list[float] = field(default_factory=list)
     errors: int = 0
     first_error: str = ""
+    load_share: float | None = None
+    resident_mib: float | None = None
 
 
 class Load:
@@ -209,15 +215,18 @@ async def _run(load: Load, order: Order) -> Tally:
     await asyncio.sleep(order.warm_seconds)
 
     answered, started_at, (cpu_before, busy_before) = load.answered, perf_counter(), _cpu_seconds(order)
+    load_before = process_time()
     await asyncio.sleep(order.closed_seconds)
     (cpu_after, busy_after), ended_at = _cpu_seconds(order), perf_counter()
     tally = Tally(answered=load.answered - answered, seconds=ended_at - started_at)
+    tally.load_share = (process_time() - load_before) / tally.seconds
     if order.session is not None:
         tally.cpu_seconds = cpu_after - cpu_before
         tally.foreign_seconds = max(0.0, busy_after - busy_before - tally.cpu_seconds)
 
     load.closed_loop = False
     await _settle(load)
+    await asyncio.sleep(REST_SECONDS)
     await _open_loop(load, order)
     await _settle(load)
     stuck = len(load.links) - len(load.idle) - load.failed

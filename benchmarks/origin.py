@@ -1,20 +1,26 @@
 """The origin: answers each workload's path, and 401 to whatever lacks the exact credential.
 
-Run by `python -m benchmarks`, which writes one line of JSON (`{"credential": ...}`) to standard input and reads one
-(`{"port": ...}`) back. It ends when standard input does, so it cannot outlive the run.
+Run by `python -m benchmarks`, which writes one line of JSON (`{"credential", "ca_file"}`) to standard input and reads
+one (`{"port", "tls_port"}`) back; the CA that vouches for it is in the file then. It ends when standard input does, so
+it cannot outlive the run.
 """
 
 import asyncio
 import gc
 import json
+import ssl
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import NamedTuple, cast
 
 import uvloop
 
 from benchmarks.lines import open_stdin
 from benchmarks.workloads.registry import WORKLOADS
+from benchmarks.workloads.workload import HOST
+from sallyport.net.interception import InterceptionContexts, MemoryCa
 
 _HEAD_END = b"\r\n\r\n"
 _HEAD_LIMIT_BYTES = 65_536
@@ -80,17 +86,30 @@ class OriginLink(asyncio.Protocol):
 
 async def serve() -> None:
     stdin = await open_stdin()
-    credential = json.loads(await stdin.readline())["credential"].encode("ascii")
+    told = json.loads(await stdin.readline())
+    credential = told["credential"].encode("ascii")
     pages = {w.path.encode("ascii"): Page(w.answer(), len(w.request_body)) for w in WORKLOADS.values()}
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: OriginLink(credential, pages), "127.0.0.1", 0, backlog=1024)
-    sys.stdout.write(json.dumps({"port": server.sockets[0].getsockname()[1]}) + "\n")
+    context = _tls(Path(told["ca_file"]))
+    secure = await loop.create_server(lambda: OriginLink(credential, pages), "127.0.0.1", 0, backlog=1024, ssl=context)
+    ports = {"port": server.sockets[0].getsockname()[1], "tls_port": secure.sockets[0].getsockname()[1]}
+    sys.stdout.write(json.dumps(ports) + "\n")
     sys.stdout.flush()
     # Nothing made per request is cyclic; a collection in the middle of a window would be noise.
     gc.freeze()
     gc.disable()
     await stdin.read()
     server.close()
+    secure.close()
+
+
+def _tls(ca_file: Path) -> ssl.SSLContext:
+    """Make an authority, write its certificate to `ca_file`, and return a context with a leaf for the host."""
+    ca, now = MemoryCa(), datetime.now(UTC).timestamp()
+    context = InterceptionContexts(ca).server_context("", HOST, now)
+    ca_file.write_bytes(ca.authority("", now).certificate_pem)
+    return context
 
 
 if __name__ == "__main__":

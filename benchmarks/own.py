@@ -11,10 +11,11 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from benchmarks.subject import Launch, Site, free_port
+from benchmarks.subject import Launch, SandboxSide, Site, free_port
 from sallyport.plan.codec import seal
 
 _SANDBOX_ID = "sbx_bench"
+_SANDBOXD_ID = "sbx_sandboxd"  # of the chain: a sandbox has one tunnel, and the load's own is another
 _ORGANIZATION_ID = "org_bench"
 _TOKEN_SECONDS = 86_400
 _ROUTES = 10
@@ -38,22 +39,27 @@ class SallyportPure:
             return "source tree"
 
     def prepare(self, site: Site) -> Launch:
-        proxy, admin = free_port(), free_port()
+        proxy, tunnel, admin = free_port(), free_port(), free_port()
         key = Ed25519PrivateKey.generate()
         public_key = site.directory / "public.pem"
         public_key.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-        plan = site.directory / "plan.json"
-        plan.write_bytes(seal(plan_document(site.host)))
+        plans = {name: site.directory / f"{name}.json" for name in (_SANDBOX_ID, _SANDBOXD_ID)}
+        for name, path in plans.items():
+            path.write_bytes(seal(plan_document(site.host, name)))
         config = site.directory / "gateway.yaml"
         config.write_text(
             yaml.safe_dump(
                 {
-                    "listen": {"proxy": f"127.0.0.1:{proxy}", "admin": f"127.0.0.1:{admin}"},
-                    "plans": [str(plan)],
+                    "listen": {
+                        "proxy": f"127.0.0.1:{proxy}",
+                        "tunnel": f"127.0.0.1:{tunnel}",
+                        "admin": f"127.0.0.1:{admin}",
+                    },
+                    "plans": [str(path) for path in plans.values()],
                     "credentials": {"con_bench": {"env": _CREDENTIAL_VARIABLE}},
                     "tokens": {"public_key": str(public_key)},
                     "interception": {"ca_dir": str(site.directory / "ca")},
-                    "upstream": {"connect_to": {f"{site.host}:80": f"127.0.0.1:{site.origin_port}"}},
+                    "upstream": upstream_settings(site),
                     "network": {"allow": ["127.0.0.0/8"]},
                     "scrub": {"enabled": True},
                     # As nginx here; with fewer than there are downstream links, idle ones are closed and dialled again.
@@ -66,11 +72,26 @@ class SallyportPure:
         return Launch(
             command=("env", f"{_CREDENTIAL_VARIABLE}={site.credential}", *program),
             port=proxy,
-            proxy_token=_proxy_token(key),
+            proxy_token=_token(key, "sallyport-proxy"),
+            sandbox=SandboxSide(
+                tunnel_port=tunnel,
+                load_token=_token(key, "sallyport-tunnel"),
+                sandboxd_token=_token(key, "sallyport-tunnel", _SANDBOXD_ID),
+                sandboxd=(sys.executable, "-m", "sallyport_cli.main", "sandboxd"),
+            ),
         )
 
 
-def plan_document(host: str) -> dict[str, object]:
+def upstream_settings(site: Site) -> dict[str, object]:
+    """Return how the gateway finds the origin, in the clear and by TLS."""
+    connect_to = {f"{site.host}:80": f"127.0.0.1:{site.origin_port}"}
+    if site.origin_ca is None:
+        return {"connect_to": connect_to}
+    connect_to[f"{site.host}:443"] = f"127.0.0.1:{site.origin_tls_port}"
+    return {"connect_to": connect_to, "ca_file": str(site.origin_ca)}
+
+
+def plan_document(host: str, sandbox_id: str = _SANDBOX_ID) -> dict[str, object]:
     """Return a plan of ten routes, of which one, in the middle, claims the origin."""
     hosts = [f"api{number}.bench.test" for number in range(_ROUTES)]
     hosts[_ROUTES // 2] = host
@@ -79,7 +100,7 @@ def plan_document(host: str) -> dict[str, object]:
         "sandboxProfileId": "sbp_bench",
         "version": 1,
         "organizationId": _ORGANIZATION_ID,
-        "sandboxId": _SANDBOX_ID,
+        "sandboxId": sandbox_id,
         "revision": 1,
         "image": {"source": "base", "imageRef": "bench"},
         "egress": {"default": "deny", "managedPassthrough": "deny", "rules": []},
@@ -107,12 +128,12 @@ def _route(number: int, host: str) -> dict[str, object]:
     }
 
 
-def _proxy_token(key: Ed25519PrivateKey) -> str:
+def _token(key: Ed25519PrivateKey, audience: str, sandbox_id: str = _SANDBOX_ID) -> str:
     now = int(datetime.now(UTC).timestamp())
     claims = {
         "iss": "sallyport",
-        "aud": "sallyport-proxy",
-        "sub": _SANDBOX_ID,
+        "aud": audience,
+        "sub": sandbox_id,
         "org": _ORGANIZATION_ID,
         "sid": "sid_bench",
         "iat": now,

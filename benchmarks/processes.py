@@ -73,6 +73,9 @@ class Processes:
                 pass
             _signal(process, signal.SIGKILL)  # also what a process left behind in its session
             process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
 
     def start_subject(self, name: str, launch: Launch, core: int) -> int:
         """Start a subject, wait until it listens, return its session's id; BenchmarkError with its last words."""

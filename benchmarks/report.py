@@ -6,7 +6,7 @@ import platform
 import subprocess
 import sysconfig
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -14,11 +14,12 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.figures import FIGURES, Ratio, Row
+from benchmarks.figures import Ratio, Row
 from benchmarks.plot import plot
 from benchmarks.subject import ROOT
 from benchmarks.targets import Judgement, Target
 from benchmarks.workloads.registry import WORKLOADS
+from benchmarks.workloads.workload import Way, Workload
 
 _COLUMNS = {
     "cpu_us_per_request": "CPU µs/request",
@@ -27,6 +28,8 @@ _COLUMNS = {
     "p99_us": "p99 µs",
     "mb_per_cpu_second": "MB/CPU s",
 }
+# Shown as a share, beside the proxy's own; and not shown, because the targets have it.
+_FIGURE_NAMES = _COLUMNS | {"resident_mib": "resident MiB"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +41,8 @@ class Judged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One run. `missing` names every subject that was asked for and gave no figures, with the reason.
+    """One run. `missing` names every subject that was asked for and gave no figures, with the reason; `without`, by
+    workload, those that run and offer no way for it: a peer takes no tunnel.
 
     `foreign_shares`: of each window, the share of the proxy's core that something else used.
     """
@@ -52,6 +56,7 @@ class Report:
     foreign_shares: Sequence[float]
     rows: Sequence[Row]
     judged: Sequence[Judged]
+    without: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def to_document(self) -> dict[str, object]:
         return {
@@ -61,6 +66,7 @@ class Report:
             "command": self.command,
             "versions": dict(self.versions),
             "missing": [{"subject": name, "reason": reason} for name, reason in self.missing.items()],
+            "without": {workload: list(names) for workload, names in self.without.items()},
             "foreign_share": {"median": round(self._usual, 3), "highest": round(self._highest, 3)},
             "rows": [asdict(row) for row in self.rows],
         }
@@ -75,12 +81,18 @@ class Report:
             "",
             "Median of the rounds; lowest and highest round in brackets. Core busy: the share of its core the proxy",
             "used in the closed loop. Well below 100 %: the load was the limit, or something else ran on that core.",
+            "Load busy: the share of the other core that the load itself used; the origin is there too.",
             "",
         ]
-        lines += _markdown_table(("workload", "subject", *_COLUMNS.values(), "core busy", "errors"), _cells(self.rows))
+        lines += _markdown_table(
+            ("workload", "subject", *_COLUMNS.values(), "core busy", "load busy", "errors"), _cells(self.rows)
+        )
         lines += ["", "Versions: " + ", ".join(f"{name} {version}" for name, version in self.versions.items()) + "."]
         lines += [""] if self.missing else []
         lines += [*(f"Missing: {name}: {reason}." for name, reason in self.missing.items())]
+        if self.without:
+            told = "; ".join(f"{workload}: {', '.join(names)}" for workload, names in self.without.items())
+            lines += ["", f"Running, but without a way for the workload: {told}."]
         if self.judged:
             lines += ["", "## Ratios", "", "Each from the same round; lowest and highest round in brackets.", ""]
             lines += _markdown_table(_RATIO_COLUMNS, [_ratio_cells(judged) for judged in self.judged])
@@ -108,13 +120,15 @@ class Report:
         (directory / "latest.md").write_text(self.to_markdown())
         for name in dict.fromkeys(row.workload for row in self.rows):
             workload = WORKLOADS[name]
-            figure = "mb_per_cpu_second" if workload.bulk else "cpu_us_per_request"
+            figure = _main_figure(workload)
             drawn = plot(workload.title, figure, _COLUMNS[figure], [row for row in self.rows if row.workload == name])
             if drawn:
                 (directory / f"latest.{name}.svg").write_text(drawn)
 
     def show(self, console: Console) -> None:
-        results = Table("workload", "subject", *_COLUMNS.values(), "core busy", "errors", title="median (low - high)")
+        results = Table(
+            "workload", "subject", *_COLUMNS.values(), "core busy", "load busy", "errors", title="median (low - high)"
+        )
         for cells in _cells(self.rows):
             results.add_row(*cells)
         console.print(results)
@@ -126,6 +140,12 @@ class Report:
             for judged in self.judged:
                 ratios.add_row(*_ratio_cells(judged), style="red" if judged.judgement is Judgement.MISSED else None)
             console.print(ratios)
+
+
+def _main_figure(workload: Workload) -> str:
+    if workload.way is Way.CHAIN:
+        return "p50_us"
+    return "mb_per_cpu_second" if workload.bulk else "cpu_us_per_request"
 
 
 def describe_machine() -> dict[str, object]:
@@ -168,7 +188,14 @@ def _git(*arguments: str) -> str | None:
 
 def _cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     return [
-        (row.workload, row.subject, *(_figure(row, name) for name in FIGURES), _busy(row), str(row.errors))
+        (
+            row.workload,
+            row.subject,
+            *(_figure(row, name) for name in _COLUMNS),
+            _busy(row),
+            _load_busy(row),
+            str(row.errors),
+        )
         for row in rows
     ]
 
@@ -190,6 +217,10 @@ def _busy(row: Row) -> str:
     return f"{row.cpu_us_per_request * row.requests_per_second / 1e4:.0f} %"
 
 
+def _load_busy(row: Row) -> str:
+    return "-" if row.load_share is None else f"{row.load_share:.0%}".replace("%", " %")
+
+
 _RATIO_COLUMNS = ("workload", "ratio", "figure", "measured", "must", "aim", "judgement")
 
 
@@ -198,8 +229,8 @@ def _ratio_cells(judged: Judged) -> tuple[str, ...]:
     measured = "-" if ratio is None else f"{ratio.median:.3f} ({ratio.lowest:.3f} - {ratio.highest:.3f})"
     return (
         target.workload,
-        f"{target.subject} / {target.peer}",
-        _COLUMNS[target.figure],
+        target.sides,
+        _FIGURE_NAMES[target.figure],
         measured,
         _bound(target, target.must),
         _bound(target, target.aim),

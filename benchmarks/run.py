@@ -4,15 +4,17 @@ import secrets
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.figures import Row, Sample, order_of_round, summarize, take_sample
 from benchmarks.load import Order, Tally
+from benchmarks.pace import Pace
 from benchmarks.processes import BenchmarkError, Cores, HelperProgram, Processes
-from benchmarks.registry import DIRECT, PLANNED, SUBJECTS
+from benchmarks.registry import DIRECT, PLANNED, SUBJECTS, TWO_RELAYS
+from benchmarks.sandbox_side import NOWHERE, SandboxRows, Spot
 from benchmarks.subject import Site
-from benchmarks.workloads.workload import HOST, PLACEHOLDER, Workload
+from benchmarks.workloads.workload import HOST, PLACEHOLDER, Way, Workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,19 +28,29 @@ class Timing:
 
 
 FULL = Timing(rounds=7, warm_seconds=0.5, closed_seconds=2.0, open_seconds=3.0)
-QUICK = Timing(rounds=5, warm_seconds=0.3, closed_seconds=1.0, open_seconds=1.0)
+QUICK = Timing(rounds=4, warm_seconds=0.25, closed_seconds=0.7, open_seconds=0.6)
+# The chain has an open loop alone, and its p99 wants many answers.
+_CHAIN_SECONDS_FACTOR = 2
 # One request on one link: does it answer at all, and rightly?
 _PROBE = Timing(rounds=1, warm_seconds=0.05, closed_seconds=0.05, open_seconds=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """A subject that listens. `session` finds its CPU time; None for direct."""
+    """A subject that listens. `session` finds its CPU time; None for direct.
+
+    `spot` is where the rows with a sandbox's side enter; `port` is 0 for what is measured in those rows alone.
+    """
 
     name: str
     port: int
     session: int | None
     proxy_token: str
+    spot: Spot = NOWHERE
+
+    def has(self, workload: Workload) -> bool:
+        """Say whether `workload` can be measured here."""
+        return self.port != 0 if workload.way is Way.PROXY else self.spot.has(workload.way)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,6 +58,8 @@ class Outcome:
     rows: list[Row] = field(default_factory=list)
     samples: dict[tuple[str, str], list[Sample | None]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    # Subjects that run, by the workload that they offer no way for.
+    without: dict[str, list[str]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     # Of each window: the share of the proxy's core that something else used. High: the machine was not ours.
     foreign_shares: list[float] = field(default_factory=list)
@@ -54,7 +68,14 @@ class Outcome:
 class Run:
     """The state of one run: the helpers, the subjects that answer, what has been measured."""
 
-    def __init__(self, processes: Processes, cores: Cores, directory: Path, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        processes: Processes,
+        cores: Cores,
+        directory: Path,
+        say: Callable[[str], None],
+        workloads: Sequence[Workload],
+    ) -> None:
         self._processes = processes
         self._cores = cores
         self._directory = directory
@@ -62,16 +83,21 @@ class Run:
         self._credential = "sk-bench-" + secrets.token_hex(20)
         self._origin = processes.start_helper("benchmarks.origin", cores.load)
         self._load: HelperProgram = processes.start_helper("benchmarks.load", cores.load)
-        self._origin_port: int = self._origin.ask({"credential": self._credential})["port"]
+        self._origin_ca = directory / "origin-ca.pem"
+        ports = self._origin.ask({"credential": self._credential, "ca_file": str(self._origin_ca)})
+        self._origin_port: int = ports["port"]
+        self._origin_tls_port: int = ports["tls_port"]
+        self._workloads = workloads
+        self._rows = SandboxRows(processes, cores, directory, workloads, self._origin_ca, self._origin_tls_port)
         self.outcome = Outcome()
 
-    def start(self, names: Sequence[str], workload: Workload) -> list[Running]:
+    def start(self, names: Sequence[str]) -> list[Running]:
         """Start every named subject that can be started; the others are named in `outcome.missing`."""
         running = []
         for name in names:
             try:
                 subject = self._start_one(name)
-                self._probe(subject, workload)
+                self._probe(subject)
             except BenchmarkError as error:
                 self.outcome.missing[name] = str(error)
                 self._say(f"missing: {name}: {error}")
@@ -86,29 +112,37 @@ class Run:
             said = tally.first_error or f"{tally.answered} answers 200"
             raise BenchmarkError(f"the origin does not answer 401 to a request without the credential: {said}")
 
-    def measure(self, subjects: Sequence[Running], workload: Workload, timing: Timing) -> None:
-        """Measure one workload: every round measures every subject once."""
+    def measure(self, subjects: Sequence[Running], timing: Timing) -> None:
+        """Measure: every round measures every workload at every subject that has it, once."""
         by_name = {subject.name: subject for subject in subjects}
-        samples: dict[str, list[Sample | None]] = {name: [] for name in by_name}
-        errors = dict.fromkeys(by_name, 0)
+        pairs = [(each, subject) for each in self._workloads for subject in subjects if subject.has(each)]
+        samples = self.outcome.samples
+        samples |= {(workload.name, subject.name): [] for workload, subject in pairs}
+        errors = dict.fromkeys(samples, 0)
+        for workload in self._workloads:
+            lacking = [subject.name for subject in subjects if not subject.has(workload)]
+            self.outcome.without |= {workload.name: lacking} if lacking else {}
         for number in range(timing.rounds):
-            self._say(f"{workload.name}: round {number + 1} of {timing.rounds}")
-            for name in order_of_round(list(by_name), number):
-                tally = self._measure_one(by_name[name], workload, timing, workload.links)
-                samples[name].append(take_sample(tally, workload))
-                errors[name] += tally.errors
-                if tally.foreign_seconds is not None:
-                    self.outcome.foreign_shares.append(tally.foreign_seconds / tally.seconds)
-                if tally.errors:
-                    self._say(f"{name}: {tally.errors} errors, the first: {tally.first_error}")
-        for name in by_name:
-            good = [sample for sample in samples[name] if sample is not None]
-            self.outcome.rows.append(summarize(workload.name, name, good, errors[name]))
-            self.outcome.samples[workload.name, name] = samples[name]
+            self._say(f"round {number + 1} of {timing.rounds}")
+            for workload in self._workloads:
+                having = [subject.name for subject in subjects if subject.has(workload)]
+                for name in order_of_round(having, number):
+                    tally = self._measure_one(by_name[name], workload, timing, workload.links)
+                    samples[workload.name, name].append(take_sample(tally, workload))
+                    errors[workload.name, name] += tally.errors
+                    if tally.foreign_seconds is not None:
+                        self.outcome.foreign_shares.append(tally.foreign_seconds / tally.seconds)
+                    if tally.errors:
+                        self._say(f"{workload.name}: {name}: {tally.errors} errors, the first: {tally.first_error}")
+        for pair, taken in samples.items():
+            good = [sample for sample in taken if sample is not None]
+            self.outcome.rows.append(summarize(*pair, good, errors[pair]))
 
     def _start_one(self, name: str) -> Running:
         if name == DIRECT:
-            return Running(name=DIRECT, port=self._origin_port, session=None, proxy_token="")
+            return Running(name=DIRECT, port=self._origin_port, session=None, proxy_token="", spot=self._rows.direct())
+        if name == TWO_RELAYS:
+            return Running(name=name, port=0, session=None, proxy_token="", spot=self._rows.start_relays(name))
         if name in PLANNED:
             raise BenchmarkError(PLANNED[name])
         subject = SUBJECTS[name]
@@ -117,23 +151,51 @@ class Run:
         directory = self._directory / name
         directory.mkdir()
         launch = subject.prepare(
-            Site(directory=directory, host=HOST, origin_port=self._origin_port, credential=self._credential)
+            Site(
+                directory=directory,
+                host=HOST,
+                origin_port=self._origin_port,
+                credential=self._credential,
+                origin_tls_port=self._origin_tls_port,
+                origin_ca=self._origin_ca,
+            )
         )
         self.outcome.versions[name] = subject.version()
         session = self._processes.start_subject(name, launch, self._cores.proxy)
-        return Running(name=name, port=launch.port, session=session, proxy_token=launch.proxy_token)
+        spot = NOWHERE if launch.sandbox is None else self._rows.start_beside(name, launch.sandbox, session)
+        return Running(name=name, port=launch.port, session=session, proxy_token=launch.proxy_token, spot=spot)
 
-    def _probe(self, subject: Running, workload: Workload) -> None:
-        tally = self._measure_one(subject, workload, _PROBE, links=1)
-        if tally.errors:
-            raise BenchmarkError(f"started, but does not answer rightly: {tally.first_error}")
+    def _probe(self, subject: Running) -> None:
+        """Ask once by each way, or raise BenchmarkError."""
+        for workload in {each.way: each for each in self._workloads if subject.has(each)}.values():
+            tally = self._measure_one(subject, workload, _PROBE, links=1)
+            if tally.errors:
+                raise BenchmarkError(f"started, but does not answer {workload.name} rightly: {tally.first_error}")
 
     def _measure_one(self, subject: Running, workload: Workload, timing: Timing, links: int) -> Tally:
+        if workload.way is not Way.PROXY:
+            return self._measure_row(subject, workload, timing, links)
         if subject.session is None:
             request = workload.direct_request(self._credential)
         else:
             request = workload.proxied_request(subject.proxy_token or _FOREIGN_TOKEN)
         return self._ask(request, workload, subject.port, subject.session, timing, links)
+
+    def _measure_row(self, subject: Running, workload: Workload, timing: Timing, links: int) -> Tally:
+        # What changes nothing on the way has to be sent what the origin wants.
+        request = workload.direct_request(self._credential if subject.session is None else PLACEHOLDER)
+        if workload.way is Way.CHAIN:
+            open_seconds = max(_PROBE.warm_seconds, timing.open_seconds * _CHAIN_SECONDS_FACTOR)
+            timing = replace(timing, closed_seconds=0.0, open_seconds=open_seconds)
+        pace = Pace(
+            sessions=[],
+            core=self._cores.proxy,
+            warm_seconds=timing.warm_seconds,
+            closed_seconds=timing.closed_seconds,
+            open_seconds=timing.open_seconds,
+            open_rate=workload.open_rate,
+        )
+        return self._rows.measure(subject.spot, workload, request, pace, links)
 
     def _ask(
         self, request: bytes, workload: Workload, port: int, session: int | None, timing: Timing, links: int
@@ -164,9 +226,8 @@ def run(names: Sequence[str], workloads: Sequence[Workload], timing: Timing, cor
         sys.stderr.write(text + "\n")
 
     with tempfile.TemporaryDirectory(prefix="sallyport-bench-") as kept, Processes(Path(kept)) as processes:
-        this_run = Run(processes, cores, Path(kept), say)
+        this_run = Run(processes, cores, Path(kept), say, workloads)
         this_run.prove_refusal(workloads[0])
-        subjects = this_run.start(names, workloads[0])
-        for workload in workloads:
-            this_run.measure(subjects, workload, timing)
+        subjects = this_run.start(names)
+        this_run.measure(subjects, timing)
         return this_run.outcome

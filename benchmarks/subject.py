@@ -11,21 +11,44 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """What every subject is told. `credential` is the value the origin demands; it guards nothing real."""
+    """What every subject is told. `credential` is the value the origin demands; it guards nothing real.
+
+    At `origin_tls_port` the same origin shows a certificate that the file `origin_ca` vouches for.
+    """
 
     directory: Path
     host: str
     origin_port: int
     credential: str
+    origin_tls_port: int = 0
+    origin_ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxSide:
+    """A gateway's tunnel listener, and what the other end of a tunnel needs.
+
+    The load and sandboxd each come as a sandbox of their own, because a sandbox has one tunnel. `sandboxd` is how
+    that program is started; its settings are variables.
+    """
+
+    tunnel_port: int
+    load_token: str
+    sandboxd_token: str
+    sandboxd: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """How to start a subject, and where it will listen. `proxy_token` is empty where none is needed."""
+    """How to start a subject, and where it will listen. `proxy_token` is empty where none is needed.
+
+    `sandbox` is there where tunnels are taken.
+    """
 
     command: tuple[str, ...]
     port: int
     proxy_token: str = ""
+    sandbox: SandboxSide | None = None
 
 
 class Subject(Protocol):

@@ -1,20 +1,22 @@
 """What the gateway must reach beside its peers, and the judgement of one run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from benchmarks.figures import Ratio
+from benchmarks.figures import Comparison, Ratio
 
 _CPU = "cpu_us_per_request"
 _BULK = "mb_per_cpu_second"
+_P50, _P99 = "p50_us", "p99_us"
+_RESIDENT = "resident_mib"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """subject's figure / peer's figure. `must` and `aim` are upper bounds for cost and lower bounds for throughput.
 
-    Without `must` the ratio is shown and judges nothing.
+    Without `must` the ratio is shown and judges nothing. The peer's figure may come from another workload of the run.
     """
 
     workload: str
@@ -23,6 +25,16 @@ class Target:
     figure: str = _CPU
     must: float | None = None
     aim: float | None = None
+    peer_workload: str = ""
+    comparison: Comparison = Comparison.RATIO
+
+    @property
+    def sides(self) -> str:
+        """Both sides as they stand in tables."""
+        if self.comparison is Comparison.ALONE:
+            return self.subject
+        other = f"{self.peer} in {self.peer_workload}" if self.peer_workload else self.peer
+        return f"{self.subject} {self.comparison.value} {other}"
 
     @property
     def higher_is_better(self) -> bool:
@@ -42,6 +54,30 @@ class Judgement(Enum):
     NOT_MEASURED = "not measured"
 
 
+def _sandbox_side(subject: str) -> Iterator[Target]:
+    """The rows with a tunnel have the same bounds whatever the code was made by."""
+    explicit = "small_get"
+    yield Target(workload="tunnel_1", subject=subject, peer=subject, peer_workload="small_get_1")
+    yield Target(workload="tunnel_64", subject=subject, peer=subject, peer_workload=explicit, must=1.1, aim=0.9)
+    yield Target(workload="tunnel_512", subject=subject, peer=subject, peer_workload=explicit)
+    alone, chain = "sandboxd_intercepted", "chain_400"
+    yield Target(workload=alone, subject=subject, peer=subject, comparison=Comparison.ALONE, must=45.0, aim=30.0)
+    yield Target(
+        workload=alone,
+        subject=subject,
+        peer=subject,
+        comparison=Comparison.ALONE,
+        figure=_RESIDENT,
+        must=48.0,
+        aim=32.0,
+    )
+    yield Target(
+        workload=chain, subject=subject, peer="direct", comparison=Comparison.DIFFERENCE, figure=_P50, must=1000.0
+    )
+    for figure in (_P50, _P99):
+        yield Target(workload=chain, subject=subject, peer="two-relays", figure=figure, must=3.0, aim=2.0)
+
+
 TARGETS = (
     Target(workload="small_get", subject="sallyport-pure", peer="envoy", must=0.60, aim=0.50),
     Target(workload="small_get", subject="sallyport-pure", peer="nginx"),
@@ -55,12 +91,21 @@ TARGETS = (
     Target(workload="small_get", subject="sallyport", peer="mitmproxy", must=0.02),
     Target(workload="post_10k", subject="sallyport", peer="nginx", must=1.8, aim=1.2),
     Target(workload="get_1m", subject="sallyport", peer="nginx", figure=_BULK, must=0.8, aim=1.0),
+    *(target for subject in ("sallyport-pure", "sallyport") for target in _sandbox_side(subject)),
 )
 
 
 def targets_for(workloads: Sequence[str], subjects: Sequence[str]) -> list[Target]:
-    """Return the targets of what was asked for; a peer that was not asked for leaves its target not measured."""
-    return [target for target in TARGETS if target.workload in workloads and target.subject in subjects]
+    """Return the targets of what was asked for; a peer that was not asked for leaves its target not measured.
+
+    One that judges nothing is left out where the other workload that it looks at was not asked for.
+    """
+
+    def is_told(target: Target) -> bool:
+        return target.must is not None or (target.peer_workload or target.workload) in workloads
+
+    asked = [target for target in TARGETS if target.workload in workloads and target.subject in subjects]
+    return [target for target in asked if is_told(target)]
 
 
 def judge(target: Target, ratio: Ratio | None) -> Judgement:

@@ -1,6 +1,6 @@
 """What other processes use to talk to Sallyport: HTTP client sessions stand here and nowhere else.
 
-So far it knows one part, the gateway: its admin surface and what its proxy port answers itself. Plan watch,
-credential resolution, the client feed and the push receiver come with the control plane.
-It must not know any part's inside. Open gateway.py first.
+session.py speaks to a control plane; plans, credentials, keys, authorities, tokens and leases each ask it one thing and
+read the answer strictly. gateway.py asks a gateway's admin surface and proxy port, blocking, for the command.
+It must not know any part's inside. Open session.py first.
 """

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from demo.chain import Chain, ChainFailed, whole_chain
 from demo.config import NotPrepared, Prepared, client_environment, find_prepared
-from demo.leaks import leaks_of_a_process
+from demo.leaks import leaks, leaks_of_a_process
 from demo.origins import Credentials, Origins, random_credentials, serve_origins
 from demo.report import print_opening, print_result
 from demo.standing import credential_variables, write_standing
@@ -33,45 +34,49 @@ class Result:
 
 
 class Demonstration:
-    """One run: its folder, its origins, its credentials."""
+    """One run: its folder, its origins, its credentials, the chain between them and the clients."""
 
     def __init__(
-        self, prepared: Prepared, folder: Path, origins: Origins, credentials: Credentials, settings: Path
+        self, prepared: Prepared, folder: Path, origins: Origins, credentials: Credentials, chain: Chain
     ) -> None:
         self._prepared = prepared
         self._folder = folder
         self._origins = origins
         self._credentials = credentials
-        self._settings = settings
+        self._chain = chain
 
     async def perform(self, step: Step) -> Result:
-        """Run one step and search everything its client could see for the credentials."""
+        """Run one step and search everything its client could see, and what crossed the tunnel, for the credentials."""
         home = self._folder / "clients" / step.home
         home.mkdir(parents=True, exist_ok=True)
         witness = self._folder / "environment"
         witness.unlink(missing_ok=True)
         mark = len(self._origins.ledger.received)
+        tap = self._chain.tap
+        before = tap.up.crossed(), tap.down.crossed()
         status, output, errors = await self._run(step, home, witness)
         outcome = Outcome(
             status=status,
             output=output.decode(errors="replace"),
             errors=errors.decode(errors="replace"),
             received=self._origins.ledger.since(mark),
+            sent_up=tap.up.crossed().since(before[0]),
+            sent_down=tap.down.crossed().since(before[1]),
         )
         faults = [fault for check in step.checks for fault in check(outcome)]
         environment = _read_environment(witness)
         if not environment:
             faults.append("the client did not start")
-        faults += leaks_of_a_process(environment, (output, errors), [home], self._credentials.values())
+        secrets = self._credentials.values()
+        faults += leaks_of_a_process(environment, (output, errors), [home], secrets)
+        faults += [f"the tunnel carried a credential: {spelling}" for spelling in leaks(tap.everything(), secrets)]
         return Result(step=step, outcome=outcome, faults=faults)
 
     async def _run(self, step: Step, home: Path, witness: Path) -> tuple[int, bytes, bytes]:
         command = ("sh", "-c", _WITNESS, "sh", str(witness), *step.command)
         environment = client_environment(self._prepared, home, step.also)
         if step.with_sallyport:
-            # The credentials stand in the environment of `sallyport run`, and must be gone from its command's.
-            environment |= credential_variables(self._credentials)
-            command = (str(self._prepared.sallyport), "run", "--config", str(self._settings), "--", *command)
+            command = (str(self._prepared.sallyport), "run", "--sandboxd", self._chain.sandboxd, "--", *command)
         process = await asyncio.create_subprocess_exec(
             *command, cwd=home, env=environment, stdin=DEVNULL, stdout=PIPE, stderr=PIPE
         )
@@ -88,18 +93,25 @@ class Demonstration:
 async def demonstrate(prepared: Prepared, console: Console) -> int:
     """Perform every step and print it; return the exit status."""
     passed = 0
+    starting = console.status("starting control plane, gateway, worker and sandboxd ...")
     with tempfile.TemporaryDirectory(prefix="sallyport-demo-") as name:
         folder = Path(name)
         credentials = random_credentials()
         async with serve_origins(folder, credentials, prepared.search_path) as origins:
-            run = Demonstration(prepared, folder, origins, credentials, write_standing(folder, origins))
             steps = all_steps(prepared, origins)
             print_opening(console)
-            for number, step in enumerate(steps, start=1):
-                with console.status(f"{step.title} ..."):
-                    result = await run.perform(step)
-                print_result(console, number, result.step, result.outcome, result.faults)
-                passed += not result.faults
+            starting.start()
+            standing = write_standing(folder, origins)
+            environment = client_environment(prepared, folder, {})
+            secrets = credential_variables(credentials)
+            async with whole_chain(prepared, folder, standing, environment, secrets) as chain:
+                starting.stop()
+                run = Demonstration(prepared, folder, origins, credentials, chain)
+                for number, step in enumerate(steps, start=1):
+                    with console.status(f"{step.title} ..."):
+                        result = await run.perform(step)
+                    print_result(console, number, result.step, result.outcome, result.faults)
+                    passed += not result.faults
     console.print(f"demo: {passed} of {len(steps)} passed")
     return 0 if passed == len(steps) else 1
 
@@ -114,7 +126,11 @@ def main() -> int:
     except NotPrepared as fault:
         Console(stderr=True, highlight=False).print(f"demo: {fault}", markup=False)
         return 2
-    return asyncio.run(demonstrate(prepared, console))
+    try:
+        return asyncio.run(demonstrate(prepared, console))
+    except ChainFailed as failed:
+        Console(stderr=True, highlight=False).print(f"demo: {failed}", markup=False)
+        return 1
 
 
 def _read_environment(path: Path) -> dict[str, str]:

@@ -30,11 +30,20 @@ def print_result(console: Console, number: int, step: Step, outcome: Outcome, fa
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
     table.add_row("   client sent", escape(step.sent))
+    table.add_row("   crossed the tunnel", _crossed_words(outcome, faults))
     table.add_row("   origin received", escape(_received_words(outcome.received)))
     table.add_row("   client could see", escape(_seen_words(step, faults)))
     for fault in faults:
         table.add_row("   [red]wrong[/red]", f"[red]{escape(fault)}[/red]")
     console.print(table)
+
+
+def _crossed_words(outcome: Outcome, faults: list[str]) -> str:
+    if not outcome.sent_up.messages:
+        return "nothing"
+    up, down = outcome.sent_up, outcome.sent_down
+    counts = f"{up.size:,} bytes in {up.messages} messages up, {down.size:,} in {down.messages} down"
+    return counts if faults else f"{counts}; no credential in them"
 
 
 def _received_words(received: list[Received]) -> str:

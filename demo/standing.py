@@ -1,5 +1,6 @@
-"""What an operator writes once: the plan and the gateway's settings, for the origins of this run."""
+"""What an operator writes once: the plan, and what the gateway has to know of the origins of this run."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -13,23 +14,34 @@ OPENAI_VARIABLE = "DEMO_OPENAI_KEY"
 GITHUB_VARIABLE = "DEMO_GITHUB_TOKEN"
 
 
-def write_standing(folder: Path, origins: Origins) -> Path:
-    """Write plan.json and gateway.yaml into the folder and return the settings file. No secret stands in either."""
-    (folder / "plan.json").write_bytes(seal(plan_document()))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """The files that were written. No secret stands in either."""
+
+    plan: Path
+    gateway_settings: Path
+
+
+def write_standing(folder: Path, origins: Origins) -> Standing:
+    """Write plan.json and gateway.yaml into the folder."""
+    plan = folder / "plan.json"
+    plan.write_bytes(seal(plan_document()))
     settings = {
-        "plans": ["plan.json"],
-        "credentials": {"con_openai": {"env": OPENAI_VARIABLE}, "con_github": {"env": GITHUB_VARIABLE}},
         # Only here, because the origins are ours: their CA, their ports, and that loopback may be dialled at all.
         "upstream": {"ca_file": str(origins.files.ca_file), "connect_to": origins.connect_to()},
         "network": {"allow": ["127.0.0.0/8"]},
     }
     path = folder / "gateway.yaml"
     path.write_text(yaml.safe_dump(settings, sort_keys=False))
-    return path
+    return Standing(plan=plan, gateway_settings=path)
+
+
+# The connections of the plan and where `sallyport up` finds their values, which go into the vault.
+PLACES = ("con_openai=env:" + OPENAI_VARIABLE, "con_github=env:" + GITHUB_VARIABLE)
 
 
 def credential_variables(credentials: Credentials) -> dict[str, str]:
-    """Return the variables from which the gateway takes its credentials."""
+    """Return the variables from which `sallyport up` takes the credentials."""
     return {OPENAI_VARIABLE: credentials.openai_key, GITHUB_VARIABLE: credentials.github_token}
 
 

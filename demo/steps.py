@@ -8,6 +8,7 @@ from demo.certificates import AUTHORITY_NAME
 from demo.config import Prepared
 from demo.ledger import Presence, Received
 from demo.origins import DENIED_HOST, UNMANAGED_HOST, UNMANAGED_TEXT, Origins
+from demo.tap import Crossed
 
 TEXT = "".join(openai_api.SENTENCE)
 PLACEHOLDER = "sk-placeholder"
@@ -24,6 +25,8 @@ class Outcome:
     output: str
     errors: str
     received: list[Received]
+    sent_up: Crossed  # through the tunnel, toward the gateway
+    sent_down: Crossed
 
 
 # Returns what is wrong, or nothing.

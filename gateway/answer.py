@@ -87,12 +87,18 @@ class Answer:
         if has_body and len(rest) == head.body and (needles is None or needles.is_clean(block + rest)):
             # All of it is here and no secret is in it: the common case needs no reader and no scrubber.
             self.body_bytes = len(rest)
+            if exchange.capture is not None:
+                exchange.capture.answer_head(block)
+                exchange.capture.answer_body(rest)
             exchange.stream.transport.write(block + rest)
             exchange.answer_ended(is_clean=True)
             return
         self._reader = answer_reader(exchange.head.method, head)
         self._is_chunked = has_body and (head.body is None or head.body == CHUNKED)
-        self._relay_body(self.scrub_head(block), rest)
+        block = self.scrub_head(block)
+        if exchange.capture is not None:
+            exchange.capture.answer_head(block)
+        self._relay_body(block, rest)
 
     def scrub_head(self, block: bytes) -> bytes:
         """Begin to scrub, where a credential was injected and the operator has not switched it off (C3)."""
@@ -113,6 +119,8 @@ class Answer:
             if reader.done:
                 payload += self.scrubber.finish()
         self.body_bytes += len(payload)
+        if self._exchange.capture is not None:
+            self._exchange.capture.answer_body(payload)
         if not self._is_chunked:
             block += payload
         else:

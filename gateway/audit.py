@@ -5,6 +5,7 @@ slow disk never holds the event loop. A bounded queue and a count of drops inste
 not stop because a log collector does. No secret, query string or body can be in a record, because none is a field.
 """
 
+import fcntl
 import os
 import re
 import select
@@ -88,10 +89,11 @@ class AuditLog:
     """Take records from the event loop, write them from a thread. start() before use, close() at the end.
 
     path is a file, "-" for standard output, or "off". After start() nothing here raises: what cannot be written
-    is kept up to max_records, then dropped and counted in `dropped`.
+    is kept up to max_records, then dropped and counted in `dropped`. Processes that share their standard output name a
+    file to lock, so that no line of one gets into a line of another: a pipe keeps only 4 KiB together.
     """
 
-    def __init__(self, path: str, max_records: int) -> None:
+    def __init__(self, path: str, max_records: int, lock: Path | None = None) -> None:
         self._path = path
         self._max_records = max_records
         self._enabled = path != AUDIT_OFF
@@ -101,7 +103,7 @@ class AuditLog:
         # Two counts, because each thread may add to its own only.
         self._overflowed = 0
         self._unreadable = 0
-        self._sink = _Sink(path)
+        self._sink = _Sink(path, lock if path == AUDIT_STDOUT else None)
         self._formatter = _Formatter()
         self._wake = threading.Event()
         self._closing = False
@@ -181,8 +183,10 @@ class AuditLog:
 class _Sink:
     """The file. Writing never raises; lines that could not be written are held, whole, for the next try."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, lock: Path | None = None) -> None:
         self._path = path
+        self._lock = lock
+        self._locking = -1
         self._descriptor = -1
         self._lines: list[bytes] = []
         # A write that failed in the middle of a line: the next one starts on a line of its own.
@@ -203,6 +207,8 @@ class _Sink:
         """Open the path; raise AuditError."""
         try:
             self._descriptor = _open(self._path)
+            if self._lock is not None:
+                self._locking = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise AuditError(
                 f"audit.path: {self._path} cannot be opened for writing ({error.strerror}); "
@@ -231,6 +237,8 @@ class _Sink:
         """Write whole lines, or hold those that were not written."""
         left = memoryview(b"".join(lines))
         written = 0
+        if self._locking >= 0:
+            fcntl.flock(self._locking, fcntl.LOCK_EX)
         try:
             if self._torn:
                 _write(self._descriptor, memoryview(b"\n"))
@@ -243,12 +251,17 @@ class _Sink:
             self._lines = lines[done.count(b"\n") :]
             self._report(error)
             return
+        finally:
+            if self._locking >= 0:
+                fcntl.flock(self._locking, fcntl.LOCK_UN)
         self._report(None)
 
     def close(self) -> None:
         """Close the file; standard output is not ours to close."""
         if self._path != AUDIT_STDOUT and self._descriptor >= 0:
             os.close(self._descriptor)
+        if self._locking >= 0:
+            os.close(self._locking)
 
     def _report(self, error: OSError | None) -> None:
         # One line per change of state: a full disk must not fill the log beside it.

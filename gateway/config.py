@@ -10,24 +10,27 @@ No secret stands here: `credentials` says where each is to be found.
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final
 
 from gateway.setting_kinds import (
     AUDIT_PATH,
     AUDIT_STDOUT,
+    BASE_URL,
     CONNECT_TO,
     CREDENTIAL,
-    LISTEN,
+    LISTEN_OR_OFF,
     NETWORK,
-    PATTERN,
+    PART_ID,
     PROXY,
     CredentialPlace,
-    HostPort,
 )
 from gateway.settings_file import read_yaml
-from sallyport.host import HostPattern
+from sallyport.host import HostPattern, is_loopback
+from sallyport.net.listener_tls import ListenerTls
+from sallyport.net.log import Log
+from sallyport.net.setting_kinds import LISTEN, PATTERN, HostPort
 from sallyport.settings import (
     FLAG,
     PATH,
@@ -35,7 +38,6 @@ from sallyport.settings import (
     ConfigError,
     NamedSetting,
     Reader,
-    choice,
     count,
     describe,
     duration,
@@ -57,9 +59,32 @@ class Listen:
     proxy: HostPort = setting(
         LISTEN, "127.0.0.1:3128", "The explicit proxy that sandboxes use.", "Squid's port, which clients expect."
     )
-    admin: HostPort = setting(
-        LISTEN, "127.0.0.1:9900", "Health, metrics and administration.", "Loopback only: it can change plans."
+    tunnel: HostPort | None = setting(
+        LISTEN_OR_OFF,
+        "127.0.0.1:8443",
+        "Where the sandboxds of sandboxes come with their tunnels.",
+        "Loopback until `tunnel.tls` names a certificate.",
     )
+    admin: HostPort = setting(
+        LISTEN,
+        "127.0.0.1:9900",
+        "Health, metrics and administration.",
+        "It can change plans: loopback until `admin.tls` names a certificate.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelSettings:
+    """How tunnels are accepted."""
+
+    tls: ListenerTls = section(ListenerTls)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminSettings:
+    """Who may administer: without TLS what is on this machine, with it whoever has a service token for gateways."""
+
+    tls: ListenerTls = section(ListenerTls)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +98,39 @@ class Tokens:
         PATH, "A JSON Web Key Set instead of one key.", "Two keys at once let the signer rotate."
     )
     issuer: str = setting(TEXT, "sallyport", "The `iss` that tokens must carry.", "What the control plane writes.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """Where plans, keys, credentials and revocations come from; without `url` the gateway stands alone."""
+
+    url: str | None = optional_setting(
+        BASE_URL, "Where the control plane answers.", "Instead of `plans`, `credentials` and keys in files."
+    )
+    token_file: Path | None = optional_setting(
+        PATH, "The service token this gateway speaks with.", "Read again whenever it changes, so it can be rotated."
+    )
+    ca_file: Path | None = optional_setting(
+        PATH, "A PEM bundle of roots to trust for it instead of the system's.", "For a control plane with a private CA."
+    )
+    gateway_id: str | None = optional_setting(
+        PART_ID, "This gateway's name in lease reports, different for each replica.", "A host name or a pod's name."
+    )
+    admin_url: str | None = optional_setting(
+        BASE_URL, "Where others reach this gateway's admin listener.", "On loopback: by default where it listens."
+    )
+    state_dir: Path = setting(
+        PATH,
+        "gateway-state",
+        "Holds the last good plans, keys and revocations for a restart without the control plane; never credentials.",
+        "Only the gateway's user may use it.",
+    )
+    max_stale: float = setting(
+        duration("1s", "7d"),
+        "1h",
+        "How long what is known serves on while the control plane is away; then 503 `plan_unavailable`.",
+        "Long enough to repair a control plane, short enough that nobody forgets it.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,18 +197,6 @@ class Audit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Log:
-    """The gateway's own log, on standard error."""
-
-    level: str = setting(
-        choice("debug", "info", "warning", "error"), "info", "The least severe event written.", "One line per change."
-    )
-    format: str = setting(
-        choice("json", "console"), "json", "How events are written.", "Collectors read JSON; people read console."
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
     """How long the gateway waits; each ends in a named error."""
 
@@ -205,6 +251,12 @@ class Timeouts:
         "A passed-through or upgraded stream without a byte either way.",
         "Longer than the keep-alive of SSH, WebSocket and database clients.",
     )
+    plan: float = setting(
+        duration("100ms", "1m"),
+        "5s",
+        "A request whose plan or interception CA is on its way from the control plane: 503.",
+        "Two requests and a retry; clients wait longer.",
+    )
     drain: float = setting(
         duration("0s", "1h"), "30s", "How long open exchanges may finish after SIGTERM.", "Kubernetes' grace period."
     )
@@ -222,7 +274,10 @@ class Limits:
         count(1, 1_000_000), "10000", "Downstream streams of the process: 503.", "Two descriptors each; see ulimit -n."
     )
     streams_per_sandbox: int = setting(
-        count(1, 100_000), "1024", "Downstream streams of one sandbox: 503.", "The same limit as a tunnel's."
+        count(1, 100_000),
+        "1024",
+        "Downstream streams of one sandbox, its tunnel apart: 503.",
+        "The same limit as a tunnel's.",
     )
     links_per_key: int = setting(
         count(1, 10_000),
@@ -241,6 +296,12 @@ class Limits:
         "256KiB",
         "Bytes waiting for a slow peer before its other side is paused.",
         "One bandwidth-delay product of 20 Mbit/s at 100 ms.",
+    )
+    tunnel_buffer_bytes: int = setting(
+        size("1MiB", "64GiB"),
+        "256MiB",
+        "Bytes held for streams of all tunnels that do not take them; over it the largest is reset.",
+        "64 windows of 4 MiB.",
     )
     interim_answers: int = setting(
         count(0, 100), "8", "1xx answers relayed for one request; more: 502.", "100, 103 and a few 102s."
@@ -285,6 +346,13 @@ class GatewayConfig:
     """Everything a gateway can be told."""
 
     listen: Listen = section(Listen)
+    admin: AdminSettings = section(AdminSettings)
+    workers: int = setting(
+        count(1, 64),
+        "1",
+        "Processes that serve; with more than one, another that owns the admin listener and the watch stream.",
+        "One event loop uses one core.",
+    )
     plans: tuple[Path, ...] = setting_list(
         PATH, "Compiled plans loaded at start.", "Others come by PUT on the admin listener."
     )
@@ -293,6 +361,8 @@ class GatewayConfig:
         "Where each credential is read from; the most specific entry wins.",
         "The secret itself is never part of the settings.",
     )
+    tunnel: TunnelSettings = section(TunnelSettings)
+    control: Control = section(Control)
     tokens: Tokens = section(Tokens)
     interception: Interception = section(Interception)
     upstream: Upstream = section(Upstream)
@@ -314,9 +384,12 @@ def load_config(document: Mapping[str, object], environ: Mapping[str, str], base
     return config
 
 
-def read_config(path: Path, environ: Mapping[str, str]) -> GatewayConfig:
-    """Read a YAML file and the environment; raise ConfigError with every fault."""
-    return load_config(read_yaml(path), environ, path.absolute().parent)
+def read_config(path: Path, environ: Mapping[str, str], base_dir: Path | None = None) -> GatewayConfig:
+    """Read a YAML file and the environment; raise ConfigError with every fault.
+
+    Relative paths start at base_dir, or at the file's folder.
+    """
+    return load_config(read_yaml(path), environ, base_dir or path.absolute().parent)
 
 
 def process_environment() -> Mapping[str, str]:
@@ -330,32 +403,62 @@ def describe_settings() -> Iterator[NamedSetting]:
 
 
 def _check_together(config: GatewayConfig, reader: Reader) -> None:
-    if not _is_loopback(config.listen.admin.host):
-        reader.fault(
-            "/listen/admin",
-            "the admin listener can change plans, and off loopback it needs TLS and a service token, which do not "
-            "exist yet; write 127.0.0.1:9900 and reach it through a tunnel of your own",
-        )
     if config.listen.proxy == config.listen.admin and config.listen.proxy.port != 0:
         reader.fault("/listen/admin", "is the same as /listen/proxy; give one of them another port")
-    if (config.tokens.public_key is None) == (config.tokens.jwks is None) and not _has_fault(reader, "tokens"):
+    if config.control.url is not None:
+        _check_controlled(config, reader)
+    elif config.control.token_file is not None or config.control.gateway_id is not None:
+        reader.fault("/control/url", "is missing; write where the control plane answers, or remove the other settings")
+    elif (config.tokens.public_key is None) == (config.tokens.jwks is None) and not _has_fault(reader, "tokens"):
         reader.fault(
             "/tokens", "write either public_key or jwks, a file; `sallyport token keygen` makes a pair of keys"
         )
+    _check_admin(config, reader)
+    _check_tunnel(config, reader)
     if config.limits.idle_links_per_key > config.limits.links_per_key:
         reader.fault("/limits/idle_links_per_key", "is more than links_per_key; lower it")
     if config.limits.streams_per_sandbox > config.limits.open_streams:
         reader.fault("/limits/streams_per_sandbox", "is more than open_streams; lower it")
 
 
+def _check_controlled(config: GatewayConfig, reader: Reader) -> None:
+    """With a control plane nothing it provides may also be given here: nobody could say which of the two holds."""
+    is_told = _has_fault(reader, "control")
+    for name, why in (("token_file", "the file of this gateway's service token"), ("gateway_id", "its own name")):
+        if getattr(config.control, name) is None and not is_told:
+            reader.fault(f"/control/{name}", f"is missing; write {why}")
+    given = {
+        "/plans": config.plans,
+        "/credentials": config.credentials,
+        "/tokens/public_key": config.tokens.public_key,
+        "/tokens/jwks": config.tokens.jwks,
+    }
+    for pointer, value in given.items():
+        if value:
+            reader.fault(pointer, "comes from the control plane; remove it, or remove /control")
+
+
+def _check_admin(config: GatewayConfig, reader: Reader) -> None:
+    is_abroad = not is_loopback(config.listen.admin.host)
+    if config.admin.tls.is_whole(reader, "/admin/tls") and is_abroad and not config.admin.tls.is_given:
+        reader.fault(
+            "/listen/admin", "it can change plans, so off loopback it needs admin.tls; or write 127.0.0.1:9900"
+        )
+    if is_abroad and config.control.url is not None and config.control.admin_url is None:
+        # The address it listens on is mostly 0.0.0.0, and no certificate is for that.
+        reader.fault("/control/admin_url", "is missing; write the https:// name that the certificate of admin.tls has")
+
+
+def _check_tunnel(config: GatewayConfig, reader: Reader) -> None:
+    tunnel, tls = config.listen.tunnel, config.tunnel.tls
+    if tls.is_whole(reader, "/tunnel/tls") and tunnel is not None and not tls.is_given and not is_loopback(tunnel.host):
+        reader.fault("/listen/tunnel", "off loopback tunnels need TLS; write tunnel.tls, or 127.0.0.1:8443, or off")
+    for name, other in (("proxy", config.listen.proxy), ("admin", config.listen.admin)):
+        if tunnel == other and other.port != 0:
+            reader.fault("/listen/tunnel", f"is the same as /listen/{name}; give one of them another port")
+
+
 def _has_fault(reader: Reader, name: str) -> bool:
     # A token setting that was refused has been told already; its absence is not a second fault.
     starts = (f"/{name}", f"{PREFIX}_{name.upper()}_")
     return any(issue.pointer.startswith(starts) for issue in reader.issues)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

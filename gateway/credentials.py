@@ -22,11 +22,10 @@ from gateway.core.credential_cache import (
     Invalidated,
     Refusal,
     ResolveRequest,
-    why_unusable,
 )
 from gateway.setting_kinds import CredentialPlace, EnvironmentPlace, FilePlace
 from sallyport.net.tasks import TaskSet
-from sallyport.secret import Secret
+from sallyport.secret import Secret, why_unusable
 
 # Three tries within the `credential` timeout: a control plane that restarts is back for the second or third.
 ATTEMPTS: Final = 3

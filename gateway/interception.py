@@ -1,12 +1,12 @@
 """Interception: the TLS of a CONNECT to a managed host ends here, and what is inside is served."""
 
 import asyncio
+from collections.abc import Awaitable
 from typing import cast
 
 import structlog
 
 from gateway.core.decision import Mode
-from gateway.core.errors import ESTABLISHED
 from gateway.core.route_table import RouteTable
 from gateway.parts import GatewayParts, OpenStream
 from gateway.record import stream_record
@@ -27,6 +27,7 @@ from sallyport.wire.client_hello import (
     parse_client_hello,
 )
 from sallyport.wire.errors import RemoteProtocolError
+from sallyport.wire.http1.answers import ESTABLISHED
 
 _log = structlog.get_logger(__name__)
 
@@ -101,6 +102,27 @@ class Interception(asyncio.Protocol, OpenStream):
         elif hello.alpn and "http/1.1" not in hello.alpn:
             self._refuse("http2_unsupported", AuditCode.HTTP2_UNSUPPORTED, NO_APPLICATION_PROTOCOL_ALERT)
         else:
+            self._await_authority()
+
+    def _await_authority(self) -> None:
+        """End TLS now, or as soon as the sandbox's CA has come."""
+        parts, claims = self._parts, self.claims
+        assert claims is not None, "an interception was admitted with a token"
+        wanted = parts.authorities.want(claims.sandbox_id, parts.clock.wall)
+        if wanted is None:
+            self._terminate()
+            return
+        self._transport.pause_reading()
+        parts.tasks.spawn(self._terminate_later(wanted), name="interception awaits a CA")
+
+    async def _terminate_later(self, wanted: Awaitable[object]) -> None:
+        try:
+            await wanted
+        except BaseException:
+            self.abort()  # nobody else would end it
+            raise
+        if not self._is_over:
+            self._transport.resume_reading()
             self._terminate()
 
     def _terminate(self) -> None:

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from control_client.session import OPERATIONS
 from gateway.audit import Outcome
 from sallyport.problem import AuditCode, Code
 
@@ -24,6 +25,8 @@ RESOLUTION_RESULTS: Final = ("resolved", "temporary", "permanent")
 APPLY_RESULTS: Final = ("applied", "unchanged", "removed", "conflict", "invalid", "refused")
 HANDSHAKE_RESULTS: Final = ("completed", "failed", "timeout", "http2_unsupported", "sni_mismatch")
 DIRECTIONS: Final = ("up", "down")
+CONTROL_RESULTS: Final = ("ok", "temporary", "permanent")
+PLAN_FETCH_RESULTS: Final = ("ok", "temporary", "permanent", "invalid", "mismatch")
 # Everything a refusal can be called: the wire words, those only the audit log shows, and one for a word that is
 # neither, so that a new one can never grow the label set by itself.
 OTHER: Final = "other"
@@ -76,18 +79,20 @@ class Metrics:
     """The counters of one process. Attributes without underscore are added to directly by whoever counts."""
 
     def __init__(self) -> None:
-        self.active_tunnels = 0
         self.upstream_link_reuse = 0
         self.scrub_matches = 0
         self.scrub_unscanned = 0
         self.request_duration = Histogram(DURATION_BOUNDS)
         self.upstream_connect = Histogram(CONNECT_BOUNDS)
-        self.tunnel_bytes = dict.fromkeys(DIRECTIONS, 0)
         self._requests = {source: dict.fromkeys(OUTCOMES, 0) for source in SOURCES}
         self._denied = dict.fromkeys(DENIED_CODES, 0)
         self._resolutions = dict.fromkeys(RESOLUTION_RESULTS, 0)
         self._applied = dict.fromkeys(APPLY_RESULTS, 0)
         self._handshakes = dict.fromkeys(HANDSHAKE_RESULTS, 0)
+        self.watch_connected = False
+        self.watch_events = 0
+        self._control = {operation: dict.fromkeys(CONTROL_RESULTS, 0) for operation in OPERATIONS}
+        self._plan_fetches = dict.fromkeys(PLAN_FETCH_RESULTS, 0)
         # Sizes that their owners know: asked for at scrape instead of being kept twice.
         self._watched: dict[str, Callable[[], int]] = {}
         self._registry = CollectorRegistry(auto_describe=False)
@@ -121,6 +126,14 @@ class Metrics:
         """Count one interception handshake. result is one of HANDSHAKE_RESULTS."""
         self._handshakes[result] += 1
 
+    def control_answered(self, operation: str, result: str) -> None:
+        """Count one request to the control plane that ended."""
+        self._control[operation][result] += 1
+
+    def plan_fetched(self, result: str) -> None:
+        """Count one plan body that was asked for. result is one of PLAN_FETCH_RESULTS."""
+        self._plan_fetches[result] += 1
+
     def watch(self, name: str, read: Callable[[], int]) -> None:
         """Read a size at each scrape; name is one of WATCHED."""
         if name not in WATCHED:
@@ -143,9 +156,10 @@ class Metrics:
         yield _histogram("upstream_connect_seconds", "Opening an upstream link, TLS included.", self.upstream_connect)
         yield _counters("credential_resolutions", "Resolutions that ended.", "result", self._resolutions)
         yield self._gauge("credential_cache_entries", "Credentials held in memory.")
-        yield _gauge("active_tunnels", "Tunnels open now.", self.active_tunnels)
+        yield self._gauge("active_tunnels", "Tunnels open now.")
         yield self._gauge("active_streams", "Downstream streams open now.")
-        yield _counters("tunnel_bytes", "Bytes carried by tunnels.", "direction", self.tunnel_bytes)
+        carried = {direction: self.watched(f"tunnel_bytes_{direction}") for direction in DIRECTIONS}
+        yield _counters("tunnel_bytes", "Bytes carried by tunnels.", "direction", carried)
         yield self._gauge("plans_active", "Sandboxes with a plan.")
         yield _counters("plan_apply", "Plans that came in.", "result", self._applied)
         yield _counters("denied", "Refusals by the gateway.", "code", self._denied)
@@ -156,6 +170,22 @@ class Metrics:
         yield _counter("upstream_link_reuse", "Exchanges that found an idle link.", self.upstream_link_reuse)
         yield _counter("scrub_matches", "Injected secrets found in answers and blanked.", self.scrub_matches)
         yield _counter("scrub_unscanned", "Answers whose coding kept them from being scanned.", self.scrub_unscanned)
+        yield from self._of_control()
+
+    def _of_control(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(
+            "sallyport_control_requests", "Requests to the control plane that ended.", labels=["operation", "result"]
+        )
+        for operation, results in self._control.items():
+            for result, number in results.items():
+                family.add_metric([operation, result], number)
+        yield family
+        yield _gauge("control_watch_connected", "Whether the watch stream is open.", int(self.watch_connected))
+        yield _counter("control_watch_events", "Events of the watch stream.", self.watch_events)
+        yield _counters("plan_fetches", "Plan bodies that were asked for.", "result", self._plan_fetches)
+        yield self._gauge("plans_stale_seconds", "How long the control plane has been silent.")
+        failures = self.watched("state_write_failures")
+        yield _counter("state_write_failures", "Files of the state directory that were not written.", failures)
 
     def _requests_total(self) -> Metric:
         family = CounterMetricFamily("sallyport_requests", "Exchanges that ended.", labels=["outcome", "source"])
@@ -173,6 +203,11 @@ WATCHED: Final = (
     "plans_active",
     "audit_dropped",
     "active_streams",
+    "active_tunnels",
+    "plans_stale_seconds",
+    "state_write_failures",
+    "tunnel_bytes_up",
+    "tunnel_bytes_down",
     "upstream_links_open",
     "upstream_links_idle",
 )

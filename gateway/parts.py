@@ -1,22 +1,30 @@
-"""What every exchange of a gateway works with, put together once by app.py."""
+"""What every exchange of a gateway works with, put together once by assembly.py."""
 
 import asyncio
 import itertools
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from gateway.audit import AuditLog
+from gateway.authorities import FetchedAuthorities
 from gateway.config import Limits, Timeouts
 from gateway.credentials import Credentials
 from gateway.metrics import Metrics
 from gateway.plan_holder import PlanHolder
+from gateway.recorder import Recorder
+from gateway.renewal import TokenIssuer
+from gateway.revocations import Revocations
 from gateway.tokens import TokenVerifier
+from gateway.tunnels import Tunnels
 from gateway.upstream import UpstreamPool
 from sallyport.claims import Claims
 from sallyport.host import HostPattern
+from sallyport.net.buffer_budget import BufferBudget
 from sallyport.net.clock import Clock
 from sallyport.net.dial import Dialer
-from sallyport.net.interception import CaStore, InterceptionContexts
+from sallyport.net.interception import InterceptionContexts
 from sallyport.net.tasks import TaskSet
 
 
@@ -25,6 +33,8 @@ class OpenStream:
 
     __slots__ = ()
     claims: Claims | None
+    # A tunnel is open as a stream is, but what it carries is what a sandbox's limit is about.
+    is_tunnel: ClassVar[bool] = False
 
     def carries(self, kind: str, identifier: str) -> bool:
         """Whether an open exchange uses the credential of this "connection" or "binding"."""
@@ -42,6 +52,10 @@ class OpenStream:
         """End now, whatever is open."""
         raise NotImplementedError
 
+    def revoke(self) -> None:
+        """End now: its authority was taken away."""
+        self.abort()
+
 
 class StreamIndex:
     """Open streams by sandbox, so that limits, revocation and drain need not search."""
@@ -49,6 +63,7 @@ class StreamIndex:
     def __init__(self) -> None:
         self._by_sandbox: dict[str, set[OpenStream]] = {}
         self._anonymous: set[OpenStream] = set()
+        self._tunnels: Counter[str] = Counter()  # how many of a sandbox's are tunnels, where any are
         self.open = 0
 
     def add(self, stream: OpenStream) -> None:
@@ -57,16 +72,21 @@ class StreamIndex:
         self.open += 1
 
     def claim(self, stream: OpenStream, before: Claims | None, claims: Claims) -> int:
-        """Note whose the stream is from now on; returns how many streams that sandbox has."""
+        """Note whose the stream is from now on; returns how many streams that sandbox has, its tunnels apart."""
         self._discard(stream, before)
         streams = self._by_sandbox.setdefault(claims.sandbox_id, set())
         streams.add(stream)
-        return len(streams)
+        self._tunnels[claims.sandbox_id] += stream.is_tunnel
+        return len(streams) - self._tunnels[claims.sandbox_id]
 
     def remove(self, stream: OpenStream) -> None:
         """Forget a stream that has ended."""
         self._discard(stream, stream.claims)
         self.open -= 1
+
+    def sandboxes(self) -> Collection[str]:
+        """Return every sandbox with an open stream."""
+        return self._by_sandbox.keys()
 
     def of_sandbox(self, sandbox_id: str) -> Sequence[OpenStream]:
         """Return the open streams of a sandbox."""
@@ -81,10 +101,12 @@ class StreamIndex:
             self._anonymous.discard(stream)
             return
         streams = self._by_sandbox.get(claims.sandbox_id)
-        if streams is not None:
-            streams.discard(stream)
+        if streams is not None and stream in streams:
+            streams.remove(stream)
+            self._tunnels[claims.sandbox_id] -= stream.is_tunnel
             if not streams:
                 del self._by_sandbox[claims.sandbox_id]
+                del self._tunnels[claims.sandbox_id]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -98,17 +120,25 @@ class GatewayParts:
     passthrough_hosts: Sequence[HostPattern]
     scrub: bool
     tokens: TokenVerifier
+    tunnel_tokens: TokenVerifier
+    renewal_tokens: TokenVerifier
+    revocations: Revocations
     plans: PlanHolder
     credentials: Credentials
     upstreams: UpstreamPool
     dialer: Dialer
-    authorities: CaStore
+    authorities: FetchedAuthorities
     interception: InterceptionContexts
     audit: AuditLog
     metrics: Metrics
     tasks: TaskSet
     request_prefix: str
+    recorder: Recorder = field(default_factory=Recorder)
     streams: StreamIndex = field(default_factory=StreamIndex)
+    tunnels: Tunnels = field(default_factory=Tunnels)
+    tunnel_buffers: BufferBudget = field(default_factory=BufferBudget)
+    # Who renews tunnel tokens; nobody does for a gateway that stands alone.
+    token_issuer: TokenIssuer | None = None
     is_draining: bool = False
     _requests: "itertools.count[int]" = field(default_factory=itertools.count)
 

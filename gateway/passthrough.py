@@ -6,12 +6,12 @@ import structlog
 
 from gateway.core.classify import admit
 from gateway.core.decision import Mode
-from gateway.core.errors import ESTABLISHED, refusal, upstream_failed
+from gateway.core.errors import refusal, upstream_failed
 from gateway.core.route_table import RouteTable
+from gateway.downstream import LINGER_SECONDS
 from gateway.parts import GatewayParts, OpenStream
 from gateway.record import stream_record
 from gateway.relay import OpaqueRelay
-from gateway.stream import LINGER_SECONDS
 from gateway.upstream import DIAL_CODES
 from sallyport.claims import Claims
 from sallyport.destination import Destination
@@ -21,6 +21,7 @@ from sallyport.net.dial import DialError
 from sallyport.problem import AuditCode, Code
 from sallyport.wire.client_hello import HANDSHAKE_RECORD, parse_client_hello
 from sallyport.wire.errors import RemoteProtocolError
+from sallyport.wire.http1.answers import ESTABLISHED
 
 _log = structlog.get_logger(__name__)
 

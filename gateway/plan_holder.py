@@ -4,15 +4,17 @@ A plan that is wrong changes nothing: the table before it stays. An exchange kee
 replacing one needs no lock and waits for nobody.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import structlog
 
 from gateway.core.route_table import RouteTable
 from sallyport.plan.codec import PlanError, parse_plan
+
+_NOTHING: Final[Mapping[str, RouteTable]] = {}
 
 _log = structlog.get_logger(__name__)
 
@@ -50,22 +52,58 @@ class PlanFilesError(Exception):
         self.faults = tuple(faults)
 
 
+class PlanSource(Protocol):
+    """Where a plan that is not loaded can be had."""
+
+    def want(self, sandbox_id: str) -> Awaitable[object] | None:
+        """Begin to fetch a plan; the answer ends in time and never raises. None: there is nothing to wait for."""
+
+
 class PlanHolder:
-    """Hold the table of each sandbox; used from the event loop, save prepare()."""
+    """Hold the table of each sandbox; used from the event loop, save prepare().
+
+    While it withholds, nothing is in force, though everything is kept: what is known has become too old to act on.
+    """
 
     def __init__(self, *, max_sandboxes: int, max_plan_bytes: int) -> None:
         self._max_sandboxes = max_sandboxes
         self._max_plan_bytes = max_plan_bytes
         self._tables: dict[str, RouteTable] = {}
+        # What table() looks at: the tables themselves, or nothing while they are withheld.
+        self._in_force: Mapping[str, RouteTable] = self._tables
+        self.source: PlanSource | None = None
         self._documents: dict[str, bytes] = {}
         self._subscribers: list[Callable[[str], None]] = []
 
     def table(self, sandbox_id: str) -> RouteTable | None:
         """Return the table in force. Hot path: a dict get."""
+        return self._in_force.get(sandbox_id)
+
+    def want(self, sandbox_id: str) -> Awaitable[object] | None:
+        """Begin to fetch a plan that table() did not find; None where waiting cannot help."""
+        if self.source is None or self._in_force is not self._tables:
+            return None
+        return self.source.want(sandbox_id)
+
+    def withhold(self) -> None:
+        """Put every plan out of force, and keep them."""
+        self._in_force = _NOTHING
+
+    def release(self) -> None:
+        """Put in force again what was withheld."""
+        self._in_force = self._tables
+
+    @property
+    def is_full(self) -> bool:
+        """Whether another sandbox's plan would be refused."""
+        return len(self._tables) >= self._max_sandboxes
+
+    def loaded(self, sandbox_id: str) -> RouteTable | None:
+        """Return a sandbox's table, in force or withheld."""
         return self._tables.get(sandbox_id)
 
     def tables(self) -> Collection[RouteTable]:
-        """Return every table in force."""
+        """Return every table, in force or withheld."""
         return self._tables.values()
 
     def document(self, sandbox_id: str) -> bytes | None:

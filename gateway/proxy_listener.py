@@ -9,19 +9,18 @@ from typing import Final
 
 import structlog
 
-from gateway.core.authority import Refused, invalid, read_connect_destination
+from gateway.connect import admit_connect
+from gateway.core.authority import Refused, invalid
 from gateway.core.classify import admit
 from gateway.core.decision import Deny, Mode
-from gateway.core.errors import no_plan, plain_answer
-from gateway.core.route_table import RouteTable
 from gateway.interception import Interception
+from gateway.not_yet import NotYet
 from gateway.parts import GatewayParts
 from gateway.passthrough import Passthrough
 from gateway.stream import ServedStream
-from sallyport.destination import Destination
-from sallyport.host import HostError, split_authority
 from sallyport.net.interception import InterceptionError
 from sallyport.problem import Code
+from sallyport.wire.http1.answers import plain_answer
 from sallyport.wire.http1.head import RequestHead
 
 _log = structlog.get_logger(__name__)
@@ -52,6 +51,9 @@ class ProxyDoorman:
             # Asked directly, the gateway is no proxy to the client: then its token stands where any server's does.
             head.proxy_authorization = _authorization(head)
         claims = stream.check_token(head)
+        wanted = self._parts.authorities.want(claims.sandbox_id, self._parts.clock.wall)
+        if wanted is not None:
+            raise NotYet(wanted, _interception_unavailable())
         try:
             authority = self._parts.authorities.authority(claims.sandbox_id, self._parts.clock.wall)
         except InterceptionError as error:
@@ -63,41 +65,22 @@ class ProxyDoorman:
     def connect(self, stream: ServedStream, head: RequestHead, rest: bytes) -> None:
         """Admit a CONNECT, once, and take its transport over, or refuse it."""
         parts = self._parts
-        destination: Destination | None = None
-        table: RouteTable | None = None
-        try:
-            claims = stream.check_token(head)
-            if head.has_body:
-                raise invalid("CONNECT has no body")
-            destination = read_connect_destination(head.target)
-            _check_connect_host(head, destination)
-            table = parts.plans.table(claims.sandbox_id)
-            if table is None:
-                raise Refused(no_plan())
-            admission = admit(table, destination.host, destination.port, parts.passthrough_hosts)
-            if isinstance(admission, Deny):
-                raise Refused(admission)
-        except Refused as refused:
-            stream.refuse(refused.deny, head, destination=destination, table=table)
+        admitted = admit_connect(
+            stream, head, lambda table, asked: admit(table, asked.host, asked.port, parts.passthrough_hosts)
+        )
+        if admitted is None:
             return
         transport = stream.detach()
         stream.forget()
-        taker = Interception if admission is Mode.INTERCEPTED else Passthrough
-        taker(parts, transport, source=SOURCE, claims=claims, destination=destination, table=table).start(rest)
-
-
-def _check_connect_host(head: RequestHead, destination: Destination) -> None:
-    """The Host of a CONNECT names the same host; its port may be missing (A1, S4)."""
-    if head.host is None:
-        if head.minor == 0:
-            return
-        raise invalid("the Host field is missing")
-    try:
-        host, port = split_authority(head.host.decode("latin-1"), destination.port)
-    except HostError as error:
-        raise invalid(f"the Host field is refused: {error}") from None
-    if (host, port) != (destination.host, destination.port):
-        raise Refused(Deny(code=Code.AUTHORITY_MISMATCH, detail="the Host field does not name the host of the CONNECT"))
+        taker = Interception if admitted.mode is Mode.INTERCEPTED else Passthrough
+        taker(
+            parts,
+            transport,
+            source=SOURCE,
+            claims=admitted.claims,
+            destination=admitted.destination,
+            table=admitted.table,
+        ).start(rest)
 
 
 def _authorization(head: RequestHead) -> bytes | None:

@@ -22,17 +22,18 @@ from gateway.core.errors import (
     answer_not_whole,
     body_too_large,
     credential_missing,
-    no_plan,
     placeholder_left,
     rate_limited,
     refusal,
     upstream_failed,
 )
 from gateway.core.inject.prepare import Injection, UnsupportedInjection
+from gateway.core.redact import SentHead
 from gateway.core.route_limit import RouteLimit
 from gateway.core.route_table import InjectRoute, RouteTable, RouteUpstream
 from gateway.core.upstream_head import PlaceholderLeft, upstream_head
 from gateway.credentials import CredentialError
+from gateway.not_yet import NotYet, missing_plan
 from gateway.record import exchange_record
 from gateway.relay import OpaqueRelay
 from gateway.upstream import UpstreamError, UpstreamLink
@@ -46,6 +47,7 @@ from sallyport.wire.http1.head import CHUNKED, RequestHead, ResponseHead
 from sallyport.wire.http1.shape import field_name
 
 if TYPE_CHECKING:
+    from gateway.recorder import Capture
     from gateway.stream import ServedStream
 
 _log = structlog.get_logger(__name__)
@@ -76,6 +78,7 @@ class Exchange:
     bytes_up = 0
     bytes_down = 0
     scrubbed = 0
+    capture: "Capture | None" = None  # somebody records
     _limit: RouteLimit | None = None
     _request_id = ""
     _query: bytes | None = None
@@ -86,6 +89,7 @@ class Exchange:
     _reader: BodyReader | None = None
     _answer: Answer | None = None
     _is_second_try = False
+    _has_waited = False
     _is_finished = False
 
     def __init__(self, stream: "ServedStream", head: RequestHead) -> None:
@@ -104,6 +108,9 @@ class Exchange:
         except Refused as refused:
             self.refuse(refused.deny)
             return
+        except NotYet as awaited:
+            self._begin_later(awaited)
+            return
         if self.route is None or self._find_credential(self.route):
             if not self._inject(table, upstream):
                 return
@@ -113,14 +120,30 @@ class Exchange:
                 return
         self._wait_for_link()
 
+    def _begin_later(self, awaited: NotYet) -> None:
+        if self._has_waited:
+            self.refuse(awaited.otherwise)
+            return
+        self._has_waited = True
+        self._task = self.parts.tasks.spawn(self._begin_again(awaited), name="exchange awaits a plan")
+
+    async def _begin_again(self, awaited: NotYet) -> None:
+        try:
+            await awaited.wanted
+        except BaseException:
+            self.stream.abort()  # nobody else would end it
+            raise
+        if not self._is_finished:
+            self.begin()
+
     # Admit ------------------------------------------------------------------------------------------
 
     def _admit(self) -> RouteTable:
-        """Verify whose request this is, and find that sandbox's plan; raises Refused."""
+        """Verify whose request this is, and find that sandbox's plan; raises Refused, NotYet."""
         claims = self.stream.check_token(self.head)
         self.table = table = self.parts.plans.table(claims.sandbox_id)
         if table is None:
-            raise Refused(no_plan())
+            raise missing_plan(self.parts.plans, claims.sandbox_id)
         self.revision = table.revision
         return table
 
@@ -237,6 +260,8 @@ class Exchange:
         if link.used:
             parts.metrics.upstream_link_reuse += 1
         link.used += 1
+        if self.capture is not None:
+            self._capture_head(self.capture)
         clock = parts.clock
         clock.watch(link, clock.now + parts.timeouts.answer_head)
         link.transport.write(self._request_block)
@@ -265,6 +290,8 @@ class Exchange:
             if limit is not None and self.bytes_up > limit:
                 self._fail(body_too_large(limit))
                 return b""
+            if self.capture is not None:
+                self.capture.request_body(payload)
             upstream.write(frame_chunk(payload) if is_chunked else payload)
             self.answer_progressed()
         if not reader.done:
@@ -377,7 +404,10 @@ class Exchange:
         if self.route is not None and b"sec-websocket-extensions" in head.names:
             raise RemoteProtocolError("an extension that was not offered")
         answer.head = head
-        self.stream.write(answer.scrub_head(switching_head(head)))
+        block = answer.scrub_head(switching_head(head))
+        if self.capture is not None:
+            self.capture.answer_head(block)
+        self.stream.write(block)
         link = answer.link
         link.user = None
         self.parts.clock.watch(link, NEVER)
@@ -475,7 +505,10 @@ class Exchange:
         if self.rule_id is None:
             self.labels = (deny.rule_id, None, None)
         self.destination = self.destination or self.stream.targets.destination
-        self.stream.write(refusal(deny, self.request_id, method=self.head.method, close=self.is_last()))
+        answer = refusal(deny, self.request_id, method=self.head.method, close=self.is_last())
+        if self.capture is not None:
+            self.capture.refused(answer)
+        self.stream.write(answer)
         self.finish("denied" if deny.code.status < 500 else "failed")
 
     def _fail(self, deny: Deny) -> None:
@@ -517,8 +550,18 @@ class Exchange:
             parts.metrics.scrub_matches += self.scrubbed
         if self._limit is not None:
             self._limit.release()
-        parts.audit.record(exchange_record(self, outcome, seconds))
+        record = exchange_record(self, outcome, seconds)
+        parts.audit.record(record)
+        if self.capture is not None:
+            self.capture.finished(self, record)
         self.stream.exchange_finished(self)
+
+    def _capture_head(self, capture: "Capture") -> None:
+        table, upstream = self.table, self._upstream
+        assert table is not None, "admission came before"
+        assert upstream is not None, "classification came before"
+        sent = SentHead(table, self.injection, self.head, upstream, self.path, self._query, self._upgrade)
+        capture.request_sent(sent)
 
     def _log_upstream(self, detail: str) -> None:
         where = None if self._upstream is None else self._upstream.destination.host_port

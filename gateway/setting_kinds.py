@@ -5,25 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import urlsplit
 
-from sallyport.host import HostError, HostPattern, normalize_host, parse_host_pattern, split_authority
+from sallyport.host import HostError, split_authority
+from sallyport.net.loopback import LoopbackError, loopback_addresses
+from sallyport.net.setting_kinds import LISTEN, HostPort
 from sallyport.settings import PATH, Kind
 
 # A connection id, secret type or slot key (contracts section 1: ids are prefixed words).
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-class HostPort(NamedTuple):
-    """A host and port as an operator wrote them, normalized; port 0 on a listener means any free one."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,17 +43,11 @@ type CredentialPlace = EnvironmentPlace | FilePlace
 # Where audit records go when it is not a file.
 AUDIT_STDOUT: Final = "-"
 AUDIT_OFF: Final = "off"
+LISTEN_OFF: Final = "off"
 
 
-def _parse_listen(value: object, _: Path) -> HostPort:
-    if not isinstance(value, str):
-        raise ValueError("write host:port, such as 127.0.0.1:3128")
-    host, _colon, port = value.rpartition(":")
-    if re.fullmatch("[0-9]{1,5}", port) is None or int(port) > 65535:
-        raise ValueError(f"{value!r} has no port; write host:port, such as 127.0.0.1:3128")
-    if ":" in host and not host.startswith("["):
-        raise ValueError(f"{value!r} is ambiguous; write an IPv6 address in brackets, such as [::1]:3128")
-    return HostPort(_host(host), int(port))
+def _parse_listen_or_off(value: object, base_dir: Path) -> HostPort | None:
+    return None if value == LISTEN_OFF else LISTEN.parse(value, base_dir)
 
 
 def _parse_host_port(value: object, _: Path) -> HostPort:
@@ -84,13 +70,6 @@ def _parse_proxy(value: object, base_dir: Path) -> HostPort:
     if parts.scheme != "http" or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError(f"{value!r} is not a proxy; write http://host:port")
     return _parse_host_port(parts.netloc, base_dir)
-
-
-def _parse_pattern(value: object, _: Path) -> HostPattern:
-    try:
-        return parse_host_pattern(str(value))
-    except HostError as error:
-        raise ValueError(f"{value!r} is not a host or *.host; {error}") from None
 
 
 def _parse_network(value: object, _: Path) -> IPv4Network | IPv6Network:
@@ -125,25 +104,45 @@ def _credential_place(value: object) -> tuple[str, str]:
     return "", ""
 
 
+def _parse_base_url(value: object, _: Path) -> str:
+    parts = urlsplit(str(value))
+    if parts.username is not None or parts.password is not None:
+        # The value itself is not repeated: it holds a password.
+        raise ValueError("a URL with user and password is not supported; remove them")
+    if parts.scheme not in ("http", "https") or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError(f"{value!r} is not a base URL; write https://host or https://host:port")
+    try:
+        host, port = split_authority(parts.netloc, 443 if parts.scheme == "https" else 80)
+    except HostError as error:
+        raise ValueError(f"{value!r} is not a base URL; {error}") from None
+    if parts.scheme == "http":
+        # Tokens and credentials go this way.
+        try:
+            loopback_addresses(host)
+        except LoopbackError:
+            raise ValueError(f"{value!r} is cleartext off loopback; write https://") from None
+    return f"{parts.scheme}://{HostPort(host, port)}"
+
+
+def _parse_part_id(value: object, _: Path) -> str:
+    if not isinstance(value, str) or _WORD.fullmatch(value) is None:
+        raise ValueError("write 1 to 128 letters, digits, `_`, `.`, `:` or `-`, beginning with a letter or digit")
+    return value
+
+
 def _parse_audit_path(value: object, base_dir: Path) -> str:
     return str(value) if value in (AUDIT_STDOUT, AUDIT_OFF) else str(PATH.parse(value, base_dir))
 
 
-def _host(text: str) -> str:
-    try:
-        return normalize_host(text)
-    except HostError as error:
-        raise ValueError(f"{text!r} is not a host; {error}") from None
-
-
-LISTEN = Kind(_parse_listen, "host:port; port 0 takes any free one")
+LISTEN_OR_OFF = Kind(_parse_listen_or_off, f"{LISTEN.bounds}, or `off`")
 CONNECT_TO = Kind(_parse_connect_to, "host:port to address:port")
 PROXY = Kind(_parse_proxy, "http://host:port")
-PATTERN = Kind(_parse_pattern, "host patterns")
 NETWORK = Kind(_parse_network, "networks in CIDR notation")
 CREDENTIAL = Kind(
     _parse_credential,
     "`<connectionId>[/<secretType>[/<slotKey>]]` to `{env: NAME}` or `{file: path}`; "
     "in a variable `env:NAME` or `file:path`",
 )
+BASE_URL = Kind(_parse_base_url, "https://host[:port]; http:// on loopback only")
+PART_ID = Kind(_parse_part_id, "1 to 128 letters, digits, `_`, `.`, `:`, `-`")
 AUDIT_PATH = Kind(_parse_audit_path, "a path, `-` for standard output, or `off`")

@@ -1,18 +1,19 @@
 """A stream of HTTP requests from a sandbox: heads in, exchanges one after the other, answers in order.
 
-The explicit listener's TCP, the TLS inside a CONNECT and later a tunnel's stream are the same here:
-an asyncio transport and a mode. Pipelined requests wait in the buffer until the exchange before them is over.
+The explicit listener's TCP, the TLS inside a CONNECT and a tunnel's stream are the same here: an asyncio transport
+and a mode. Pipelined requests wait in the buffer until the exchange before them is over.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, Protocol, cast
 
-from gateway.core.authority import Refused, TargetReader, invalid
+from gateway.core.authority import Refused, invalid
 from gateway.core.decision import Deny, Mode
-from gateway.core.errors import refusal
-from gateway.core.route_table import RouteTable
-from gateway.parts import GatewayParts, OpenStream
-from gateway.record import stream_record
+from gateway.core.errors import sandbox_is_full, unauthenticated
+from gateway.downstream import Downstream
+from gateway.not_yet import NotYet
+from gateway.parts import GatewayParts
 from gateway.serve import Exchange
 from gateway.tokens import proxy_token
 from sallyport.claims import Claims, TokenError
@@ -23,10 +24,6 @@ from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.http1.codec import HEAD_END, parse_request
 from sallyport.wire.http1.head import RequestHead
 
-# After an answer that ends a stream early, what the sandbox still sends is read and dropped for a moment: closing
-# at once would reset the link and could take the answer with it (RFC 9112 section 9.6).
-LINGER_SECONDS: Final = 2.0
-LINGER_BYTES: Final = 4 * 1024 * 1024
 # RFC 9112 section 2.2: an empty line before a request is skipped; more than two are not a slip.
 MAX_LEADING_BYTES: Final = 4
 
@@ -38,35 +35,20 @@ class Doorman(Protocol):
         """Serve a CONNECT, or refuse it; rest came behind its head."""
 
     def answer(self, stream: "ServedStream", head: RequestHead) -> bytes:
-        """Answer an origin-form request (health, CA certificate). Raises Refused."""
+        """Answer an origin-form request (health, CA certificate); nothing where the stream was detached.
+
+        Raises Refused, or NotYet.
+        """
 
 
-class ServedStream(asyncio.Protocol, OpenStream):
-    """One stream. destination is where all its requests go (intercepted), or None (each names its own)."""
+class ServedStream(Downstream):
+    """One stream. destination is where all its requests go (intercepted), or None (each names its own).
 
-    __slots__ = (
-        "_buffer",
-        "_discarded",
-        "_doorman",
-        "_exchange",
-        "_holds",
-        "_is_detached",
-        "_is_lingering",
-        "_is_serving",
-        "_proven",
-        "claims",
-        "close_after_answer",
-        "deadline_at",
-        "filed_at",
-        "has_ended",
-        "is_writing_held",
-        "mode",
-        "parts",
-        "source",
-        "targets",
-        "transport",
-        "who",
-    )
+    With claims it was admitted when it was opened, and its requests carry no token of their own. read_head reads each
+    head; what it makes of one that is refused is a RemoteProtocolError.
+    """
+
+    __slots__ = ("_doorman", "_exchange", "_is_admitted", "_is_serving", "_proven", "_read_head")
 
     def __init__(
         self,
@@ -77,27 +59,14 @@ class ServedStream(asyncio.Protocol, OpenStream):
         destination: Destination | None = None,
         claims: Claims | None = None,
         doorman: Doorman | None = None,
+        read_head: Callable[[bytes], RequestHead] = parse_request,
     ) -> None:
-        self.parts = parts
-        self.mode = mode
-        self.source = source
-        self.targets = TargetReader(destination)
-        self.claims = claims
-        self.who = self._describe()
-        self.transport: asyncio.Transport
-        self.close_after_answer = False
-        # Whether the sandbox has yet to take what was written for it; nothing new is begun until it has.
-        self.is_writing_held = False
-        self.deadline_at = self.filed_at = NEVER
+        super().__init__(parts, mode=mode, source=source, destination=destination, claims=claims)
+        self._is_admitted = claims is not None
         self._doorman = doorman
+        self._read_head = read_head
         self._exchange: Exchange | None = None
-        self._buffer = b""
-        self._holds: set[str] = set()
-        self.has_ended = False
-        self._is_lingering = False
-        self._is_detached = False
         self._is_serving = False
-        self._discarded = 0
         self._proven: bytes | None = None
 
     # Bytes in ---------------------------------------------------------------------------------------
@@ -110,10 +79,12 @@ class ServedStream(asyncio.Protocol, OpenStream):
         self.transport.set_write_buffer_limits(high=parts.limits.write_buffer_bytes)
         parts.streams.add(self)
         parts.clock.watch(self, parts.clock.now + parts.timeouts.head)
-        if self.claims is not None:
-            parts.streams.claim(self, None, self.claims)
-        if parts.streams.open > parts.limits.open_streams:
-            self.refuse(Deny(code=Code.OVERLOADED, detail="the gateway has as many streams as it may"))
+        of_sandbox = 0 if self.claims is None else parts.streams.claim(self, None, self.claims)
+        if of_sandbox > parts.limits.streams_per_sandbox:
+            self.refuse(sandbox_is_full())
+        elif parts.streams.open > parts.limits.open_streams:
+            full = "the gateway has as many streams as it may"
+            self.refuse(Deny(code=Code.OVERLOADED, detail=full, retry_after_seconds=1))
 
     def data_received(self, data: bytes) -> None:
         """Give bytes to the exchange that wants them, or to the next head."""
@@ -153,7 +124,7 @@ class ServedStream(asyncio.Protocol, OpenStream):
                 self.refuse(Deny(code=Code.HEAD_TOO_LARGE, detail=too_many))
                 break
             try:
-                head = parse_request(data[:end])
+                head = self._read_head(data[:end])
             except RemoteProtocolError as error:
                 code = Code.HTTP_VERSION if error.status_hint == 505 else Code.INVALID_REQUEST
                 self.refuse(Deny(code=code, detail=error.reason))
@@ -163,6 +134,8 @@ class ServedStream(asyncio.Protocol, OpenStream):
                 self._knock(head)
             else:
                 self._exchange = exchange = Exchange(self, head)
+                if self.parts.recorder.capture is not None:
+                    exchange.capture = self.parts.recorder.capture(data[:end])
                 exchange.begin()
             if self._exchange is not None or self._is_detached or self._is_lingering:
                 break
@@ -194,9 +167,10 @@ class ServedStream(asyncio.Protocol, OpenStream):
             self._await_head()
         return b""
 
-    def _knock(self, head: RequestHead) -> None:
+    def _knock(self, head: RequestHead, *, has_waited: bool = False) -> None:
         """Hand a request for the gateway itself to the listener."""
         doorman = self._doorman
+        rest = b""
         try:
             if doorman is None:
                 raise invalid("CONNECT inside a stream")
@@ -206,9 +180,34 @@ class ServedStream(asyncio.Protocol, OpenStream):
             elif head.has_body:
                 raise invalid("a request for the gateway itself has no body")
             else:
-                self.write(doorman.answer(self, head))
+                answer = doorman.answer(self, head)
+                if answer:
+                    self.write(answer)
         except Refused as refused:
             self.refuse(refused.deny, head)
+        except NotYet as awaited:
+            if has_waited:
+                self.refuse(awaited.otherwise, head)
+            else:
+                # What came behind this request is not begun before it.
+                rest, self._buffer = rest + self._buffer, b""
+                self.hold_reading("plan")
+                self.parts.tasks.spawn(self._knock_again(head, rest, awaited), name="stream awaits a plan")
+
+    async def _knock_again(self, head: RequestHead, rest: bytes, awaited: NotYet) -> None:
+        try:
+            await awaited.wanted
+        except BaseException:
+            self.abort()  # nobody else would end it
+            raise
+        if self._is_detached or self._is_lingering:
+            return
+        self.deadline_at = NEVER
+        self._buffer = rest
+        self.resume_reading("plan")
+        self._knock(head, has_waited=True)
+        if not (self._is_detached or self._is_lingering):
+            self._go_on()
 
     def _await_head(self) -> None:
         """A head has begun: it has until the head timeout, however its bytes trickle."""
@@ -236,78 +235,40 @@ class ServedStream(asyncio.Protocol, OpenStream):
         clock = self.parts.clock
         clock.watch(self, clock.now + self.parts.timeouts.request_body)
 
-    def _discard(self, size: int) -> None:
-        self._discarded += size
-        if self._discarded > LINGER_BYTES:
-            self.transport.abort()
-
     # What an exchange asks --------------------------------------------------------------------------
 
     def check_token(self, head: RequestHead) -> Claims:
         """Say whose request this is; raises Refused (407). Re-checked per request, verified once per token."""
         claims = self.claims
-        tokens = self.parts.tokens
+        revocations = self.parts.revocations
         wall = self.parts.clock.wall
-        if self.mode is Mode.INTERCEPTED:
-            assert claims is not None, "an intercepted stream was admitted with a token"
-        else:
+        if not self._is_admitted:
             value = head.proxy_authorization
             if value is None:
-                raise Refused(_unauthenticated("the request carries no proxy token"))
+                raise Refused(unauthenticated("the request carries no proxy token"))
             if claims is None or value != self._proven:
                 return self._verify(value, wall)
-        if claims.expires_at <= wall or (tokens.has_revocations and tokens.is_revoked(claims, wall)):
-            raise Refused(_unauthenticated("the token has expired or was revoked"))
+        assert claims is not None, "a stream is admitted with claims, or its request was verified"
+        if claims.expires_at <= wall or (revocations.any and revocations.cover(claims, wall)):
+            raise Refused(unauthenticated("the token has expired or was revoked"))
         return claims
 
     def _verify(self, value: bytes, wall: float) -> Claims:
         try:
             token = proxy_token(value)
             if token is None:
-                raise Refused(_unauthenticated("the request carries no proxy token"))
+                raise Refused(unauthenticated("the request carries no proxy token"))
             claims = self.parts.tokens.verify(token, wall)
         except TokenError as error:
-            raise Refused(_unauthenticated(f"the proxy token is refused: {error.reason.value}")) from None
+            raise Refused(unauthenticated(f"the proxy token is refused: {error.reason.value}")) from None
         count = self.parts.streams.claim(self, self.claims, claims)
         self.claims = claims
         self.who = self._describe()
         self._proven = value
         if count > self.parts.limits.streams_per_sandbox:
             self.close_after_answer = True
-            raise Refused(
-                Deny(code=Code.OVERLOADED, detail="the sandbox has as many streams as it may", retry_after_seconds=1)
-            )
+            raise Refused(sandbox_is_full())
         return claims
-
-    def _describe(self) -> tuple[str | None, str | None, str, str]:
-        """Whose requests these are, as audit records say it: organization, sandbox, source, mode."""
-        claims = self.claims
-        if claims is None:
-            return None, None, self.source, self.mode.value
-        return claims.organization_id, claims.sandbox_id, self.source, self.mode.value
-
-    def write(self, data: bytes) -> None:
-        """Write toward the sandbox."""
-        self.transport.write(data)
-
-    def hold_reading(self, reason: str) -> None:
-        """Read nothing until every reason is gone."""
-        if not self._holds:
-            self.transport.pause_reading()
-        self._holds.add(reason)
-
-    def resume_reading(self, reason: str) -> None:
-        """Drop one reason."""
-        holds = self._holds
-        if reason in holds:
-            holds.discard(reason)
-            if not holds:
-                self.transport.resume_reading()
-
-    @property
-    def is_reading_held(self) -> bool:
-        """Whether bytes of the sandbox are kept waiting."""
-        return bool(self._holds)
 
     def feed_exchange(self) -> None:
         """Give the exchange what came behind its head."""
@@ -318,12 +279,6 @@ class ServedStream(asyncio.Protocol, OpenStream):
             self._buffer = exchange.request_received(data)
         if self.has_ended and exchange is not None and exchange.wants_body:
             self.close()  # the rest of the body will never come
-
-    def take_buffer(self) -> bytes:
-        """Take what was read and not used."""
-        data, self._buffer = self._buffer, b""
-        self.resume_reading("pipeline")
-        return data
 
     def ends_after(self, head: RequestHead) -> bool:
         """Whether the answer to head is the stream's last."""
@@ -355,56 +310,6 @@ class ServedStream(asyncio.Protocol, OpenStream):
             self._idle()
 
     # The end ----------------------------------------------------------------------------------------
-
-    def refuse(
-        self,
-        deny: Deny,
-        head: RequestHead | None = None,
-        *,
-        destination: Destination | None = None,
-        table: RouteTable | None = None,
-    ) -> None:
-        """Answer what cannot become an exchange, record it, and end the stream."""
-        parts = self.parts
-        method = None if head is None else head.method
-        outcome = "denied" if deny.code.status < 500 else "failed"
-        fields: dict[str, object] = {
-            "requestId": parts.next_request_id(),
-            "method": method,
-            "decision": "deny",
-            "egressRuleId": deny.rule_id,
-            "outcome": outcome,
-            "status": deny.code.status,
-            "code": deny.code.wire,
-        }
-        self.write(refusal(deny, str(fields["requestId"]), method=method or "", close=True))
-        parts.metrics.finished(outcome, self.source, 0.0)
-        parts.metrics.denied(deny.code.wire)
-        parts.audit.record(
-            stream_record(
-                parts,
-                source=self.source,
-                mode=self.mode,
-                claims=self.claims,
-                destination=destination or self.targets.destination,
-                table=table,
-                fields=fields,
-            )
-        )
-        self._end_after_answer(is_request_done=False)
-
-    def _end_after_answer(self, is_request_done: bool) -> None:
-        """Close in good order; linger where the sandbox may still be sending."""
-        is_all_read = is_request_done and not self._buffer
-        self._buffer = b""
-        if is_all_read or self.has_ended or not self.transport.can_write_eof():
-            self.close()
-            return
-        self._is_lingering = True
-        self._holds.clear()
-        self.transport.write_eof()
-        self.transport.resume_reading()
-        self.parts.clock.watch(self, self.parts.clock.now + LINGER_SECONDS)
 
     def eof_received(self) -> bool:
         """The sandbox sends no more: finish what is open, then close (half-close)."""
@@ -457,26 +362,6 @@ class ServedStream(asyncio.Protocol, OpenStream):
             self.resume_reading("answers")
             self._go_on()
 
-    def detach(self) -> asyncio.Transport:
-        """Give the transport to another protocol; the stream counts as open until forget()."""
-        self._is_detached = True
-        self.deadline_at = NEVER
-        return self.transport
-
-    def forget(self) -> None:
-        """Leave the index of open streams."""
-        self.parts.streams.remove(self)
-
-    def close(self) -> None:
-        """Close after what was written has gone out; what the sandbox does not take in time is dropped."""
-        self.transport.close()
-        if self.transport.get_write_buffer_size():
-            self.parts.clock.watch(self, self.parts.clock.now + self.parts.timeouts.answer_body)
-
-    def abort(self) -> None:
-        """Close now."""
-        self.transport.abort()
-
     def carries(self, kind: str, identifier: str) -> bool:
         """Whether the open exchange uses the credential of this connection or binding."""
         route = None if self._exchange is None else self._exchange.route
@@ -498,11 +383,3 @@ class ServedStream(asyncio.Protocol, OpenStream):
     def __repr__(self) -> str:
         whose = "nobody" if self.claims is None else self.claims.sandbox_id
         return f"<ServedStream of {whose}, {self.mode.value}, {'busy' if self._exchange else 'idle'}>"
-
-
-def _unauthenticated(detail: str) -> Deny:
-    return Deny(
-        code=Code.PROXY_AUTHENTICATION_REQUIRED,
-        detail=detail,
-        hint="send the sandbox's token as the password of the proxy URL, or as Proxy-Authorization: Bearer",
-    )

@@ -12,7 +12,7 @@ import sys
 import tomllib
 
 HERE = pathlib.Path(__file__).resolve().parent
-WITH_THE_PROJECT = ("dev", "fuzz")  # the other environments never import the project itself
+WITH_THE_PROJECT = ("dev", "fuzz", "mitmproxy")  # the other environments never import the project itself
 MACHINE_SETTINGS = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_CONSTRAINT")
 HEADER = """\
 # Lock of the dependency group "{name}" (pyproject.toml) for Python 3.13. Made by `make lock`; not edited by hand.
@@ -48,5 +48,5 @@ def write_lock(name: str) -> None:
 
 
 if __name__ == "__main__":
-    for group in sys.argv[1:] or ("dev", "clients", "bench", "fuzz"):
+    for group in sys.argv[1:] or ("dev", "clients", "bench", "fuzz", "mitmproxy"):
         write_lock(group)

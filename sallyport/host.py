@@ -41,6 +41,14 @@ def normalize_host(text: str) -> str:
     return _normalize_ipv4(name)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a normalized host is this machine by its own name: `localhost`, an address of 127.0.0.0/8, or ::1."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def split_authority(text: str, default_port: int | None) -> tuple[str, int]:
     """Split `host[:port]` into a normalized host and a port of 1..65535.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import typer
 from typer.exceptions import TyperException
 
-from sallyport_cli import doctor, env, gateway, plan, run, tokens
+from sallyport_cli import control_plane, doctor, env, flows, gateway, plan, run, sandboxd, status, tokens, up, worker
 from sallyport_cli.failure import ExitStatus, Failure, bad_input
 from sallyport_cli.output import own_fault, show_failure
 
@@ -24,11 +24,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("gateway")(gateway.gateway)
+app.command("sandboxd")(sandboxd.sandboxd)
+app.command("worker")(worker.worker)
+app.command("up")(up.up)
+app.command("status")(status.status)
+app.command("top")(status.top)
 app.command("run")(run.run)
 app.command("env")(env.env)
 app.command("doctor")(doctor.doctor)
+app.add_typer(control_plane.app, name="control-plane")
 app.add_typer(plan.app, name="plan")
 app.add_typer(tokens.app, name="token")
+app.add_typer(flows.app, name="flows")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,8 +1,11 @@
 """Files, with the two things that go wrong told as failures."""
 
+import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from sallyport_cli.failure import environment
 
@@ -35,6 +38,24 @@ def create_file(path: Path, content: bytes, *, mode: int) -> None:
     with open(descriptor, "wb") as file:
         os.fchmod(file.fileno(), mode)  # whatever the umask took away
         file.write(content)
+
+
+@contextlib.contextmanager
+def file_made_whole(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file to write; it stands under its name once the block has ended well, and not before. Raises Failure."""
+    beside = path.with_name(f".{path.name}.new")
+    if path.exists():
+        raise environment(f"{path} exists already", "it is not overwritten: choose another place or remove it")
+    beside.unlink(missing_ok=True)
+    create_file(beside, b"", mode=0o600)
+    try:
+        with beside.open("wb") as file:
+            yield file
+        beside.rename(path)
+    except OSError as error:
+        raise environment(f"{path} cannot be written: {error.strerror}", "choose another place") from None
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def replace_file(path: Path, content: bytes) -> None:

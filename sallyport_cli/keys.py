@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from jwt.algorithms import OKPAlgorithm
 
-from gateway.tokens import thumbprint
+from gateway.keys import thumbprint
 from sallyport.claims import TokenError, check_claims
 from sallyport_cli.failure import bad_input
 from sallyport_cli.files import create_file, read_file
@@ -91,21 +91,23 @@ def mint(
     key: Ed25519PrivateKey,
     *,
     sandbox_id: str,
-    organization_id: str,
+    organization_id: str | None,
     audience: str,
     issuer: str,
     ttl_seconds: float,
     now: float,
 ) -> Minted:
-    """Sign a token (contracts section 3); Failure where the gateway would refuse what it says."""
+    """Sign a token (contracts section 3); Failure where the gateway would refuse what it says.
+
+    Without an organization it is a service token, and sandbox_id the caller's name.
+    """
     issued_at = int(now)
     token_id = f"jti_{secrets.token_hex(12)}"
     claims: dict[str, object] = {
         "iss": issuer,
         "aud": audience,
         "sub": sandbox_id,
-        "org": organization_id,
-        "sid": f"sid_{secrets.token_hex(12)}",
+        **({} if organization_id is None else {"org": organization_id, "sid": f"sid_{secrets.token_hex(12)}"}),
         "iat": issued_at,
         "nbf": issued_at,
         "exp": issued_at + max(1, int(ttl_seconds)),

@@ -32,7 +32,8 @@ TOKEN_SECONDS = 24 * 3600.0
 class Reach:
     """A gateway as a sandbox process reaches it: host:port and a proxy token, which no repr shows.
 
-    `withheld` are the variables that hold credentials: whoever speaks to the gateway must not see them.
+    By a sandboxd the token is empty: it has its own. `withheld` are the variables that hold credentials: whoever speaks
+    to the gateway must not see them.
     """
 
     proxy_address: str
@@ -44,7 +45,8 @@ class Reach:
     @property
     def proxy_url(self) -> str:
         """The URL for HTTP_PROXY; the token is its password."""
-        return with_token(f"http://{self.proxy_address}", self.token)
+        url = f"http://{self.proxy_address}"
+        return with_token(url, self.token) if self.token else url
 
     def __repr__(self) -> str:
         return f"<Reach {self.proxy_address}>"
@@ -111,6 +113,23 @@ def running(inherited: Mapping[str, str], *, proxy: str, token_file: Path, confi
     withheld = frozenset[str]() if config is None else credential_variables(read_settings(config, inherited))
     ca_pem = _ca(address, token, "the token must be one for this gateway, and not expired")
     yield Reach(proxy_address=address, token=token, ca_pem=ca_pem, withheld=withheld)
+
+
+@contextlib.contextmanager
+def by_sandboxd(address: str) -> Iterator[Reach]:
+    """Use the sandboxd of this machine, which has the sandbox's token itself. Raises Failure."""
+    parts = urlsplit(f"http://{address}")
+    try:
+        usable = parts.hostname and parts.port and parts.netloc == address and "@" not in address
+    except ValueError:
+        usable = False
+    if not usable:
+        raise bad_input("this is not the address of a sandboxd", "write host:port, such as 127.0.0.1:3129")
+    try:
+        ca_pem = fetch_ca(address, None)
+    except GatewayError as error:
+        raise environment(f"the sandbox's CA cannot be had: {error}", "is sandboxd running there?") from None
+    yield Reach(proxy_address=address, token="", ca_pem=ca_pem, withheld=frozenset())
 
 
 def credential_variables(settings: "GatewayConfig") -> frozenset[str]:

@@ -23,28 +23,33 @@ def run(
     key: Annotated[Path | None, typer.Option(help="The private key whose public half the settings name.")] = None,
     proxy: Annotated[str | None, typer.Option(help="A gateway that runs already: http://host:port.")] = None,
     token_file: Annotated[Path | None, typer.Option(help="A proxy token for it (`token mint`).")] = None,
+    sandboxd: Annotated[str | None, typer.Option(help="A sandboxd that runs here: host:port. No token.")] = None,
     json: JsonFlag = False,
 ) -> None:
     """Run a command inside the reach of a gateway and leave with its exit status (128+n after signal n).
 
-    Starts a gateway on free loopback ports, or uses the one of --proxy. The variables that hold the settings'
-    credentials are taken out of the command's environment. It still runs as you and may read what you may read:
-    the isolation is the sandbox's. With --json a failure to start is told as JSON.
+    Starts a gateway on free loopback ports, or uses the one of --proxy, or the --sandboxd of this sandbox. The
+    variables that hold the settings' credentials are taken out of the command's environment. It still runs as you
+    and may read what you may read: the isolation is the sandbox's. With --json a failure to start is told as JSON.
     """
     from sallyport_cli.child import leave_on_signals, run_child
-    from sallyport_cli.reach import running, started
+    from sallyport_cli.reach import by_sandboxd, running, started
     from sallyport_cli.standalone import keep_environment_private
 
     if proxy is None and token_file is not None:
         raise bad_input("--token-file is for a gateway that runs already", "give --proxy as well")
     if proxy is not None and (token_file is None or plan or sandbox or key):
         raise bad_input("--proxy needs --token-file, and takes no --plan, --sandbox or --key")
+    if sandboxd is not None and any((proxy, config, plan, sandbox, key)):
+        raise bad_input("a sandboxd has its own gateway", "give --sandboxd alone")
     keep_environment_private()
     leave_on_signals()
     inherited = surroundings.inherited()
     with tempfile.TemporaryDirectory(prefix="sallyport-") as name:
         directory = Path(name)  # 0700, and gone in the end
-        if proxy is not None and token_file is not None:
+        if sandboxd is not None:
+            reach = by_sandboxd(sandboxd)
+        elif proxy is not None and token_file is not None:
             reach = running(inherited, proxy=proxy, token_file=token_file, config=config)
         else:
             reach = started(directory / "gateway", inherited, config=config, plan=plan, sandbox=sandbox, key=key)

@@ -12,14 +12,19 @@ if TYPE_CHECKING:
     from gateway.config import GatewayConfig
 
 
-def read_settings(path: Path, environment: Mapping[str, str] | None = None) -> "GatewayConfig":
-    """Return the checked settings of a file and of the environment (this command's own, where none is given)."""
+def read_settings(
+    path: Path, environment: Mapping[str, str] | None = None, *, base_dir: Path | None = None
+) -> "GatewayConfig":
+    """Return the checked settings of a file and of the environment (this command's own, where none is given).
+
+    Relative paths start at the file's folder, or at base_dir where the file is a copy.
+    """
     from gateway.config import read_config
     from sallyport.settings import ConfigError
 
     read_file(path)  # one that cannot be read is another kind of failure than one that is wrong
     try:
-        return read_config(path, config.inherited() if environment is None else environment)
+        return read_config(path, config.inherited() if environment is None else environment, base_dir)
     except ConfigError as error:
         raise bad_input(f"{path}: {_faults(len(error.issues))}", "\n".join(map(str, error.issues))) from None
 

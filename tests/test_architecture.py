@@ -13,6 +13,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Every place where a secret leaves its `Secret`. A new one is a decision: say in the change why it has to be there.
 REVEALS = {
+    "control_plane.vault.disclosure": 5,  # resolve, a gateway's CA, its key to certify, a repeat, signing
+    "control_plane.vault.envelope": 1,  # to seal
     "gateway.core.inject.field": 4,  # bearer, basic, header, additional header
     "gateway.core.inject.placeholder": 1,
     "gateway.core.inject.query": 1,
@@ -78,6 +80,7 @@ PLANTED = [
     ("8", "gateway/admin.py", "import aiohttp", "aiohttp"),
     ("8", "control_client/x.py", "from aiohttp import web", "aiohttp.web"),
     ("8", "worker/x.py", "import sqlite3", "sqlite3"),
+    ("8", "gateway/recorder.py", "def f():\n    import mitmproxy.http", "mitmproxy.http"),
     ("8", "gateway/x.py", "import os\nos.environ['A']", "os.environ"),
     ("8", "sallyport_cli/x.py", "from os import getenv", "os.getenv"),
     ("reveal", "gateway/x.py", "def f(secret): return secret.reveal()", "reveal()"),

@@ -8,6 +8,8 @@ import pytest
 from gateway.config import read_config
 from sallyport.plan.codec import parse_plan
 from sallyport.problem import Code
+from sallyport.wire import websocket
+from sallyport.wire.yamux import frames
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -88,6 +90,28 @@ def test_a_lock_holds_names_versions_and_hashes_only(lock: pathlib.Path) -> None
 @pytest.mark.parametrize("code", sorted({code.wire for code in Code}))
 def test_every_error_code_is_documented(code: str) -> None:
     assert f"`{code}`" in (ROOT / "docs/errors.md").read_text(encoding="utf-8")
+
+
+def test_the_tunnel_protocol_names_every_close_code_type_and_flag() -> None:
+    text = (ROOT / "docs/tunnel-protocol.md").read_text(encoding="utf-8")
+    for code in ("PROTOCOL", "INTERNAL", "DRAINING", "REPLACED", "REVOKED", "EXPIRED"):
+        assert f"\n| {getattr(websocket, code)} | " in text
+    for name, word in (("DATA", "data"), ("WINDOW_UPDATE", "window update"), ("PING", "ping"), ("GO_AWAY", "go-away")):
+        assert f"\n| 0 | {getattr(frames, name)} {word} |" in text
+    for name in ("SYN", "ACK", "FIN", "RST"):
+        assert f"{name} {getattr(frames, name)}" in text
+
+
+@pytest.mark.parametrize("part", ["gateway", "sandboxd"])
+def test_the_tunnel_protocol_names_every_control_message(part: str) -> None:
+    text = (ROOT / "docs/tunnel-protocol.md").read_text(encoding="utf-8")
+    sent = {
+        kind
+        for path in (ROOT / part).rglob("*.py")
+        for kind in re.findall(r'"type": "([a-z.]+)"', path.read_text(encoding="utf-8"))
+    }
+    assert sent
+    assert [kind for kind in sorted(sent) if f"\n| {part} | `{kind}` |" not in text] == []
 
 
 def test_the_examples_are_good() -> None:

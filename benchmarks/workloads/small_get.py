@@ -1,5 +1,7 @@
 """A small GET as an API client's library sends it: the row by which proxies are compared."""
 
+from dataclasses import replace
+
 from benchmarks.workloads.workload import Headers, Workload
 
 CLIENT_HEADERS: Headers = (
@@ -30,3 +32,6 @@ WORKLOAD = Workload(
         b'"object":"permission","allow_sampling":true,"allow_view":true}],"root":"small","parent":null}'
     ),
 )
+
+# On one link every request waits for the one before it: nothing is batched, in no proxy, and each costs more.
+ONE_LINK = replace(WORKLOAD, name="small_get_1", title="small GET on one link", path="/v1/models/alone", links=1)

@@ -1,6 +1,7 @@
 """One workload: the bytes of its request and of its answer."""
 
 from dataclasses import dataclass
+from enum import Enum
 
 HOST = "api.bench.test"
 PLACEHOLDER = "sk-placeholder-the-sandbox-holds-no-secret"
@@ -8,12 +9,21 @@ PLACEHOLDER = "sk-placeholder-the-sandbox-holds-no-secret"
 type Headers = tuple[tuple[str, str], ...]
 
 
+class Way(Enum):
+    """How requests get to the origin."""
+
+    PROXY = "to an explicit proxy, in absolute form"
+    TUNNEL = "by the streams of a tunnel, to a gateway's tunnel listener"
+    SANDBOXD = "by CONNECT and TLS to sandboxd, whose gateway is a stand-in"
+    CHAIN = "by CONNECT and TLS through sandboxd, tunnel and gateway, TLS to the origin"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     """A request sent over and over, and the one answer the origin gives to it.
 
     `path` is unique among workloads: by it the origin knows which answer to give. With `bulk` the figure that counts
-    is megabytes per CPU second, not microseconds per request.
+    is megabytes per CPU second, not microseconds per request. `links` are streams where the way is a tunnel.
     """
 
     name: str
@@ -27,6 +37,7 @@ class Workload:
     links: int = 64
     open_rate: float = 200.0
     bulk: bool = False
+    way: Way = Way.PROXY
 
     def proxied_request(self, proxy_token: str) -> bytes:
         """Return what a client without the secret sends to a proxy (absolute form, RFC 9112 section 3.2.2)."""

@@ -4,6 +4,7 @@ from gateway.core.decision import Deny
 from sallyport.destination import DEFAULT_PORTS, Destination
 from sallyport.host import HostError, split_authority
 from sallyport.problem import Code
+from sallyport.wire.http1.head import RequestHead
 
 
 class Refused(Exception):
@@ -60,6 +61,20 @@ def check_host(host: bytes | None, destination: Destination) -> None:
         raise invalid("the Host field is missing")
     if read_destination(destination.scheme, host) != destination:
         raise mismatch("the Host field does not name the host of the request")
+
+
+def check_connect_host(head: RequestHead, destination: Destination) -> None:
+    """Refuse the Host of a CONNECT that names another host; its port may be missing (A1, S4)."""
+    if head.host is None:
+        if head.minor == 0:
+            return
+        raise invalid("the Host field is missing")
+    try:
+        host, port = split_authority(head.host.decode("latin-1"), destination.port)
+    except HostError as error:
+        raise invalid(f"the Host field is refused: {error}") from None
+    if (host, port) != (destination.host, destination.port):
+        raise Refused(Deny(code=Code.AUTHORITY_MISMATCH, detail="the Host field does not name the host of the CONNECT"))
 
 
 # A Host that no request can have: control bytes do not pass the codec.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.core.decision import FORWARD, Admission, Classified, Deny, Forward, Mode
+from gateway.core.declaration import Declaration
 from gateway.core.route_table import RouteTable
 from sallyport.destination import Destination
 from sallyport.host import HostPattern
@@ -28,24 +29,43 @@ _PLAN_HINT = "the sandbox's egress plan decides this, not the network: trying ag
 
 def admit(table: RouteTable, host: str, port: int, passthrough_hosts: Sequence[HostPattern]) -> Admission:
     """Decide how a CONNECT stream is treated: intercept what is managed, pass what is allowed."""
-    if not table.matcher.manages(host, port):
-        answer = table.matcher.rule_answer(host, port)
-        if answer.kind is AnswerKind.FORWARD:
-            return Mode.PASSTHROUGH
-        return _denied(table, answer, "CONNECT", Destination("https", host, port), "")
-    if not any(pattern.matches(host) for pattern in passthrough_hosts):
+    if table.matcher.manages(host, port) and not any(pattern.matches(host) for pattern in passthrough_hosts):
         return Mode.INTERCEPTED
-    if table.plan.egress.managed_passthrough == "allow":
-        # Opaque bytes never carry a credential; the rules that need no request still apply.
-        answer = table.matcher.rule_answer(host, port)
-        if answer.kind is not AnswerKind.DENY or answer.rule is None:
-            return Mode.PASSTHROUGH
-        return _denied(table, answer, "CONNECT", Destination("https", host, port), "")
-    return Deny(
-        code=Code.DENIED_BY_PLAN,
-        detail=f"{host}:{port} is managed and the plan does not let it pass unseen",
-        hint='set egress.managedPassthrough to "allow", or take the host out of interception.passthrough_hosts',
-    )
+    return _admit_opaque(table, host, port)
+
+
+def admit_declared(table: RouteTable, host: str, port: int, declared: Declaration) -> Admission:
+    """Decide about a CONNECT whose mode sandboxd has chosen. It is believed about nothing that matters.
+
+    An older or newer set than ours is no error in itself: only where it led to another mode has the stream to be
+    opened again (contracts section 2). An opaque stream to a managed host is up to the plan.
+    """
+    ours = Mode.INTERCEPTED if table.matcher.manages(host, port) else Mode.PASSTHROUGH
+    if declared.mode is not ours and declared.revision != table.revision:
+        detail = f"the managed set of revision {table.revision} treats {host}:{port} in another way"
+        return Deny(code=Code.STALE_INTERCEPTION, detail=detail, hint="open the stream once more by the newer set")
+    if declared.mode is Mode.PASSTHROUGH:
+        return _admit_opaque(table, host, port)
+    if ours is Mode.INTERCEPTED:
+        return Mode.INTERCEPTED
+    return Deny(code=Code.INVALID_REQUEST, detail=f"{host}:{port} is not in the managed set that the stream names")
+
+
+def _admit_opaque(table: RouteTable, host: str, port: int) -> Admission:
+    """Decide about bytes that nobody will look into. They never carry a credential."""
+    answer = table.matcher.rule_answer(host, port)
+    if not table.matcher.manages(host, port):
+        may_pass = answer.kind is AnswerKind.FORWARD
+    elif table.plan.egress.managed_passthrough == "allow":
+        # The rules that need no request still apply, the default does not: the plan has named this host.
+        may_pass = answer.kind is not AnswerKind.DENY or answer.rule is None
+    else:
+        return Deny(
+            code=Code.DENIED_BY_PLAN,
+            detail=f"{host}:{port} is managed and the plan does not let it pass unseen",
+            hint='set egress.managedPassthrough to "allow", or take the host out of interception.passthrough_hosts',
+        )
+    return Mode.PASSTHROUGH if may_pass else _denied(table, answer, "CONNECT", Destination("https", host, port), "")
 
 
 def classify(table: RouteTable, destination: Destination, method: str, path: bytes) -> Classified:

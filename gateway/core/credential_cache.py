@@ -283,26 +283,6 @@ def refresh_at(credential: Credential, now: float) -> float:
     return credential.expires_at - ahead
 
 
-def why_unusable(text: str) -> str | None:
-    """Say why text cannot be a secret in a header field, or None if it can (C4). Never quotes it.
-
-    CR, LF and NUL would let a secret write header lines of its own; RFC 9110 section 5.5 allows no other
-    control characters either, and receivers strip spaces at the ends, so neither could ever be the real one.
-    """
-    if not text:
-        return "it is empty"
-    for character, name in (("\r", "a carriage return"), ("\n", "a line feed"), ("\0", "a NUL")):
-        if character in text:
-            return f"it contains {name}"
-    if any(ord(character) > 0xFF for character in text):
-        return "it contains a character beyond latin-1"
-    if any(ord(character) < 0x20 or ord(character) == 0x7F for character in text):
-        return "it contains a control character"
-    if text != text.strip(" "):
-        return "it begins or ends with a space"
-    return None
-
-
 def _same(known: Credential, credential: Credential) -> bool:
     return (
         known.version == credential.version

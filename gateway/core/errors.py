@@ -1,12 +1,8 @@
 """Answers the gateway makes itself, as bytes (contracts section 9)."""
 
-from http import HTTPStatus
-
 from gateway.core.decision import Deny
-from sallyport.problem import Code, Problem, proxy_status
-
-# The whole answer to an admitted CONNECT: bytes of the stream follow (RFC 9110 section 9.3.6).
-ESTABLISHED = b"HTTP/1.1 200 Connection Established\r\n\r\n"
+from sallyport.problem import Code, Problem
+from sallyport.wire.http1.answers import problem_answer
 
 # What the sandbox is told where no link was had; the cause is in the log (style rule 13).
 _UPSTREAM_DETAILS = {
@@ -16,9 +12,6 @@ _UPSTREAM_DETAILS = {
     Code.OVERLOADED: "the gateway has as many links to the destination as it may",
 }
 
-# Both ways a proxy token may be sent (contracts section 3); Basic first, because most clients know only that.
-_CHALLENGE = b'Proxy-Authenticate: Basic realm="sallyport"\r\nProxy-Authenticate: Bearer realm="sallyport"\r\n'
-
 
 def no_plan() -> Deny:
     """No plan is in force for the sandbox."""
@@ -27,6 +20,20 @@ def no_plan() -> Deny:
         detail="no plan is loaded for this sandbox",
         hint="the control plane, or the gateway's `plans`, must provide one",
         retry_after_seconds=5,
+    )
+
+
+def sandbox_is_full() -> Deny:
+    """The limit on the open streams of one sandbox."""
+    return Deny(code=Code.OVERLOADED, detail="the sandbox has as many streams as it may", retry_after_seconds=1)
+
+
+def unauthenticated(detail: str) -> Deny:
+    """There is no good proxy token (407)."""
+    return Deny(
+        code=Code.PROXY_AUTHENTICATION_REQUIRED,
+        detail=detail,
+        hint="send the sandbox's token as the password of the proxy URL, or as Proxy-Authorization: Bearer",
     )
 
 
@@ -101,41 +108,13 @@ def answer_late(rule_id: str | None) -> Deny:
 
 def refusal(deny: Deny, request_id: str, *, method: str, close: bool) -> bytes:
     """Write a whole answer: problem+json with the codes an agent can act on."""
-    code = deny.code
-    body = Problem(
-        code=code,
+    problem = Problem(
+        code=deny.code,
         detail=deny.detail,
         request_id=request_id,
         egress_rule_id=deny.rule_id,
         nearest=deny.nearest,
         hint=deny.hint,
-    ).to_json()
-    fields = b"Content-Type: application/problem+json\r\nContent-Length: %d\r\nCache-Control: no-store\r\n" % len(body)
-    fields += b"Proxy-Status: %b\r\nX-Sallyport-Error: %b\r\n" % (
-        proxy_status(code).encode("ascii"),
-        code.wire.encode("ascii"),
+        retry_after_seconds=deny.retry_after_seconds,
     )
-    if code is Code.PROXY_AUTHENTICATION_REQUIRED:
-        fields += _CHALLENGE
-    if code is Code.TRACE_REFUSED:
-        fields += b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
-    if deny.retry_after_seconds is not None:
-        fields += b"Retry-After: %d\r\n" % deny.retry_after_seconds
-    if close:
-        fields += b"Connection: close\r\n"
-    return b"%b%b\r\n%b" % (_status_line(code.status), fields, b"" if method == "HEAD" else body)
-
-
-def plain_answer(status: int, content_type: str, body: bytes, *, close: bool = False) -> bytes:
-    """Write a small answer of the proxy port's own (health, CA certificate)."""
-    return b"%bContent-Type: %b\r\nContent-Length: %d\r\n%b\r\n%b" % (
-        _status_line(status),
-        content_type.encode("ascii"),
-        len(body),
-        b"Connection: close\r\n" if close else b"",
-        body,
-    )
-
-
-def _status_line(status: int) -> bytes:
-    return b"HTTP/1.1 %d %b\r\n" % (status, HTTPStatus(status).phrase.encode("ascii"))
+    return problem_answer(problem, method=method, close=close)

@@ -3,5 +3,5 @@
 Knows bytes, addresses, certificates and the event loop. Must not know policy: it never imports
 `sallyport.plan`, decides nothing about routes or credentials, and reads no environment.
 Open `dial.py` first for the way out, `interception.py` and `tls.py` for where TLS ends,
-`memory.py` for the transports that tests use instead of sockets.
+`tunnel.py` for many streams over one WebSocket, `memory.py` for the transports that tests use instead of sockets.
 """

@@ -11,10 +11,15 @@ import time
 from typing import Final, Protocol
 
 TICK_SECONDS: Final = 0.25
+# No object is filed further ahead, and so none that is closed and forgotten stays in a slot, with all that it holds,
+# for longer. What has a later deadline is filed again on the way: one look in this time.
+FARTHEST_SECONDS: Final = 5.0
 
 
 # The loop's own time has the loop's resolution (uvloop: a millisecond); what is measured is read here.
 read_clock: Final = time.perf_counter
+# Unix time now, for what is written down; the data path takes the coarse Clock.wall.
+read_wall: Final = time.time  # noqa: TID251  this is the clock
 
 
 class Timed(Protocol):
@@ -58,7 +63,7 @@ class Clock:
 
     def _file(self, timed: Timed, at: float) -> None:
         # Never into a slot that has been emptied already.
-        timed.filed_at = at = max(at, self.now)
+        timed.filed_at = at = max(min(at, self.now + FARTHEST_SECONDS), self.now)
         slot = _slot_of(at)
         entries = self._slots.get(slot)
         if entries is None:

@@ -11,6 +11,7 @@ import enum
 import ipaddress
 import re
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
@@ -175,6 +176,22 @@ async def connect_tcp(protocol_factory: ProtocolFactory, address: str, port: int
     # AI_NUMERICHOST: were a name ever to come here, it would fail instead of being looked up behind the check.
     loop = asyncio.get_running_loop()
     transport, protocol = await loop.create_connection(protocol_factory, address, port, flags=socket.AI_NUMERICHOST)
+    return transport, protocol
+
+
+async def connect_named(
+    protocol_factory: ProtocolFactory, host: str, port: int, context: ssl.SSLContext | None
+) -> Dialled:
+    """Connect to a part that the operator named, by TLS where there is a context; OSError.
+
+    No address policy: the operator may have it anywhere, and nobody else chose the name. The environment's proxies
+    are not consulted (T3).
+    """
+    loop = asyncio.get_running_loop()
+    server_name = host if context is not None else None
+    transport, protocol = await loop.create_connection(
+        protocol_factory, host, port, ssl=context, server_hostname=server_name
+    )
     return transport, protocol
 
 

@@ -1,8 +1,9 @@
 """Where intercepted TLS ends: one authority per sandbox, one leaf per host, one server context per pair.
 
-`CaStore` keeps each sandbox's authority in two files, so that every worker and restart issues under the same one.
-`CertificateAuthority` issues leaves (T4, A6). `InterceptionContexts` turns a leaf into the context that a
-`TlsTransport` serves, and keeps it. Authority keys exist in their file and in memory, leaf keys in memory alone.
+`CaStore` keeps each sandbox's authority in two files, so that every worker and restart issues under the same one;
+`MemoryCa` is the authority of one process, whose key is never written. `CertificateAuthority` issues leaves (T4, A6).
+`InterceptionContexts` turns a leaf into the context that a `TlsTransport` serves, and keeps it. Leaf keys exist in
+memory alone.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -35,6 +37,9 @@ _BACKDATED_SECONDS = 3600.0
 _LEAF_SECONDS = 12 * 3600.0
 # Longer than a leaf lives, so that no leaf outlives its authority.
 _RENEW_AHEAD_SECONDS = 24 * 3600.0
+# What `MemoryCa` makes. Renewed while every leaf issued until then still ends before it does.
+MEMORY_CA_VALIDITY = datetime.timedelta(hours=24)
+_MEMORY_RENEW_AHEAD_SECONDS = 13 * 3600.0
 # A context is made anew while its leaf still has this long to go, for the handshakes that just begin.
 _REISSUE_AHEAD_SECONDS = 3600.0
 # Authorities held in memory; each is a few kilobytes, and one that was dropped is read from its files again.
@@ -82,11 +87,11 @@ class CertificateAuthority:
         self._leaf_ski = x509.SubjectKeyIdentifier.from_public_key(self._leaf_key.public_key())
         self.certificate_pem = certificate.public_bytes(serialization.Encoding.PEM)
 
-    def is_current(self, now: float) -> bool:
+    def is_current(self, now: float, *, ahead_seconds: float = _RENEW_AHEAD_SECONDS) -> bool:
         """Say whether leaves issued now are good for their whole life."""
         begins_at = self._certificate.not_valid_before_utc.timestamp()
         ends_at = self._certificate.not_valid_after_utc.timestamp()
-        return begins_at <= now < ends_at - _RENEW_AHEAD_SECONDS
+        return begins_at <= now < ends_at - ahead_seconds
 
     def issue(self, host: str, now: float) -> Leaf:
         """Issue a leaf for a normalised host (a name, or an address without brackets)."""
@@ -120,6 +125,67 @@ class CertificateAuthority:
 
     def __repr__(self) -> str:
         return f"<CertificateAuthority {self._certificate.subject.rfc4514_string()}>"
+
+
+class Authorities(Protocol):
+    """Where the authority of a sandbox comes from."""
+
+    def authority(self, sandbox_id: str, now: float) -> CertificateAuthority:
+        """Give the sandbox's authority, made or renewed where needed; InterceptionError."""
+
+
+class MemoryCa:
+    """The authority of the one sandbox this process is in: its key is made here and never leaves this memory (T4).
+
+    A renewal is a new certificate over the same key and name. So a program that read an older certificate goes on
+    with it until that one expires, and whoever reads the newest one accepts the older leaves as well.
+    """
+
+    def __init__(self) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        # Named by its key: after a restart there is another one, and trust stores confuse two of the same name.
+        key_id = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()).digest.hex()
+        self._name = f"Sallyport CA of this sandbox {key_id[:16]}"
+        self._authority: CertificateAuthority | None = None
+
+    def authority(self, sandbox_id: str, now: float) -> CertificateAuthority:
+        """Give the authority, renewed where needed. The id is not looked at: there is one sandbox."""
+        known = self._authority
+        if known is None or not known.is_current(now, ahead_seconds=_MEMORY_RENEW_AHEAD_SECONDS):
+            certificate = _authority_certificate(self._name, self._key, MEMORY_CA_VALIDITY, now)
+            self._authority = known = CertificateAuthority(certificate, self._key)
+        return known
+
+    def __repr__(self) -> str:
+        return f"<MemoryCa {self._name}>"
+
+
+def make_authority_key() -> bytes:
+    """Make the key of a new authority, in PEM."""
+    return _key_pem(ec.generate_private_key(ec.SECP256R1()))
+
+
+def certify_authority(sandbox_id: str, key_pem: bytes, now: float) -> tuple[bytes, float]:
+    """Make a certificate of a sandbox's authority over its key; return it in PEM with the instant it ends."""
+    key = serialization.load_pem_private_key(key_pem, password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey), "make_authority_key made it"
+    certificate = _authority_certificate(_authority_name(sandbox_id), key, CA_VALIDITY, now)
+    return certificate.public_bytes(serialization.Encoding.PEM), certificate.not_valid_after_utc.timestamp()
+
+
+def parse_authority(certificate_pem: bytes, key_pem: bytes) -> CertificateAuthority:
+    """Make an authority of two PEM documents; ValueError, whose text holds nothing of them."""
+    try:
+        key = serialization.load_pem_private_key(key_pem, password=None)
+        certificate = x509.load_pem_x509_certificate(certificate_pem)
+        is_ca = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (ValueError, TypeError, x509.ExtensionNotFound, x509.DuplicateExtension, UnsupportedAlgorithm):
+        raise ValueError("not a private key and the certificate of an authority in PEM") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not is_ca:
+        raise ValueError("not an elliptic-curve key, or not the certificate of an authority")
+    if certificate.public_key() != key.public_key():
+        raise ValueError("the certificate is not the key's")
+    return CertificateAuthority(certificate, key)
 
 
 class CaStore:
@@ -178,21 +244,7 @@ class CaStore:
             raise InterceptionError(self._ca_dir, "others may replace authorities in it", "chmod 700 it")
 
     def _certificate_pem(self, sandbox_id: str, key: ec.EllipticCurvePrivateKey, now: float) -> bytes:
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _authority_name(sandbox_id))])
-        certificate = (
-            x509.CertificateBuilder(
-                issuer_name=name,
-                subject_name=name,
-                public_key=key.public_key(),
-                serial_number=x509.random_serial_number(),
-                not_valid_before=_utc(now - _BACKDATED_SECONDS),
-                not_valid_after=_utc(now) + self._validity,
-            )
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_CA_USAGE, critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .sign(key, hashes.SHA256())
-        )
+        certificate = _authority_certificate(_authority_name(sandbox_id), key, self._validity, now)
         return certificate.public_bytes(serialization.Encoding.PEM)
 
     def _write_new(self, path: Path, content: bytes) -> None:
@@ -223,7 +275,7 @@ class CaStore:
 class InterceptionContexts:
     """Keep the server context of each (sandbox, host) that was used lately, and make those that are missing."""
 
-    def __init__(self, store: CaStore, *, max_contexts: int = 1024) -> None:
+    def __init__(self, store: Authorities, *, max_contexts: int = 1024) -> None:
         self._store = store
         self._max_contexts = max_contexts
         # Least recently used first: (context, usable from, usable until).
@@ -329,6 +381,26 @@ def _authority_name(sandbox_id: str) -> str:
         return name
     digest = hashlib.sha256(sandbox_id.encode("ascii")).hexdigest()[:16]
     return f"{name[: _MAX_COMMON_NAME - 17]}~{digest}"
+
+
+def _authority_certificate(
+    name: str, key: ec.EllipticCurvePrivateKey, validity: datetime.timedelta, now: float
+) -> x509.Certificate:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    return (
+        x509.CertificateBuilder(
+            issuer_name=subject,
+            subject_name=subject,
+            public_key=key.public_key(),
+            serial_number=x509.random_serial_number(),
+            not_valid_before=_utc(now - _BACKDATED_SECONDS),
+            not_valid_after=_utc(now) + validity,
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_CA_USAGE, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
 
 
 def _general_name(host: str) -> x509.GeneralName:

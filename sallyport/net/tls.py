@@ -13,7 +13,9 @@ half-close; a TCP FIN on top makes many peers drop their answer); `close` ends b
 
 import asyncio
 import enum
+import os
 import ssl
+import stat
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
@@ -449,3 +451,28 @@ def client_context(ca_file: str | None) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+class ExposedKeyError(Exception):
+    """A private key that others than its owner may read; str() is its path."""
+
+
+def server_context(certificate_file: str, key_file: str) -> ssl.SSLContext:
+    """Make the context of a listener: TLS 1.2 or later, HTTP/1.1 only.
+
+    OSError when a file cannot be read, ExposedKeyError when others may read the key, ssl.SSLError when the two are no
+    certificate chain and its key.
+    """
+    if stat.S_IMODE(os.stat(key_file).st_mode) & 0o077:
+        raise ExposedKeyError(key_file)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    # A key with a password would have OpenSSL ask for it on the terminal.
+    context.load_cert_chain(certificate_file, key_file, password=_no_password)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _no_password() -> bytes:
+    raise ssl.SSLError("the key has a password")

@@ -184,14 +184,17 @@ def _digest_faults(document: object) -> Iterator[Fault]:
 
 def _refuse(faults: Sequence[Fault]) -> None:
     """Raise PlanError for these faults, if there are any."""
-    issues = [Issue(code=code, pointer=_pointer(path), message=message) for code, path, message in faults[:MAX_ISSUES]]
+    issues = [
+        Issue(code=code, pointer=json_pointer(path), message=message) for code, path, message in faults[:MAX_ISSUES]
+    ]
     if len(faults) > MAX_ISSUES:
         issues.append(Issue(code=IssueCode.MORE_ISSUES, pointer="", message=f"and more than {MAX_ISSUES} in all"))
     if issues:
         raise PlanError(issues)
 
 
-def _pointer(path: Path) -> str:
+def json_pointer(path: Path) -> str:
+    """Write a path as an RFC 6901 pointer."""
     return "".join(f"/{_pointer_token(step)}" for step in path)
 
 

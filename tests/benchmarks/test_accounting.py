@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.accounting import core_busy_seconds, session_cpu_seconds, stat_ticks
+from benchmarks.accounting import core_busy_seconds, resident_mib, session_cpu_seconds, stat_ticks
 
 
-def _stat(pid: int, command: str, session: int, utime: int, stime: int, cutime: int = 0, cstime: int = 0) -> bytes:
+def _stat(
+    pid: int, command: str, session: int, utime: int, stime: int, cutime: int = 0, cstime: int = 0, pages: int = 0
+) -> bytes:
     before = f"{pid} ({command}) S 1 {pid} {session} 0 -1 4194304 100 0 0 0"
-    return f"{before} {utime} {stime} {cutime} {cstime} 20 0 4 0 1000 0 0".encode()
+    return f"{before} {utime} {stime} {cutime} {cstime} 20 0 4 0 1000 0 {pages}".encode()
 
 
 def test_ticks_of_the_session_are_summed_with_reaped_children() -> None:
@@ -34,6 +36,14 @@ def test_every_process_of_the_session_is_found_and_other_entries_are_ignored(tmp
     one = session_cpu_seconds(12, tmp_path)
     assert one > 0
     assert session_cpu_seconds(10, tmp_path) == 2 * one
+
+
+def test_memory_is_that_of_the_session(tmp_path: Path) -> None:
+    for pid, session in ((10, 10), (11, 10), (12, 12)):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_bytes(_stat(pid, "worker", session, 1, 1, pages=512))
+    assert resident_mib(10, tmp_path) == 2 * 512 * os.sysconf("SC_PAGE_SIZE") / 2**20
+    assert resident_mib(13, tmp_path) == 0
 
 
 def test_a_core_is_busy_with_everything_but_idling_and_waiting(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 import pytest
 
-from benchmarks.figures import Sample, compare, order_of_round, percentile, summarize, take_sample
+from benchmarks.figures import Comparison, Sample, compare, order_of_round, percentile, summarize, take_sample
 from benchmarks.load import Tally
+from benchmarks.workloads.registry import WORKLOADS
 from benchmarks.workloads.small_get import WORKLOAD
 
 
@@ -41,6 +42,12 @@ def test_direct_has_no_cost_and_a_round_without_answers_no_sample() -> None:
     assert take_sample(Tally(errors=64), WORKLOAD) is None
 
 
+def test_a_cost_below_the_kernels_resolution_is_none() -> None:
+    sample = take_sample(Tally(answered=10, seconds=1.0, cpu_seconds=0.0), WORKLOAD)
+    assert sample is not None
+    assert sample.cpu_us_per_request is None
+
+
 def test_a_row_has_the_median_and_both_ends() -> None:
     row = summarize("small_get", "nginx", [_sample(20.0), _sample(14.0), _sample(90.0)], errors=1)
     assert row.cpu_us_per_request == 20.0
@@ -69,6 +76,29 @@ def test_a_failed_round_is_left_out_of_the_ratio_on_both_sides() -> None:
     assert ratio.median == 0.5
     assert compare("cpu_us_per_request", [None], [_sample(1.0)]) is None
     assert compare("cpu_us_per_request", [], [_sample(1.0)]) is None
+
+
+def test_a_difference_is_taken_within_a_round_and_a_figure_alone_needs_no_peer() -> None:
+    own, peer = [_sample(25.0), _sample(50.0), None], [_sample(20.0), _sample(10.0), _sample(1.0)]
+    difference = compare("cpu_us_per_request", own, peer, Comparison.DIFFERENCE)
+    alone = compare("cpu_us_per_request", own, [], Comparison.ALONE)
+    assert difference is not None
+    assert (difference.lowest, difference.highest) == (5.0, 40.0)
+    assert alone is not None
+    assert (alone.lowest, alone.median, alone.highest) == (25.0, 37.5, 50.0)
+
+
+def test_memory_is_a_figure_of_sandboxd_alone() -> None:
+    tally = Tally(answered=10, seconds=1.0, resident_mib=40.0, load_share=0.5)
+    of_sandboxd, of_tunnel = (take_sample(tally, WORKLOADS[name]) for name in ("sandboxd_intercepted", "tunnel_64"))
+    assert of_sandboxd is not None
+    assert (of_sandboxd.resident_mib, of_sandboxd.load_share) == (40.0, 0.5)
+    assert of_tunnel is not None
+    assert of_tunnel.resident_mib is None
+
+
+def test_a_round_of_nobody_is_empty() -> None:
+    assert order_of_round([], 3) == []
 
 
 def test_rounds_rotate_the_order() -> None:

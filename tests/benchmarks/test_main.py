@@ -9,6 +9,7 @@ from benchmarks.figures import Row, Sample, summarize
 from benchmarks.registry import DEFAULT
 from benchmarks.report import Report
 from benchmarks.run import Outcome
+from benchmarks.targets import Judgement
 
 
 def _sample(cpu: float) -> Sample:
@@ -55,6 +56,14 @@ def test_assert_fails_when_the_target_is_missed() -> None:
 
 def test_assert_fails_when_a_request_was_not_answered_rightly() -> None:
     assert _fails(_outcome(own=30.0, envoy=60.0, errors=1), ["sallyport-pure", "envoy"])
+
+
+@pytest.mark.parametrize(("tunnel", "judgement"), [(44.0, Judgement.MET), (45.0, Judgement.MISSED)])
+def test_a_tunnel_is_judged_by_the_explicit_listener_in_the_same_run(tunnel: float, judgement: Judgement) -> None:
+    outcome = _outcome(own=40.0, envoy=60.0)
+    outcome.samples["tunnel_64", "sallyport-pure"] = [_sample(tunnel)]
+    judged = judge_all(["small_get", "tunnel_64"], ["sallyport-pure"], outcome)
+    assert [each.judgement for each in judged if each.target.workload == "tunnel_64"] == [judgement]
 
 
 def test_assert_fails_when_the_peer_gave_no_figures() -> None:

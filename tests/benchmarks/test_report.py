@@ -19,6 +19,7 @@ _ROW = Row(
     p50_us=210.0,
     p99_us=400.0,
     mb_per_cpu_second=None,
+    load_share=0.25,
     errors=0,
     rounds=3,
     spread={"cpu_us_per_request": (53.0, 55.5)},
@@ -38,6 +39,7 @@ def _report() -> Report:
         foreign_shares=[0.0, 0.01, 0.4],
         rows=[_ROW],
         judged=[Judged(target=_TARGET, ratio=_RATIO, judgement=judge(_TARGET, _RATIO))],
+        without={"tunnel_64": ["envoy"]},
     )
 
 
@@ -53,6 +55,8 @@ def test_rows_have_the_published_fields() -> None:
             "p50_us": 210.0,
             "p99_us": 400.0,
             "mb_per_cpu_second": None,
+            "load_share": 0.25,
+            "resident_mib": None,
             "errors": 0,
             "rounds": 3,
             "spread": {"cpu_us_per_request": [53.0, 55.5]},
@@ -67,6 +71,16 @@ def test_what_is_missing_is_named_everywhere(tmp_path: Path) -> None:
     ]
     assert "nginx: nginx is not installed" in (tmp_path / "latest.md").read_text()
     assert "nginx: nginx is not installed" in _shown(_report())
+
+
+def test_a_peer_without_a_tunnel_is_named_for_the_rows_it_is_not_in() -> None:
+    assert _report().to_document()["without"] == {"tunnel_64": ["envoy"]}
+    assert "without a way for the workload: tunnel_64: envoy." in _report().to_markdown()
+
+
+def test_the_share_of_the_load_stands_beside_that_of_the_proxy() -> None:
+    for text in (_report().to_markdown(), _shown(_report())):
+        assert "25 %" in text
 
 
 def test_figures_stand_with_their_spread_and_ratios_with_their_judgement() -> None:

@@ -41,11 +41,32 @@ def test_only_what_was_asked_for_is_judged() -> None:
     assert "envoy" in {target.peer for target in asked}
 
 
+def test_a_ratio_that_judges_nothing_needs_its_other_workload() -> None:
+    told = {target.workload for target in targets_for(["tunnel_1", "tunnel_64"], ["sallyport-pure"])}
+    assert told == {"tunnel_64"}, "which judges, and so is shown as not measured"
+    assert "tunnel_1" in {each.workload for each in targets_for(["tunnel_1", "small_get_1"], ["sallyport-pure"])}
+
+
 def test_every_target_names_what_exists() -> None:
     for target in TARGETS:
         assert target.workload in WORKLOADS
         assert {target.subject, target.peer} <= set(KNOWN)
         assert target.figure in FIGURES
+
+
+def test_a_tunnel_is_held_against_the_explicit_listener_of_the_same_gateway() -> None:
+    target = next(each for each in TARGETS if each.workload == "tunnel_64")
+    assert (target.subject, target.peer, target.peer_workload, target.must) == (
+        "sallyport-pure",
+        "sallyport-pure",
+        "small_get",
+        1.1,
+    )
+    assert target.sides == "sallyport-pure / sallyport-pure in small_get"
+
+
+def test_every_other_workload_that_a_target_names_exists() -> None:
+    assert {target.peer_workload for target in TARGETS} - {""} <= set(WORKLOADS)
 
 
 def test_the_pure_codec_must_stay_within_six_tenths_of_envoy() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from control_client.gateway import GatewayError, fetch_ca, is_ready, request_through
+from control_client import gateway
+from control_client.gateway import GatewayError, fetch_ca, is_ready, recorded_lines, request_through
 from sallyport.net.interception import CaStore
 
 NOBODY = "127.0.0.1:1"
@@ -112,3 +113,26 @@ def test_a_certificate_that_is_not_trusted_is_told_apart(tmp_path: Path) -> None
         with pytest.raises(ssl.SSLCertVerificationError):
             request_through(address, "t", "https://a.test/", headers={}, trust=ssl.create_default_context())
         thread.join()
+
+
+def test_a_recording_is_read_line_by_line() -> None:
+    with answering(200, b'{"kind":"recording"}\n{"kind":"end"}\ntorn') as (address, _):
+        assert list(recorded_lines(address, {})) == [b'{"kind":"recording"}', b'{"kind":"end"}']
+
+
+def test_a_recording_that_is_refused_says_why() -> None:
+    with (
+        answering(409, b'{"detail":"somebody records"}') as (address, _),
+        pytest.raises(GatewayError, match="409 some"),
+    ):
+        list(recorded_lines(address, {}))
+    with answering(404, b"nothing") as (address, _), pytest.raises(GatewayError, match="answers 404"):
+        list(recorded_lines(address, {}))
+    with pytest.raises(GatewayError):
+        list(recorded_lines(NOBODY, {}))
+
+
+def test_a_line_without_end_is_no_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway, "MAX_RECORDED_LINE_BYTES", 10)
+    with answering(200, b"x" * 100) as (address, _), pytest.raises(GatewayError, match="without end"):
+        list(recorded_lines(address, {}))

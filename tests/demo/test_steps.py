@@ -9,10 +9,12 @@ from demo.config import Prepared
 from demo.ledger import Ledger, Presence, Received
 from demo.origins import HOSTS, Origins
 from demo.steps import Outcome, Step, all_steps
+from demo.tap import Crossed
 
 PREPARED = Prepared(
     sallyport=Path("sallyport"), curl="curl", git="git", python=Path("python"), node=Path("node"), search_path=""
 )
+NOTHING = Crossed(messages=0, size=0)
 FILES = OriginFiles(ca_file=Path("ca"), certificate_file=Path("leaf"), key_file=Path("key"))
 ORIGINS = Origins(port=1, hosts=HOSTS, files=FILES, ledger=Ledger(), repositories=Path("repositories"))
 
@@ -35,7 +37,9 @@ def received(host: str, presence: Presence, *foreign: str) -> Received:
 
 
 def faults(title: str, *entries: Received, status: int = 0, output: str = "") -> list[str]:
-    outcome = Outcome(status=status, output=output, errors="", received=list(entries))
+    outcome = Outcome(
+        status=status, output=output, errors="", received=list(entries), sent_up=NOTHING, sent_down=NOTHING
+    )
     return [fault for check in step(title).checks for fault in check(outcome)]
 
 

@@ -1,218 +1,189 @@
 """C14: planted credentials, a busy run with every kind of failure, and then every sink is searched for them.
 
 Searched in the spellings a secret might be carried in: as it is, base64 at its three offsets, hex, percent. A marker
-that must be found wherever it belongs shows each time that the search itself works.
+that must be found wherever it belongs shows each time that the search itself works. Once by a gateway that stands
+alone, once the whole way: sandboxd, its tunnel, and the parts that `sallyport up` starts.
 """
 
 import base64
+import http.client
 import json
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import urlsplit
 
 import pytest
 
-from demo.certificates import write_origin_files
 from demo.leaks import leaks, spellings
+from demo.tap import Tap, tapping
 from tests.support.background import in_background
-from tests.support.gateway_plans import basic, denied, header, plan, route
-from tests.support.gateway_process import GatewayProcess, Setting, gateway_process
-from tests.support.origin import Answer, RecordingOrigin, Then, recording_origin
+from tests.support.busy_run import CANARIES, MARKER, SECRETS, Asked, BusyScene, ask_everything, busy_scene, read_memory
+from tests.support.gateway_plans import SANDBOX, plan
+from tests.support.gateway_process import Setting, gateway_process
+from tests.support.operator import Operator
+from tests.support.sandboxd_process import SandboxdProcess, sandboxd_process
+from tests.support.up_process import UpProcess, up_process
 
-CANARIES = {
-    "con_bearer": "canary-bearer/Zk3+9qLx0VtT",
-    "con_header": "canary-header/P0w+81mmRsQe",
-    "con_basic": "canary-basic/Yy7+44ndKoHa",
-    "con_query": "canary-query/Uu2+63jsBfWc",
-}
-SECRETS = tuple(CANARIES.values())
-MARKER = "marker-of-the-client-55d1"
-INJECTED = ("bearer.test", "header.test", "basic.test", "query.test")
-HOSTS = (*INJECTED, "missing.test", "dead.test", "denied.test")
-
-# A sandbox process that asks for everything, remembers every answer, and waits to be searched.
-CLIENT = """
-import http.client, json, os, ssl, sys
-from urllib.parse import urlsplit
-proxy = urlsplit(os.environ["HTTPS_PROXY"])
-from base64 import b64encode
-pair = b64encode(f"{proxy.username}:{proxy.password}".encode()).decode()
-trust = ssl.create_default_context()
-answers = []
-for host, method, path, headers in json.loads(sys.stdin.readline()):
-    link = http.client.HTTPSConnection(proxy.hostname, proxy.port, context=trust, timeout=10)
-    link.set_tunnel(host, 443, {"Proxy-Authorization": "Basic " + pair})
-    try:
-        link.request(method, path, headers=headers)
-        answer = link.getresponse()
-        answers.append([answer.status, answer.getheaders(), answer.read().decode("latin-1")])
-    except http.client.IncompleteRead as error:
-        answers.append([answer.status, answer.getheaders(), error.partial.decode("latin-1")])
-    except (OSError, http.client.HTTPException) as error:
-        answers.append([0, [], repr(error)])
-    link.close()
-marker = os.environ["MARKER"]
-print(json.dumps(answers), flush=True)
-sys.stdin.readline()
-"""
+# Four processes start one after the other, on a machine that may be busy with other tests.
+pytestmark = pytest.mark.timeout(120)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Busy:
-    """What is left of a busy run: every sink by its name."""
+    """What is left of a busy run: every sink by its name, and what stands in it when the search works."""
 
     sinks: dict[str, bytes]
-    memory: list[str]  # spellings found in the client's memory
-    marker_in_memory: bool
-    statuses: list[int]
+    markers: dict[str, bytes]
+    answers: Asked
     received: bytes
 
 
+ALONE = ("log", "output", "audit", "metrics", "admin")
+WHOLE = (
+    *(
+        "log",
+        "log of sandboxd",
+        "audit",
+        "metrics",
+        "admin",
+        "tunnel",
+        "memory of sandboxd",
+        "environment of the parts",
+    ),
+    *("files of the control plane", "files of the gateway", "files of sandboxd"),
+)
+OF_THE_CLIENT = ("answers to the client", "environment of the client", "memory of the client")
+
+
 @pytest.fixture(scope="module")
-def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Busy]:
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Busy]:
     folder = tmp_path_factory.mktemp("canaries")
-    files = write_origin_files(folder, list(HOSTS))
-    with in_background(recording_origin(files.server_context())) as origin:
-        _script(origin)
-        dead = _unused_port()
-        setting = Setting(
-            plan=_plan(),
-            credentials=CANARIES,
-            in_files=True,
-            connect_to={f"{host}:443": f"127.0.0.1:{origin.port if host != 'dead.test' else dead}" for host in HOSTS},
-            ca_file=files.ca_file,
-            further={"log": {"level": "debug"}},
-        )
-        with gateway_process(folder / "gateway", setting) as gateway:
-            yield _run(gateway, origin, folder)
-
-
-def _plan() -> bytes:
-    return plan(
-        [
-            route("bearer", ["bearer.test", "dead.test"], "con_bearer", placeholders=[_placeholder()]),
-            route("header", ["header.test"], "con_header", header("x-api-key")),
-            route("basic", ["basic.test"], "con_basic", basic("user")),
-            route("query", ["query.test"], "con_query", {"type": "query", "parameter": "key"}),
-            route("missing", ["missing.test"], "con_nowhere"),
-        ],
-        [denied("denied", "denied.test", "because")],
-    )
-
-
-def _placeholder() -> dict[str, object]:
-    return {"value": "PLACEHOLDER-0001", "in": ["header", "query", "path"]}
-
-
-def _script(origin: RecordingOrigin) -> None:
-    """Make each host give back the credential it was sent, in every spelling and at every moment."""
-    for host, secret in zip(INJECTED, SECRETS, strict=True):
-        body = b"you sent: " + b"|".join(_echoes(secret))
-        head = b"HTTP/1.1 %d Said\r\nContent-Length: %d\r\nX-Echo: " + secret.encode() + b"\r\n\r\n"
-        broken = b"HTTP/1.1 200 " + secret.encode() + b"\r\nBad\x00: " + body
-        cut = b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n" + body
-        scripts = {
-            "echo": Answer(parts=(head % (200, len(body)) + body,)),
-            "unauthorized": Answer(parts=(head % (401, len(body)) + body,)),
-            "broken": Answer(parts=(broken,), then=Then.CLOSE),
-            "reset": Answer(parts=(b"HTTP/1.1 200 OK\r\nContent-Le",), then=Then.ABORT),
-            "cut": Answer(parts=(cut,), then=Then.CLOSE),
+    with busy_scene(folder) as scene, gateway_process(folder / "gateway", scene.setting) as gateway:
+        environment = gateway.client_environment(folder / "home") | {"MARKER": MARKER}
+        asked = ask_everything(environment, folder)
+        problems = [
+            gateway.ask_admin("PUT", f"/v1/sandboxes/{SANDBOX}/plan", b"{}")[1],
+            gateway.ask_admin("GET", f"/v1/sandboxes/{SANDBOX}/plan")[1],
+        ]
+        metrics = gateway.metrics().encode()
+        gateway.terminate()
+        sinks = {
+            "log": gateway.log,
+            "output": gateway.output,
+            "audit": gateway.audit_bytes,
+            "metrics": metrics,
+            "admin": b"\n".join(problems),
         }
-        origin.answers.update({f"/{host}/{name}": answer for name, answer in scripts.items()})
+        yield _busy(scene, asked, environment, sinks, {})
 
 
-def _echoes(secret: str) -> list[bytes]:
-    raw = secret.encode()
-    in_base64 = [before + raw + after for before in (b"", b"a", b"ab") for after in (b"", b"z", b"zz")]
-    return [
-        *(raw, raw.hex().encode(), raw.hex().upper().encode(), quote(secret, safe="").encode()),
-        *map(base64.b64encode, in_base64),
-        *map(base64.urlsafe_b64encode, in_base64),
-        json.dumps(secret).replace("/", "\\/").encode(),
-    ]
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Busy]:
+    folder = tmp_path_factory.mktemp("whole")
+    with busy_scene(folder) as scene, up_process(folder / "up", scene.setting, "--no-sandbox") as up:
+        tokens = Operator(up).mint(SANDBOX)
+        host, _, port = up.addresses["tunnel"].partition("://")[2].rpartition(":")
+        with in_background(tapping(host, int(port))) as tap, _sandboxd(folder, tap, tokens) as sandboxd:
+            environment = sandboxd.client_environment(folder / "home") | {"MARKER": MARKER}
+            asked = ask_everything(environment, folder)
+            sinks = _sinks_of_all(up, sandboxd, tap, folder)
+            assert up.end() == 0
+            # What is written last: the audit's last records, the log's last lines, the database without its journal.
+            sinks |= {"log": up.log.encode()} | _files_of_all(up, sandboxd)
+        sinks["log of sandboxd"] = sandboxd.log
+        markers = {
+            "log": b"tunnel_opened",
+            "log of sandboxd": b"tunnel_opened",
+            "tunnel": MARKER.encode(),
+            "memory of sandboxd": str(tokens["token"]).encode(),
+            "environment of the parts": b"SALLYPORT_GATEWAY_URL=",
+            "files of the control plane": b"con_bearer",
+            "files of the gateway": b"con_bearer",
+            "files of sandboxd": b"BEGIN CERTIFICATE",
+        }
+        yield _busy(scene, asked, environment, sinks, markers)
 
 
-def _requests() -> list[tuple[str, str, str, dict[str, str]]]:
-    names = ("echo", "unauthorized", "broken", "reset", "cut")
-    asked = [(host, "GET", f"/{host}/{name}", {"X-Marker": MARKER}) for host in INJECTED for name in names]
-    return [
-        *asked,
-        *((host, "GET", path, {}) for host in INJECTED for path in ("/", "/a/../b", "/%00")),
-        ("bearer.test", "TRACE", "/", {}),
-        ("bearer.test", "GET", "/x?token=PLACEHOLDER-0001", {"X-Token": "PLACEHOLDER-0001"}),
-        ("header.test", "GET", "/x?token=PLACEHOLDER-0001", {}),
-        ("missing.test", "GET", "/", {}),
-        ("dead.test", "GET", "/", {}),
-        ("denied.test", "GET", "/", {}),
-        ("unknown.test", "GET", "/", {}),
-    ]
+@contextmanager
+def _sandboxd(folder: Path, tap: Tap, tokens: dict[str, object]) -> Iterator[SandboxdProcess]:
+    with sandboxd_process(
+        folder / "sandboxd", f"ws://127.0.0.1:{tap.port}", tokens, settings={"SALLYPORT_LOG_LEVEL": "debug"}
+    ) as sandboxd:
+        yield sandboxd
 
 
-def _run(gateway: GatewayProcess, origin: RecordingOrigin, folder: Path) -> Busy:
-    environment = gateway.client_environment(folder / "home") | {"MARKER": MARKER}
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-c", CLIENT],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=folder,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    with process:
-        process.stdin.write(json.dumps(_requests()).encode() + b"\n")
-        process.stdin.flush()
-        said = process.stdout.readline()
-        memory = _read_memory(process.pid)  # it waits for another line, which never comes
-    problems = [
-        gateway.ask_admin("PUT", "/v1/sandboxes/sbx_one/plan", b"{}")[1],
-        gateway.ask_admin("GET", "/v1/sandboxes/sbx_one/plan")[1],
-    ]
-    metrics = gateway.metrics().encode()
-    gateway.terminate()
-    sinks = {
-        "log": gateway.log,
-        "output": gateway.output,
-        "audit": gateway.audit_bytes,
-        "metrics": metrics,
-        "admin": b"\n".join(problems),
-        "answers to the client": json.dumps(json.loads(said), ensure_ascii=False).encode("latin-1", "replace"),
-        "environment of the client": json.dumps(environment).encode(),
+def _sinks_of_all(up: UpProcess, sandboxd: SandboxdProcess, tap: Tap, folder: Path) -> dict[str, bytes]:
+    """Read what is gone when the parts have ended."""
+    admin = urlsplit(up.addresses["admin"]).netloc
+    pids = [up.pid("control-plane"), up.pid("gateway"), up.pid("worker"), sandboxd.process.pid]
+    parts = {
+        "metrics": _get(admin, "/metrics"),
+        "admin": b"\n".join(
+            [_get(admin, f"/v1/sandboxes/{SANDBOX}/plan"), _get(admin, "/readyz"), _get(admin, "/none")]
+        ),
+        "tunnel": tap.everything(),
     }
+    try:
+        memory = {
+            "memory of sandboxd": read_memory(sandboxd.process.pid),
+            "environment of the parts": b"\0".join(Path(f"/proc/{pid}/environ").read_bytes() for pid in pids),
+        }
+    except PermissionError:
+        memory = {}  # nobody but root may look; the tests of these are skipped by name
+    return parts | memory
+
+
+def _files_of_all(up: UpProcess, sandboxd: SandboxdProcess) -> dict[str, bytes]:
+    return {
+        "audit": (up.data_dir / "gateway" / "audit.jsonl").read_bytes(),
+        "files of the control plane": _content(up.data_dir / "control-plane"),
+        "files of the gateway": _content(up.data_dir / "gateway"),
+        "files of sandboxd": _content(sandboxd.folder),
+    }
+
+
+def _content(folder: Path) -> bytes:
+    return b"\n".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def _get(address: str, path: str) -> bytes:
+    link = http.client.HTTPConnection(address, timeout=10)
+    try:
+        link.request("GET", path)
+        return link.getresponse().read()
+    finally:
+        link.close()
+
+
+def _busy(
+    scene: BusyScene, asked: Asked, environment: dict[str, str], sinks: dict[str, bytes], markers: dict[str, bytes]
+) -> Busy:
     return Busy(
-        sinks=sinks,
-        memory=leaks(memory, SECRETS),
-        marker_in_memory=MARKER.encode() in memory,
-        statuses=[answer[0] for answer in json.loads(said)],
-        received=origin.received,
+        sinks=sinks
+        | {
+            "answers to the client": asked.everything,
+            "environment of the client": json.dumps(environment).encode(),
+            "memory of the client": asked.memory,
+        },
+        markers=markers
+        | {
+            "audit": b"denied_by_plan",
+            "metrics": b"sallyport_requests_total",
+            "answers to the client": b"you sent: ",
+            "environment of the client": MARKER.encode(),
+            "memory of the client": MARKER.encode(),
+        },
+        answers=asked,
+        received=scene.origin.received,
     )
 
 
-def _read_memory(pid: int) -> bytes:
-    """Read every readable page of a process: what a debugger in the sandbox could see."""
-    pages = []
-    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-            span, mode, *_ = line.split()
-            if not mode.startswith("r") or line.endswith(("[vvar]", "[vsyscall]", "[vvar_vclock]")):
-                continue
-            begin, end = (int(text, 16) for text in span.split("-"))
-            try:
-                memory.seek(begin)
-                pages.append(memory.read(end - begin))
-            except (OSError, ValueError):
-                continue  # a page that was unmapped since, or that the kernel does not give out
-    return b"\n".join(pages)
-
-
-def _unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@pytest.fixture(scope="module", params=["alone", "whole"])
+def busy(request: pytest.FixtureRequest) -> Busy:
+    found: Busy = request.getfixturevalue(request.param)
+    return found
 
 
 def test_the_run_was_busy(busy: Busy) -> None:
@@ -221,27 +192,29 @@ def test_the_run_was_busy(busy: Busy) -> None:
         secret = CANARIES[connection_id]
         assert secret.encode() in busy.received or spellings(secret)["percent"] in busy.received
     assert base64.b64encode(b"user:" + CANARIES["con_basic"].encode()) in busy.received
-    assert {200, 400, 401, 405, 502} <= set(busy.statuses)
-    assert b"denied_by_plan" in busy.sinks["audit"]
-    assert b"sallyport_requests_total" in busy.sinks["metrics"]
+    assert {200, 400, 401, 405, 502} <= {status for status, _, _ in busy.answers.answers}
 
 
-@pytest.mark.parametrize(
-    "sink",
-    ["log", "output", "audit", "metrics", "admin", "answers to the client", "environment of the client"],
-)
-def test_c14_no_sink_holds_a_canary(busy: Busy, sink: str) -> None:
-    assert leaks(busy.sinks[sink], SECRETS) == []
+def _assert_clean(busy: Busy, sink: str) -> None:
+    if sink not in busy.sinks:
+        pytest.skip(f"only root may read it: {sink}")
+    content = busy.sinks[sink]
+    assert busy.markers.get(sink, b"") in content, f"the search of the {sink} does not work"
+    assert leaks(content, SECRETS) == []
 
 
-def test_c14_the_client_s_memory_holds_no_canary(busy: Busy) -> None:
-    assert busy.marker_in_memory, "the search of the client's memory does not work"
-    assert busy.memory == []
+@pytest.mark.parametrize("sink", [*ALONE, *OF_THE_CLIENT])
+def test_c14_no_sink_of_a_gateway_alone_holds_a_canary(alone: Busy, sink: str) -> None:
+    _assert_clean(alone, sink)
+
+
+@pytest.mark.parametrize("sink", [*WHOLE, *OF_THE_CLIENT])
+def test_c14_no_sink_of_the_whole_way_holds_a_canary(whole: Busy, sink: str) -> None:
+    _assert_clean(whole, sink)
 
 
 def test_c3_echoed_secrets_are_blanked_at_the_same_length(busy: Busy) -> None:
-    answers = json.loads(busy.sinks["answers to the client"].decode("latin-1"))
-    echoes = [body for status, _, body in answers if status == 200 and body.startswith("you sent: ")]
+    echoes = [body for status, _, body in busy.answers.answers if status == 200 and body.startswith("you sent: ")]
     assert echoes
     assert leaks("".join(echoes).encode("latin-1"), SECRETS) == []
     assert len({len(body) for body in echoes}) == 2  # whole ones, and those that were cut short

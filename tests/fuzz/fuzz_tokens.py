@@ -13,7 +13,9 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from gateway.tokens import KeySet, KeySetError, TokenVerifier, proxy_token
+from gateway.keys import KeyRing, KeySet, KeySetError
+from gateway.revocations import Revocations
+from gateway.tokens import TokenVerifier, proxy_token
 from sallyport.claims import TokenError
 from tests.support.fuzzing import run
 
@@ -49,7 +51,12 @@ SEEDS = (
     JWKS.encode("ascii"),
     PEM,
 )
-VERIFIER = TokenVerifier(KeySet.from_jwks(JWKS.encode("ascii")), issuer="sallyport", audience="sallyport-proxy")
+VERIFIER = TokenVerifier(
+    KeyRing(KeySet.from_jwks(JWKS.encode("ascii"))),
+    issuer="sallyport",
+    audience="sallyport-proxy",
+    revocations=Revocations(),
+)
 
 
 def check(data: bytes) -> None:

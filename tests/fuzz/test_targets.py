@@ -10,11 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sallyport.wire.http1.codec import parse_request
-from tests.fuzz import fuzz_bodies, fuzz_client_hello, fuzz_heads, fuzz_plans, fuzz_tokens
+from tests.fuzz import (
+    fuzz_bodies,
+    fuzz_client_hello,
+    fuzz_heads,
+    fuzz_plans,
+    fuzz_setup,
+    fuzz_tokens,
+    fuzz_tunnel_frames,
+)
 from tests.support.fuzzing import MISSING
 
 FOLDER = pathlib.Path(__file__).parent
-TARGETS = (fuzz_bodies, fuzz_client_hello, fuzz_heads, fuzz_plans, fuzz_tokens)
+TARGETS = (fuzz_bodies, fuzz_client_hello, fuzz_heads, fuzz_plans, fuzz_setup, fuzz_tokens, fuzz_tunnel_frames)
 EACH_TARGET = pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.__name__.rpartition(".")[2])
 
 

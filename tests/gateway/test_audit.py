@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from gateway.audit import BATCH_RECORDS, FIELDS, AuditError, AuditLog, Outcome, _Formatter, _Sink
 from gateway.metrics import OUTCOMES
+from gateway.setting_kinds import AUDIT_STDOUT
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WHEN = 1_800_000_000.1239
@@ -266,6 +267,30 @@ def test_a_standard_output_that_does_not_block_is_waited_for() -> None:
     reader.join()
     os.close(reading)
     assert received == b"".join(content)
+
+
+def test_lines_of_two_processes_never_mix(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    sinks = [_Sink(AUDIT_STDOUT, tmp_path / "lock") for _ in range(2)]
+    batches = [[letter * 9000 + b"\n"] * 64 for letter in (b"a", b"b")]
+    for sink in sinks:
+        sink.open()
+        sink._descriptor = writing
+
+    def write(sink: _Sink, batch: list[bytes]) -> None:
+        for _ in range(8):
+            sink.write(batch)
+        sink.close()
+
+    threads = [threading.Thread(target=write, args=each) for each in zip(sinks, batches, strict=True)]
+    for thread in threads:
+        thread.start()
+    with open(reading, "rb") as pipe:
+        found = [pipe.readline() for _ in range(2 * 8 * 64)]
+    for thread in threads:
+        thread.join()
+    os.close(writing)
+    assert all(line in (batches[0][0], batches[1][0]) for line in found)
 
 
 def test_standard_output_is_a_path_too(capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """The gateway's settings: defaults, both ways to write them, bounds, and a documentation that says the same."""
 
 import dataclasses
+import operator
 import os
 import re
 from ipaddress import ip_network
@@ -9,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from gateway.config import GatewayConfig, describe_settings, load_config, process_environment, read_config
-from gateway.setting_kinds import EnvironmentPlace, FilePlace, HostPort
+from gateway.setting_kinds import EnvironmentPlace, FilePlace
 from sallyport.host import parse_host_pattern
+from sallyport.net.setting_kinds import HostPort
 from sallyport.settings import ConfigError, NamedSetting, Shape
+from tests.support.setting_rows import documented, row
 
 BASE = Path("/etc/sallyport")
-ROOT = Path(__file__).resolve().parent.parent.parent
 MINIMAL = {"tokens": {"public_key": "token.pub"}}
 
 WHOLE = """
@@ -87,10 +89,41 @@ def test_keys_are_needed_one_way() -> None:
 
 
 @pytest.mark.parametrize("admin", ["0.0.0.0:9900", "10.1.2.3:9900", "[::]:9900", "gateway.example.com:9900"])
-def test_admin_stays_on_loopback(admin: str) -> None:
-    [issue] = issues({**MINIMAL, "listen": {"admin": admin}})
-    assert issue.startswith("/listen/admin: the admin listener can change plans")
-    assert "TLS and a service token" in issue
+def test_admin_leaves_loopback_only_by_tls(admin: str) -> None:
+    abroad: dict[str, object] = {**MINIMAL, "listen": {"admin": admin}}
+    assert issues(abroad) == [
+        "/listen/admin: it can change plans, so off loopback it needs admin.tls; or write 127.0.0.1:9900"
+    ]
+    both = {"certificate_file": "admin.pem", "key_file": "admin.key"}
+    config = load_config({**abroad, "admin": {"tls": both}}, {}, BASE)
+    assert (config.admin.tls.is_given, config.admin.tls.key_file) == (True, BASE / "admin.key")
+    for name in both:
+        half: dict[str, object] = {**abroad, "admin": {"tls": {name: "x"}}}
+        assert issues(half) == ["/admin/tls: write both certificate_file and key_file, or neither"]
+    control: dict[str, object] = {"url": "https://control.test", "token_file": "t", "gateway_id": "gw_1"}
+    controlled: dict[str, object] = {"listen": {"admin": admin}, "admin": {"tls": both}, "control": control}
+    assert issues(controlled) == [
+        "/control/admin_url: is missing; write the https:// name that the certificate of admin.tls has"
+    ]
+    control["admin_url"] = "https://gateway.test:9900"
+    assert load_config(controlled, {}, BASE).control.admin_url == "https://gateway.test:9900"
+
+
+def test_tunnels_leave_loopback_only_by_tls() -> None:
+    abroad: dict[str, object] = {**MINIMAL, "listen": {"tunnel": "0.0.0.0:8443"}}
+    assert issues(abroad) == [
+        "/listen/tunnel: off loopback tunnels need TLS; write tunnel.tls, or 127.0.0.1:8443, or off"
+    ]
+    both = {"tls": {"certificate_file": "tunnel.pem", "key_file": "tunnel.key"}}
+    config = load_config({**abroad, "tunnel": both}, {}, BASE)
+    assert (config.listen.tunnel, config.tunnel.tls.key_file) == (HostPort("0.0.0.0", 8443), BASE / "tunnel.key")
+    for name in both["tls"]:
+        half: dict[str, object] = {**MINIMAL, "tunnel": {"tls": {name: "x"}}}
+        assert issues(half) == ["/tunnel/tls: write both certificate_file and key_file, or neither"]
+    assert load_config({**MINIMAL, "listen": {"tunnel": "off"}}, {}, BASE).listen.tunnel is None
+    assert issues({**MINIMAL, "listen": {"tunnel": "127.0.0.1:3128"}}) == [
+        "/listen/tunnel: is the same as /listen/proxy; give one of them another port"
+    ]
 
 
 def test_settings_that_contradict_each_other() -> None:
@@ -118,25 +151,43 @@ def test_every_fault_is_told_at_once() -> None:
         "/credentials/con_1",
         "/timeouts/connect",
         "SALLYPORT_LIMITS_HEAD",
-        "/listen/admin",
         "/tokens",
+        "/listen/admin",
     ]
     assert "did you mean 'proxy'?" in told[0]
     assert "did you mean 'SALLYPORT_LIMITS_HEAD_BYTES'?" in told[3]
     assert "canary" not in "".join(told)
 
 
+# A value for each setting that has no default and is no path.
+WRITTEN = {
+    "upstream.proxy": "http://proxy.example.com:1",
+    "control.url": "https://control.example.com:7500",
+    "control.gateway_id": "gw_1",
+    "control.admin_url": "https://gateway.example.com:9900",
+}
+CONTROLLED_BY_VARIABLES = {
+    "SALLYPORT_CONTROL_URL": "http://127.0.0.1:7500",
+    "SALLYPORT_CONTROL_TOKEN_FILE": "token",
+    "SALLYPORT_CONTROL_GATEWAY_ID": "gw_1",
+}
+
+
 @pytest.mark.parametrize(
     "named", [n for n in describe_settings() if n.setting.shape is Shape.ONE], ids=lambda n: n.name
 )
 def test_each_setting_takes_its_default_from_the_environment(named: NamedSetting) -> None:
-    text = named.setting.default or {"upstream.proxy": "http://proxy.example.com:1"}.get(named.name, "x.pem")
+    text = named.setting.default or WRITTEN.get(named.name, "x.pem")
     environ = {"SALLYPORT_TOKENS_PUBLIC_KEY": "k", named.variable: text}
+    if named.name.startswith("control."):
+        environ = {**CONTROLLED_BY_VARIABLES, named.variable: text}
     if named.name == "tokens.jwks":
         del environ["SALLYPORT_TOKENS_PUBLIC_KEY"]
+    if named.name.startswith(("tunnel.tls.", "admin.tls.")):
+        start = named.variable.partition("_TLS_")[0]
+        environ = {f"{start}_TLS_CERTIFICATE_FILE": "x.pem", f"{start}_TLS_KEY_FILE": "x.pem"} | environ
     config = load_config({}, environ, BASE)
-    section, _, name = named.name.partition(".")
-    assert getattr(getattr(config, section), name) == named.setting.kind.parse(text, BASE)
+    assert operator.attrgetter(named.name)(config) == named.setting.kind.parse(text, BASE)
 
 
 def test_numbers_have_bounds_on_both_sides() -> None:
@@ -150,23 +201,61 @@ def test_numbers_have_bounds_on_both_sides() -> None:
                 named.setting.kind.parse(too_much, BASE)
 
 
-def row(named: NamedSetting) -> tuple[str, ...]:
-    setting = named.setting
-    empty = {Shape.ONE: "", Shape.LIST: "`[]`", Shape.MAP: "`{}`"}[setting.shape]
-    default = f"`{setting.default}`" if setting.default else empty
-    return f"`{named.name}`", f"`{named.variable}`", default, setting.kind.bounds, setting.meaning, setting.reason
-
-
 def test_the_documentation_has_a_row_for_each_setting_and_no_other() -> None:
-    lines = (ROOT / "docs/settings.md").read_text(encoding="utf-8").splitlines()
-    documented = [tuple(map(str.strip, line.strip("|").split(" | "))) for line in lines if line.startswith("| `")]
-    assert documented == [row(named) for named in describe_settings()]
+    assert documented("the gateway") == [row(named) for named in describe_settings()]
 
 
 def test_every_setting_says_what_it_means_and_why() -> None:
     for named in describe_settings():
         assert named.setting.meaning.endswith("."), named.name
         assert named.setting.reason.endswith("."), named.name
+
+
+CONTROL = {"url": "https://control.example.com", "token_file": "token", "gateway_id": "gw_1"}
+
+
+def test_a_gateway_under_a_control_plane() -> None:
+    control = load_config({"control": CONTROL}, {}, BASE).control
+    assert (control.url, control.gateway_id) == ("https://control.example.com:443", "gw_1")
+    assert (control.token_file, control.state_dir) == (BASE / "token", BASE / "gateway-state")
+    assert control.max_stale == 3600
+
+
+def test_what_a_control_plane_provides_is_not_given_twice() -> None:
+    told = issues(
+        {
+            "control": CONTROL,
+            "plans": ["plan.json"],
+            "credentials": {"con_1": {"env": "NAME"}},
+            "tokens": {"public_key": "k", "jwks": "j"},
+        }
+    )
+    pointers = [issue.partition(": ")[0] for issue in told]
+    assert pointers == ["/plans", "/credentials", "/tokens/public_key", "/tokens/jwks"]
+
+
+def test_half_a_control_plane_is_refused() -> None:
+    told = issues({"control": {"url": "https://control.example.com"}})
+    assert [issue.partition(": ")[0] for issue in told] == ["/control/token_file", "/control/gateway_id"]
+    assert issues({"control": {"token_file": "token"}})[0].startswith("/control/url: is missing")
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://control.example.com", "cleartext off loopback"),
+        ("https://user:canary@control.example.com", "user and password"),
+        ("https://control.example.com/base", "not a base URL"),
+        ("control.example.com", "not a base URL"),
+        ("https://", "not a base URL"),
+        ("ftp://control.example.com", "not a base URL"),
+    ],
+)
+def test_where_a_control_plane_cannot_be(url: str, reason: str) -> None:
+    told = "\n".join(issues({"control": CONTROL | {"url": url}}))
+    assert told.startswith("/control/url: ")
+    assert reason in told
+    assert "canary" not in told
 
 
 def test_defaults_hold_without_a_document() -> None:

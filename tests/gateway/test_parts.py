@@ -67,6 +67,26 @@ def test_a_claim_counts_the_sandbox_s_streams_and_moves_between_them() -> None:
     assert list(index.all()).count(second) == 1
 
 
+def test_a_sandbox_s_tunnels_are_not_counted_among_its_streams() -> None:
+    class Tunnel(Stream):
+        is_tunnel = True
+
+    index = StreamIndex()
+    tunnels = [Tunnel(ONE), Tunnel(ONE)]
+    for tunnel in tunnels:
+        index.add(tunnel)
+        assert index.claim(tunnel, None, ONE) == 0
+    stream = Stream(ONE)
+    index.add(stream)
+    assert (index.claim(stream, None, ONE), index.claim(stream, ONE, ONE), index.open) == (1, 1, 3)
+    index.remove(tunnels[0])
+    index.remove(tunnels[0])
+    assert index.claim(stream, ONE, ONE) == 1
+    for left in (tunnels[1], stream):
+        index.remove(left)
+    assert (index._by_sandbox, index._tunnels) == ({}, {})
+
+
 def test_what_has_ended_is_forgotten() -> None:
     index = StreamIndex()
     streams = [add(index, claims) for claims in (None, ONE, ONE, TWO)]
@@ -102,3 +122,25 @@ def test_what_every_stream_must_say_for_itself() -> None:
         stream.drain()
     with pytest.raises(NotImplementedError):
         stream.abort()
+
+
+def test_sandboxes_with_an_open_stream() -> None:
+    index = StreamIndex()
+    stream = add(index, ONE)
+    add(index, TWO)
+    add(index, None)
+    assert sorted(index.sandboxes()) == ["sbx_one", "sbx_two"]
+    index.remove(stream)
+    assert list(index.sandboxes()) == ["sbx_two"]
+
+
+def test_a_revoked_stream_ends_as_an_aborted_one_does_unless_it_says_why() -> None:
+    class Aborted(Stream):
+        count = 0
+
+        def abort(self) -> None:
+            self.count += 1
+
+    stream = Aborted(ONE)
+    stream.revoke()
+    assert stream.count == 1

@@ -1,5 +1,7 @@
 """Plans in force: what may replace what, and that nothing wrong changes anything (T2)."""
 
+import asyncio
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
@@ -175,3 +177,33 @@ def test_a_file_may_not_take_a_plan_back(tmp_path: Path) -> None:
         )
     assert "revision 4 is older than revision 5" in refused.value.faults[0]
     assert "more than 1 sandboxes" in refused.value.faults[1]
+
+
+def test_what_is_withheld_is_kept_and_not_in_force() -> None:
+    plans = holder(1)
+    plans.apply(body())
+    assert plans.is_full
+    plans.withhold()
+    assert plans.table("sbx_one") is None
+    assert plans.loaded("sbx_one") is not None
+    plans.apply(body(revision=2))
+    assert plans.table("sbx_one") is None
+    plans.release()
+    table = plans.table("sbx_one")
+    assert table is not None
+    assert table.revision == 2
+
+
+async def test_a_plan_is_asked_of_the_source_unless_it_would_not_count() -> None:
+    class Source:
+        def want(self, sandbox_id: str) -> Awaitable[object]:
+            return asyncio.sleep(0, sandbox_id)
+
+    plans = holder()
+    assert plans.want("sbx_one") is None
+    plans.source = Source()
+    wanted = plans.want("sbx_one")
+    assert wanted is not None
+    assert await wanted == "sbx_one"
+    plans.withhold()
+    assert plans.want("sbx_one") is None

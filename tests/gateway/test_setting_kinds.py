@@ -9,40 +9,15 @@ from gateway.setting_kinds import (
     AUDIT_PATH,
     CONNECT_TO,
     CREDENTIAL,
-    LISTEN,
     NETWORK,
-    PATTERN,
     PROXY,
     EnvironmentPlace,
     FilePlace,
-    HostPort,
 )
+from sallyport.net.setting_kinds import HostPort
 from sallyport.settings import Kind
 
 BASE = Path("/etc/sallyport")
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("127.0.0.1:3128", ("127.0.0.1", 3128)),
-        ("localhost:0", ("localhost", 0)),
-        ("[::1]:9900", ("::1", 9900)),
-        ("0.0.0.0:65535", ("0.0.0.0", 65535)),
-    ],
-)
-def test_listeners(text: str, address: tuple[str, int]) -> None:
-    found = LISTEN.parse(text, BASE)
-    assert found == address
-    assert str(found) == text
-
-
-@pytest.mark.parametrize(
-    "value", [3128, "3128", ":3128", "127.0.0.1", "127.1:80", "a b:1", "host:65536", "::1:80", None]
-)
-def test_what_is_no_listener(value: object) -> None:
-    with pytest.raises(ValueError, match=r"write host:port|is not a host|in brackets"):
-        LISTEN.parse(value, BASE)
 
 
 def test_connect_to_normalizes_both_sides() -> None:
@@ -65,12 +40,6 @@ def test_networks_name_the_host_bits() -> None:
     assert NETWORK.parse("::1", BASE) == ip_network("::1/128")
     with pytest.raises(ValueError, match=r"has host bits set"):
         NETWORK.parse("10.0.0.1/8", BASE)
-
-
-def test_patterns() -> None:
-    assert str(PATTERN.parse("*.Example.com", BASE)) == "*.example.com"
-    with pytest.raises(ValueError, match="is not a host"):
-        PATTERN.parse("a*.example.com", BASE)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +80,6 @@ def test_audit_paths(value: str, kept: str) -> None:
     assert AUDIT_PATH.parse(value, BASE) == kept
 
 
-@pytest.mark.parametrize("kind", [LISTEN, CONNECT_TO, PROXY, PATTERN, NETWORK, CREDENTIAL, AUDIT_PATH])
+@pytest.mark.parametrize("kind", [CONNECT_TO, PROXY, NETWORK, CREDENTIAL, AUDIT_PATH])
 def test_each_kind_says_what_it_takes(kind: Kind[object]) -> None:
     assert kind.bounds

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.stream import LINGER_BYTES, ServedStream
+from gateway.downstream import LINGER_BYTES
+from gateway.stream import ServedStream
 from tests.support.gateway_plans import SANDBOX, denied, plan
 from tests.support.in_process import in_process_gateway, proxy_token
 from tests.support.raw_end import RawEnd
@@ -322,7 +323,7 @@ async def test_c10_a_token_that_expires_while_a_stream_is_open(tmp_path: Path, i
 async def test_t1_a_revoked_sandbox_is_refused_on_its_next_request(tmp_path: Path) -> None:
     async with stage(tmp_path) as scene:
         client, _ = await scene.warm_up()
-        scene.gateway.parts.tokens.revoke("sandbox", SANDBOX, scene.gateway.parts.clock.wall + 60)
+        scene.gateway.parts.revocations.revoke("sandbox", SANDBOX, scene.gateway.parts.clock.wall + 60)
         client.send(scene.gateway.request(URL))
         assert (await client.answer()).status == 407
 

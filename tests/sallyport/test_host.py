@@ -6,6 +6,7 @@ from sallyport.host import (
     HostError,
     HostPattern,
     HostPatternKind,
+    is_loopback,
     normalize_host,
     parse_host_pattern,
     split_authority,
@@ -189,3 +190,13 @@ def test_a_pattern_is_normalized() -> None:
 def test_other_patterns_are_refused(text: str) -> None:
     with pytest.raises(HostError):
         parse_host_pattern(text)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "::1"])
+def test_loopback(host: str) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "localhost.example.com", "example.com", "128.0.0.1"])
+def test_not_loopback(host: str) -> None:
+    assert not is_loopback(host)

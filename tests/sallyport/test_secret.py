@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sallyport.secret import Secret
+from sallyport.secret import Secret, why_unusable
 
 CANARY = "canary-5d41402abc4b"
 
@@ -99,3 +99,28 @@ def test_only_bytes_make_a_secret_and_the_refusal_does_not_show_the_value(value:
     with pytest.raises(TypeError, match="a secret is bytes, not") as caught:
         Secret(value)  # type: ignore[arg-type]  # the wrong type is the test
     assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "it is empty"),
+        ("a\r\nX-Evil: 1", "it contains a carriage return"),
+        ("a\nb", "it contains a line feed"),
+        ("a\0b", "it contains a NUL"),
+        ("a\x1bb", "it contains a control character"),
+        ("a\tb", "it contains a control character"),
+        ("a\x7f", "it contains a control character"),
+        ("a€", "it contains a character beyond latin-1"),
+        ("a\udc80", "it contains a character beyond latin-1"),
+        (" a", "it begins or ends with a space"),
+        ("a ", "it begins or ends with a space"),
+    ],
+)
+def test_c4_what_cannot_be_a_secret(text: str, reason: str) -> None:
+    assert why_unusable(text) == reason
+
+
+@pytest.mark.parametrize("text", ["x", "sk-0123456789", "a b", "é\xff", "=;,\"'"])
+def test_what_can_be_a_secret(text: str) -> None:
+    assert why_unusable(text) is None

@@ -5,7 +5,7 @@ import pytest
 
 from sallyport_cli import files
 from sallyport_cli.failure import ExitStatus, Failure
-from sallyport_cli.files import create_file, read_file, replace_file
+from sallyport_cli.files import create_file, file_made_whole, read_file, replace_file
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
@@ -55,3 +55,17 @@ def test_replacing_keeps_the_mode_and_leaves_nothing_beside(tmp_path: Path) -> N
 def test_replacing_what_is_not_there_fails(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="cannot be written"):
         replace_file(tmp_path / "none", b"")
+
+
+def test_a_file_stands_under_its_name_once_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "out"
+    with file_made_whole(path) as file:
+        file.write(b"whole")
+        assert not path.exists()
+    assert path.read_bytes() == b"whole"
+    assert path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(Failure, match="exists already"), file_made_whole(path):
+        raise AssertionError("not begun")
+    with pytest.raises(KeyError), file_made_whole(tmp_path / "other"):
+        raise KeyError
+    assert sorted(each.name for each in tmp_path.rglob("*")) == ["new", "out"]

@@ -11,7 +11,8 @@ def settings(tmp_path: Path) -> Path:
     files = generate_key_files(tmp_path / "keys")
     path = tmp_path / "gateway.yaml"
     path.write_text(
-        f"listen: {{proxy: '127.0.0.1:0', admin: '127.0.0.1:0'}}\ntokens: {{public_key: '{files.public}'}}\n",
+        "listen: {proxy: '127.0.0.1:0', tunnel: 'off', admin: '127.0.0.1:0'}\n"
+        f"tokens: {{public_key: '{files.public}'}}\n",
         encoding="utf-8",
     )
     return path
@@ -44,3 +45,15 @@ def test_a_key_file_without_a_key_is_bad_input_as_json(settings: Path, tmp_path:
     outcome = spawn("gateway", "--json", "--config", settings, env=environment, cwd=tmp_path)
     assert outcome.status == 2
     assert "PEM" in outcome.json()["error"]["message"]
+
+
+def test_what_is_wrong_is_told_alike_by_several_processes(settings: Path, tmp_path: Path) -> None:
+    plan = write_plan(tmp_path / "plan.json", revision=0)
+    environment = {"PATH": "/usr/bin:/bin", "SALLYPORT_PLANS": str(plan)}
+    outcome = spawn("gateway", "--workers", "2", "--config", settings, env=environment, cwd=tmp_path)
+    assert outcome.status == 2
+    assert outcome.err.count("/revision") == 1
+
+
+def test_there_is_at_least_one_process(settings: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(capsys, "gateway", "--workers", "0", "--config", settings).status == 2

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.tokens import KeySet, TokenVerifier
+from gateway.keys import KeyRing, KeySet
+from gateway.revocations import Revocations
+from gateway.tokens import TokenVerifier
 from sallyport.claims import AUDIENCE_PROXY
 from sallyport_cli import keys
 from sallyport_cli.failure import Failure
@@ -33,7 +35,9 @@ def test_the_gateway_takes_what_the_files_sign(tmp_path: Path) -> None:
         KeySet.from_public_key_pem(files.public.read_bytes()),
         KeySet.from_jwks(files.jwks.read_bytes()),
     ):
-        verifier = TokenVerifier(key_set, issuer="sallyport", audience=AUDIENCE_PROXY)
+        verifier = TokenVerifier(
+            KeyRing(key_set), issuer="sallyport", audience=AUDIENCE_PROXY, revocations=Revocations()
+        )
         claims = verifier.verify(token, NOW)
         assert (claims.sandbox_id, claims.organization_id, claims.expires_at) == ("sbx_1", "org_1", int(NOW) + 60)
 

@@ -4,7 +4,7 @@ import pytest
 
 from sallyport_cli.failure import Failure
 from sallyport_cli.keys import generate_key_files
-from sallyport_cli.reach import Reach, credential_variables, running, started
+from sallyport_cli.reach import Reach, by_sandboxd, credential_variables, running, started
 from sallyport_cli.settings import read_settings
 from tests.support.command import write_plan
 
@@ -73,3 +73,20 @@ def test_the_token_is_in_the_url_and_not_in_the_repr() -> None:
     reach = Reach(proxy_address="127.0.0.1:3128", token="to.k.en", ca_pem=b"", withheld=frozenset())
     assert reach.proxy_url == "http://x:to.k.en@127.0.0.1:3128"
     assert repr(reach) == "<Reach 127.0.0.1:3128>"
+
+
+@pytest.mark.parametrize("address", ["", "3129", "127.0.0.1", "http://[::1]:1", "u@127.0.0.1:3129", "a:b", "a:1/x"])
+def test_what_is_no_address_of_a_sandboxd(address: str) -> None:
+    with pytest.raises(Failure, match="not the address"), by_sandboxd(address):
+        pass
+
+
+def test_a_sandboxd_that_is_not_there() -> None:
+    with pytest.raises(Failure, match="CA cannot be had") as failure, by_sandboxd("127.0.0.1:1"):
+        pass
+    assert "sandboxd" in failure.value.hint
+
+
+def test_by_a_sandboxd_there_is_no_token_in_the_url() -> None:
+    reach = Reach(proxy_address="127.0.0.1:3129", token="", ca_pem=b"", withheld=frozenset())
+    assert reach.proxy_url == "http://127.0.0.1:3129"

@@ -20,12 +20,13 @@ from typing import Any
 
 import yaml
 
+from sallyport.net.trust_files import write_trust
 from sallyport.trust_env import variables
 from sallyport_cli.keys import generate_key_files, mint, read_private_key
 from tests.support.gateway_plans import ORGANIZATION, SANDBOX
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 # The audit log is flushed four times a second; between two looks at a file the processor is left to the gateway.
 _POLL_SECONDS = 0.02
@@ -41,6 +42,7 @@ class Setting:
     connect_to: Mapping[str, str] = field(default_factory=dict)
     ca_file: Path | None = None
     further: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    workers: int = 1
 
     def __repr__(self) -> str:
         return f"<Setting {sorted(self.credentials)}>"
@@ -54,6 +56,7 @@ class GatewayProcess:
         self.folder = folder
         self.token = token
         self.proxy_port = 0
+        self.tunnel_port = 0
         self.admin_port = 0
         self._log: list[bytes] = []
         self._ready = threading.Event()
@@ -79,16 +82,20 @@ class GatewayProcess:
 
     def client_environment(self, home: Path) -> dict[str, str]:
         """Return the whole environment of a sandbox process: the variables of a sandbox and nothing of ours."""
-        wgetrc = self.folder / "wgetrc"
-        wgetrc.write_text(f"ca_certificate = {self.bundle_file}\n")
+        trust = write_trust(self.folder / "trust", self.ca_file.read_bytes(), os.environ)
         ours = variables(
             proxy_url=self.proxy_url,
-            ca_file=str(self.ca_file),
-            bundle_file=str(self.bundle_file),
-            wgetrc=str(wgetrc),
+            ca_file=str(trust.ca),
+            bundle_file=str(trust.bundle),
+            java_trust_store=str(trust.java),
+            wgetrc=str(trust.wgetrc),
         )
         home.mkdir(parents=True, exist_ok=True)
         return {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8"} | ours
+
+    def mint_token(self, audience: str, *, sandbox_id: str = SANDBOX, ttl_seconds: float = 3600) -> str:
+        """Sign a token that the gateway accepts."""
+        return _mint(self.folder, audience, sandbox_id, ttl_seconds)
 
     # -- what it says
 
@@ -195,6 +202,7 @@ class GatewayProcess:
 
     def _note_ready(self, event: Mapping[str, str]) -> None:
         self.proxy_port = int(event["proxy"].rpartition(":")[2])
+        self.tunnel_port = 0 if event["tunnel"] == "off" else int(event["tunnel"].rpartition(":")[2])
         self.admin_port = int(event["admin"].rpartition(":")[2])
         self._ready.set()
 
@@ -204,34 +212,69 @@ def gateway_process(folder: Path, setting: Setting) -> Iterator[GatewayProcess]:
     """Start a gateway with its files in `folder`; it is drained, or killed, when the block ends."""
     folder.mkdir(parents=True, exist_ok=True)
     keys = generate_key_files(folder / "keys")
-    token = mint(
-        read_private_key(keys.private),
-        sandbox_id=SANDBOX,
-        organization_id=ORGANIZATION,
-        audience="sallyport-proxy",
-        issuer="sallyport",
-        ttl_seconds=3600,
-        now=time.time_ns() / 1e9,
-    ).token
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    token = _mint(folder, "sallyport-proxy", SANDBOX, 3600)
+    environment: dict[str, str] = {}
     config = _write_config(folder, setting, environment, keys.public)
+    with running_gateway(folder, config, environment, token) as gateway:
+        gateway.fetch_ca(_system_roots())
+        yield gateway
+
+
+@contextlib.contextmanager
+def linked_gateway(
+    folder: Path, control: Mapping[str, object], upstream: Mapping[str, object], further: Mapping[str, object]
+) -> Iterator[GatewayProcess]:
+    """Start a gateway that is told everything by a control plane; it may not have heard of it yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    document = {
+        "listen": {"proxy": "127.0.0.1:0", "tunnel": "127.0.0.1:0", "admin": "127.0.0.1:0"},
+        "control": dict(control),
+        "upstream": dict(upstream),
+        "network": {"allow": ["127.0.0.0/8"]},
+        "audit": {"path": "audit.jsonl"},
+    }
+    config = folder / "gateway.yaml"
+    config.write_text(yaml.safe_dump(document | dict(further)))
+    with running_gateway(folder, config, {}) as gateway:
+        yield gateway
+
+
+@contextlib.contextmanager
+def running_gateway(
+    folder: Path, config: Path, environment: Mapping[str, str], token: str = ""
+) -> Iterator[GatewayProcess]:
+    """Start a gateway by a settings file that is there, and wait until it says where it listens."""
     # -P: not the test's folder, only what is installed or on the path.
     command = [sys.executable, "-P", "-m", "sallyport_cli.main", "gateway", "--config", str(config)]
+    ours = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     with open(folder / "stdout", "wb") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.PIPE, cwd=folder)
+        process = subprocess.Popen(
+            command, env=ours | dict(environment), stdout=output, stderr=subprocess.PIPE, cwd=folder
+        )
     gateway = GatewayProcess(process, folder, token)
     try:
         gateway.await_ready()
-        gateway.fetch_ca(_system_roots())
         yield gateway
     finally:
         _end(gateway)
 
 
+def _mint(folder: Path, audience: str, sandbox_id: str, ttl_seconds: float) -> str:
+    return mint(
+        read_private_key(folder / "keys" / "private.pem"),
+        sandbox_id=sandbox_id,
+        organization_id=ORGANIZATION,
+        audience=audience,
+        issuer="sallyport",
+        ttl_seconds=ttl_seconds,
+        now=time.time_ns() / 1e9,
+    ).token
+
+
 def _write_config(folder: Path, setting: Setting, environment: dict[str, str], public_key: Path) -> Path:
     (folder / "plan.json").write_bytes(setting.plan)
     document: dict[str, Any] = {
-        "listen": {"proxy": "127.0.0.1:0", "admin": "127.0.0.1:0"},
+        "listen": {"proxy": "127.0.0.1:0", "tunnel": "127.0.0.1:0", "admin": "127.0.0.1:0"},
         "plans": ["plan.json"],
         "credentials": {},
         "tokens": {"public_key": str(public_key)},
@@ -239,6 +282,7 @@ def _write_config(folder: Path, setting: Setting, environment: dict[str, str], p
         "upstream": {"connect_to": dict(setting.connect_to)},
         "network": {"allow": ["127.0.0.0/8"]},
         "audit": {"path": "audit.jsonl"},
+        "workers": setting.workers,
     }
     if setting.ca_file is not None:
         document["upstream"]["ca_file"] = str(setting.ca_file)

@@ -34,6 +34,8 @@ ONLY_IN: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ),
     ("sqlite3", "sqlalchemy", "alembic", "asyncpg", "psycopg", "aiosqlite"): ("control_plane.store",),
     ("dbos",): ("control_plane.store", "worker.app"),
+    # Not a rule of the document but of decision 0003: 40 MB, and never in a gateway's process.
+    ("mitmproxy",): ("gateway.mitm_addon", "sallyport_cli.mitm_flows"),
 }
 REVEALING = (
     *("gateway.core.inject", "gateway.core.scrub", "control_client.credentials", "control_plane.vault"),

@@ -13,18 +13,27 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
-from gateway.app import Gateway, start_gateway
+from jwt.algorithms import OKPAlgorithm
+
+from gateway.app import start_gateway
 from gateway.audit import FIELDS, AuditLog, Record
 from gateway.config import load_config
 from gateway.parts import GatewayParts
+from gateway.running import Gateway
 from sallyport.net.interception import CaStore, InterceptionContexts
 from sallyport_cli.keys import mint, new_private_key, public_pem
 from tests.support.gateway_plans import ORGANIZATION, SANDBOX
 from tests.support.raw_end import WAIT_SECONDS, RawEnd
+from tests.support.tunnel_client import TunnelClient, dial_tunnel
 
 type Settings = Mapping[str, Mapping[str, object]]
 
 _signing_key = functools.cache(new_private_key)
+
+
+def signing_jwk() -> dict[str, object]:
+    """Return the public key that the tokens of this module are signed for."""
+    return {**OKPAlgorithm.to_jwk(_signing_key().public_key(), as_dict=True)}
 
 
 @functools.cache
@@ -45,12 +54,24 @@ def _now() -> float:
 
 def proxy_token(sandbox_id: str = SANDBOX, *, ttl_seconds: int = 3600, organization_id: str = ORGANIZATION) -> str:
     """Sign a proxy token that every gateway of this module accepts."""
+    return signed_token("sallyport-proxy", sandbox_id, ttl_seconds=ttl_seconds, organization_id=organization_id)
+
+
+def signed_token(
+    audience: str,
+    sandbox_id: str = SANDBOX,
+    *,
+    ttl_seconds: int = 3600,
+    organization_id: str = ORGANIZATION,
+    issuer: str = "sallyport",
+) -> str:
+    """Sign a token by the key that every gateway of this module trusts."""
     return mint(
         _signing_key(),
         sandbox_id=sandbox_id,
         organization_id=organization_id,
-        audience="sallyport-proxy",
-        issuer="sallyport",
+        audience=audience,
+        issuer=issuer,
         ttl_seconds=ttl_seconds,
         now=_now(),
     ).token
@@ -88,6 +109,7 @@ class GatewayInProcess:
         self.token = proxy_token()
         self._folder = folder
         self._clients: list[RawEnd] = []
+        self._tunnels: list[TunnelClient] = []
         gateway.parts.audit = self.audit
 
     @property
@@ -109,6 +131,14 @@ class GatewayInProcess:
         """Open a stream to the explicit listener."""
         client = await RawEnd.dial(self.gateway.proxy.port)
         self._clients.append(client)
+        return client
+
+    async def tunnel(self, sandbox_id: str = SANDBOX, *, token: str | None = None) -> TunnelClient:
+        """Open a sandboxd's tunnel."""
+        assert self.gateway.tunnel is not None
+        bearer = token or signed_token("sallyport-tunnel", sandbox_id)
+        client = await dial_tunnel(self.parts.clock, self.gateway.tunnel.port, bearer)
+        self._tunnels.append(client)
         return client
 
     async def open_tunnel(self, authority: str) -> RawEnd:
@@ -144,6 +174,8 @@ class GatewayInProcess:
     def close_clients(self) -> None:
         for client in self._clients:
             client.writer.transport.abort()
+        for tunnel in self._tunnels:
+            tunnel.abort()
 
 
 @contextlib.asynccontextmanager
@@ -154,8 +186,9 @@ async def in_process_gateway(
     credentials: Mapping[str, str] | None = None,
     connect_to: Mapping[str, int] | None = None,
     further: Settings | None = None,
+    control: Mapping[str, object] | None = None,
 ) -> AsyncIterator[GatewayInProcess]:
-    """Run a gateway until the block ends.
+    """Run a gateway until the block ends. With `control`, settings of that section, it gets keys and credentials there.
 
     `credentials` are values by connection id, read from files; `connect_to` maps host:port to a port of loopback;
     `further` are sections of the settings, merged over ours.
@@ -169,7 +202,7 @@ async def in_process_gateway(
     for connection_id, value in values.items():
         (folder / connection_id).write_text(value)
     document: dict[str, dict[str, object]] = {
-        "listen": {"proxy": "127.0.0.1:0", "admin": "127.0.0.1:0"},
+        "listen": {"proxy": "127.0.0.1:0", "tunnel": "127.0.0.1:0", "admin": "127.0.0.1:0"},
         "tokens": {"public_key": str(key_file)},
         "interception": {"ca_dir": "ca"},
         "network": {"allow": ["127.0.0.0/8"]},
@@ -180,6 +213,8 @@ async def in_process_gateway(
             "connect_to": {here: f"127.0.0.1:{port}" for here, port in (connect_to or {}).items()},
         },
     }
+    if control is not None:
+        document |= {"control": dict(control), "tokens": {}, "credentials": {}}
     for section, members in (further or {}).items():
         document[section] = document.get(section, {}) | dict(members)
     running = GatewayInProcess(await start_gateway(load_config(document, {}, folder)), folder)

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway.core.classify import MAX_REMEMBERED_PATH_BYTES, MAX_REMEMBERED_REQUESTS, admit, classify
+from gateway.core.classify import MAX_REMEMBERED_PATH_BYTES, MAX_REMEMBERED_REQUESTS, admit, admit_declared, classify
 from gateway.core.decision import FORWARD, Decision, Deny, Forward, Mode
+from gateway.core.declaration import Declaration
 from gateway.core.route_table import InjectRoute, RouteTable
 from sallyport.destination import Destination
 from sallyport.host import parse_host_pattern
@@ -227,3 +228,46 @@ def test_a_managed_host_passes_unseen_only_where_plan_and_operator_agree() -> No
 def test_a_deny_rule_holds_for_opaque_bytes_too() -> None:
     table = table_letting_pass(rule_document("no", "deny", "api.example.com"))
     assert denied(admission(table, passes=True)).rule_id == "no"
+
+
+# ---- a stream whose mode sandboxd has chosen
+
+
+@pytest.mark.parametrize(
+    ("managed_passthrough", "mode", "revision", "expected"),
+    [
+        ("deny", Mode.INTERCEPTED, 1, Mode.INTERCEPTED),
+        ("deny", Mode.INTERCEPTED, 9, Mode.INTERCEPTED),
+        ("deny", Mode.PASSTHROUGH, 1, Code.DENIED_BY_PLAN),
+        ("deny", Mode.PASSTHROUGH, 9, Code.STALE_INTERCEPTION),
+        ("allow", Mode.PASSTHROUGH, 1, Mode.PASSTHROUGH),
+        ("allow", Mode.PASSTHROUGH, 9, Code.STALE_INTERCEPTION),
+    ],
+)
+def test_a_declared_mode_of_a_managed_host(
+    managed_passthrough: str, mode: Mode, revision: int, expected: Mode | Code
+) -> None:
+    table = table_letting_pass() if managed_passthrough == "allow" else table_of()
+    admitted = admit_declared(table, "api.example.com", 443, Declaration(mode, revision))
+    assert (admitted.code if isinstance(admitted, Deny) else admitted) is expected
+
+
+@pytest.mark.parametrize(
+    ("default", "mode", "revision", "expected"),
+    [
+        ("passthrough", Mode.PASSTHROUGH, 1, Mode.PASSTHROUGH),
+        ("passthrough", Mode.PASSTHROUGH, 9, Mode.PASSTHROUGH),
+        ("deny", Mode.PASSTHROUGH, 9, Code.DENIED_BY_PLAN),
+        ("passthrough", Mode.INTERCEPTED, 1, Code.INVALID_REQUEST),
+        ("passthrough", Mode.INTERCEPTED, 9, Code.STALE_INTERCEPTION),
+    ],
+)
+def test_a_declared_mode_of_an_unmanaged_host(default: str, mode: Mode, revision: int, expected: Mode | Code) -> None:
+    admitted = admit_declared(table_of(default=default), "other.test", 443, Declaration(mode, revision))
+    assert (admitted.code if isinstance(admitted, Deny) else admitted) is expected
+
+
+def test_a_deny_rule_holds_for_a_declared_passthrough_too() -> None:
+    table = table_letting_pass(rule_document("no", "deny", "api.example.com"))
+    admitted = admit_declared(table, "api.example.com", 443, Declaration(Mode.PASSTHROUGH, 1))
+    assert denied(admitted).rule_id == "no"

@@ -17,7 +17,6 @@ from gateway.core.credential_cache import (
     ResolveRequest,
     RevocationsFull,
     refresh_at,
-    why_unusable,
 )
 from sallyport.secret import Secret
 
@@ -270,31 +269,6 @@ def test_every_table_is_bounded() -> None:
         store(cache, key(100 + number), credential())
     assert repr(cache) == "<CredentialCache 4 values, 4 refusals, 0 under way>"
     assert len(cache._rejected_at) == 4
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("", "it is empty"),
-        ("a\r\nX-Evil: 1", "it contains a carriage return"),
-        ("a\nb", "it contains a line feed"),
-        ("a\0b", "it contains a NUL"),
-        ("a\x1bb", "it contains a control character"),
-        ("a\tb", "it contains a control character"),
-        ("a\x7f", "it contains a control character"),
-        ("a€", "it contains a character beyond latin-1"),
-        ("a\udc80", "it contains a character beyond latin-1"),
-        (" a", "it begins or ends with a space"),
-        ("a ", "it begins or ends with a space"),
-    ],
-)
-def test_c4_what_cannot_be_a_secret(text: str, reason: str) -> None:
-    assert why_unusable(text) == reason
-
-
-@pytest.mark.parametrize("text", ["x", "sk-0123456789", "a b", "é\xff", "=;,\"'"])
-def test_what_can_be_a_secret(text: str) -> None:
-    assert why_unusable(text) is None
 
 
 def test_c14_nothing_prints_a_secret() -> None:

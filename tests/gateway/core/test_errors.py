@@ -7,7 +7,7 @@ import pytest
 
 from gateway.core import errors
 from gateway.core.decision import Deny
-from gateway.core.errors import plain_answer, refusal
+from gateway.core.errors import refusal
 from sallyport.problem import Code
 from sallyport.wire.http1.codec import HEAD_END, parse_response
 
@@ -99,10 +99,3 @@ def test_a_missing_credential_says_whether_to_try_again() -> None:
 def test_what_went_wrong_has_its_code_and_a_sentence(deny: Deny, code: Code) -> None:
     assert deny.code is code
     assert len(deny.detail) > 20
-
-
-@pytest.mark.parametrize(("close", "field"), [(False, b""), (True, b"Connection: close\r\n")])
-def test_a_plain_answer(close: bool, field: bytes) -> None:
-    assert plain_answer(200, "text/plain", b"ok\n", close=close) == (
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n" + field + b"\r\nok\n"
-    )

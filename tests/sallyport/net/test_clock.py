@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sallyport.net.clock import NEVER, TICK_SECONDS, Clock, Timed
+from sallyport.net.clock import FARTHEST_SECONDS, NEVER, TICK_SECONDS, Clock, Timed
 
 
 class FakeTimer:
@@ -251,3 +251,22 @@ def test_any_moves_end_in_one_expiry_of_the_last_deadline(
     assert len(timed.expired_at) == (deadline_at != NEVER)
     check(deadline_at, loop.now)
     assert sum(map(len, clock._slots.values())) == 0
+
+
+def test_what_is_closed_is_let_go_of_soon_however_far_its_deadline_was(loop: FakeLoop, clock: Clock) -> None:
+    closed = Watched(loop)
+    clock.watch(closed, loop.now + 900)
+    clock.watch(closed, NEVER)
+    loop.run_until(loop.now + FARTHEST_SECONDS + 2 * TICK_SECONDS)
+    assert (entries(clock, closed), closed.expired_at) == (0, [])
+
+
+def test_a_far_deadline_is_filed_again_on_the_way_and_once(loop: FakeLoop, clock: Clock) -> None:
+    timed = Watched(loop)
+    deadline_at = loop.now + 900
+    clock.watch(timed, deadline_at)
+    for second in range(0, 890, 7):
+        loop.run_until(deadline_at - 900 + second)
+        assert entries(clock, timed) == 1
+    loop.run_until(deadline_at + 2 * TICK_SECONDS)
+    assert len(timed.expired_at) == 1

@@ -14,7 +14,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from sallyport.net.interception import CaStore, CertificateAuthority, InterceptionContexts, InterceptionError
+from sallyport.net.interception import (
+    CaStore,
+    CertificateAuthority,
+    InterceptionContexts,
+    InterceptionError,
+    MemoryCa,
+    parse_authority,
+)
 from tests.support.transports import End, Handshake
 
 NOW = datetime.datetime.now(datetime.UTC).timestamp()
@@ -381,3 +388,82 @@ async def test_curl_trusts_an_intercepted_host(ca_dir: Path) -> None:
     output, errors = await process.communicate()
     assert (output, errors) == (b"hello", b"")
     server.close()
+
+
+# ---- the authority of one process
+
+
+def test_t4_the_authority_in_memory_lives_a_day_and_says_so() -> None:
+    ca = MemoryCa()
+    certificate = x509.load_pem_x509_certificate(ca.authority("", NOW).certificate_pem)
+    assert certificate.not_valid_after_utc.timestamp() == pytest.approx(NOW + DAY, abs=1)
+    assert certificate.not_valid_before_utc.timestamp() == pytest.approx(NOW - HOUR, abs=1)
+    key = certificate.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    assert isinstance(key.curve, ec.SECP256R1)
+    assert MemoryCa().authority("", NOW).certificate_pem != ca.authority("", NOW).certificate_pem
+
+
+def test_t4_renewal_in_memory_keeps_what_was_issued_before() -> None:
+    ca = MemoryCa()
+    first = ca.authority("", NOW - 12 * HOUR)
+    assert ca.authority("", NOW - 2 * HOUR) is first
+    renewed = ca.authority("", NOW)
+    assert renewed.certificate_pem != first.certificate_pem
+    # Whoever read either certificate accepts leaves of both, so no running program notices the renewal.
+    for trusted in (first, renewed):
+        for issuing in (first, renewed):
+            contexts = InterceptionContexts(_Fixed(issuing))
+            shake(client_of(trusted.certificate_pem), contexts.server_context("", "api.test", NOW), "api.test")
+
+
+def test_t4_no_leaf_outlives_the_authority_in_memory() -> None:
+    ca = MemoryCa()
+    for hour in range(0, 60, 3):
+        now = NOW + hour * HOUR
+        authority = ca.authority("", now)
+        ends_at = x509.load_pem_x509_certificate(authority.certificate_pem).not_valid_after_utc.timestamp()
+        assert authority.issue("api.test", now).not_after <= ends_at
+
+
+def test_a_clock_that_was_set_back_makes_another_certificate() -> None:
+    ca = MemoryCa()
+    ca.authority("", NOW)
+    earlier = x509.load_pem_x509_certificate(ca.authority("", NOW - DAY).certificate_pem)
+    assert earlier.not_valid_before_utc.timestamp() < NOW - DAY
+
+
+def pem_of(authority_dir: Path, sandbox_id: str = "sbx_1") -> tuple[bytes, bytes]:
+    CaStore(authority_dir).authority(sandbox_id, NOW)
+    return (authority_dir / f"{sandbox_id}.pem").read_bytes(), (authority_dir / f"{sandbox_id}.key").read_bytes()
+
+
+def test_an_authority_is_made_of_its_documents(tmp_path: Path) -> None:
+    certificate, key = pem_of(tmp_path)
+    authority = parse_authority(certificate, key)
+    assert authority.certificate_pem == certificate
+    contexts = InterceptionContexts(_Fixed(authority))
+    shake(client_of(certificate), contexts.server_context("", "api.test", NOW), "api.test")
+
+
+def test_documents_that_make_no_authority(tmp_path: Path) -> None:
+    certificate, key = pem_of(tmp_path / "one")
+    _, other = pem_of(tmp_path / "two")
+    leaf = parse_authority(certificate, key).issue("api.test", NOW)
+    rsa_key = rsa.generate_private_key(65537, 2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    for wrong in ((b"", b""), (certificate, b"canary"), (b"canary", key), (certificate, other), (certificate, rsa_key)):
+        with pytest.raises(ValueError, match=r"^(not |the certificate is not)") as caught:
+            parse_authority(*wrong)
+        assert "canary" not in str(caught.value)
+    with pytest.raises(ValueError, match="not the certificate of an authority"):
+        parse_authority(leaf.certificate_pem, leaf.key_pem)
+
+
+class _Fixed:
+    def __init__(self, authority: CertificateAuthority) -> None:
+        self._authority = authority
+
+    def authority(self, sandbox_id: str, now: float) -> CertificateAuthority:
+        return self._authority

@@ -1,4 +1,5 @@
 import asyncio
+import re
 import socket
 import ssl
 from collections.abc import Callable
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from demo.certificates import write_origin_files
 from sallyport.net.memory import MemoryTransport, memory_pair
-from sallyport.net.tls import TlsTransport, client_context
+from sallyport.net.tls import ExposedKeyError, TlsTransport, client_context, server_context
 from tests.support.transports import End, Handshake, TlsTrust, tls_pair
 
 TLS_VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
@@ -573,3 +575,14 @@ async def test_pair_over_memory_closes_cleanly_from_either_side(trust: TlsTrust)
     await a.until_event("lost")
     await b.until_event("lost")
     assert (a.error, b.error) == (None, None)
+
+
+@pytest.mark.parametrize(("mode", "is_taken"), [(0o600, True), (0o400, True), (0o640, False), (0o604, False)])
+def test_a_listeners_key_is_its_owners_alone(tmp_path: Path, mode: int, is_taken: bool) -> None:
+    files = write_origin_files(tmp_path, ["gateway.test"])
+    files.key_file.chmod(mode)
+    if is_taken:
+        server_context(str(files.certificate_file), str(files.key_file))
+    else:
+        with pytest.raises(ExposedKeyError, match=re.escape(str(files.key_file))):
+            server_context(str(files.certificate_file), str(files.key_file))

@@ -9,7 +9,17 @@ from typing import cast
 
 import pytest
 
-from sallyport.net.transports import Listener, ListenError, _listen_error, listen, own_addresses
+from sallyport.net.transports import (
+    Listener,
+    ListenError,
+    _listen_error,
+    adopt,
+    bind_shared,
+    listen,
+    own_addresses,
+    reset,
+)
+from tests.support.transports import End, tcp_pair
 
 
 class Accepted(asyncio.Protocol):
@@ -165,3 +175,75 @@ def test_h8_a_listener_on_a_wildcard_is_reached_at_every_address(host: str) -> N
     addresses = own_addresses(host)
     assert {host, "127.0.0.1", "::1"} <= addresses
     assert all(ipaddress.ip_address(address).scope_id is None for address in addresses if ":" in address)  # type: ignore[union-attr]  # those with a colon are IPv6
+
+
+@pytest.mark.uvloop
+async def test_a_reset_is_no_orderly_end() -> None:
+    a, b = End(), End()
+    await tcp_pair(a, b)
+    reset(a.transport)
+    await b.until_event("lost")
+    assert isinstance(b.error, ConnectionResetError)
+    assert "eof" not in b.events
+
+
+# ---- sockets that several processes share
+
+
+async def test_what_waits_for_one_that_ended_is_served_by_the_next() -> None:
+    (kept,), (other,) = bind_shared("127.0.0.1", 0, 2)
+    try:
+        assert kept.getsockname() == other.getsockname()
+        ended = await adopt([kept.dup().detach()], Accepted)
+        await ended.start()
+        for server in ended._servers:
+            server.close()  # as a process that is killed: nothing is accepted first
+        waiting = await connect(ended)
+        accepted = Accepted()
+        successor = await adopt([kept.dup().detach()], lambda: accepted)
+        await successor.start()
+        await accepted.until(1)
+        for transport in (waiting, *accepted.transports):
+            transport.abort()
+        await successor.close()
+    finally:
+        kept.close()
+        other.close()
+
+
+async def test_connections_go_to_all_that_listen() -> None:
+    rows = bind_shared("127.0.0.1", 0, 2)
+    accepted = [Accepted(), Accepted()]
+    descriptors = [row[0].detach() for row in rows]
+    listeners = [await adopt(descriptors[:1], lambda: accepted[0]), await adopt(descriptors[1:], lambda: accepted[1])]
+    await listeners[0].start()
+    first = [await connect(listeners[0]) for _ in range(4)]
+    await accepted[0].until(4)  # the other does not listen yet
+    await listeners[1].start()
+    more = []
+    while not accepted[1].transports:
+        more.append(await connect(listeners[0]))
+        await asyncio.sleep(0)
+        assert len(more) < 100
+    for transport in (*first, *more, *accepted[0].transports, *accepted[1].transports):
+        transport.abort()
+    for listener in listeners:
+        await listener.close()
+
+
+def test_every_address_of_a_name_is_shared() -> None:
+    rows = bind_shared("localhost", 0, 3)
+    names = [[bound.getsockname() for bound in row] for row in rows]
+    assert names[0] == names[1] == names[2]
+    for row in rows:
+        for bound in row:
+            bound.close()
+
+
+def test_sharing_is_with_nobody_else() -> None:
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ListenError, match=f"127.0.0.1:{port} is taken by another process"):
+            bind_shared("127.0.0.1", port, 2)
+    with pytest.raises(ListenError, match="is not an address of this machine"):
+        bind_shared("192.0.2.1", 3128, 2)

@@ -1,0 +1,168 @@
+"""The rows with a tunnel: what runs beside the gateway for them, and who carries which load."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from benchmarks.load import Tally
+from benchmarks.pace import Pace
+from benchmarks.processes import Cores, HelperProgram, Processes
+from benchmarks.subject import Launch, SandboxSide, free_port
+from benchmarks.tls_load import TlsOrder
+from benchmarks.tunnel_load import TunnelOrder
+from benchmarks.workloads.workload import HOST, PLACEHOLDER, Way, Workload
+
+_SECURE = f"{HOST}:443"
+_CLEAR = f"{HOST}:80"
+# As small_get, the requests inside are http:// ones: what is compared is the way in, not TLS to the origin.
+_DECLARED = "intercepted; revision=1; cleartext"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """Where a sandbox process of a row enters, and how; `sessions` are those whose CPU time counts."""
+
+    port: int
+    authority: str
+    ca_file: Path
+    sessions: list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spot:
+    """A subject as these rows see it: where it takes tunnels, whose session that is, and its doors of two rows."""
+
+    tunnel_port: int = 0
+    token: str = ""
+    session: int = 0
+    sandboxd: Door | None = None
+    chain: Door | None = None
+
+    def has(self, way: Way) -> bool:
+        """Say whether the rows of `way` can be measured here."""
+        match way:
+            case Way.TUNNEL:
+                return self.tunnel_port != 0
+            case Way.SANDBOXD:
+                return self.sandboxd is not None
+            case Way.CHAIN:
+                return self.chain is not None
+        return False
+
+
+NOWHERE = Spot()
+
+
+class SandboxRows:
+    """Starts sandboxds and relays beside the subjects, on their core, and measures through them."""
+
+    def __init__(
+        self,
+        processes: Processes,
+        cores: Cores,
+        directory: Path,
+        workloads: Sequence[Workload],
+        origin_ca: Path,
+        tls_port: int,
+    ) -> None:
+        self._processes = processes
+        self._cores = cores
+        self._directory = directory
+        self._ways = {workload.way for workload in workloads}
+        self._tls_port = tls_port
+        self._origin_ca = origin_ca
+        self._tunnel_load: HelperProgram | None = None
+        self._tls_load: HelperProgram | None = None
+        if Way.TUNNEL in self._ways:
+            self._tunnel_load = processes.start_helper("benchmarks.tunnel_load", cores.load)
+        if self._ways & {Way.SANDBOXD, Way.CHAIN}:
+            self._tls_load = processes.start_helper("benchmarks.tls_load", cores.load)
+        self._stand_in = 0
+        for workload in workloads:
+            if workload.way is Way.SANDBOXD:
+                self._stand_in = self._start_stand_in(workload)
+
+    def _start_stand_in(self, workload: Workload) -> int:
+        helper = self._processes.start_helper("benchmarks.gateway_end", self._cores.load)
+        request = workload.direct_request(PLACEHOLDER).decode("latin-1")
+        answer = workload.answer().decode("latin-1")
+        port: int = helper.ask({"host": HOST, "request": request, "answer": answer})["port"]
+        return port
+
+    def direct(self) -> Spot:
+        """The load speaks to the origin itself."""
+        return Spot(chain=Door(port=self._tls_port, authority="", ca_file=self._origin_ca, sessions=[]))
+
+    def start_relays(self, name: str) -> Spot:
+        """Start two relays in a row before the origin; BenchmarkError."""
+        port, sessions = self._tls_port, []
+        for number in (2, 1):
+            port, next_port = free_port(), port
+            sessions.append(
+                self._processes.start_subject(f"{name}-{number}", _relay(port, next_port), self._cores.proxy)
+            )
+        return Spot(chain=Door(port=port, authority="", ca_file=self._origin_ca, sessions=sessions))
+
+    def start_beside(self, name: str, side: SandboxSide, session: int) -> Spot:
+        """Start the sandboxds that the rows need beside a gateway that runs; BenchmarkError."""
+        sandboxd = chain = None
+        if Way.SANDBOXD in self._ways:
+            sandboxd = self._start_sandboxd(f"{name}-sandboxd", side, self._stand_in, [])
+        if Way.CHAIN in self._ways:
+            chain = self._start_sandboxd(f"{name}-chain", side, side.tunnel_port, [session])
+        return Spot(
+            tunnel_port=side.tunnel_port, token=side.load_token, session=session, sandboxd=sandboxd, chain=chain
+        )
+
+    def _start_sandboxd(self, name: str, side: SandboxSide, gateway_port: int, further: list[int]) -> Door:
+        directory = self._directory / name
+        directory.mkdir()
+        token = directory / "token"
+        token.write_text(side.sandboxd_token)
+        port = free_port()
+        variables = {
+            "GATEWAY_URL": f"ws://127.0.0.1:{gateway_port}",
+            "TOKEN_FILE": token,
+            "STATE_DIR": directory / "state",
+            "LISTEN": f"127.0.0.1:{port}",
+        }
+        settings = (f"SALLYPORT_{key}={value}" for key, value in variables.items())
+        launch = Launch(command=("env", *settings, *side.sandboxd), port=port)
+        session = self._processes.start_subject(name, launch, self._cores.proxy)
+        ca_file = directory / "state" / "ca.pem"
+        return Door(port=port, authority=_SECURE, ca_file=ca_file, sessions=[session, *further])
+
+    def measure(self, spot: Spot, workload: Workload, request: bytes, pace: Pace, links: int) -> Tally:
+        """Measure one row at a spot that has it. Whose CPU time counts is filled in here."""
+        if workload.way is Way.TUNNEL:
+            assert self._tunnel_load is not None, "there is one for each way that was asked for"
+            tunnel = TunnelOrder(
+                port=spot.tunnel_port,
+                token=spot.token,
+                authority=_CLEAR,
+                declared=_DECLARED,
+                streams=links,
+                request=request.decode("latin-1"),
+                answer_bytes=len(workload.answer_body),
+                pace=replace(pace, sessions=[spot.session]),
+            )
+            return Tally(**self._tunnel_load.ask(asdict(tunnel)))
+        door = spot.sandboxd if workload.way is Way.SANDBOXD else spot.chain
+        assert door is not None, "the spot has this row"
+        assert self._tls_load is not None, "there is one for each way that was asked for"
+        order = TlsOrder(
+            port=door.port,
+            authority=door.authority,
+            host=HOST,
+            ca_file=str(door.ca_file),
+            links=links,
+            request=request.decode("latin-1"),
+            answer_bytes=len(workload.answer_body),
+            pace=replace(pace, sessions=door.sessions),
+        )
+        return Tally(**self._tls_load.ask(asdict(order)))
+
+
+def _relay(port: int, next_port: int) -> Launch:
+    return Launch(command=(sys.executable, "-m", "benchmarks.relay", str(port), str(next_port)), port=port)

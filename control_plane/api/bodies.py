@@ -1,0 +1,88 @@
+"""What a request carries, read strictly: bounded, in time, every fault at once, and no secret in any message."""
+
+import asyncio
+from typing import Annotated, Any, Final
+
+from fastapi import Request
+from pydantic import PlainValidator, StringConstraints, ValidationError, WithJsonSchema
+
+from control_plane.refusals import ControlCode, FieldIssue, Refused
+from sallyport.plan.codec import MAX_ISSUES, json_pointer
+from sallyport.plan.fields import Id, Model, refusal
+from sallyport.plan.issue_codes import IssueCode
+from sallyport.plan.schema_faults import schema_faults
+from sallyport.plan.strict_json import Fault, StrictJsonError, read_strictly
+from sallyport.secret import Secret
+
+# The largest body but for plans and leases is a credential of 16 KiB.
+MAX_BODY_BYTES: Final = 64 * 1024
+MAX_CREDENTIAL_BYTES: Final = 16 * 1024
+# Whoever sends for longer has stopped sending.
+BODY_SECONDS: Final = 10.0
+
+
+async def read_bytes(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
+    """Return the body; raise Refused where it is too long or too slow."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise Refused(ControlCode.BODY_TOO_LARGE, f"the body is larger than {limit} bytes")
+    except TimeoutError:
+        raise Refused(ControlCode.REQUEST_TIMEOUT, f"the body did not arrive within {BODY_SECONDS:g} s") from None
+    return bytes(body)
+
+
+async def read_body[M: Model](request: Request, model: type[M], limit: int = MAX_BODY_BYTES) -> M:
+    """Return the body as a model; raise Refused with every issue it has."""
+    return (await read_document(request, model, limit))[0]
+
+
+async def read_document[M: Model](
+    request: Request, model: type[M], limit: int = MAX_BODY_BYTES
+) -> tuple[M, dict[str, Any]]:
+    """Return the body as a model, and as it came; raise Refused with every issue it has."""
+    data = await read_bytes(request, limit)
+    try:
+        document, faults = read_strictly(data, most_faults=MAX_ISSUES)
+    except StrictJsonError as error:
+        raise _refused([error.fault]) from None
+    found: M | None = None
+    try:
+        found = model.model_validate(document)
+    except ValidationError as error:
+        faults += schema_faults(error, document, already={fault.path for fault in faults}, most=MAX_ISSUES)
+    if faults or found is None:
+        raise _refused(faults)
+    assert isinstance(document, dict), "a model is read from an object"
+    return found, document
+
+
+def body_of(model: type[Model]) -> dict[str, Any]:
+    """Return what OpenAPI shall say of a body that is read by read_body."""
+    schema = model.model_json_schema()
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _refused(faults: list[Fault]) -> Refused:
+    issues = [FieldIssue(code.value, json_pointer(path), message) for code, path, message in faults[:MAX_ISSUES]]
+    return Refused(ControlCode.INVALID_REQUEST, f"{len(issues)} issues; nothing changed", issues=issues)
+
+
+def _read_secret(value: object) -> Secret:
+    # No message repeats the value, and pydantic's own would.
+    if not isinstance(value, str) or not value or value != value.strip(" "):
+        raise refusal(IssueCode.MALFORMED, "a text without space at its ends is expected")
+    encoded = value.encode("utf-8", "surrogatepass")
+    if len(encoded) > MAX_CREDENTIAL_BYTES:
+        raise refusal(IssueCode.OUT_OF_RANGE, f"at most {MAX_CREDENTIAL_BYTES} bytes")
+    if any(byte < 0x20 or byte == 0x7F for byte in encoded):
+        raise refusal(IssueCode.MALFORMED, "a credential holds no line break and no other control character")
+    return Secret(encoded)
+
+
+SecretText = Annotated[Secret, PlainValidator(_read_secret), WithJsonSchema({"type": "string", "writeOnly": True})]
+DisplayName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1F\x7F]{1,200}$")]
+OrganizationId = Id

@@ -1,0 +1,140 @@
+"""The application of all routers, and uvicorn serving it."""
+
+import asyncio
+import contextlib
+from collections.abc import Generator
+from typing import Any, Final
+
+import uvicorn
+from fastapi import Depends, FastAPI, Request
+from fastapi.routing import APIRoute
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from control_plane.api import connections, internal, public, sandboxes
+from control_plane.api.parts import Parts
+from control_plane.api.problems import HANDLERS, RequestIds
+from control_plane.refusals import ControlCode, FieldIssue, Refused
+from sallyport.net.setting_kinds import HostPort
+
+# A gateway keeps one watch stream and some requests; this many at once are an attack or a loop.
+MAX_CONCURRENT: Final = 4_096
+MAX_HEAD_BYTES: Final = 64 * 1024
+KEEP_ALIVE_SECONDS: Final = 75
+# A head is one packet; slower is Slowloris.
+HEAD_SECONDS: Final = 10.0
+# Requests take milliseconds; watch streams are ended first.
+DRAIN_SECONDS: Final = 10
+
+
+class ListenError(Exception):
+    """The address cannot be listened on; the text says why."""
+
+
+def build_api(parts: Parts) -> FastAPI:
+    """Build the application; Server serves it."""
+    app = FastAPI(
+        title="Sallyport control plane",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        redirect_slashes=False,
+        dependencies=[Depends(_refuse_unknown_parameters)],
+        exception_handlers=HANDLERS,  # type: ignore[arg-type]  # FastAPI's type is narrower than what it takes
+    )
+    app.state.parts = parts
+    for module in (public, sandboxes, connections, internal):
+        app.include_router(module.router)
+    return app
+
+
+class PromptHeads(H11Protocol):
+    """uvicorn's HTTP/1.1, which alone would wait for a request's head for ever."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Begin to wait for the first head."""
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; a head that is whole is waited for no more."""
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the deadline."""
+        self._forget()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        if self._awaits_head() and self._late is None:
+            self._late = self.loop.call_later(HEAD_SECONDS, self._close_late)
+        elif not self._awaits_head():
+            self._forget()
+
+    def _awaits_head(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _forget(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _close_late(self) -> None:
+        self._late = None
+        if self._awaits_head() and not self.transport.is_closing():
+            self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """uvicorn on the running loop, leaving the signals to its caller."""
+
+    def __init__(self, app: FastAPI, listen: HostPort) -> None:
+        super().__init__(
+            uvicorn.Config(
+                RequestIds(app),
+                host=listen.host,
+                port=listen.port,
+                http=PromptHeads,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                limit_concurrency=MAX_CONCURRENT,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=DRAIN_SECONDS,
+                h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+            )
+        )
+        self._is_listening = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Capture none."""
+        yield
+
+    async def startup(self, sockets: list[Any] | None = None) -> None:
+        """Listen; raises ListenError where uvicorn would end the process."""
+        try:
+            await super().startup(sockets)
+        except SystemExit:
+            raise ListenError("it is in use, or not an address of this machine") from None
+        self._is_listening.set()
+
+    async def wait_listening(self) -> int:
+        """Wait until requests are taken, and return the port."""
+        await self._is_listening.wait()
+        return int(self.servers[0].sockets[0].getsockname()[1])
+
+
+async def _refuse_unknown_parameters(request: Request) -> None:
+    """Refuse a query parameter nobody reads: a misspelt filter would show more than was asked for."""
+    route = request.scope.get("route")
+    known = {each.alias for each in route.dependant.query_params} if isinstance(route, APIRoute) else set()
+    issues = [
+        FieldIssue("unknown_field", name, "no such parameter") for name in request.query_params if name not in known
+    ]
+    if issues:
+        raise Refused(ControlCode.INVALID_REQUEST, "unknown parameters", issues=issues)

@@ -1,0 +1,221 @@
+"""Put a control plane together, run it, end it. The one place that knows all parts."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+import uvloop
+
+from control_plane import upkeep
+from control_plane.api.parts import Parts
+from control_plane.api.server import ListenError, Server, build_api
+from control_plane.authorities import Authorities
+from control_plane.config import ControlPlaneConfig
+from control_plane.connections import ConnectionDesk
+from control_plane.minting import TokenOffice
+from control_plane.plans import PlanDesk
+from control_plane.resolution import Resolver
+from control_plane.service_tokens import TokenFiles
+from control_plane.signing import KeyRing, ensure_signing_key
+from control_plane.store.database import Database, DatabaseConfigError, DatabaseUnavailable
+from control_plane.store.migrate import SchemaError, migrate
+from control_plane.vault.envelope import Vault, VaultError
+from control_plane.vault.master_keys import MasterKeyError, make_master_keys
+from control_plane.watch import Watch
+from sallyport.host import is_loopback
+from sallyport.net.clock import Clock
+from sallyport.net.log import Log, configure_log
+from sallyport.net.process import harden_process, raise_descriptor_limit
+from sallyport.net.tasks import TaskSet
+
+_log = structlog.get_logger(__name__)
+
+
+class StartError(Exception):
+    """A control plane cannot start; says why and what to do."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(f"{message}; {hint}")
+        self.message = message
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foundation:
+    """What commands need of a control plane that does not serve: its database, vault and keys."""
+
+    database: Database
+    vault: Vault
+    ring: KeyRing
+
+
+@contextlib.asynccontextmanager
+async def foundation(config: ControlPlaneConfig, *, now: float, prepare: bool = True) -> AsyncIterator[Foundation]:
+    """Open database and vault; `prepare` makes what is missing: files, schema, signing key.
+
+    Raises StartError, and within the block DatabaseUnavailable.
+    """
+    with _start_errors():
+        if prepare:
+            _prepare_files(config)
+        database = Database.open(config.database)
+        vault = Vault(config.master_keys)
+    try:
+        if prepare:
+            with _start_errors():
+                await _prepare_database(database, vault, now)
+        yield Foundation(database=database, vault=vault, ring=KeyRing(database, vault, config.tokens_issuer))
+    finally:
+        await database.close()
+
+
+async def _prepare_database(database: Database, vault: Vault, now: float) -> None:
+    before, after = await migrate(database)
+    if before != after:
+        _log.info("migrated", before=before, after=after)
+    await ensure_signing_key(database, vault, now)
+
+
+class ControlPlane:
+    """A running control plane, made by started()."""
+
+    def __init__(self, server: Server, watch: Watch, port: int) -> None:
+        self.port = port
+        self._server = server
+        self._watch = watch
+
+    def begin_stop(self) -> None:
+        """End the streams and take nothing new."""
+        self._watch.end_subscriptions()
+        self._server.should_exit = True
+
+
+@contextlib.asynccontextmanager
+async def started(config: ControlPlaneConfig) -> AsyncIterator[tuple[ControlPlane, asyncio.Task[None]]]:
+    """Start a control plane; yield it with the task that serves until begin_stop(). Raises StartError."""
+    async with contextlib.AsyncExitStack() as opened:
+        clock = Clock(asyncio.get_running_loop())
+        opened.callback(clock.close)
+        base = await opened.enter_async_context(foundation(config, now=clock.wall))
+        tasks = TaskSet(_task_failed)
+        opened.push_async_callback(tasks.close)
+        watch = Watch(base.database, lambda: clock.wall)
+        with _start_errors():
+            await watch.start()
+        opened.push_async_callback(watch.close)
+        files = TokenFiles(config.data_dir, base.ring, lambda: clock.wall)
+        with _start_errors():
+            await files.write()
+        tasks.spawn(files.keep_fresh(), name="service tokens")
+        tasks.spawn(upkeep.keep_up(base.database, lambda: clock.wall), name="upkeep")
+        server = Server(build_api(_parts(base, watch, clock)), config.api.listen)
+        serving = tasks.spawn(server.serve(), name="api")
+        port = await _listening(server, serving, config)
+        yield ControlPlane(server, watch, port), serving
+        server.should_exit = True
+        watch.end_subscriptions()
+        await serving
+
+
+def run_control_plane(config: ControlPlaneConfig) -> int:
+    """Run a control plane until SIGTERM or SIGINT; raises StartError. Returns the exit status."""
+    configure_log(Log(level=config.log_level, format=config.log_format))
+    # uvicorn and SQLAlchemy log by the standard library; what they have to say is said by our own events.
+    logging.getLogger().addHandler(logging.NullHandler())
+    harden_process()
+    raise_descriptor_limit()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(config))
+
+
+async def _run(config: ControlPlaneConfig) -> int:
+    async with started(config) as (control_plane, serving):
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, control_plane.begin_stop)
+        if not is_loopback(config.api.listen.host):
+            _log.warning("listening_without_tls", hint="put a proxy that ends TLS in front: tokens travel here")
+        _log.info("ready", api=f"{config.api.listen.host}:{control_plane.port}", database=_kind(config))
+        await serving
+    return 0
+
+
+def _parts(base: Foundation, watch: Watch, clock: Clock) -> Parts:
+    return Parts(
+        database=base.database,
+        ring=base.ring,
+        office=TokenOffice(base.database, base.vault, base.ring),
+        plans=PlanDesk(base.database),
+        connections=ConnectionDesk(base.database, base.vault),
+        resolver=Resolver(base.database, base.vault),
+        authorities=Authorities(base.database, base.vault),
+        watch=watch,
+        now=lambda: clock.wall,
+    )
+
+
+async def _listening(server: Server, serving: "asyncio.Task[None]", config: ControlPlaneConfig) -> int:
+    async with asyncio.TaskGroup() as group:
+        listening = group.create_task(server.wait_listening(), name="until listening")
+        await asyncio.wait((listening, serving), return_when=asyncio.FIRST_COMPLETED)
+        if not listening.done():
+            listening.cancel()
+    if serving.done():
+        error = serving.exception()
+        if isinstance(error, ListenError):
+            message = f"api.listen: {config.api.listen} cannot be listened on: {error}"
+            raise StartError(message, "stop what uses it, or choose another with --listen")
+        raise error or RuntimeError("the server ended before it began")
+    return listening.result()
+
+
+def _prepare_files(config: ControlPlaneConfig) -> None:
+    config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if config.is_embedded:
+        with contextlib.suppress(FileExistsError):
+            make_master_keys(config.master_keys)
+    if config.database_url is None:
+        # Before SQLite makes it with whatever the umask leaves.
+        path = Path(config.database.removeprefix("sqlite:///"))
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+@contextlib.contextmanager
+def _start_errors() -> Iterator[None]:
+    """Turn what can go wrong at start into words an operator can act on."""
+    try:
+        yield
+    except MasterKeyError as error:
+        raise StartError(error.message, error.hint) from None
+    except VaultError as error:
+        raise StartError(str(error), "restore the master keys that belong to this database") from None
+    except DatabaseConfigError as error:
+        raise StartError(f"SALLYPORT_DATABASE_URL: {error}", "correct it and start again") from None
+    except SchemaError as error:
+        raise StartError(str(error), "or restore the backup made before the newer one ran") from None
+    except DatabaseUnavailable as error:
+        cause = error.__cause__
+        raise StartError(
+            f"the database cannot be used ({type(cause).__name__ if cause else 'no answer'})",
+            "check SALLYPORT_DATABASE_URL and that the database runs",
+        ) from None
+    except OSError as error:
+        raise StartError(f"{error.filename or 'a file'}: {error.strerror or error}", _CHECK_PATH) from None
+
+
+_CHECK_PATH: Final = "check the path and its permissions"
+
+
+def _kind(config: ControlPlaneConfig) -> str:
+    return config.database.partition(":")[0]
+
+
+def _task_failed(name: str, error: BaseException) -> None:
+    _log.error("task_failed", task=name, exc_info=error)

@@ -1,0 +1,110 @@
+"""The control plane's settings, all of them variables, with their bounds, meanings and reasons.
+
+The only reader of its environment. docs/settings.md has a row for each; a test compares.
+"""
+
+# ruff: noqa: RUF009  setting() and its kin are dataclasses.field by another name
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sallyport.net.setting_kinds import LISTEN, HostPort
+from sallyport.settings import (
+    PATH,
+    TEXT,
+    ConfigError,
+    NamedSetting,
+    Reader,
+    choice,
+    describe,
+    optional_setting,
+    section,
+    setting,
+)
+
+PREFIX: Final = "SALLYPORT"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """Where the control plane is asked."""
+
+    listen: HostPort = setting(
+        LISTEN, "127.0.0.1:7500", "The HTTP surface.", "Loopback: off it, put TLS in front, tokens travel in it."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlPlaneConfig:
+    """Everything a control plane can be told."""
+
+    data_dir: Path = setting(
+        PATH,
+        "sallyport-data",
+        "Holds what is not named elsewhere: database, master keys, service tokens.",
+        "One folder to back up; only the control plane's user may read it.",
+    )
+    database_url: str | None = optional_setting(
+        TEXT,
+        "A `postgresql://` or `sqlite:///` URL; absent: `control-plane.db` in the data folder.",
+        "PostgreSQL for several replicas; SQLite needs nothing prepared.",
+    )
+    master_key_file: Path | None = optional_setting(
+        PATH,
+        "The master keys that wrap every stored secret; absent: `master.keys` in the data folder, made at first start.",
+        "Apart from the database, so that a copy of one alone gives nothing away.",
+    )
+    tokens_issuer: str = setting(
+        TEXT, "sallyport", "The `iss` of every token.", "The gateway's `tokens.issuer` is the same variable."
+    )
+    log_level: str = setting(
+        choice("debug", "info", "warning", "error"), "info", "The least severe event written.", "One line per change."
+    )
+    log_format: str = setting(
+        choice("json", "console"), "json", "How events are written.", "Collectors read JSON; people read console."
+    )
+    api: Api = section(Api)
+
+    @property
+    def database(self) -> str:
+        """The database's URL."""
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'control-plane.db'}"
+
+    @property
+    def master_keys(self) -> Path:
+        """The file of master keys."""
+        return self.master_key_file or self.data_dir / "master.keys"
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether nothing was prepared: the master keys may be made here."""
+        return self.master_key_file is None
+
+
+def load_config(
+    environ: Mapping[str, str], base_dir: Path, given: Mapping[str, object] | None = None
+) -> ControlPlaneConfig:
+    """Check variables, and settings given otherwise, which the variables do not override; raise ConfigError."""
+    taken = {
+        "_".join((PREFIX, name, *inner)).upper()
+        for name, value in (given or {}).items()
+        for inner in ([(each,) for each in value] if isinstance(value, Mapping) else [()])
+    }
+    reader = Reader({name: text for name, text in environ.items() if name not in taken}, base_dir, PREFIX)
+    config = reader.read(ControlPlaneConfig, dict(given or {}))
+    if reader.issues:
+        raise ConfigError(reader.issues)
+    return config
+
+
+def process_environment() -> Mapping[str, str]:
+    """Return the environment of this process."""
+    return os.environ
+
+
+def describe_settings() -> Iterator[NamedSetting]:
+    """Yield every setting with its names, bounds, meaning and reason."""
+    return describe(ControlPlaneConfig, PREFIX)

@@ -1,0 +1,76 @@
+"""What the control plane refuses, and how it says so (contracts sections 4 and 9; docs/control-plane.md lists them).
+
+The logic raises `Refused`; the API turns it into a problem document. Neither text holds a secret.
+"""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import NamedTuple
+
+
+class ControlCode(Enum):
+    """One kind of refusal: its word on the wire, its status, its title, whether asking again may help."""
+
+    wire: str
+    status: int
+    title: str
+    retryable: bool
+
+    def __new__(cls, wire: str, status: int, title: str, retryable: bool = False) -> "ControlCode":
+        code = object.__new__(cls)
+        code._value_ = code.wire = wire
+        code.status = status
+        code.title = title
+        code.retryable = retryable
+        return code
+
+    INVALID_REQUEST = "invalid_request", 400, "The request is malformed"
+    UNAUTHORIZED = "unauthorized", 401, "A service token for the control plane is required"
+    BINDING_NOT_IN_PLAN = "binding_not_in_plan", 403, "The sandbox's current plan does not use this credential"
+    RENEWAL_REFUSED = "renewal_refused", 403, "The renewal token is not accepted"
+    NOT_FOUND = "not_found", 404, "There is nothing here"
+    SANDBOX_NOT_FOUND = "sandbox_not_found", 404, "There is no such sandbox"
+    PROFILE_NOT_FOUND = "profile_not_found", 404, "There is no such sandbox profile or version"
+    PLAN_NOT_FOUND = "plan_not_found", 404, "There is no such plan"
+    CONNECTION_NOT_FOUND = "connection_not_found", 404, "There is no such connection"
+    CREDENTIAL_NOT_FOUND = "credential_not_found", 404, "The connection has no such credential"
+    RESOLVER_NOT_FOUND = "resolver_not_found", 404, "There is no such credential resolver"
+    METHOD_NOT_ALLOWED = "method_not_allowed", 405, "This method is not for this resource"
+    REQUEST_TIMEOUT = "request_timeout", 408, "The request did not arrive in time", True
+    ALREADY_EXISTS = "already_exists", 409, "This id is taken"
+    PLAN_CONFLICT = "plan_conflict", 409, "The plan may not replace the one in force"
+    REQUEST_CONFLICT = "request_conflict", 409, "The request id was used for another request"
+    LEASE_CONFLICT = "lease_conflict", 409, "A newer process of this gateway holds the lease"
+    CONNECTION_IN_USE = "connection_in_use", 409, "A current plan uses this connection"
+    CONNECTION_NOT_ACTIVE = "connection_not_active", 409, "The connection is not active"
+    AMBIGUOUS_CREDENTIAL = "ambiguous_credential", 409, "Several credentials answer to this description"
+    REFRESH_FAILED_PERMANENT = "refresh_failed_permanent", 409, "The connection has to be authorised again"
+    BODY_TOO_LARGE = "body_too_large", 413, "The request body is over its limit"
+    INVALID_PLAN = "invalid_plan", 422, "The document is not a plan for this sandbox"
+    INTERNAL_ERROR = "internal_error", 500, "The control plane failed", True
+    OVERLOADED = "overloaded", 503, "The control plane is at a limit", True
+    DATABASE_UNAVAILABLE = "database_unavailable", 503, "The database cannot be reached at the moment", True
+    REFRESH_FAILED_TEMPORARY = "refresh_failed_temporary", 503, "The credential cannot be refreshed at the moment", True
+
+
+class FieldIssue(NamedTuple):
+    """One thing wrong with a request: a word, an RFC 6901 pointer into the body (or a parameter's name), a sentence."""
+
+    code: str
+    pointer: str
+    message: str
+
+
+class Refused(Exception):
+    """A request that is answered with a problem document."""
+
+    def __init__(self, code: ControlCode, detail: str, *, issues: Sequence[FieldIssue] = ()) -> None:
+        super().__init__(f"{code.wire}: {detail}")
+        self.code = code
+        self.detail = detail
+        self.issues = tuple(issues)
+
+
+def sandbox_not_found() -> Refused:
+    """Return the refusal of a sandbox that is not there, or no more."""
+    return Refused(ControlCode.SANDBOX_NOT_FOUND, "it was never made, or was deleted")

@@ -1,0 +1,44 @@
+"""What every replica does now and then: forget what is over. Two that do it at once do it once."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from control_plane.minting import REPEAT_SECONDS
+from control_plane.store import connections, events, keys, leases
+from control_plane.store.database import Database, DatabaseUnavailable
+
+EVERY_SECONDS: Final = 60.0
+# A gateway that was away for longer, or missed more, begins with a snapshot again.
+EVENT_SECONDS: Final = 3_600
+EVENTS_KEPT: Final = 10_000
+# Clocks of replicas differ; a lease is forgotten when no replica can think it alive.
+LEASE_SECONDS: Final = 3_600
+# Who asked for which credential: a quarter, as audits look back.
+RESOLUTION_SECONDS: Final = 90 * 86_400
+
+_log = structlog.get_logger(__name__)
+
+
+async def forget_what_is_over(database: Database, now: float) -> None:
+    """Forget once. Raises DatabaseUnavailable."""
+    async with database.write() as tx:
+        await events.forget_events(tx, keep=EVENTS_KEPT, before=now - EVENT_SECONDS)
+        await events.forget_revocations(tx, now)
+    async with database.write() as tx:
+        await keys.forget_expired(tx, renewals_before=now, answers_before=now - REPEAT_SECONDS)
+        await leases.forget_leases(tx, now - LEASE_SECONDS)
+    async with database.write() as tx:
+        await connections.forget_resolutions(tx, now - RESOLUTION_SECONDS)
+
+
+async def keep_up(database: Database, now: Callable[[], float]) -> None:
+    """Forget every minute, for ever."""
+    while True:
+        await asyncio.sleep(EVERY_SECONDS)
+        try:
+            await forget_what_is_over(database, now())
+        except DatabaseUnavailable:
+            _log.warning("upkeep_database_unavailable")

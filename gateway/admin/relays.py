@@ -1,0 +1,165 @@
+"""Ways into a sandbox: the WebSocket of an endpoint, and the HTTP of an MCP server, each over a stream of the tunnel.
+
+The plan names what may be reached and by which URL; sandboxd connects to that on its own machine and to nothing else.
+Of our caller's request only what the protocol needs goes in: a service token of this listener never does.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from aiohttp import web
+
+from gateway.admin.bodies import read_body
+from gateway.admin.pass_on import join, pass_on_answer
+from gateway.admin.refusals import AdminCode, Refused
+from gateway.core.route_table import RouteTable
+from gateway.parts import GatewayParts
+from gateway.sandbox_streams import NoTunnel, SandboxStream, StreamRefused, open_sandbox_stream
+from sallyport.plan.workload import HttpMcpTransport
+from sallyport.problem import Code
+from sallyport.setup import LocalUrl, split_url
+from sallyport.wire.errors import RemoteProtocolError
+from sallyport.wire.http1.codec import HEAD_END, parse_response
+from sallyport.wire.http1.head import ResponseHead
+
+# A JSON-RPC message; tools that move files do it elsewhere.
+MAX_MCP_REQUEST_BYTES: Final = 4 * 1024 * 1024
+# 100, 103 and a few 102s; an MCP server has no reason to send any.
+MAX_INTERIM_ANSWERS: Final = 8
+
+# Ids as they stand in plans; anything else could be another request line.
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+_WEBSOCKET_FIELDS: Final = (
+    "Sec-WebSocket-Key",
+    "Sec-WebSocket-Version",
+    "Sec-WebSocket-Protocol",
+    "Sec-WebSocket-Extensions",
+)
+_MCP_FIELDS: Final = ("accept", "content-type", "last-event-id")
+_MCP_PREFIX: Final = "mcp-"
+
+
+async def opened(parts: GatewayParts, sandbox_id: str, target: str) -> SandboxStream:
+    """Open a stream into a sandbox; raises Refused."""
+    try:
+        return await open_sandbox_stream(parts, sandbox_id, target)
+    except NoTunnel:
+        raise Refused(AdminCode.NO_TUNNEL, "the sandbox has no tunnel to this gateway now") from None
+    except StreamRefused as refused:
+        raise Refused(AdminCode.SANDBOX_REFUSED, refused.detail, sandboxStatus=refused.status) from None
+    except TimeoutError:
+        raise Refused(AdminCode.SANDBOX_TIMEOUT, "sandboxd did not answer in time") from None
+
+
+class Relays:
+    """The handlers."""
+
+    def __init__(self, parts: Callable[[], GatewayParts]) -> None:
+        self._parts = parts
+
+    # Endpoints --------------------------------------------------------------------------------------
+
+    async def endpoint(self, request: web.Request) -> web.StreamResponse:
+        """Join our caller's WebSocket with the endpoint's: its handshake is passed on, then bytes, both ways."""
+        parts, names = self._parts(), request.match_info
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            raise Refused(Code.INVALID_REQUEST, "an endpoint is reached by a WebSocket")
+        url = _endpoint_url(_plan(parts, names["sandbox_id"]), names["client_id"], names["endpoint_key"])
+        target = f"endpoint/{_id(names['client_id'])}/{_id(names['endpoint_key'])}"
+        stream = await opened(parts, names["sandbox_id"], target)
+        try:
+            fields = [(name, value) for name in _WEBSOCKET_FIELDS for value in request.headers.getall(name, [])]
+            fields += [("Connection", "Upgrade"), ("Upgrade", "websocket")]
+            stream.writer.write(_request_head("GET", url, fields, request.query_string))
+            head = await _answer_head(stream, parts.timeouts.handshake)
+            if head.status != 101:
+                raise Refused(AdminCode.SANDBOX_REFUSED, f"the endpoint answered {head.status}, no WebSocket")
+            return await join(parts.tasks, request, stream, head)
+        finally:
+            stream.abort()
+
+    # MCP --------------------------------------------------------------------------------------------
+
+    async def mcp(self, request: web.Request) -> web.StreamResponse:
+        """Forward one request of streamable HTTP, and its answer as it comes."""
+        parts, names = self._parts(), request.match_info
+        server = _mcp_server(_plan(parts, names["sandbox_id"]), names["server_id"])
+        body = await read_body(request, MAX_MCP_REQUEST_BYTES)
+        stream = await opened(parts, names["sandbox_id"], f"mcp/{_id(names['server_id'])}")
+        try:
+            fields = list((server.headers or {}).items())
+            declared = {name.lower() for name, _ in fields}
+            asked = [(name, value) for name, value in request.headers.items() if _is_mcp_field(name)]
+            fields += [(name, value) for name, value in asked if name.lower() not in declared]
+            fields += [("Content-Length", str(len(body)))] if body or request.method == "POST" else []
+            fields += [("Connection", "close")]
+            stream.writer.write(_request_head(request.method, split_url(server.url), fields) + body)
+            head = await _answer_head(stream, parts.timeouts.answer_head)
+            return await pass_on_answer(request, stream, head)
+        finally:
+            stream.abort()
+
+
+# What the plan knows ----------------------------------------------------------------------------------
+
+
+def _plan(parts: GatewayParts, sandbox_id: str) -> RouteTable:
+    table = parts.plans.table(sandbox_id)
+    if table is None:
+        raise Refused(Code.PLAN_UNAVAILABLE, "no plan is loaded for this sandbox")
+    return table
+
+
+def _endpoint_url(table: RouteTable, client_id: str, endpoint_key: str) -> LocalUrl:
+    for client in table.plan.runtime_clients:
+        for endpoint in client.endpoints:
+            if (client.client_id, endpoint.endpoint_key) == (client_id, endpoint_key):
+                return split_url(str(endpoint.transport.url))
+    raise Refused(AdminCode.NOT_FOUND, "the sandbox's plan has no such endpoint")
+
+
+def _mcp_server(table: RouteTable, server_id: str) -> HttpMcpTransport:
+    for server in table.plan.mcp_servers:
+        if server.server_id == server_id:
+            if isinstance(server.transport, HttpMcpTransport):
+                return server.transport
+            raise Refused(AdminCode.NOT_HTTP, "this MCP server speaks on its standard input and output")
+    raise Refused(AdminCode.NOT_FOUND, "the sandbox's plan has no such MCP server")
+
+
+def _id(text: str) -> str:
+    assert _ID.fullmatch(text), "an id that the plan has"
+    return text
+
+
+# Heads ----------------------------------------------------------------------------------------------
+
+
+def _is_mcp_field(name: str) -> bool:
+    return name.lower().startswith(_MCP_PREFIX) or name.lower() in _MCP_FIELDS
+
+
+def _request_head(method: str, url: LocalUrl, fields: Sequence[tuple[str, str]], query: str = "") -> bytes:
+    target = url.target + (("&" if "?" in url.target else "?") + query if query else "")
+    host = f"[{url.host}]" if ":" in url.host else url.host
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}:{url.port}", *(f"{name}: {value}" for name, value in fields)]
+    return "\r\n".join((*lines, "", "")).encode("latin-1")
+
+
+async def _answer_head(stream: SandboxStream, seconds: float) -> ResponseHead:
+    """Read the final head of an answer; raises Refused."""
+    try:
+        async with asyncio.timeout(seconds):
+            for _ in range(MAX_INTERIM_ANSWERS + 1):
+                block = await stream.reader.readuntil(HEAD_END)
+                head = parse_response(block[: -len(HEAD_END)])
+                if head.status >= 200 or head.status == 101:
+                    return head
+        raise RemoteProtocolError("too many interim answers")
+    except TimeoutError:
+        raise Refused(AdminCode.SANDBOX_TIMEOUT, "what was asked in the sandbox did not answer in time") from None
+    except (RemoteProtocolError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError) as error:
+        reason = f"what was asked in the sandbox gave no HTTP answer ({type(error).__name__})"
+        raise Refused(AdminCode.SANDBOX_REFUSED, reason) from None

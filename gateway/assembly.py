@@ -1,0 +1,338 @@
+"""Put a gateway together, stage by stage. The one place that knows all parts."""
+
+import asyncio
+import contextlib
+import dataclasses
+import functools
+import random
+import secrets
+import ssl
+from collections.abc import Callable, Sequence
+
+from control_client.session import ControlSession
+from gateway.admin.flows import flows_routes
+from gateway.admin.orders import OrderParts, order_routes
+from gateway.admin.sandboxes import sandbox_routes
+from gateway.admin.surface import (
+    AdminApp,
+    AdminParts,
+    AdminRunner,
+    build_admin,
+    start_admin,
+    start_private_admin,
+)
+from gateway.audit import AuditLog
+from gateway.authorities import LocalAuthorities
+from gateway.config import GatewayConfig
+from gateway.control import ControlSide
+from gateway.credentials import Credentials
+from gateway.keys import KeyRing
+from gateway.metrics import Metrics
+from gateway.parts import GatewayParts
+from gateway.plan_holder import PlanHolder
+from gateway.processes.followed import FollowedControl
+from gateway.processes.place import Place
+from gateway.processes.reports import Reports
+from gateway.proxy_listener import ProxyDoorman
+from gateway.recorder import Recorder
+from gateway.revocations import Revocations
+from gateway.running import Gateway
+from gateway.service_auth import ServiceAuth
+from gateway.starting import control_session, key_ring, local_credentials, task_failed, token_verifier, trust_of
+from gateway.tokens import TokenVerifier
+from gateway.tunnel_listener import TunnelDoorman
+from gateway.upstream import UpstreamPool
+from sallyport.address_policy import AddressPolicy
+from sallyport.claims import AUDIENCE_GATEWAY, AUDIENCE_PROXY, AUDIENCE_RENEWAL, AUDIENCE_TUNNEL
+from sallyport.destination import Destination
+from sallyport.net.buffer_budget import BufferBudget
+from sallyport.net.clock import Clock, read_wall
+from sallyport.net.dial import Dialer, Resolver
+from sallyport.net.interception import InterceptionContexts
+from sallyport.net.listener_tls import listener_context
+from sallyport.net.setting_kinds import HostPort
+from sallyport.net.tasks import TaskSet
+from sallyport.net.transports import Listener, adopt, listen, own_addresses
+
+
+class Assembly:
+    """One start of a gateway, stage by stage; what was opened is on the stack, to be closed in the opposite order."""
+
+    def __init__(self, config: GatewayConfig, opened: contextlib.AsyncExitStack, place: Place | None) -> None:
+        self._config = config
+        self._place = place
+        self._reports = Reports()
+        self._opened = opened
+        self._loop = asyncio.get_running_loop()
+        self._metrics = Metrics()
+        self._recorder = Recorder()
+        # Made by the stages below: the listeners are bound before what they serve exists.
+        self._doorman: ProxyDoorman | None = None
+        self._tunnel_doorman: TunnelDoorman | None = None
+        self._gateway: Gateway | None = None
+        self._controlled: ControlSide | FollowedControl | None = None
+
+    async def run(self) -> Gateway:
+        """Put the parts together in order: files, clocks, what is asked elsewhere, listeners, upstreams, the whole."""
+        config = self._config
+        keys, revocations = key_ring(config), Revocations()
+        plans = self._plans()
+        session = self._control_session()
+        context = trust_of("upstream.ca_file", config.upstream.ca_file)
+        audit = self._audit()
+        clock, tasks = self._clock_and_tasks()
+        control = None if session is None else self._control(session, plans, keys, clock, tasks)
+        credentials = self._credentials(clock, tasks)
+        verifiers = functools.partial(token_verifier, config, keys, revocations, control)
+        tunnel_tls = listener_context("tunnel.tls", config.tunnel.tls)
+        listening = config.listen
+        ours = self._place
+        proxy = await self._bind(listening.proxy, lambda: self._doorman, () if ours is None else ours.proxy)
+        tunnel = None
+        if listening.tunnel is not None:
+            inherited = () if ours is None else ours.tunnel
+            tunnel = await self._bind(listening.tunnel, lambda: self._tunnel_doorman, inherited)
+        parts_of_admin = self._admin_parts(plans, credentials)
+        if ours is None:
+            admin = await self._serve_admin(parts_of_admin, verifiers(AUDIENCE_GATEWAY))
+        else:
+            await self._serve_parent(parts_of_admin, ours, keys)
+            admin = ours.parent_addresses
+        own = _own_addresses(proxy.addresses, () if tunnel is None else tunnel.addresses, admin)
+        dialer = _dialer(config, own, self._opened)
+        authorities = LocalAuthorities(config.interception.ca_dir) if control is None else control.authorities
+        parts = GatewayParts(
+            loop=self._loop,
+            clock=clock,
+            timeouts=config.timeouts,
+            limits=config.limits,
+            passthrough_hosts=config.interception.passthrough_hosts,
+            scrub=config.scrub.enabled,
+            tokens=verifiers(AUDIENCE_PROXY),
+            tunnel_tokens=verifiers(AUDIENCE_TUNNEL),
+            tunnel_buffers=BufferBudget(config.limits.tunnel_buffer_bytes),
+            renewal_tokens=verifiers(AUDIENCE_RENEWAL),
+            revocations=revocations,
+            plans=plans,
+            credentials=credentials,
+            upstreams=_upstream_pool(config, clock, dialer, context, self._metrics),
+            dialer=dialer,
+            authorities=authorities,
+            interception=InterceptionContexts(authorities, max_contexts=config.limits.leaf_contexts),
+            audit=audit,
+            metrics=self._metrics,
+            tasks=tasks,
+            request_prefix=f"req_{secrets.token_hex(4)}_",
+            recorder=self._recorder,
+            token_issuer=None if control is None else control.token_issuer,
+        )
+        _watch_sizes(parts)
+        if ours is None:  # of several processes the parent counts what all of them have
+            self._metrics.watch("plans_active", plans.__len__)
+        plans.subscribe(parts.tunnels.plan_changed)
+        self._doorman = ProxyDoorman(parts)
+        self._tunnel_doorman = TunnelDoorman(parts, tunnel_tls)
+        self._gateway = Gateway(parts, proxy, tunnel, admin[0][1], self._opened.pop_all())
+        if control is not None:
+            admin_url = f"{'https' if config.admin.tls.is_given else 'http'}://{HostPort(*admin[0])}"
+            revoke = self._gateway.revoke
+            control.start(parts, invalidate=credentials.invalidate, revoke=revoke, admin_url=admin_url)
+        if ours is None:
+            await self._gateway.start_accepting()
+        else:  # it accepts when its parent says so: once it knows what the others know
+            parts.tunnels.subscribe(lambda _: self._reports.changed())
+        return self._gateway
+
+    def _plans(self) -> PlanHolder:
+        limits = self._config.limits
+        plans = PlanHolder(max_sandboxes=limits.sandboxes, max_plan_bytes=limits.plan_bytes)
+        if self._place is None:  # plans of files, too, come from the parent, so that all have the same
+            for _ in plans.load_files(self._config.plans):
+                self._metrics.plan_applied("applied")
+        return plans
+
+    def _audit(self) -> AuditLog:
+        lock = None if self._place is None else self._place.audit_lock
+        audit = AuditLog(self._config.audit.path, self._config.limits.audit_records, lock)
+        audit.start()
+        self._opened.callback(audit.close)
+        return audit
+
+    def _clock_and_tasks(self) -> tuple[Clock, TaskSet]:
+        clock = Clock(self._loop)
+        self._opened.callback(clock.close)
+        tasks = TaskSet(task_failed)
+        self._opened.push_async_callback(tasks.close)
+        return clock, tasks
+
+    def _control_session(self) -> ControlSession | None:
+        """Open the session to the control plane; closed after the tasks that use it."""
+        session = control_session(self._config, self._metrics)
+        if session is not None:
+            self._opened.push_async_callback(session.close)
+        return session
+
+    def _control(
+        self, session: ControlSession, plans: PlanHolder, keys: KeyRing, clock: Clock, tasks: TaskSet
+    ) -> ControlSide | FollowedControl:
+        control: ControlSide | FollowedControl
+        if self._place is None:
+            control = ControlSide(
+                self._config, session, plans=plans, keys=keys, clock=clock, tasks=tasks, metrics=self._metrics
+            )
+        else:
+            wait_seconds = self._config.timeouts.plan
+            control = FollowedControl(
+                session, self._reports, plans=plans, clock=clock, tasks=tasks, wait_seconds=wait_seconds
+            )
+        self._opened.push_async_callback(control.close)
+        self._controlled = control
+        return control
+
+    def _credentials(self, clock: Clock, tasks: TaskSet) -> Credentials:
+        return Credentials(
+            local_credentials(self._config) if self._controlled is None else self._controlled.credentials,
+            tasks,
+            max_entries=self._config.limits.credential_cache_entries,
+            timeout_seconds=self._config.timeouts.credential,
+            now=lambda: clock.wall,
+            random=random.random,
+            count=self._metrics.credential_resolved,
+        )
+
+    async def _bind(
+        self,
+        address: HostPort,
+        doorman: Callable[[], ProxyDoorman | TunnelDoorman | None],
+        inherited: Sequence[int],
+    ) -> Listener:
+        """Bind a listener of the data path, or take the one that was inherited; it accepts once it is started."""
+
+        def accept() -> asyncio.Protocol:
+            ready = doorman()
+            assert ready is not None, "a listener starts after its doorman was made"
+            return ready.accept()
+
+        listener = await (adopt(inherited, accept) if inherited else listen(address.host, address.port, accept))
+        self._opened.push_async_callback(listener.close)
+        return listener
+
+    def _admin_parts(self, plans: PlanHolder, credentials: Credentials) -> AdminParts:
+        async def invalidate(kind: str, identifier: str | None) -> int:
+            return credentials.invalidate(kind, identifier)
+
+        async def revoke(kind: str, revoked_id: str, until: float) -> int:
+            return self._started().revoke(kind, revoked_id, until)
+
+        return AdminParts(
+            plans=plans,
+            metrics=self._metrics,
+            not_ready=self._not_ready,
+            notes=lambda: [] if self._controlled is None else self._controlled.notes(),
+            is_controlled=self._controlled is not None,
+            invalidate=invalidate,
+            revoke=revoke,
+            drain=lambda: self._started().begin_drain(),
+            drain_seconds=self._config.timeouts.drain,
+            max_plan_bytes=self._config.limits.plan_bytes,
+        )
+
+    async def _serve_admin(self, parts: AdminParts, verifier: TokenVerifier) -> Sequence[tuple[str, int]]:
+        """Serve the admin surface, not ready yet; returns the addresses it listens on."""
+        config = self._config
+        context = listener_context("admin.tls", config.admin.tls)
+        auth = None if context is None else ServiceAuth(verifier, read_wall)
+        admin = self._admin(dataclasses.replace(parts, auth=auth))
+        runner = await start_admin(admin, config.listen.admin.host, config.listen.admin.port, context)
+        self._admin_serves(runner)
+        return [(str(name[0]), int(name[1])) for name in runner.addresses]
+
+    async def _serve_parent(self, parts: AdminParts, place: Place, keys: KeyRing) -> None:
+        """Serve the admin surface to the parent of several processes alone, with what it may order."""
+        followed = self._controlled
+        admin = self._admin(parts)
+        admin.add_routes(
+            order_routes(
+                OrderParts(
+                    plans=parts.plans,
+                    keys=keys,
+                    reports=self._reports,
+                    parts=lambda: self._started().parts,
+                    serve=lambda: self._started().start_accepting(),
+                    settled=followed.settled if isinstance(followed, FollowedControl) else lambda sandbox_id: None,
+                    max_plan_bytes=parts.max_plan_bytes,
+                )
+            )
+        )
+        self._admin_serves(await start_private_admin(admin, place.admin_socket))
+
+    def _admin(self, parts: AdminParts) -> AdminApp:
+        admin = build_admin(parts)
+        admin.add_routes(flows_routes(self._recorder))
+        admin.add_routes(sandbox_routes(lambda: self._started().parts))
+        return admin
+
+    def _admin_serves(self, runner: AdminRunner) -> None:
+        self._opened.push_async_callback(runner.cleanup)
+        # The surface waits for its answers, and these have no end.
+        self._opened.callback(self._recorder.close)
+        self._opened.callback(self._reports.close)
+
+    def _started(self) -> Gateway:
+        assert self._gateway is not None, "the admin surface is asked after start"
+        return self._gateway
+
+    def _not_ready(self) -> list[str]:
+        if self._gateway is None:
+            return ["starting"]
+        reasons = [] if self._controlled is None else self._controlled.obstacles()
+        return ["draining", *reasons] if self._gateway.parts.is_draining else reasons
+
+
+def _own_addresses(*listening: Sequence[tuple[str, int]]) -> frozenset[tuple[str, int]]:
+    """Return where this gateway itself listens: no sandbox may reach it as an upstream."""
+    return frozenset((address, port) for names in listening for host, port in names for address in own_addresses(host))
+
+
+def _dialer(config: GatewayConfig, own: frozenset[tuple[str, int]], opened: contextlib.AsyncExitStack) -> Dialer:
+    resolver = Resolver(max_names=config.limits.resolver_cache_entries)
+    opened.callback(resolver.close)
+    return Dialer(
+        AddressPolicy(allow=config.network.allow, own=own),
+        resolver,
+        connect_to={str(here): (there.host, there.port) for here, there in config.upstream.connect_to.items()},
+        proxy=None if config.upstream.proxy is None else Destination("http", *config.upstream.proxy),
+        connect_timeout_seconds=config.timeouts.connect,
+        resolve_timeout_seconds=config.timeouts.resolve,
+        max_attempts=config.limits.dial_attempts,
+    )
+
+
+def _upstream_pool(
+    config: GatewayConfig, clock: Clock, dialer: Dialer, context: ssl.SSLContext, metrics: Metrics
+) -> UpstreamPool:
+    return UpstreamPool(
+        clock=clock,
+        dialer=dialer,
+        context=context,
+        links_per_key=config.limits.links_per_key,
+        idle_per_key=config.limits.idle_links_per_key,
+        write_buffer_bytes=config.limits.write_buffer_bytes,
+        handshake_timeout=config.timeouts.handshake,
+        queue_timeout=config.timeouts.connect,
+        idle_timeout=config.timeouts.pool_idle,
+        observe_connect=metrics.connected,
+    )
+
+
+def _watch_sizes(parts: GatewayParts) -> None:
+    """Let a scrape ask for what the parts count themselves."""
+    metrics = parts.metrics
+    metrics.watch("credential_cache_entries", parts.credentials.__len__)
+    metrics.watch("audit_dropped", lambda: parts.audit.dropped)
+    metrics.watch("active_streams", lambda: parts.streams.open - len(parts.tunnels))
+    metrics.watch("active_tunnels", parts.tunnels.__len__)
+    metrics.watch("tunnel_bytes_up", lambda: parts.tunnels.bytes_up)
+    metrics.watch("tunnel_bytes_down", lambda: parts.tunnels.bytes_down)
+    metrics.watch("upstream_links_open", lambda: parts.upstreams.state.open)
+    metrics.watch("upstream_links_idle", lambda: parts.upstreams.state.idle)

@@ -1,0 +1,195 @@
+"""The sandbox's side of a stream: its transport, what holds its bytes back, and how it ends.
+
+`ServedStream` (gateway/stream.py) adds what the bytes mean. A stream ends in good order: what was written goes out, and
+what the sandbox still sends is read for a moment, because closing at once could take the answer with it.
+"""
+
+import asyncio
+from typing import Final
+
+from gateway.core.authority import TargetReader
+from gateway.core.decision import Deny, Mode
+from gateway.core.errors import refusal
+from gateway.core.route_table import RouteTable
+from gateway.parts import GatewayParts, OpenStream
+from gateway.record import stream_record
+from sallyport.claims import Claims
+from sallyport.destination import Destination
+from sallyport.net.clock import NEVER
+from sallyport.wire.http1.head import RequestHead
+
+# After an answer that ends a stream early, what the sandbox still sends is read and dropped for a moment: closing
+# at once would reset the link and could take the answer with it (RFC 9112 section 9.6).
+LINGER_SECONDS: Final = 2.0
+LINGER_BYTES: Final = 4 * 1024 * 1024
+
+
+class Downstream(asyncio.Protocol, OpenStream):
+    """One stream's side toward the sandbox. Always: once it lingers or is detached, no exchange is begun."""
+
+    __slots__ = (
+        "_buffer",
+        "_discarded",
+        "_holds",
+        "_is_detached",
+        "_is_lingering",
+        "claims",
+        "close_after_answer",
+        "deadline_at",
+        "filed_at",
+        "has_ended",
+        "is_writing_held",
+        "mode",
+        "parts",
+        "source",
+        "targets",
+        "transport",
+        "who",
+    )
+
+    def __init__(
+        self,
+        parts: GatewayParts,
+        *,
+        mode: Mode,
+        source: str,
+        destination: Destination | None,
+        claims: Claims | None,
+    ) -> None:
+        self.parts = parts
+        self.mode = mode
+        self.source = source
+        self.targets = TargetReader(destination)
+        self.claims = claims
+        self.who = self._describe()
+        self.transport: asyncio.Transport
+        self.close_after_answer = False
+        # Whether the sandbox has yet to take what was written for it; nothing new is begun until it has.
+        self.is_writing_held = False
+        self.has_ended = False
+        self.deadline_at = self.filed_at = NEVER
+        self._buffer = b""
+        self._holds: set[str] = set()
+        self._is_lingering = False
+        self._is_detached = False
+        self._discarded = 0
+
+    def _describe(self) -> tuple[str | None, str | None, str, str]:
+        """Whose requests these are, as audit records say it: organization, sandbox, source, mode."""
+        claims = self.claims
+        if claims is None:
+            return None, None, self.source, self.mode.value
+        return claims.organization_id, claims.sandbox_id, self.source, self.mode.value
+
+    # While it is open -------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Write toward the sandbox."""
+        self.transport.write(data)
+
+    def hold_reading(self, reason: str) -> None:
+        """Read nothing until every reason is gone."""
+        if not self._holds:
+            self.transport.pause_reading()
+        self._holds.add(reason)
+
+    def resume_reading(self, reason: str) -> None:
+        """Drop one reason."""
+        holds = self._holds
+        if reason in holds:
+            holds.discard(reason)
+            if not holds:
+                self.transport.resume_reading()
+
+    @property
+    def is_reading_held(self) -> bool:
+        """Whether bytes of the sandbox are kept waiting."""
+        return bool(self._holds)
+
+    def take_buffer(self) -> bytes:
+        """Take what was read and not used."""
+        data, self._buffer = self._buffer, b""
+        self.resume_reading("pipeline")
+        return data
+
+    # The end ----------------------------------------------------------------------------------------
+
+    def refuse(
+        self,
+        deny: Deny,
+        head: RequestHead | None = None,
+        *,
+        destination: Destination | None = None,
+        table: RouteTable | None = None,
+    ) -> None:
+        """Answer what cannot become an exchange, record it, and end the stream."""
+        parts = self.parts
+        method = None if head is None else head.method
+        outcome = "denied" if deny.code.status < 500 else "failed"
+        fields: dict[str, object] = {
+            "requestId": parts.next_request_id(),
+            "method": method,
+            "decision": "deny",
+            "egressRuleId": deny.rule_id,
+            "outcome": outcome,
+            "status": deny.code.status,
+            "code": deny.code.wire,
+        }
+        self.write(refusal(deny, str(fields["requestId"]), method=method or "", close=True))
+        parts.metrics.finished(outcome, self.source, 0.0)
+        parts.metrics.denied(deny.code.wire)
+        parts.audit.record(
+            stream_record(
+                parts,
+                source=self.source,
+                mode=self.mode,
+                claims=self.claims,
+                destination=destination or self.targets.destination,
+                table=table,
+                fields=fields,
+            )
+        )
+        self._end_after_answer(is_request_done=False)
+
+    def _end_after_answer(self, is_request_done: bool) -> None:
+        """Close in good order; linger where the sandbox may still be sending."""
+        is_all_read = is_request_done and not self._buffer
+        self._buffer = b""
+        if is_all_read or self.has_ended or not self.transport.can_write_eof():
+            self.close()
+            return
+        self._is_lingering = True
+        self._holds.clear()
+        self.transport.write_eof()
+        self.transport.resume_reading()
+        self.parts.clock.watch(self, self.parts.clock.now + LINGER_SECONDS)
+
+    def _discard(self, size: int) -> None:
+        """Count what is dropped while lingering; too much of it ends the patience."""
+        self._discarded += size
+        if self._discarded > LINGER_BYTES:
+            self.transport.abort()
+
+    def detach(self) -> asyncio.Transport:
+        """Give the transport to another protocol; the stream counts as open until forget()."""
+        self._is_detached = True
+        self.deadline_at = NEVER
+        return self.transport
+
+    def forget(self) -> None:
+        """Leave the index of open streams."""
+        self.parts.streams.remove(self)
+
+    def close(self) -> None:
+        """Close after what was written has gone out; what the sandbox does not take in time is dropped."""
+        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self.parts.clock.watch(self, self.parts.clock.now + self.parts.timeouts.answer_body)
+
+    def expire(self) -> None:
+        """A deadline has passed."""
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        """Close now."""
+        self.transport.abort()

@@ -1,0 +1,128 @@
+"""A gateway that runs: it drains, ends, and takes out of service what is revoked."""
+
+import asyncio
+import contextlib
+from typing import Final
+
+import structlog
+
+from gateway.parts import GatewayParts, OpenStream
+from gateway.tunnel_host import TunnelHost
+from sallyport.net.transports import Listener
+
+_log = structlog.get_logger(__name__)
+
+# While draining, a keep-alive stream may still send the request that was on its way; then it is closed.
+DRAIN_GRACE_SECONDS: Final = 0.5
+DRAIN_POLL_SECONDS: Final = 0.02
+
+
+class Gateway:
+    """A running gateway. Made by start_gateway(); ended by drain() or close()."""
+
+    def __init__(
+        self,
+        parts: GatewayParts,
+        proxy: Listener,
+        tunnel: Listener | None,
+        admin_port: int,
+        opened: contextlib.AsyncExitStack,
+    ) -> None:
+        self.parts = parts
+        self.proxy = proxy
+        self.tunnel = tunnel
+        self.admin_port = admin_port
+        self._opened = opened
+        self._ended = asyncio.Event()
+        self._draining: asyncio.Task[None] | None = None
+
+    def begin_drain(self) -> None:
+        """Begin to drain, once."""
+        if self._draining is None:
+            self._draining = self.parts.tasks.spawn(self._drain(), name="drain")
+
+    async def wait_ended(self) -> None:
+        """Wait until a drain is over."""
+        await self._ended.wait()
+
+    async def _drain(self) -> None:
+        """Accept no more, let open exchanges finish, end what is left at the deadline."""
+        parts = self.parts
+        parts.is_draining = True
+        _log.info("draining", open_streams=parts.streams.open, seconds=parts.timeouts.drain)
+        started_at = parts.loop.time()
+        try:
+            await self._stop_accepting()
+            await self._let_finish(started_at + parts.timeouts.drain)
+            left = [stream for stream in parts.streams.all() if not isinstance(stream, TunnelHost)]
+            cut = len(left)
+            for stream in left:
+                stream.abort()
+            parts.tunnels.close_all()
+            _log.info("drained", cut_streams=cut, seconds=round(parts.loop.time() - started_at, 3))
+        finally:
+            # A process that was asked to end does so, whatever went wrong here.
+            self._ended.set()
+
+    async def start_accepting(self) -> None:
+        """Accept from now on."""
+        await self.proxy.start()
+        if self.tunnel is not None:
+            await self.tunnel.start()
+
+    async def _stop_accepting(self) -> None:
+        await self.proxy.close()
+        if self.tunnel is not None:
+            await self.tunnel.close()
+
+    async def _let_finish(self, deadline: float) -> None:
+        parts = self.parts
+        grace_ends: dict[OpenStream, float] = {}
+        while parts.streams.open and (now := parts.loop.time()) < deadline:
+            for stream in parts.streams.all():
+                # By stream: one that comes out of a handshake now has its moment too.
+                grace_ends_at = grace_ends.setdefault(stream, now + DRAIN_GRACE_SECONDS)
+                if stream.drain() and now >= grace_ends_at:
+                    stream.close()
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
+
+    async def close(self) -> None:
+        """End everything now. After a drain there is nothing left to lose."""
+        parts = self.parts
+        parts.is_draining = True
+        await self._stop_accepting()
+        for stream in parts.streams.all():
+            stream.abort()
+        parts.upstreams.close_idle(lambda _: True)
+        await self._opened.aclose()
+
+    def revoke(self, kind: str, revoked_id: str, until: float) -> int:
+        """Take a token, session, sandbox, connection or binding out of service; return how many open streams ended."""
+        parts = self.parts
+        if kind in ("connection", "binding"):
+            parts.credentials.revoke(kind, revoked_id, until)
+        else:
+            parts.revocations.revoke(kind, revoked_id, until)
+        wall = parts.clock.wall
+        owners = self._link_owners(kind, revoked_id)
+        ended = 0
+        for stream in parts.streams.all():
+            claims = stream.claims
+            if claims is not None and parts.revocations.cover(claims, wall):
+                owners.add(claims.sandbox_id)
+            elif not stream.carries(kind, revoked_id):
+                continue
+            stream.revoke()
+            ended += 1
+        parts.upstreams.close_idle(lambda key: not owners.isdisjoint(key.owner[1:]))
+        return ended
+
+    def _link_owners(self, kind: str, revoked_id: str) -> set[str]:
+        """Whose idle links go with a revocation (gateway.core.route_table.PoolKey.owner)."""
+        if kind != "binding":
+            return {revoked_id}
+        routes = (route for table in self.parts.plans.tables() for route in table.routes.values())
+        return {owner for route in routes if route.binding_id == revoked_id for owner in route.connection_ids}
+
+    def __repr__(self) -> str:
+        return f"<Gateway proxy {self.proxy.host}:{self.proxy.port}, {self.parts.streams.open} streams>"

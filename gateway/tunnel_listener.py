@@ -1,0 +1,214 @@
+"""The tunnel listener: one request head, a token, and then the transport belongs to a tunnel.
+
+An accepted socket is a ServedStream whose doorman is an Arrival, so limits, timeouts and refusals are those of every
+other listener. Nothing is proxied here. A renewal token is exchanged before anything is answered (contracts section 3).
+"""
+
+import asyncio
+import hashlib
+import ssl
+from typing import Final, cast
+
+import structlog
+
+from gateway.core.authority import Refused, invalid
+from gateway.core.decision import Deny, Mode
+from gateway.not_yet import NotYet
+from gateway.parts import GatewayParts, OpenStream
+from gateway.renewal import RenewedTokens, TokenRenewalError
+from gateway.stream import ServedStream
+from gateway.tunnel_host import TunnelHost, verify_renewed
+from gateway.tunnel_stream import SOURCE
+from sallyport.claims import Claims, TokenError, TokenFault
+from sallyport.net.clock import NEVER
+from sallyport.net.tls import TlsTransport
+from sallyport.net.websocket_upgrade import accept_upgrade
+from sallyport.problem import Code
+from sallyport.wire.compact_token import bearer_token
+from sallyport.wire.errors import RemoteProtocolError
+from sallyport.wire.http1.answers import plain_answer
+from sallyport.wire.http1.codec import parse_request
+from sallyport.wire.http1.head import RequestHead
+
+_log = structlog.get_logger(__name__)
+
+# A sandboxd that was refused for a passing reason comes back by its own backoff; this is the least it waits.
+RETRY_AFTER_SECONDS: Final = 5
+
+_NOT_A_PROXY: Final = "this listener answers GET /v1/tunnel and GET /healthz, and proxies nothing"
+
+
+class TunnelDoorman:
+    """Accept the sockets of the tunnel listener; with a server context they speak TLS."""
+
+    def __init__(self, parts: GatewayParts, tls: ssl.SSLContext | None) -> None:
+        self._parts = parts
+        self._tls = tls
+
+    def accept(self) -> asyncio.Protocol:
+        """Make the protocol of an accepted socket."""
+        arrival = Arrival(self._parts)
+        stream = ServedStream(
+            self._parts, mode=Mode.PLAIN, source=SOURCE, doorman=arrival, read_head=_read_request_for_us
+        )
+        return stream if self._tls is None else Handshake(self._parts, stream, self._tls)
+
+
+class Handshake(asyncio.Protocol, OpenStream):
+    """An accepted socket whose TLS is not up yet; the stream inside takes its place."""
+
+    __slots__ = ("_context", "_is_over", "_parts", "_stream", "_transport", "claims", "deadline_at", "filed_at")
+
+    def __init__(self, parts: GatewayParts, stream: ServedStream, context: ssl.SSLContext) -> None:
+        self._parts = parts
+        self._stream = stream
+        self._context = context
+        self._is_over = False
+        self.claims: Claims | None = None
+        self.deadline_at = self.filed_at = NEVER
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin the handshake; it has as long as any other."""
+        parts = self._parts
+        # uvloop's transports do not inherit from asyncio.Transport.
+        self._transport = cast(asyncio.Transport, transport)
+        parts.streams.add(self)
+        if parts.streams.open > parts.limits.open_streams:
+            self.abort()  # nothing can be said before there is TLS
+            return
+        parts.clock.watch(self, parts.clock.now + parts.timeouts.handshake)
+        tls = TlsTransport(
+            self._transport, self._stream, self._context, server_side=True, on_handshake=self._handshake_ended
+        )
+        tls.start()
+
+    def _handshake_ended(self, error: Exception | None) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        self.deadline_at = NEVER
+        self._parts.streams.remove(self)
+        if error is not None:
+            _log.info("tunnel_handshake_failed", detail=str(error))
+            self._transport.close()
+
+    def expire(self) -> None:
+        """The handshake took too long."""
+        self.abort()
+
+    def drain(self) -> bool:
+        """Nothing has been asked yet, so nothing is lost."""
+        return True
+
+    def close(self) -> None:
+        """Close now: nothing here ends in any better order."""
+        self.abort()
+
+    def abort(self) -> None:
+        """Close now."""
+        self._transport.abort()
+        self._handshake_ended(None)
+
+
+class Arrival:
+    """The doorman of one accepted socket: it becomes a tunnel, or is refused."""
+
+    __slots__ = ("_outcome", "_parts")
+
+    def __init__(self, parts: GatewayParts) -> None:
+        self._parts = parts
+        self._outcome: tuple[Claims, RenewedTokens, str] | Deny | None = None  # of an exchange, once it is over
+
+    def connect(self, stream: ServedStream, head: RequestHead, rest: bytes) -> None:
+        """Refuse."""
+        raise invalid(_NOT_A_PROXY)
+
+    def answer(self, stream: ServedStream, head: RequestHead) -> bytes:
+        """Answer `/healthz`, or make the stream a tunnel; raises Refused, and NotYet while a token is exchanged."""
+        if head.method != "GET" or head.target not in (b"/healthz", b"/v1/tunnel"):
+            raise invalid(_NOT_A_PROXY)
+        if head.target == b"/healthz":
+            return plain_answer(200, "text/plain", b"ok\n", close=stream.ends_after(head))
+        try:
+            upgrade = accept_upgrade(head)
+        except RemoteProtocolError as error:
+            raise invalid(f"this is no opening of a tunnel: {error.reason}") from None
+        claims, renewed, request_id = self._admit(head)
+        early = stream.take_buffer()
+        transport = stream.detach()
+        stream.forget()
+        transport.write(upgrade)
+        TunnelHost(self._parts, claims).start(transport, early, renewed, request_id)
+        return b""
+
+    def _admit(self, head: RequestHead) -> tuple[Claims, RenewedTokens | None, str]:
+        """Say whose tunnel this is, and what a renewal token was exchanged for; raises Refused or NotYet."""
+        parts, outcome = self._parts, self._outcome
+        if parts.is_draining:
+            raise Refused(_come_back(Code.DRAINING, "the gateway is going away"))
+        if isinstance(outcome, Deny):
+            raise Refused(outcome)
+        if outcome is not None:
+            return outcome
+        token = _token(head)
+        try:
+            return parts.tunnel_tokens.verify(token, parts.clock.wall), None, ""
+        except TokenError as error:
+            if error.reason is not TokenFault.WRONG_AUDIENCE or parts.token_issuer is None:
+                raise Refused(_unauthorized(f"the token is refused: {error.reason.value}")) from None
+        try:
+            claims = parts.renewal_tokens.verify(token, parts.clock.wall)
+        except TokenError as error:
+            raise Refused(_unauthorized(f"the token is refused: {error.reason.value}")) from None
+        raise NotYet(self._exchange(claims, token), _come_back(Code.OVERLOADED, "the token was not renewed in time"))
+
+    async def _exchange(self, claims: Claims, token: str) -> None:
+        """Give the renewal token for a tunnel token, and keep what came of it."""
+        parts = self._parts
+        assert parts.token_issuer is not None, "_admit has looked"
+        # The same token makes the same request, wherever it is presented again: then an answer that was lost on its
+        # way to sandboxd is given once more, instead of looking like a stolen token that is used twice.
+        request_id = f"ren_{hashlib.sha256(token.encode()).hexdigest()[:32]}"
+        try:
+            async with asyncio.timeout(parts.timeouts.credential):
+                renewed = await parts.token_issuer.renew(claims.sandbox_id, request_id, token, claims.lineage)
+            self._outcome = verify_renewed(parts, renewed, claims), renewed, request_id
+        except TokenRenewalError as error:
+            _log.warning("tunnel_not_renewed", sandbox_id=claims.sandbox_id, code=error.code)
+            temporary = _come_back(Code.OVERLOADED, "the token cannot be renewed now")
+            self._outcome = temporary if error.temporary else _unauthorized("the renewal token is refused")
+        except TimeoutError:
+            self._outcome = _come_back(Code.OVERLOADED, "the token was not renewed in time")
+
+
+def _read_request_for_us(block: bytes) -> RequestHead:
+    head = parse_request(block)
+    if not head.target.startswith(b"/"):
+        raise RemoteProtocolError(_NOT_A_PROXY)
+    return head
+
+
+def _token(head: RequestHead) -> str:
+    values = [
+        line.partition(b":")[2].strip(b" \t")
+        for name, line in zip(head.names, head.lines, strict=True)
+        if name == b"authorization"
+    ]
+    if len(values) > 1:
+        raise invalid("the token is given more than once")
+    try:
+        token = bearer_token(values[0]) if values else None
+    except TokenError as error:
+        raise Refused(_unauthorized(f"the token is refused: {error.reason.value}")) from None
+    if token is None:
+        raise Refused(_unauthorized("the request carries no token"))
+    return token
+
+
+def _unauthorized(detail: str) -> Deny:
+    hint = "send the sandbox's tunnel token as Authorization: Bearer"
+    return Deny(code=Code.AUTHENTICATION_REQUIRED, detail=detail, hint=hint)
+
+
+def _come_back(code: Code, detail: str) -> Deny:
+    return Deny(code=code, detail=detail, retry_after_seconds=RETRY_AFTER_SECONDS)

@@ -1,0 +1,158 @@
+"""Opaque bytes between two transports, both ways, with backpressure and half-close."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from sallyport.net.clock import NEVER, Clock
+
+
+class Filter(Protocol):
+    """What may look at the bytes on their way down; it gives back what is to be sent."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Take some bytes; give those that can go on now."""
+
+    def finish(self) -> bytes:
+        """Give what was held back: nothing follows."""
+
+
+class _Side(asyncio.Protocol):
+    """One end. What arrives here is written to the other end."""
+
+    __slots__ = ("_relay", "bytes", "filter", "has_ended", "is_lost", "other", "transport")
+
+    def __init__(self, relay: "Relay", transport: asyncio.Transport, through: Filter | None) -> None:
+        self._relay = relay
+        self.transport = transport
+        self.filter = through
+        self.bytes = 0
+        self.has_ended = False
+        self.is_lost = False
+        self.other: _Side
+
+    def data_received(self, data: bytes) -> None:
+        self.bytes += len(data)
+        if self.filter is not None:
+            data = self.filter.feed(data)
+        if data:
+            self._pass(data)
+        self._relay.touch()
+
+    def _pass(self, data: bytes) -> None:
+        to = self.other.transport
+        if to.is_closing():
+            return  # uvloop's transports raise once they are closed, and that may be before they say so
+        to.write(data)
+        if to.get_write_buffer_size() > to.get_write_buffer_limits()[1]:
+            # pause_writing() may have been told to the protocol before this one, and is not told again. The other
+            # half is: resume_writing() comes to whoever has the transport when its buffer is low again.
+            self.transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        self.end()
+        return not self.other.has_ended
+
+    def end(self) -> None:
+        """This end sends no more: pass the half-close on, and close when both have."""
+        if self.has_ended:
+            return
+        self.has_ended = True
+        self._flush()
+        if self.other.has_ended:
+            self.transport.close()
+            self.other.transport.close()
+        elif self.other.transport.can_write_eof() and not self.other.transport.is_closing():
+            self.other.transport.write_eof()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.is_lost:
+            return  # start() has found it closing, and now the transport says so
+        self.is_lost = True
+        if not self.other.is_lost:
+            self._flush()
+            if error is None:
+                self.other.transport.close()
+            else:
+                self._relay.cut(self.other.transport)
+        self._relay.lost()
+
+    def pause_writing(self) -> None:
+        self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.other.transport.resume_reading()
+
+    def _flush(self) -> None:
+        if self.filter is not None:
+            held = self.filter.finish()
+            if held:
+                self._pass(held)
+
+
+class Relay:
+    """Two transports that are each other's peer. on_end(bytes up, bytes down) is called once, when both are gone."""
+
+    __slots__ = ("_clock", "_down", "_idle_seconds", "_on_end", "_up", "deadline_at", "filed_at")
+
+    def __init__(
+        self,
+        clock: Clock,
+        downstream: asyncio.Transport,
+        upstream: asyncio.Transport,
+        *,
+        idle_seconds: float,
+        on_end: Callable[[int, int], None],
+        filter_down: Filter | None = None,
+    ) -> None:
+        self._clock = clock
+        self._on_end = on_end
+        self._idle_seconds = idle_seconds
+        self._up = _Side(self, downstream, None)
+        self._down = _Side(self, upstream, filter_down)
+        self._up.other, self._down.other = self._down, self._up
+        self.deadline_at = self.filed_at = NEVER
+
+    def start(self, *, up: bytes, down: bytes) -> None:
+        """Take the transports over; up and down are bytes that were read already."""
+        for side in (self._up, self._down):
+            side.transport.set_protocol(side)
+        self.touch()
+        for side, early in ((self._up, up), (self._down, down)):
+            if early:
+                side.data_received(early)
+            if side.transport.is_closing():
+                # Its end was told to the protocol before this one.
+                side.connection_lost(None)
+            else:
+                side.transport.resume_reading()
+
+    def end_up(self) -> None:
+        """Say that the downstream had ended before start(): nothing more will come from it."""
+        self._up.end()
+
+    def touch(self) -> None:
+        """Bytes moved: put the idle deadline off."""
+        self._clock.watch(self, self._clock.now + self._idle_seconds)
+
+    def lost(self) -> None:
+        """One end is gone; when both are, the relay is over."""
+        if self._up.is_lost and self._down.is_lost:
+            self.deadline_at = NEVER
+            self._on_end(self._up.bytes, self._down.bytes)
+
+    def cut(self, transport: asyncio.Transport) -> None:
+        """End one side because the other was lost."""
+        transport.abort()
+
+    def expire(self) -> None:
+        """Nothing moved for the idle time."""
+        self.abort()
+
+    def abort(self) -> None:
+        """End both now."""
+        self._up.transport.abort()
+        self._down.transport.abort()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._up.bytes} bytes up, {self._down.bytes} down>"

@@ -1,0 +1,263 @@
+"""Streams that the gateway opens: to a declared endpoint, to a declared MCP server, or to bring a setup document.
+
+Nothing here reaches what the setup document does not declare, and nothing off this machine. Every stream is answered
+by one head, as a CONNECT is: 200 and then bytes, or a problem document and the end.
+"""
+
+import asyncio
+import contextlib
+import json
+from typing import Final
+
+from sallyport.net.clock import Clock
+from sallyport.net.loopback import LoopbackError, connect_loopback, loopback_addresses
+from sallyport.net.relay import Relay
+from sallyport.net.tasks import TaskSet
+from sallyport.problem import Code, Problem
+from sallyport.setup import McpServer, StdioMcpTransport, split_url
+from sallyport.wire.http1.answers import ESTABLISHED, plain_answer, problem_answer
+from sandboxd.setup.process_log import ProcessLog
+from sandboxd.setup.setup import Announcement, Setup
+from sandboxd.stdio_stream import StdioStream
+
+# Streams of the gateway at once: sessions of people and agents with what runs here. A tunnel has 1,024 streams, most
+# of them for the sandbox's own traffic, which these may not crowd out.
+MAX_LOCAL_STREAMS: Final = 256
+# Of them those that are a process each.
+MAX_STDIO_STREAMS: Final = 32
+CONNECT_SECONDS: Final = 5.0  # on this machine; more than that is a listener whose queue is full
+# A session may say nothing for long; a dead tunnel ends its streams by itself, and a local program by its socket.
+IDLE_SECONDS: Final = 24 * 3600.0
+# A process whose stream is cut is told to end, then killed (stdio_stream.END_SECONDS), and then reaped.
+CLOSE_SECONDS: Final = 5.0
+
+
+class _Refused(Exception):
+    """A stream that is answered with a problem."""
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+class LocalStreams:
+    """What the gateway may open. `connect` each stream; `close` ends those that are left, `setup.close` comes after."""
+
+    def __init__(self, setup: Setup, *, tasks: TaskSet, clock: Clock) -> None:
+        self._setup = setup
+        self._tasks = tasks
+        self._clock = clock
+        self._open: set[asyncio.Transport] = set()
+        self._stdio_count = 0
+
+    def connect(self, stream: asyncio.Transport, target: str) -> asyncio.Protocol:
+        """Answer a stream that began `CONNECT target` and return its protocol.
+
+        The caller makes that the stream's protocol at once and gives it what it read behind the head, if anything.
+        """
+        try:
+            if len(self._open) >= MAX_LOCAL_STREAMS:
+                raise _Refused(_problem(Code.OVERLOADED, f"{MAX_LOCAL_STREAMS} streams are open already"))
+            protocol = self._protocol_for(stream, target)
+        except _Refused as refused:
+            stream.write(refused.answer)
+            stream.close()
+            return asyncio.Protocol()
+        self._open.add(stream)
+        return protocol
+
+    async def close(self) -> None:
+        """End every stream now, and wait until no process of one is left; a process that hangs is killed by then."""
+        for stream in tuple(self._open):
+            stream.abort()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                while self._open:  # noqa: ASYNC110  each tells by itself; together they are waited for only here
+                    await asyncio.sleep(0.01)
+
+    def _protocol_for(self, stream: asyncio.Transport, target: str) -> asyncio.Protocol:
+        match target.split("/"):
+            case ["endpoint", client_id, endpoint_key]:
+                return self._dial(stream, self._endpoint_url(client_id, endpoint_key))
+            case ["mcp", server_id]:
+                return self._mcp(stream, server_id)
+            case ["setup", revision] if revision.isascii() and revision.isdecimal() and len(revision) < 17:
+                return self._document(stream, int(revision))
+        raise _Refused(_not_found("this is not the name of anything in a sandbox"))
+
+    # What is declared ----------------------------------------------------------------------------------------------
+
+    def _endpoint_url(self, client_id: str, endpoint_key: str) -> str:
+        document = self._setup.document
+        for client in document.runtime_clients if document is not None else ():
+            for endpoint in client.endpoints if client.client_id == client_id else ():
+                if endpoint.endpoint_key == endpoint_key:
+                    return endpoint.transport.url
+        raise _Refused(_not_found("no such endpoint is declared"))
+
+    def _mcp(self, stream: asyncio.Transport, server_id: str) -> asyncio.Protocol:
+        document = self._setup.document
+        declared = [server for server in document.mcp_servers if server.server_id == server_id] if document else []
+        if not declared:
+            raise _Refused(_not_found("no such MCP server is declared"))
+        if len(declared) > 1:
+            # Two bindings of one integration; which of them is meant cannot be said by this name.
+            raise _Refused(_not_found("more than one MCP server is declared by this id"))
+        transport = declared[0].transport
+        if isinstance(transport, StdioMcpTransport):
+            return self._start_stdio(stream, declared[0], transport)
+        return self._dial(stream, transport.url)
+
+    # Endpoints and HTTP ---------------------------------------------------------------------------------------------
+
+    def _dial(self, stream: asyncio.Transport, url: str) -> asyncio.Protocol:
+        scheme, host, port, _ = split_url(url)
+        try:
+            loopback_addresses(host)
+        except LoopbackError as error:
+            raise _Refused(_problem(Code.ADDRESS_REFUSED, str(error))) from None
+        if scheme not in ("http", "ws"):
+            raise _Refused(_problem(Code.ADDRESS_REFUSED, "TLS to a program of this machine is not spoken here"))
+        return _LocalStream(self, stream, host, port)
+
+    async def dial(self, local: "_LocalStream") -> None:
+        """Connect to the declared port, answer, and carry bytes from then on."""
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                transport, first = await connect_loopback(_FirstBytes, local.host, local.port)
+        except (OSError, TimeoutError):
+            local.stream.write(_problem(Code.UPSTREAM_UNREACHABLE, "the program does not accept at present"))
+            local.stream.close()
+            return
+        if local.stream.is_closing():
+            transport.abort()
+            return
+        local.stream.write(ESTABLISHED)
+        relay = Relay(
+            self._clock,
+            local.stream,
+            transport,
+            idle_seconds=IDLE_SECONDS,
+            on_end=lambda up, down: self.ended(local.stream),
+        )
+        relay.start(up=local.early, down=first.received)
+
+    def spawn_dial(self, local: "_LocalStream") -> asyncio.Task[None]:
+        """Begin to connect."""
+        return self._tasks.spawn(self.dial(local), name=f"local stream to port {local.port}")
+
+    def ended(self, stream: asyncio.Transport) -> None:
+        """A stream is gone, and what stood behind it."""
+        self._open.discard(stream)
+
+    # stdio ----------------------------------------------------------------------------------------------------------
+
+    def _start_stdio(
+        self, stream: asyncio.Transport, server: McpServer, transport: StdioMcpTransport
+    ) -> asyncio.Protocol:
+        if self._stdio_count >= MAX_STDIO_STREAMS:
+            raise _Refused(_problem(Code.OVERLOADED, f"{MAX_STDIO_STREAMS} such processes run already"))
+        self._stdio_count += 1
+        return StdioStream(
+            stream,
+            (transport.command, *transport.args),
+            env=self._setup.environment_for(transport.env),
+            log=ProcessLog(self._setup.parts.logs / "mcp" / f"{server.server_id}.log"),
+            tasks=self._tasks,
+            on_end=lambda: self._stdio_ended(stream),
+        )
+
+    def _stdio_ended(self, stream: asyncio.Transport) -> None:
+        self._stdio_count -= 1
+        self.ended(stream)
+
+    # Setup documents -------------------------------------------------------------------------------------------------
+
+    def _document(self, stream: asyncio.Transport, revision: int) -> asyncio.Protocol:
+        announced = self._setup.announced(revision)
+        if announced is None:
+            raise _Refused(_not_found("no document of this revision was announced"))
+        stream.write(ESTABLISHED)
+        return _DocumentStream(self, stream, self._setup, announced)
+
+    def __repr__(self) -> str:
+        return f"<LocalStreams: {len(self._open)} open, {self._stdio_count} with a process>"
+
+
+class _FirstBytes(asyncio.Protocol):
+    """Keeps what the program says before the relay has taken over."""
+
+    def __init__(self) -> None:
+        self.received = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+
+
+class _LocalStream(asyncio.Protocol):
+    """A stream whose local end is being dialled; then a Relay has it."""
+
+    def __init__(self, streams: LocalStreams, stream: asyncio.Transport, host: str, port: int) -> None:
+        self.stream = stream
+        self.host = host
+        self.port = port
+        self.early = b""
+        self._streams = streams
+        stream.pause_reading()  # which holds its end back as well
+        self._task = streams.spawn_dial(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Reading is paused, so this is what came together with the head."""
+        self.early += data
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The stream has ended before there was anything at its other end."""
+        self._task.cancel()
+        self._streams.ended(self.stream)
+
+
+class _DocumentStream(asyncio.Protocol):
+    """Takes one document of the announced size, ended by a half-close; its answer is a status."""
+
+    def __init__(self, streams: LocalStreams, stream: asyncio.Transport, setup: Setup, announced: Announcement) -> None:
+        self._streams = streams
+        self._stream = stream
+        self._setup = setup
+        self._announced = announced
+        self._body = bytearray()
+
+    def data_received(self, data: bytes) -> None:
+        """A piece of the document; more than was announced ends the stream."""
+        self._body += data
+        if len(self._body) > self._announced.size_bytes:
+            self._body.clear()
+            self._stream.abort()
+
+    def eof_received(self) -> bool:
+        """The document is whole."""
+        body = bytes(self._body)
+        self._body.clear()
+        self._setup.document_received(self._announced.revision, body)
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The stream is gone; half a document is forgotten."""
+        self._streams.ended(self._stream)
+
+
+def _problem(code: Code, detail: str) -> bytes:
+    return problem_answer(Problem(code=code, detail=detail), method="CONNECT", close=True)
+
+
+def _not_found(detail: str) -> bytes:
+    """404 is no answer of the data path, so `Code` does not know it."""
+    document = {
+        "type": "urn:sallyport:error:not_found",
+        "title": "There is nothing here",
+        "status": 404,
+        "code": "not_found",
+        "detail": detail,
+        "requestId": "",
+        "retryable": False,
+    }
+    return plain_answer(404, "application/problem+json", json.dumps(document).encode("ascii"), close=True)

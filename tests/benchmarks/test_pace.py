@@ -1,0 +1,72 @@
+"""Both loops, over ways that answer at once, late, or never."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from benchmarks import pace as pace_module
+from benchmarks.answers import LoadError
+from benchmarks.pace import Pace, measure
+
+
+class _Echo:
+    """Ways whose answer is there after the next flush."""
+
+    def __init__(self, count: int, *, answers: int = 1 << 60) -> None:
+        self.count = count
+        self.sent = 0
+        self._left = answers
+        self._waiting: list[int] = []
+        self._ready: list[int] = []
+
+    def send(self, way: int) -> None:
+        assert way not in self._waiting + self._ready, "each way carries one request at a time"
+        self.sent += 1
+        self._waiting.append(way)
+
+    def flush(self) -> None:
+        self._ready += self._waiting
+        self._waiting.clear()
+
+    def poll(self, seconds: float) -> Sequence[int]:
+        done, self._ready = self._ready[: self._left], []
+        self._left -= len(done)
+        return done
+
+
+def _pace(closed_seconds: float = 0.02, open_rate: float = 2000.0) -> Pace:
+    return Pace(
+        sessions=[],
+        core=0,
+        warm_seconds=0.01,
+        closed_seconds=closed_seconds,
+        open_seconds=0.02,
+        open_rate=open_rate,
+    )
+
+
+def test_the_closed_loop_counts_answers_and_the_open_one_takes_latencies() -> None:
+    ways = _Echo(4)
+    tally = measure(ways, _pace())
+    assert 0 < tally.answered < ways.sent
+    assert 0 < len(tally.latencies_us) < 200
+    assert tally.cpu_seconds is None, "nobody's CPU time was asked for"
+    assert tally.load_share is not None
+    assert tally.load_share > 0
+
+
+def test_without_a_closed_loop_the_open_one_counts() -> None:
+    tally = measure(_Echo(4), _pace(closed_seconds=0.0))
+    assert tally.answered == len(tally.latencies_us) > 0
+    assert tally.seconds > 0
+
+
+def test_more_requests_than_ways_wait_their_turn() -> None:
+    tally = measure(_Echo(1), _pace(open_rate=100_000.0))
+    assert len(tally.latencies_us) > 100
+
+
+def test_answers_that_do_not_come_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace_module, "_SETTLE_SECONDS", 0.01)
+    with pytest.raises(LoadError, match="got no answer"):
+        measure(_Echo(2, answers=5), _pace())

@@ -1,0 +1,79 @@
+"""Migrations from empty, their agreement with the models, replicas that start together."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from control_plane.store import migrate as module
+from control_plane.store.database import Database, DatabaseUnavailable
+from control_plane.store.migrate import SchemaError, head, migrate
+from control_plane.store.models import Model
+from tests.support.postgres import PostgresServer
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'empty.db'}"
+    postgres = request.getfixturevalue("postgres")
+    assert isinstance(postgres, PostgresServer)
+    return postgres.url(postgres.create())
+
+
+def differences(connection: Connection) -> list[Any]:
+    context = MigrationContext.configure(connection, opts={"compare_type": True})
+    return list(compare_metadata(context, Model.metadata))
+
+
+async def test_from_empty_the_tables_are_those_of_the_models(empty_url: str) -> None:
+    database = Database.open(empty_url)
+    assert await migrate(database) == (None, head())
+    assert await migrate(database) == (head(), head())
+    async with database.engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+        await connection.execute(text("DROP INDEX ix_sandboxes_organization_id_id"))
+        assert len(await connection.run_sync(differences)) == 1  # a drift would be seen
+        await connection.rollback()
+    await database.close()
+
+
+async def test_replicas_that_start_together_migrate_once(empty_url: str) -> None:
+    replicas = [Database.open(empty_url) for _ in range(3)]
+    async with asyncio.TaskGroup() as group:
+        runs = [group.create_task(migrate(each)) for each in replicas]
+    assert sorted(str(run.result()[0]) for run in runs) == [head(), head(), "None"]
+    for each in replicas:
+        await each.close()
+
+
+async def test_a_newer_schema_is_not_touched(empty_url: str) -> None:
+    database = Database.open(empty_url)
+    await migrate(database)
+    async with database.engine.begin() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(SchemaError, match="newer than this program"):
+        await migrate(database)
+    await database.close()
+
+
+async def test_without_a_database(tmp_path: Path) -> None:
+    database = Database.open(f"postgresql://nobody@/none?host={tmp_path}")
+    with pytest.raises(DatabaseUnavailable):
+        await migrate(database)
+    await database.close()
+
+
+def test_there_is_one_head_and_each_step_can_be_taken_back() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(module.__file__).with_name("migrations")))
+    config.set_main_option("path_separator", "os")
+    scripts = ScriptDirectory.from_config(config)
+    assert scripts.get_heads() == [head()]
+    assert all(hasattr(script.module, "downgrade") for script in scripts.walk_revisions())

@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+
+from control_plane.config import describe_settings, load_config, process_environment
+from sallyport.settings import ConfigError
+from tests.support.setting_rows import documented, row
+
+
+def test_everything_has_a_default(tmp_path: Path) -> None:
+    config = load_config({}, tmp_path)
+    assert config.data_dir == tmp_path / "sallyport-data"
+    assert config.database == f"sqlite:///{tmp_path}/sallyport-data/control-plane.db"
+    assert config.master_keys == tmp_path / "sallyport-data" / "master.keys"
+    assert config.is_embedded
+    assert str(config.api.listen) == "127.0.0.1:7500"
+    assert config.tokens_issuer == "sallyport"
+
+
+def test_variables(tmp_path: Path) -> None:
+    variables = {
+        "SALLYPORT_DATABASE_URL": "postgresql://u@h/d",
+        "SALLYPORT_MASTER_KEY_FILE": "keys/master",
+        "SALLYPORT_TOKENS_ISSUER": "here",
+        "SALLYPORT_API_LISTEN": "0.0.0.0:80",
+    }
+    config = load_config(variables, tmp_path)
+    assert config.database == "postgresql://u@h/d"
+    assert config.master_keys == tmp_path / "keys" / "master"
+    assert not config.is_embedded
+    assert (config.tokens_issuer, str(config.api.listen)) == ("here", "0.0.0.0:80")
+
+
+def test_what_is_given_on_the_command_line_wins(tmp_path: Path) -> None:
+    variables = {"SALLYPORT_DATA_DIR": "a", "SALLYPORT_API_LISTEN": "127.0.0.1:1"}
+    config = load_config(variables, tmp_path, {"data_dir": "b", "api": {"listen": "127.0.0.1:2"}})
+    assert (config.data_dir, config.api.listen.port) == (tmp_path / "b", 2)
+
+
+def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
+    variables = {"SALLYPORT_LOG_LEVEL": "loud", "SALLYPORT_API_LISTEN": "nowhere", "SALLYPORT_API_PORT": "1"}
+    with pytest.raises(ConfigError) as caught:
+        load_config(variables, tmp_path)
+    pointers = {issue.pointer for issue in caught.value.issues}
+    assert pointers == {"SALLYPORT_LOG_LEVEL", "SALLYPORT_API_LISTEN", "SALLYPORT_API_PORT"}
+
+
+def test_the_variables_of_a_gateway_do_not_stop_a_control_plane(tmp_path: Path) -> None:
+    gateway = {
+        "SALLYPORT_LISTEN_PROXY": "127.0.0.1:3128",
+        "SALLYPORT_TOKENS_JWKS": "jwks.json",
+        "SALLYPORT_CONTROL_URL": "http://127.0.0.1:7500",
+        "SALLYPORT_LOG_LEVEL": "debug",
+    }
+    assert load_config(gateway, tmp_path).log_level == "debug"
+
+
+def test_the_documentation_has_a_row_for_each_setting_and_no_other() -> None:
+    assert documented("the control plane") == [row(named) for named in describe_settings()]
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    for named in describe_settings():
+        assert named.setting.meaning.endswith(".")
+        assert named.setting.reason.endswith(".")
+    assert "PATH" in process_environment()

@@ -1,0 +1,88 @@
+import asyncio
+
+import pytest
+from sqlalchemy import func, select
+
+from control_plane import leases, revocations, sandboxes, upkeep
+from control_plane.app import Foundation
+from control_plane.minting import TUNNEL_SECONDS, TokenOffice
+from control_plane.refusals import Refused
+from control_plane.resolution import Resolver, Wanted
+from control_plane.store.leases import Held
+from control_plane.store.models import (
+    Event,
+    GatewayLease,
+    GatewaySandbox,
+    Model,
+    RenewalToken,
+    Resolution,
+    Revocation,
+    TokenAnswer,
+)
+from tests.support.control_plane import NOW, ORGANIZATION, SANDBOX
+from tests.support.until import until
+
+YEAR = 366 * 86_400
+
+
+async def fill(base: Foundation) -> None:
+    await sandboxes.create_sandbox(
+        base.database, ORGANIZATION, sandbox_id=SANDBOX, profile_id=None, version=None, now=NOW
+    )
+    office = TokenOffice(base.database, base.vault, base.ring)
+    await office.mint_tunnel(SANDBOX, TUNNEL_SECONDS, NOW)
+    await office.renew(SANDBOX, "req_1", None, None, NOW)
+    await revocations.revoke(base.database, "jti", "jti_1", int(NOW) + 60, NOW)
+    await leases.renew_lease(
+        base.database,
+        "gw_1",
+        epoch=1,
+        admin_url="http://h",
+        held={SANDBOX: Held(True, 1, 1)},
+        plan_revisions={},
+        now=NOW,
+    )
+    wanted = Wanted(SANDBOX, 1, "r", "b", "c", "s", None, None)
+    with pytest.raises(Refused):
+        await Resolver(base.database, base.vault).resolve(wanted, "gateway", NOW)
+
+
+async def count(base: Foundation, model: type[Model]) -> int:
+    async with base.database.read() as tx:
+        return await tx.first(select(func.count()).select_from(model)) or 0
+
+
+TABLES = (RenewalToken, TokenAnswer, Revocation, GatewayLease, GatewaySandbox, Resolution, Event)
+
+
+async def test_nothing_that_counts_is_forgotten(base: Foundation) -> None:
+    await fill(base)
+    before = [await count(base, table) for table in TABLES]
+    await upkeep.forget_what_is_over(base.database, NOW)
+    assert [await count(base, table) for table in TABLES] == before
+    assert 0 not in before
+
+
+async def test_what_is_over_is_forgotten_but_the_newest_event(
+    base: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "EVENTS_KEPT", 1)
+    await fill(base)
+    await revocations.revoke(base.database, "jti", "jti_2", int(NOW) + 60, NOW)
+    await upkeep.forget_what_is_over(base.database, NOW + YEAR)
+    assert [await count(base, table) for table in TABLES] == [0, 0, 0, 0, 0, 0, 1]
+
+
+async def test_it_goes_on_by_itself(base: Foundation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "EVERY_SECONDS", 0.001)
+    calls: list[float] = []
+
+    def now() -> float:
+        calls.append(NOW)
+        return NOW
+
+    task = asyncio.get_running_loop().create_task(upkeep.keep_up(base.database, now))
+    await until(lambda: len(calls) > 2)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()

@@ -1,0 +1,35 @@
+import orjson
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from control_plane.vault.disclosure import (
+    authority_answer,
+    dump_signing_key,
+    key_pem,
+    load_signing_key,
+    repeated_answer,
+    value_answer,
+)
+from sallyport.secret import Secret
+
+
+def test_a_resolve_answer_has_no_end_where_none_is_known() -> None:
+    answer = orjson.loads(value_answer(Secret("schlüssel".encode()), version="ver_1", expires_at=None))
+    assert answer == {"kind": "value", "value": "schlüssel", "version": "ver_1"}
+    assert orjson.loads(value_answer(Secret(b"x"), version="ver_1", expires_at=7))["expiresAt"] == 7
+
+
+def test_an_authority_answer_has_the_members_of_the_contract() -> None:
+    answer = orjson.loads(authority_answer(Secret(b"key"), certificate_pem="cert", not_after=9))
+    assert answer == {"certificatePem": "cert", "privateKeyPem": "key", "notAfter": 9}
+
+
+def test_a_signing_key_survives_its_storage() -> None:
+    key = Ed25519PrivateKey.generate()
+    secret = dump_signing_key(key)
+    assert b"PRIVATE" not in repr(secret).encode()
+    assert load_signing_key(secret).sign(b"x") == key.sign(b"x")
+
+
+def test_pem_and_answers_come_as_they_were() -> None:
+    assert key_pem(Secret(b"pem")) == b"pem"
+    assert repeated_answer(Secret(b"{}")) == b"{}"

@@ -1,0 +1,116 @@
+"""One serving process from its parent's side: told everything before it accepts, replaced when it is of no use."""
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.processes import serving_process
+from gateway.processes.link import LinkError
+from gateway.processes.serving_process import Order, ServingFailed
+from tests.support.gateway_plans import plan
+from tests.support.stub_fleet import StubFleet, eventually, stub_fleet
+
+REVOKE = ("jti", "tok_one", 4e9)
+
+
+@pytest.fixture
+async def stubs(tmp_path: Path) -> AsyncIterator[StubFleet]:
+    async with stub_fleet(tmp_path, workers=1) as stubs:
+        yield stubs
+
+
+async def test_it_knows_everything_before_it_accepts(stubs: StubFleet) -> None:
+    stubs.fleet.keys(b'{"keys": []}')
+    stubs.fleet.revoke(*REVOKE)
+    stubs.plans.apply(plan([]))
+    stubs.plans.withhold()
+    (process,) = stubs.fleet.processes
+    assert repr(process) == "<ServingProcess 1 starting>"
+    stubs.start()
+    await stubs.serving()
+    assert repr(process) == "<ServingProcess 1 serving>"
+    asked = [line.split(" ")[1] for line in stubs.orders()]
+    assert asked == [
+        "/v1/tokens/revoke",
+        "/internal/keys",
+        "/internal/plans-withheld",
+        "/internal/plans/sbx_one",
+        "/internal/serve",
+    ]
+
+
+async def test_a_successor_knows_what_the_killed_one_knew_and_what_came_meanwhile(stubs: StubFleet) -> None:
+    stubs.start()
+    await stubs.serving()
+    (process,) = stubs.fleet.processes
+    pid = process.process_id
+    assert pid is not None
+    stubs.plans.apply(plan([]))
+    await stubs.fleet.settled()
+    os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: not process.is_serving)
+    stubs.fleet.revoke(*REVOKE)
+    assert await process.tell(Order("POST", "/nobody")) is None
+    with pytest.raises(LinkError, match="is being started"):
+        await process.ask("GET", "/metrics")
+    await stubs.serving()
+    assert process.process_id != pid
+    asked = [line.split(" ")[1] for line in stubs.orders(pid=process.process_id)]
+    assert asked == ["/v1/tokens/revoke", "/internal/plans/sbx_one", "/internal/serve"]
+
+
+@pytest.mark.parametrize("how", ["refuses", "hangs"])
+async def test_one_that_does_not_take_an_order_is_replaced(
+    stubs: StubFleet, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(serving_process, "ORDER_SECONDS", 0.3)
+    stubs.start()
+    await stubs.serving()
+    (process,) = stubs.fleet.processes
+    pid = process.process_id
+    stubs.write(how, "/v1/tokens/revoke")
+    told = process.tell(Order("POST", "/v1/tokens/revoke"))
+    assert await told is None
+    stubs.write(how, "")
+    await eventually(lambda: process.process_id not in (None, pid))
+    await stubs.serving()
+
+
+async def test_one_that_says_nothing_is_replaced(stubs: StubFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving_process, "SILENCE_SECONDS", 0.3)
+    stubs.start()
+    await stubs.serving()
+    pid = stubs.fleet.processes[0].process_id
+    stubs.write("silent", "yes")
+    await eventually(lambda: stubs.fleet.processes[0].process_id not in (None, pid))
+
+
+async def test_one_that_cannot_start_ends_the_whole_with_its_status(stubs: StubFleet) -> None:
+    stubs.write("fails-1", "3")
+    stubs.start()
+    await eventually(lambda: bool(stubs.failures))
+    (failure,) = stubs.failures
+    assert isinstance(failure, ServingFailed)
+    assert (str(failure), failure.status) == ("serving process 1 ended with status 3 at its start", 3)
+
+
+async def test_one_that_ends_again_and_again_ends_the_whole(stubs: StubFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving_process, "MAX_ENDS", 2)
+    stubs.start()
+    await stubs.serving()
+    stubs.write("fails-1", "1")
+    os.kill(stubs.fleet.processes[0].process_id or 0, signal.SIGKILL)
+    await eventually(lambda: bool(stubs.failures))
+    assert str(stubs.failures[0]) == "serving process 1 ended 2 times within 60 s"
+
+
+async def test_the_end_comes_while_it_is_started_too(stubs: StubFleet) -> None:
+    (process,) = stubs.fleet.processes
+    stubs.start()
+    process.end()
+    await eventually(lambda: stubs.running[0].done())
+    assert repr(process) == "<ServingProcess 1 ending>"
+    assert stubs.failures == []

@@ -1,0 +1,32 @@
+"""What a part asks of its process; in one of its own, because none of it can be taken back (C14, T5)."""
+
+import json
+import subprocess
+import sys
+
+HARDENED = """
+import ctypes, gc, json, resource
+from sallyport.net.process import harden_process, raise_descriptor_limit, settle_memory
+
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 64), hard))
+harden_process()
+raise_descriptor_limit()
+settle_memory()
+print(json.dumps({
+    "core": resource.getrlimit(resource.RLIMIT_CORE),
+    "dumpable": ctypes.CDLL(None).prctl(3, 0, 0, 0, 0),
+    "descriptors": resource.getrlimit(resource.RLIMIT_NOFILE)[0] == hard,
+    "frozen": gc.get_freeze_count() > 0,
+}))
+"""
+
+
+def test_c14_no_core_file_and_no_look_into_memory() -> None:
+    done = subprocess.run([sys.executable, "-c", HARDENED], capture_output=True, check=True, timeout=30)
+    told = json.loads(done.stdout)
+    assert told["core"] == [0, 0]
+    assert told["descriptors"]
+    assert told["frozen"]
+    if sys.platform == "linux":
+        assert told["dumpable"] == 0

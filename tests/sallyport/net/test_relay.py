@@ -1,0 +1,127 @@
+"""Bytes between two transports: both ways, half-close, backpressure, loss of one side, silence."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from sallyport.net.clock import Clock
+from sallyport.net.memory import MemoryTransport, memory_pair
+from sallyport.net.relay import Filter, Relay
+from tests.support.transports import End
+from tests.support.until import until
+
+MIB = 1024 * 1024
+
+
+class Shout:
+    """Upper case on the way down, with the last byte held back."""
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        data = self._held + data.upper()
+        self._held = data[-1:]
+        return data[:-1]
+
+    def finish(self) -> bytes:
+        held, self._held = self._held, b""
+        return held
+
+
+class Between:
+    """A relay with somebody at each side of it."""
+
+    def __init__(self, clock: Clock, *, idle_seconds: float = 60.0, through: Filter | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        self.client, self.origin = End(keeps_half_open=True), End(keeps_half_open=True)
+        self.down = memory_pair(loop, self.client, asyncio.Protocol())[1]
+        self.up = memory_pair(loop, self.origin, asyncio.Protocol())[1]
+        self.ends: list[tuple[int, int]] = []
+        self.relay = Relay(
+            clock,
+            self.down,
+            self.up,
+            idle_seconds=idle_seconds,
+            on_end=lambda up, down: self.ends.append((up, down)),
+            filter_down=through,
+        )
+
+
+@pytest.fixture
+async def clock() -> AsyncIterator[Clock]:
+    clock = Clock(asyncio.get_running_loop())
+    yield clock
+    clock.close()
+
+
+async def test_bytes_go_both_ways_and_each_end_on_its_own(clock: Clock) -> None:
+    between = Between(clock)
+    between.relay.start(up=b"early ", down=b"hello ")
+    between.client.transport.write(b"up")
+    between.origin.transport.write(b"down")
+    await between.origin.until(lambda end: end.received == b"early up")
+    await between.client.until(lambda end: end.received == b"hello down")
+    between.client.transport.write_eof()
+    await between.origin.until(lambda end: "eof" in end.events)
+    between.origin.transport.write(b" after the other has ended")
+    await between.client.until(lambda end: end.received.endswith(b"has ended"))
+    between.origin.transport.write_eof()
+    await until(lambda: bool(between.ends))
+    assert between.ends == [(8, 36)]
+
+
+async def test_what_a_filter_holds_back_goes_out_at_the_end(clock: Clock) -> None:
+    between = Between(clock, through=Shout())
+    between.relay.start(up=b"", down=b"")
+    between.origin.transport.write(b"abc")
+    await between.client.until(lambda end: end.received == b"AB")
+    between.origin.transport.write_eof()
+    await between.client.until(lambda end: end.received == b"ABC")
+
+
+async def test_a_slow_side_stops_the_other_from_being_read(clock: Clock) -> None:
+    between = Between(clock)
+    between.relay.start(up=b"", down=b"")
+    between.origin.transport.pause_reading()
+    between.client.transport.write(b"x" * MIB)
+    await until(lambda: not between.down.is_reading())
+    assert _held(between.up) < MIB
+    between.origin.transport.resume_reading()
+    await between.origin.until(lambda end: len(end.received) == MIB)
+
+
+async def test_a_reset_resets_the_other_side(clock: Clock) -> None:
+    between = Between(clock)
+    between.relay.start(up=b"", down=b"")
+    between.origin.transport.abort()
+    await between.client.until(lambda end: "lost" in end.events)
+    assert between.client.error is not None
+    await until(lambda: bool(between.ends))
+
+
+async def test_an_end_that_was_told_to_the_one_before_is_not_missed(clock: Clock) -> None:
+    between = Between(clock)
+    between.origin.transport.abort()
+    await until(between.up.is_closing)
+    between.relay.start(up=b"", down=b"")
+    await between.client.until(lambda end: "lost" in end.events or "eof" in end.events)
+
+
+async def test_a_half_close_that_came_before_is_passed_on(clock: Clock) -> None:
+    between = Between(clock)
+    between.relay.start(up=b"all of it", down=b"")
+    between.relay.end_up()
+    await between.origin.until(lambda end: "eof" in end.events)
+    assert between.origin.received == b"all of it"
+
+
+async def test_silence_ends_both(clock: Clock) -> None:
+    between = Between(clock, idle_seconds=0.1)
+    between.relay.start(up=b"", down=b"")
+    await until(lambda: bool(between.ends))
+
+
+def _held(transport: MemoryTransport) -> int:
+    return transport.get_write_buffer_size()

@@ -1,0 +1,44 @@
+"""Addresses to listen on and host patterns, as settings write them."""
+
+from pathlib import Path
+
+import pytest
+
+from sallyport.net.setting_kinds import LISTEN, PATTERN
+from sallyport.settings import Kind
+
+BASE = Path("/etc/sallyport")
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:3128", ("127.0.0.1", 3128)),
+        ("localhost:0", ("localhost", 0)),
+        ("[::1]:9900", ("::1", 9900)),
+        ("0.0.0.0:65535", ("0.0.0.0", 65535)),
+    ],
+)
+def test_listeners(text: str, address: tuple[str, int]) -> None:
+    found = LISTEN.parse(text, BASE)
+    assert found == address
+    assert str(found) == text
+
+
+@pytest.mark.parametrize(
+    "value", [3128, "3128", ":3128", "127.0.0.1", "127.1:80", "a b:1", "host:65536", "::1:80", None]
+)
+def test_what_is_no_listener(value: object) -> None:
+    with pytest.raises(ValueError, match=r"write host:port|is not a host|in brackets"):
+        LISTEN.parse(value, BASE)
+
+
+def test_patterns() -> None:
+    assert str(PATTERN.parse("*.Example.com", BASE)) == "*.example.com"
+    with pytest.raises(ValueError, match="is not a host"):
+        PATTERN.parse("a*.example.com", BASE)
+
+
+@pytest.mark.parametrize("kind", [LISTEN, PATTERN])
+def test_each_kind_says_what_it_takes(kind: Kind[object]) -> None:
+    assert kind.bounds

@@ -1,0 +1,126 @@
+"""A worker put together: an application over real HTTP to servers that answer as the far sides do, and a rollback."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from aiohttp import web
+
+from sallyport.plan.codec import seal
+from tests.support.plan_documents import plan_document
+from worker.app import Worker
+from worker.config import WorkerConfig, load_config
+
+
+class ControlPlane:
+    """Plans by revision and which one is in force; every gateway has applied it."""
+
+    def __init__(self) -> None:
+        self.plans = {revision: seal(plan_document(revision=revision)) for revision in (1, 2)}
+        self.in_force = 0
+        self.fails = False
+
+    async def plan(self, request: web.Request) -> web.Response:
+        if self.fails:
+            return web.json_response({"code": "not_found"}, status=404)
+        return web.Response(body=self.plans[int(request.match_info["revision"])])
+
+    async def store(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        self.plans[json.loads(body)["revision"]] = body
+        return web.json_response({}, status=201)
+
+    async def put_in_force(self, request: web.Request) -> web.Response:
+        self.in_force = (await request.json())["revision"]
+        return web.json_response({})
+
+    async def placement(self, _: web.Request) -> web.Response:
+        return web.json_response({"gateways": []})
+
+
+@pytest.fixture
+async def control() -> AsyncIterator[tuple[ControlPlane, str]]:
+    control = ControlPlane()
+    application = web.Application()
+    application.router.add_get("/v1/sandboxes/{id}/plans/{revision}", control.plan)
+    application.router.add_post("/v1/sandboxes/{id}/plans", control.store)
+    application.router.add_put("/internal/sandboxes/{id}/plan", control.put_in_force)
+    application.router.add_get("/internal/sandboxes/{id}/placement", control.placement)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield control, f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+def config(url: str, folder: Path) -> WorkerConfig:
+    (folder / "token").write_text("t")
+    return load_config(
+        {
+            "SALLYPORT_WORKER_LISTEN": "127.0.0.1:0",
+            "SALLYPORT_WORKER_CONTROL_URL": url,
+            "SALLYPORT_WORKER_CONTROL_TOKEN_FILE": "token",
+        },
+        folder,
+    )
+
+
+@pytest.fixture
+async def api(
+    control: tuple[ControlPlane, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> AsyncIterator[httpx.AsyncClient]:
+    worker, stop = Worker(config(control[1], tmp_path)), asyncio.Event()
+    started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    worker.on_ready = lambda host, port: started.set_result(f"http://{host}:{port}")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(worker.run(stop))
+        async with httpx.AsyncClient(base_url=await started, trust_env=False) as client:
+            yield client
+        stop.set()
+
+
+async def applied(api: httpx.AsyncClient, application_id: str) -> str:
+    """Follow an application's events to its end and return its state."""
+    state = ""
+    async with api.stream("GET", f"/v1/plan-applications/{application_id}/events") as events:
+        async for line in events.aiter_lines():
+            if line.startswith("data: "):
+                state = json.loads(line.removeprefix("data: "))["state"]
+    return state
+
+
+async def begin(api: httpx.AsyncClient, revision: int) -> str:
+    answer = await api.post("/v1/plan-applications", json={"sandboxId": "sbx_one", "revision": revision})
+    return str(answer.json()["applicationId"])
+
+
+async def test_a_plan_is_put_in_force(api: httpx.AsyncClient, control: tuple[ControlPlane, str]) -> None:
+    assert await applied(api, await begin(api, 2)) == "applied"
+    assert control[0].in_force == 2
+
+
+async def test_a_rollback_is_the_last_good_plan_under_a_newer_number(
+    api: httpx.AsyncClient, control: tuple[ControlPlane, str]
+) -> None:
+    assert await applied(api, await begin(api, 1)) == "applied"
+    second = await begin(api, 2)
+    assert await applied(api, second) == "applied"
+    answer = await api.post(f"/v1/plan-applications/{second}/rollback")
+    assert await applied(api, answer.json()["applicationId"]) == "applied"
+    assert control[0].in_force == 3
+    restored, first = json.loads(control[0].plans[3]), json.loads(control[0].plans[1])
+    assert {**restored, "revision": 1, "digest": first["digest"]} == first
+
+
+async def test_a_rollback_that_cannot_be_stored_is_told(
+    api: httpx.AsyncClient, control: tuple[ControlPlane, str]
+) -> None:
+    await applied(api, await begin(api, 1))
+    second = await begin(api, 2)
+    await applied(api, second)
+    control[0].fails = True
+    answer = await api.post(f"/v1/plan-applications/{second}/rollback")
+    assert (answer.status_code, answer.json()["error"]["category"]) == (502, "ProviderError")
