@@ -15,7 +15,7 @@ from rich.console import Console
 
 from benchmarks.figures import compare
 from benchmarks.processes import BenchmarkError, choose_cores, only_run
-from benchmarks.registry import DEFAULT, KNOWN
+from benchmarks.registry import DEFAULT
 from benchmarks.report import Judged, Report, describe_commit, describe_machine
 from benchmarks.run import FULL, QUICK, Outcome, run
 from benchmarks.targets import Judgement, judge, targets_for
@@ -29,7 +29,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer workloads, short windows: under two minutes")
     parser.add_argument(
-        "--subjects", nargs="+", choices=KNOWN, default=list(DEFAULT), metavar="NAME", help=", ".join(KNOWN)
+        "--subjects", nargs="+", choices=DEFAULT, default=list(DEFAULT), metavar="NAME", help=", ".join(DEFAULT)
     )
     parser.add_argument("--workloads", nargs="+", choices=list(WORKLOADS), metavar="NAME", help=", ".join(WORKLOADS))
     parser.add_argument("--rounds", type=_positive, metavar="N", help=f"default {FULL.rounds}, quick {QUICK.rounds}")

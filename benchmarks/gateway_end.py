@@ -16,7 +16,8 @@ import uvloop
 from benchmarks.lines import open_stdin
 from sallyport.net.websocket_upgrade import accept_upgrade
 from sallyport.wire.http1.answers import ESTABLISHED
-from sallyport.wire.http1.codec import HEAD_END, parse_request
+from sallyport.wire.http1.codec import parse_request
+from sallyport.wire.http1.scan import HEAD_END
 from sallyport.wire.websocket import BINARY, TEXT, MessageReader, message, message_start
 from sallyport.wire.yamux.frames import (
     ACK,

@@ -11,7 +11,7 @@ from benchmarks.figures import Row, Sample, order_of_round, summarize, take_samp
 from benchmarks.load import Order, Tally
 from benchmarks.pace import Pace
 from benchmarks.processes import BenchmarkError, Cores, HelperProgram, Processes
-from benchmarks.registry import DIRECT, PLANNED, SUBJECTS, TWO_RELAYS
+from benchmarks.registry import DIRECT, SUBJECTS, TWO_RELAYS
 from benchmarks.sandbox_side import NOWHERE, SandboxRows, Spot
 from benchmarks.subject import Site
 from benchmarks.workloads.workload import HOST, PLACEHOLDER, Way, Workload
@@ -143,8 +143,6 @@ class Run:
             return Running(name=DIRECT, port=self._origin_port, session=None, proxy_token="", spot=self._rows.direct())
         if name == TWO_RELAYS:
             return Running(name=name, port=0, session=None, proxy_token="", spot=self._rows.start_relays(name))
-        if name in PLANNED:
-            raise BenchmarkError(PLANNED[name])
         subject = SUBJECTS[name]
         if reason := subject.missing():
             raise BenchmarkError(reason)

@@ -87,6 +87,7 @@ TARGETS = (
     Target(workload="get_1m", subject="sallyport-pure", peer="envoy", figure=_BULK),
     Target(workload="get_1m", subject="sallyport-pure", peer="nginx", figure=_BULK),
     Target(workload="small_get", subject="sallyport", peer="envoy", must=0.50),
+    Target(workload="small_get", subject="sallyport", peer="sallyport-pure"),
     Target(workload="small_get", subject="sallyport", peer="nginx", must=1.8, aim=1.2),
     Target(workload="small_get", subject="sallyport", peer="mitmproxy", must=0.02),
     Target(workload="post_10k", subject="sallyport", peer="nginx", must=1.8, aim=1.2),

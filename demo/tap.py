@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from sallyport.wire.errors import RemoteProtocolError
-from sallyport.wire.http1.codec import HEAD_END
+from sallyport.wire.http1.scan import HEAD_END
 from sallyport.wire.websocket import MessageReader
 
 CHUNK_BYTES = 64 * 1024

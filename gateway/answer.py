@@ -11,12 +11,15 @@ from gateway.core.scrub import Scrubber
 from gateway.upstream import UpstreamLink
 from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.http1.body import BodyReader, frame_chunk, frame_end
-from sallyport.wire.http1.codec import HEAD_END, parse_response
+from sallyport.wire.http1.codec import parse_response
 from sallyport.wire.http1.framing import answer_reader, has_answer_body
 from sallyport.wire.http1.head import CHUNKED, ResponseHead
+from sallyport.wire.http1.scan import HEAD_END, head_end
 
 if TYPE_CHECKING:
     from gateway.serve import Exchange
+
+_head_end: Final = head_end
 
 SWITCHING: Final = 101
 UNAUTHORIZED: Final = 401
@@ -57,7 +60,7 @@ class Answer:
         """Read heads until the final one; interim answers are passed on (at most limits.interim_answers)."""
         limits = self._exchange.parts.limits
         while True:
-            end = data.find(HEAD_END)
+            end = _head_end(data)
             if end < 0 or end > limits.head_bytes:
                 if len(data) > limits.head_bytes:
                     raise RemoteProtocolError("the answer's head is too long")
@@ -84,15 +87,17 @@ class Answer:
         if needles is not None and has_body and b"content-encoding" in head.names:
             # C3: identity was asked for; what comes coded all the same passes as it is, and the operator can see it.
             exchange.parts.metrics.scrub_unscanned += 1
-        if has_body and len(rest) == head.body and (needles is None or needles.is_clean(block + rest)):
-            # All of it is here and no secret is in it: the common case needs no reader and no scrubber.
-            self.body_bytes = len(rest)
-            if exchange.capture is not None:
-                exchange.capture.answer_head(block)
-                exchange.capture.answer_body(rest)
-            exchange.stream.transport.write(block + rest)
-            exchange.answer_ended(is_clean=True)
-            return
+        if has_body and len(rest) == head.body:
+            whole = block + rest
+            if needles is None or needles.is_clean(whole):
+                # All of it is here and no secret is in it: the common case needs no reader and no scrubber.
+                self.body_bytes = len(rest)
+                if exchange.capture is not None:
+                    exchange.capture.answer_head(block)
+                    exchange.capture.answer_body(rest)
+                exchange.stream.transport.write(whole)
+                exchange.answer_ended(is_clean=True)
+                return
         self._reader = answer_reader(exchange.head.method, head)
         self._is_chunked = has_body and (head.body is None or head.body == CHUNKED)
         block = self.scrub_head(block)

@@ -12,7 +12,7 @@ from gateway.assembly import Assembly
 from gateway.config import GatewayConfig
 from gateway.processes.place import Place, drain_with_parent
 from gateway.running import Gateway
-from gateway.starting import start_errors
+from gateway.starting import codec_kind, start_errors
 from sallyport.net.log import configure_log
 from sallyport.net.process import harden_process, raise_descriptor_limit, settle_memory
 
@@ -65,4 +65,5 @@ def _log_ready(config: GatewayConfig, gateway: Gateway) -> None:
         tunnel="off" if gateway.tunnel is None else f"{gateway.tunnel.host}:{gateway.tunnel.port}",
         admin=f"{config.listen.admin.host}:{gateway.admin_port}",
         plans=len(config.plans),
+        codec=codec_kind(),
     )

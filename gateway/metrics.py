@@ -33,7 +33,7 @@ OTHER: Final = "other"
 DENIED_CODES: Final = tuple(dict.fromkeys([*(code.wire for code in Code), *(code.wire for code in AuditCode), OTHER]))
 
 # From a link on loopback to a language model that thinks: two to three steps per decade.
-DURATION_BOUNDS: Final = (
+DURATION_BOUNDS: Final[tuple[float, ...]] = (
     0.001,
     0.0025,
     0.005,
@@ -51,7 +51,21 @@ DURATION_BOUNDS: Final = (
     60.0,
     300.0,
 )
-CONNECT_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+CONNECT_BOUNDS: Final[tuple[float, ...]] = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+)
 
 
 class Histogram:

@@ -30,8 +30,9 @@ from sallyport.net.dial import DialError
 from sallyport.problem import Code
 from sallyport.wire.client_hello import HANDSHAKE_RECORD
 from sallyport.wire.errors import RemoteProtocolError
-from sallyport.wire.http1.codec import CRLF, parse_request
+from sallyport.wire.http1.codec import parse_request
 from sallyport.wire.http1.head import CHUNKED, RequestHead
+from sallyport.wire.http1.scan import CRLF
 
 # What has to hold for the decisions to be the gateway's: nothing is dialled before it was decided, and what is not
 # HTTP/1.1 is not relayed unseen.

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import orjson
 import structlog
 
-from gateway.audit import FIELDS, Outcome, Record
+from gateway.audit import Outcome
+from gateway.audit_line import FIELDS, Record
 from gateway.core.redact import RawBody, RawExchange, Redactor, SentHead
 from sallyport.net.clock import read_clock
 

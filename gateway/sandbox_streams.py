@@ -10,8 +10,9 @@ from typing import Final
 from gateway.parts import GatewayParts
 from sallyport.net.tunnel import TunnelUnavailable
 from sallyport.wire.errors import RemoteProtocolError
-from sallyport.wire.http1.codec import HEAD_END, parse_response
+from sallyport.wire.http1.codec import parse_response
 from sallyport.wire.http1.framing import answer_reader
+from sallyport.wire.http1.scan import HEAD_END
 
 # Sandboxd connects on its own machine before it answers: a second is much, this is a stuck process.
 ANSWER_SECONDS: Final = 10.0

@@ -4,6 +4,7 @@ import contextlib
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from types import FunctionType
 from typing import Final
 
 import structlog
@@ -25,6 +26,7 @@ from gateway.tokens import TokenVerifier
 from sallyport.net.listener_tls import ListenerTlsError
 from sallyport.net.tls import client_context
 from sallyport.net.transports import ListenError
+from sallyport.wire.http1.codec import parse_request
 
 _log = structlog.get_logger(__name__)
 
@@ -124,3 +126,8 @@ def control_session(config: GatewayConfig, metrics: Metrics) -> ControlSession |
 
 def task_failed(name: str, error: BaseException) -> None:
     _log.error("task_failed", task=name, exc_info=error)
+
+
+def codec_kind() -> str:
+    """Return "compiled" or "pure": which of the two builds of one source this process runs (decision 0009)."""
+    return "pure" if isinstance(parse_request, FunctionType) else "compiled"

@@ -21,8 +21,9 @@ from sallyport.destination import Destination
 from sallyport.net.clock import NEVER
 from sallyport.problem import Code
 from sallyport.wire.errors import RemoteProtocolError
-from sallyport.wire.http1.codec import HEAD_END, parse_request
+from sallyport.wire.http1.codec import parse_request
 from sallyport.wire.http1.head import RequestHead
+from sallyport.wire.http1.scan import HEAD_END
 
 # RFC 9112 section 2.2: an empty line before a request is skipped; more than two are not a slip.
 MAX_LEADING_BYTES: Final = 4

@@ -11,7 +11,7 @@ from typing import Final, cast
 from sallyport.net.clock import NEVER
 from sallyport.problem import Code
 from sallyport.wire.http1.answers import ESTABLISHED, plain_answer
-from sallyport.wire.http1.codec import CRLF, HEAD_END
+from sallyport.wire.http1.scan import CRLF, HEAD_END
 from sandboxd.core.intake import (
     Asked,
     Choice,

@@ -5,7 +5,8 @@ from typing import Final, Protocol, cast
 
 from sallyport.net.clock import NEVER, Clock
 from sallyport.wire.errors import RemoteProtocolError
-from sallyport.wire.http1.codec import HEAD_END, parse_request
+from sallyport.wire.http1.codec import parse_request
+from sallyport.wire.http1.scan import HEAD_END
 
 # `CONNECT endpoint/<clientId>/<endpointKey> HTTP/1.1` and a Host.
 _MAX_HEAD_BYTES: Final = 4 * 1024

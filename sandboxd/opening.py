@@ -11,8 +11,9 @@ from sallyport.net.clock import NEVER
 from sallyport.net.tunnel import TunnelUnavailable
 from sallyport.problem import Code
 from sallyport.wire.errors import RemoteProtocolError
-from sallyport.wire.http1.codec import HEAD_END, parse_response
+from sallyport.wire.http1.codec import parse_response
 from sallyport.wire.http1.head import ResponseHead
+from sallyport.wire.http1.scan import HEAD_END
 from sandboxd.core.intake import Refused
 from sandboxd.gateway_side import Opener
 from sandboxd.parts import SandboxdParts

@@ -7,7 +7,8 @@ from typing import cast
 from sallyport.net.dial import connect_named
 from sallyport.net.websocket_upgrade import check_upgrade, upgrade_request
 from sallyport.wire.errors import RemoteProtocolError
-from sallyport.wire.http1.codec import HEAD_END, parse_response
+from sallyport.wire.http1.codec import parse_response
+from sallyport.wire.http1.scan import HEAD_END
 from sandboxd.config import GatewayUrl
 
 # A gateway's head; what stands in front of one may add a few fields of its own.

@@ -21,8 +21,9 @@ from sallyport.plan.workload import HttpMcpTransport
 from sallyport.problem import Code
 from sallyport.setup import LocalUrl, split_url
 from sallyport.wire.errors import RemoteProtocolError
-from sallyport.wire.http1.codec import HEAD_END, parse_response
+from sallyport.wire.http1.codec import parse_response
 from sallyport.wire.http1.head import ResponseHead
+from sallyport.wire.http1.scan import HEAD_END
 
 # A JSON-RPC message; tools that move files do it elsewhere.
 MAX_MCP_REQUEST_BYTES: Final = 4 * 1024 * 1024

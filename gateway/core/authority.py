@@ -1,5 +1,7 @@
 """Where a request says it goes: its target and its Host, which must agree (A1 to A3, P6, P7)."""
 
+from typing import Final
+
 from gateway.core.decision import Deny
 from sallyport.destination import DEFAULT_PORTS, Destination
 from sallyport.host import HostError, split_authority
@@ -78,7 +80,7 @@ def check_connect_host(head: RequestHead, destination: Destination) -> None:
 
 
 # A Host that no request can have: control bytes do not pass the codec.
-_UNREAD = b"\0"
+_UNREAD: Final = b"\0"
 
 
 class TargetReader:

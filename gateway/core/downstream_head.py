@@ -1,9 +1,13 @@
 """The head sent downstream: the upstream's own lines, with our framing."""
 
+from typing import Final
+
 from sallyport.wire.http1.head import CHUNKED, ResponseHead
+from sallyport.wire.http1.scan import join_lines
 
 # A5: an alternative service would lead round the gateway.
-_HIDDEN = frozenset({b"alt-svc"})
+_HIDDEN: Final = b"alt-svc"
+_join_lines: Final = join_lines
 
 
 def answer_head(head: ResponseHead, *, has_body: bool, close: bool) -> bytes:
@@ -38,7 +42,6 @@ def switching_head(head: ResponseHead) -> bytes:
 
 def _head(head: ResponseHead, framing: bytes) -> bytes:
     lines = head.lines
-    if not _HIDDEN.isdisjoint(head.names):
-        lines = [line for name, line in zip(head.names, lines, strict=True) if name not in _HIDDEN]
-    start = b"HTTP/1.1 %d %b" % (head.status, head.reason)
-    return b"\r\n".join((start, *lines, framing))
+    if _HIDDEN in head.names:
+        lines = [line for name, line in zip(head.names, lines, strict=True) if name != _HIDDEN]
+    return _join_lines(b"HTTP/1.1 %d %b" % (head.status, head.reason), lines, framing)

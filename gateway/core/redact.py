@@ -16,8 +16,8 @@ from gateway.core.route_table import AUTH_SLOTS, OVERRIDES, InjectRoute, RouteTa
 from gateway.core.scrub import Needles, Scrubber
 from gateway.core.upstream_head import upstream_head
 from sallyport.secret import Secret
-from sallyport.wire.http1.codec import CRLF
 from sallyport.wire.http1.head import RequestHead
+from sallyport.wire.http1.scan import CRLF
 from sallyport.wire.http1.shape import field_name
 
 MARKER: Final = b"REDACTED"

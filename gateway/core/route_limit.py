@@ -1,8 +1,9 @@
 """What a plan allows on one route: requests a minute and at once (contracts section 1, `limits`)."""
 
 from math import ceil
+from typing import Final
 
-SECONDS_PER_MINUTE = 60.0
+SECONDS_PER_MINUTE: Final = 60.0
 
 
 class RouteLimit:

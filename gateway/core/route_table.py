@@ -5,7 +5,7 @@ is written, where it goes, which credentials are needed, and which links may be 
 """
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gateway.core.credential_cache import CredentialKey, ResolveRequest
 from gateway.core.route_limit import RouteLimit
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from gateway.core.inject.prepare import Injection
 
 # C1: where clients put keys of their own. A foreign key never rides along with ours.
-AUTH_SLOTS = frozenset({b"authorization", b"x-api-key", b"api-key", b"private-token", b"cookie"})
+AUTH_SLOTS: Final = frozenset({b"authorization", b"x-api-key", b"api-key", b"private-token", b"cookie"})
 
 # By these some frameworks act on another method or path than the request's, which is what the plan was asked about.
-OVERRIDES = frozenset(
+OVERRIDES: Final = frozenset(
     {b"x-http-method", b"x-http-method-override", b"x-method-override", b"x-original-url", b"x-rewrite-url"}
 )
 
 # A wildcard route may be asked for many hosts; the memo of their upstreams starts over when full.
-MAX_UPSTREAMS_PER_ROUTE = 1024
+MAX_UPSTREAMS_PER_ROUTE: Final = 1024
 
 
 class PoolKey(NamedTuple):

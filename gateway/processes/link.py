@@ -8,9 +8,10 @@ from typing import Final, NamedTuple
 
 from sallyport.net.unix_stream import UnixStream, connect_unix
 from sallyport.wire.errors import RemoteProtocolError
-from sallyport.wire.http1.codec import HEAD_END, parse_response
+from sallyport.wire.http1.codec import parse_response
 from sallyport.wire.http1.framing import answer_reader
 from sallyport.wire.http1.head import ResponseHead
+from sallyport.wire.http1.scan import HEAD_END
 
 # Heads of our own admin surface are a few hundred bytes; what an MCP server adds is bounded by limits.head_bytes.
 MAX_HEAD_BYTES: Final = 1024 * 1024

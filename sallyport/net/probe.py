@@ -10,7 +10,8 @@ from typing import Final
 
 from sallyport.net.loopback import LoopbackError, connect_loopback
 from sallyport.wire.errors import RemoteProtocolError
-from sallyport.wire.http1.codec import HEAD_END, parse_response
+from sallyport.wire.http1.codec import parse_response
+from sallyport.wire.http1.scan import HEAD_END
 
 # An answer's head, and with it what is kept of an answer; 16 KiB is what the gateway allows a proxy's answer too.
 _MAX_HEAD_BYTES: Final = 16 * 1024

@@ -12,8 +12,9 @@ from typing import Final, cast
 from sallyport.host import HostError, HostPattern, parse_host_pattern, split_authority
 from sallyport.problem import Code
 from sallyport.wire.errors import RemoteProtocolError
-from sallyport.wire.http1.codec import CRLF, HEAD_END, parse_request
+from sallyport.wire.http1.codec import parse_request
 from sallyport.wire.http1.head import RequestHead
+from sallyport.wire.http1.scan import CRLF, HEAD_END
 
 # In a set, where no port is 0: every port.
 EVERY_PORT: Final = 0

@@ -1,6 +1,11 @@
-"""The plan that the gateway is measured with is a plan."""
+"""The plan that the gateway is measured with is a plan; a wheel that is not compiled is not measured as compiled."""
 
-from benchmarks.own import plan_document
+from pathlib import Path
+
+import pytest
+
+from benchmarks import own
+from benchmarks.own import SallyportCompiled, plan_document
 from sallyport.plan.codec import parse_plan, seal
 from sallyport.plan.match import AnswerKind, Matcher
 
@@ -11,3 +16,28 @@ def test_the_plan_has_ten_routes_and_injects_on_the_origin_only() -> None:
     assert len(plan.egress_routes) == 10
     assert matcher.for_host("http", "api.bench.test", 80).decide("GET", "/v1/models/small").kind is AnswerKind.INJECT
     assert matcher.for_host("http", "other.test", 80).decide("GET", "/v1/models/small").kind is AnswerKind.DENY
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("echo compiled 1.2.3", None),
+        ("echo pure 1.2.3", "the wheel in .venv-compiled is not compiled: 1.2.3 pure (`make compiled`)"),
+        ("exit 1", "the wheel in .venv-compiled is not compiled: it does not import (`make compiled`)"),
+    ],
+)
+def test_what_the_wheel_says_of_itself_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, reason: str | None
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{answer}\n")
+    python.chmod(0o700)
+    monkeypatch.setattr(own, "_COMPILED_PYTHON", python)
+    assert SallyportCompiled().missing() == reason
+
+
+def test_without_a_wheel_it_is_missing_and_says_how_to_make_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own, "_COMPILED_PYTHON", tmp_path / "python")
+    assert "make compiled" in (SallyportCompiled().missing() or "")

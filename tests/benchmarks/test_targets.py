@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.figures import FIGURES, Ratio
-from benchmarks.registry import KNOWN
+from benchmarks.registry import DEFAULT
 from benchmarks.targets import TARGETS, Judgement, Target, judge, targets_for
 from benchmarks.workloads.registry import WORKLOADS
 
@@ -50,7 +50,7 @@ def test_a_ratio_that_judges_nothing_needs_its_other_workload() -> None:
 def test_every_target_names_what_exists() -> None:
     for target in TARGETS:
         assert target.workload in WORKLOADS
-        assert {target.subject, target.peer} <= set(KNOWN)
+        assert {target.subject, target.peer} <= set(DEFAULT)
         assert target.figure in FIGURES
 
 

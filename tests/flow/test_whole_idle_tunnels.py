@@ -17,7 +17,7 @@ from sallyport.net.clock import Clock
 from sallyport.net.tunnel import Tunnel
 from sallyport.net.tunnel_stream import TunnelStream
 from sallyport.net.websocket_upgrade import upgrade_request
-from sallyport.wire.http1.codec import HEAD_END
+from sallyport.wire.http1.scan import HEAD_END
 from sallyport.wire.websocket import DRAINING
 from tests.support.figures import figure
 from tests.support.gateway_plans import SANDBOX, plan, route

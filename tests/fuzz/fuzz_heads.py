@@ -13,9 +13,10 @@ from gateway.core.route_table import RouteTable
 from gateway.core.upstream_head import upstream_head
 from sallyport.destination import Destination
 from sallyport.wire.errors import RemoteProtocolError
-from sallyport.wire.http1.codec import HEAD_END, parse_request, parse_response, parse_trailers
+from sallyport.wire.http1.codec import parse_request, parse_response, parse_trailers
 from sallyport.wire.http1.framing import has_answer_body
 from sallyport.wire.http1.head import CHUNKED
+from sallyport.wire.http1.scan import HEAD_END
 from tests.support.fuzzing import run
 from tests.support.plan_documents import plan_of
 from tests.support.strict_http import Framing, Malformed, read_head

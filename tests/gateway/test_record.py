@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.audit import FIELDS
+from gateway.audit_line import FIELDS
 from gateway.core.decision import Mode
 from gateway.core.route_table import RouteTable
 from gateway.record import stream_record

@@ -8,7 +8,8 @@ import pytest
 from gateway.app import start_gateway
 from gateway.config import load_config
 from gateway.running import Gateway
-from gateway.starting import StartError
+from gateway.starting import StartError, codec_kind
+from sallyport.wire.http1 import codec
 from sallyport_cli.keys import new_private_key, public_pem
 from tests.support.gateway_plans import plan, route
 from tests.support.plan_documents import rule_document
@@ -75,3 +76,7 @@ async def test_what_stops_a_start_is_named_with_its_setting_and_a_hint(
     assert str(caught.value) == f"{caught.value.message}; {caught.value.hint}"
     assert caught.value.__suppress_context__
     assert threading.active_count() == threads
+
+
+def test_the_codec_of_a_checkout_is_pure_and_that_of_a_compiled_wheel_is_not() -> None:
+    assert codec_kind() == ("pure" if codec.__file__.endswith(".py") else "compiled")

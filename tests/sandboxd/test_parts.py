@@ -3,7 +3,8 @@
 import json
 
 from sallyport.problem import Code
-from sallyport.wire.http1.codec import HEAD_END, parse_response
+from sallyport.wire.http1.codec import parse_response
+from sallyport.wire.http1.scan import HEAD_END
 from sandboxd.gateway_side import GatewaySide
 from tests.support.sandboxd_in_process import SandboxdInProcess
 

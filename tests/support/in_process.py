@@ -16,7 +16,8 @@ from pathlib import Path
 from jwt.algorithms import OKPAlgorithm
 
 from gateway.app import start_gateway
-from gateway.audit import FIELDS, AuditLog, Record
+from gateway.audit import AuditLog
+from gateway.audit_line import FIELDS, Record
 from gateway.config import load_config
 from gateway.parts import GatewayParts
 from gateway.running import Gateway

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from sallyport.wire import websocket
-from sallyport.wire.http1.codec import HEAD_END
+from sallyport.wire.http1.scan import HEAD_END
 from tests.support.background import in_background
 
 CHUNK_BYTES = 64 * 1024

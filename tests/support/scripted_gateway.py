@@ -11,7 +11,8 @@ from sallyport.net.clock import Clock
 from sallyport.net.tunnel import Tunnel
 from sallyport.net.tunnel_stream import TunnelStream
 from sallyport.net.websocket_upgrade import accept_upgrade
-from sallyport.wire.http1.codec import HEAD_END, parse_request
+from sallyport.wire.http1.codec import parse_request
+from sallyport.wire.http1.scan import HEAD_END
 from tests.support.raw_end import WAIT_SECONDS
 from tests.support.transports import End
 

@@ -13,7 +13,8 @@ from sallyport.net.tunnel import Tunnel
 from sallyport.net.tunnel_stream import TunnelStream
 from sallyport.net.websocket_upgrade import check_upgrade, upgrade_request
 from sallyport.wire import websocket
-from sallyport.wire.http1.codec import HEAD_END, parse_response
+from sallyport.wire.http1.codec import parse_response
+from sallyport.wire.http1.scan import HEAD_END
 from tests.support.raw_end import WAIT_SECONDS, RawAnswer, RawEnd
 
 READ_LIMIT = 64 * 1024 * 1024

@@ -1,6 +1,7 @@
 """A route and its credentials, made ready to be written: once per credential version, not per request."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from gateway.core.credential_cache import Credential
 from gateway.core.inject.field import additional_field, basic_field, bearer_field, header_field
@@ -11,8 +12,8 @@ from gateway.core.scrub import Needles
 from sallyport.plan.model import BasicInjection, BearerInjection, HeaderInjection, QueryInjection
 from sallyport.secret import Secret
 
-_IDENTITY = b"Accept-Encoding: identity\r\n"
-_ACCEPT_ENCODING = frozenset({b"accept-encoding"})
+_IDENTITY: Final = b"Accept-Encoding: identity\r\n"
+_ACCEPT_ENCODING: Final = frozenset({b"accept-encoding"})
 
 
 class UnsupportedInjection(Exception):

@@ -19,19 +19,38 @@ MAX_TRAILER_BYTES: Final = 16 * 1024
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
-_HEX = b"0123456789abcdefABCDEF"
-_EXTENSION_TEXT = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
+_HEX: Final = b"0123456789abcdefABCDEF"
+_EXTENSION_TEXT: Final = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
 
 
-class LengthReader:
+class BodyReader:
+    """What takes a body's framing off. A class and not a union of the three: a class attribute of a union would be
+    left unset when compiled (docs/decisions/0009)."""
+
+    __slots__ = ("done", "rest")
+
+    def __init__(self, *, done: bool) -> None:
+        self.done = done
+        self.rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the payload in data; raises RemoteProtocolError."""
+        raise NotImplementedError
+
+    @property
+    def trailers(self) -> list[bytes]:
+        """Only a chunked body can have any."""
+        return []
+
+
+class LengthReader(BodyReader):
     """A body of known length. Always: bytes returned so far + remaining == length."""
 
-    __slots__ = ("done", "remaining", "rest")
+    __slots__ = ("remaining",)
 
     def __init__(self, length: int) -> None:
+        super().__init__(done=length == 0)
         self.remaining = length
-        self.done = length == 0
-        self.rest = b""
 
     def feed(self, data: bytes) -> bytes:
         """Return the payload in data."""
@@ -45,46 +64,34 @@ class LengthReader:
         self.done = True
         return payload
 
-    @property
-    def trailers(self) -> list[bytes]:
-        """A body of known length has none."""
-        return []
 
-
-class UntilCloseReader:
+class UntilCloseReader(BodyReader):
     """An answer that ends with its link (RFC 9112 section 6.3, rule 8)."""
 
-    __slots__ = ("done", "rest")
+    __slots__ = ()
 
     def __init__(self) -> None:
-        self.done = False
-        self.rest = b""
+        super().__init__(done=False)
 
     def feed(self, data: bytes) -> bytes:
         """Return data: all of it is payload."""
         return data
 
-    @property
-    def trailers(self) -> list[bytes]:
-        """A body that ends with its link has none."""
-        return []
 
-
-class ChunkedReader:
+class ChunkedReader(BodyReader):
     """A chunked body (RFC 9112 section 7.1).
 
     _left is what is still missing of the current chunk: -1 between chunks (a size line is due), 0 when
     the CRLF after a chunk is due, -2 in the trailers. _held never exceeds the longest line allowed.
     """
 
-    __slots__ = ("_held", "_left", "done", "rest", "trailers")
+    __slots__ = ("_held", "_left", "_trailers")
 
     def __init__(self) -> None:
+        super().__init__(done=False)
         self._held = b""
         self._left = -1
-        self.done = False
-        self.rest = b""
-        self.trailers: list[bytes] = []
+        self._trailers: list[bytes] = []
 
     def feed(self, data: bytes) -> bytes:
         """Return the payload in data; raises RemoteProtocolError (S2)."""
@@ -137,13 +144,15 @@ class ChunkedReader:
         end = data.find(b"\r\n\r\n", at, at + MAX_TRAILER_BYTES)
         if end < 0:
             return False
-        self.trailers = parse_trailers(data[at:end])
+        self._trailers = parse_trailers(data[at:end])
         self.rest = data[end + 4 :]
         self.done = True
         return True
 
-
-type BodyReader = LengthReader | ChunkedReader | UntilCloseReader
+    @property
+    def trailers(self) -> list[bytes]:
+        """The lines behind the last chunk, once done."""
+        return self._trailers
 
 
 def _chunk_size(line: bytes) -> int:

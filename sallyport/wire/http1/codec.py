@@ -1,63 +1,76 @@
 """Head bytes into heads, strictly (RFC 9112). The pure-Python codec.
 
 Stateless: every call gets the whole head, without its final empty line. A line that is kept is kept as it came. Costs
-are measured (docs/performance.md): `re` over a head costs more than all of this, so the checks are one bytes.translate
-over the head and one look-up of its shape (shape.py).
+are measured (docs/performance.md): `re` over a head costs more than all of this, so the checks are one look at every
+byte (scan.py) and one look-up of its shape (shape.py).
 """
+
+from collections.abc import Sequence
+from typing import Final
 
 from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.http1.head import CHUNKED, FieldKind, RequestHead, ResponseHead
-from sallyport.wire.http1.shape import TOKEN, ShapeTable, field_kind, field_name
+from sallyport.wire.http1.scan import CRLF, TEXT, cut_request_line, field_value, split_head, split_plain
+from sallyport.wire.http1.shape import (
+    MAX_SHAPE_BYTES,
+    MAX_SHAPE_FIELDS,
+    MAX_SHAPES,
+    TOKEN,
+    HeadShape,
+    ShapeTable,
+    field_kind,
+    field_name,
+)
 
-HEAD_END = b"\r\n\r\n"
-CRLF = b"\r\n"
-
-# RFC 9110 section 5.5: tab, space, visible ASCII, obs-text. Everything else in a head is a control byte.
-_TEXT = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
-_DIGITS = b"0123456789"
+_DIGITS: Final = b"0123456789"
 
 # 18 digits stay within 2^63; nobody sends an exabyte.
-MAX_LENGTH_DIGITS = 18
+MAX_LENGTH_DIGITS: Final = 18
 
-# Local names: an enum member costs two look-ups.
-_HOST = FieldKind.HOST
-_PROXY_AUTHORIZATION = FieldKind.PROXY_AUTHORIZATION
-_LENGTH = FieldKind.CONTENT_LENGTH
-_CODING = FieldKind.TRANSFER_ENCODING
-_CONNECTION = FieldKind.CONNECTION
-_UPGRADE = FieldKind.UPGRADE
+_split_plain: Final = split_plain
+_field_value: Final = field_value
+_cut_request_line: Final = cut_request_line
 
-_request_shapes = ShapeTable(is_answer=False)
-_answer_shapes = ShapeTable(is_answer=True)
-_known_request_shape = _request_shapes.known
-_known_answer_shape = _answer_shapes.known
+# Local names: an enum member costs two look-ups. Final, because a compiled module looks other names up in a dict.
+_HOST: Final = FieldKind.HOST
+_PROXY_AUTHORIZATION: Final = FieldKind.PROXY_AUTHORIZATION
+_LENGTH: Final = FieldKind.CONTENT_LENGTH
+_CODING: Final = FieldKind.TRANSFER_ENCODING
+_CONNECTION: Final = FieldKind.CONNECTION
+_UPGRADE: Final = FieldKind.UPGRADE
+
+_request_shapes: Final = ShapeTable(is_answer=False)
+_answer_shapes: Final = ShapeTable(is_answer=True)
+# The same shapes by their names run together: one key to hash, not one a line. Bounded like the tables.
+_known_request_shapes: Final[dict[bytes, HeadShape]] = {}
+_known_answer_shapes: Final[dict[bytes, HeadShape]] = {}
 # What was read before: status lines (origins send a handful) and values of Connection (nearly all are one of three).
-_MAX_KNOWN_BYTES = 64
-_MAX_KNOWN_STATUS_LINES = 256
-_known_status_lines: dict[bytes, tuple[int, bytes, int]] = {}
-_MAX_KNOWN_OPTIONS = 64
-_known_options: dict[bytes, frozenset[bytes]] = {}
-_METHODS = {
+_MAX_KNOWN_BYTES: Final = 64
+_MAX_KNOWN_STATUS_LINES: Final = 256
+_known_status_lines: Final[dict[bytes, tuple[int, bytes, int]]] = {}
+_MAX_KNOWN_OPTIONS: Final = 64
+_known_options: Final[dict[bytes, frozenset[bytes]]] = {}
+_METHODS: Final = {
     name: name.decode()
     for name in (b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"HEAD", b"OPTIONS", b"CONNECT", b"TRACE")
 }
-_NO_OPTIONS: frozenset[bytes] = frozenset()
+_NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
 
 
 def parse_request(head: bytes) -> RequestHead:
     """Read a request head; raises RemoteProtocolError with the status to answer (400 or 505)."""
-    lines = head.split(CRLF)
-    if head.translate(None, _TEXT) != CRLF * (len(lines) - 1):
-        raise RemoteProtocolError("control byte or bare line end in the head")
+    first, names, lines = _split_plain(head) or split_head(head)
     request = RequestHead()
-    _read_request_line(request, lines.pop(0))
-    names = tuple([line[: line.find(b":") + 1] for line in lines])
-    request.shape = shape = _known_request_shape(names) or _request_shapes.learn(names)
+    _read_request_line(request, first)
+    shape = _known_request_shapes.get(names)
+    if shape is None:
+        shape = _learn(_request_shapes, _known_request_shapes, names, lines)
+    request.shape = shape
     request.names = shape.names
     request.lines = shape.pick(lines)
     options = _NO_OPTIONS
     for index, kind in shape.hop:
-        value = lines[index].partition(b":")[2].strip(b" \t")
+        value = _field_value(lines[index])
         if kind is _HOST:
             request.host = value
         elif kind is _PROXY_AUTHORIZATION:
@@ -85,20 +98,19 @@ def parse_request(head: bytes) -> RequestHead:
 
 def parse_response(head: bytes) -> ResponseHead:
     """Read an answer head; raises RemoteProtocolError."""
-    lines = head.split(CRLF)
-    if head.translate(None, _TEXT) != CRLF * (len(lines) - 1):
-        raise RemoteProtocolError("control byte or bare line end in the head")
+    first, names, lines = _split_plain(head) or split_head(head)
     response = ResponseHead()
-    response.status, response.reason, response.minor = _read_status_line(lines.pop(0))
+    response.status, response.reason, response.minor = _read_status_line(first)
     if response.minor == 0:
         response.close = True
-    names = tuple([line[: line.find(b":") + 1] for line in lines])
-    shape = _known_answer_shape(names) or _answer_shapes.learn(names)
+    shape = _known_answer_shapes.get(names)
+    if shape is None:
+        shape = _learn(_answer_shapes, _known_answer_shapes, names, lines)
     response.names = shape.names
     response.lines = shape.pick(lines)
     options = _NO_OPTIONS
     for index, kind in shape.hop:
-        value = lines[index].partition(b":")[2].strip(b" \t")
+        value = _field_value(lines[index])
         if kind is _LENGTH or kind is _CODING:
             response.body = _read_framing(kind, value)
         elif kind is _CONNECTION:
@@ -126,7 +138,7 @@ def parse_trailers(block: bytes) -> list[bytes]:
     if not block:
         return []
     rows = block.split(CRLF)
-    if block.translate(None, _TEXT) != CRLF * (len(rows) - 1):
+    if block.translate(None, TEXT) != CRLF * (len(rows) - 1):
         raise RemoteProtocolError("control byte or bare line end in the trailers")
     for line in rows:
         name, colon, _ = line.partition(b":")
@@ -137,7 +149,7 @@ def parse_trailers(block: bytes) -> list[bytes]:
     return rows
 
 
-_NOT_IN_TRAILERS = frozenset(
+_NOT_IN_TRAILERS: Final = frozenset(
     {
         b"authorization",
         b"www-authenticate",
@@ -163,11 +175,25 @@ _NOT_IN_TRAILERS = frozenset(
 )
 
 
+def _learn(table: ShapeTable, known: dict[bytes, HeadShape], names: bytes, lines: Sequence[bytes]) -> HeadShape:
+    """Work a shape out, and remember it where the table does; raises RemoteProtocolError."""
+    shape = table.learn(tuple([line[: line.find(b":") + 1] for line in lines]))
+    if len(lines) <= MAX_SHAPE_FIELDS and len(names) <= MAX_SHAPE_BYTES:
+        if len(known) >= MAX_SHAPES:
+            known.clear()
+        known[names] = shape
+    return shape
+
+
 def _read_request_line(request: RequestHead, line: bytes) -> None:
-    parts = line.split(b" ")
-    if len(parts) != 3 or not parts[1]:
-        raise RemoteProtocolError("the request line is not METHOD TARGET VERSION")
-    method, target, version = parts
+    cut = _cut_request_line(line)
+    if cut is not None:
+        method, target, version = cut
+    else:
+        parts = line.split(b" ")
+        if len(parts) != 3 or not parts[1]:
+            raise RemoteProtocolError("the request line is not METHOD TARGET VERSION")
+        method, target, version = parts
     known = _METHODS.get(method)
     if known is None:
         if not method or method.translate(None, TOKEN):
@@ -177,7 +203,7 @@ def _read_request_line(request: RequestHead, line: bytes) -> None:
             raise RemoteProtocolError("HTTP/2 is not served", 505)
         known = method.decode("ascii")
     request.method = known
-    if not target.isascii() or target.find(b"\t") >= 0:
+    if cut is None and (not target.isascii() or target.find(b"\t") >= 0):
         raise RemoteProtocolError("a byte in the target that must be percent-encoded")
     request.target = target
     if version == b"HTTP/1.1":

@@ -1,10 +1,12 @@
 """Which framing a message has (RFC 9112 section 6.3), and whether its link may carry another."""
 
+from typing import Final
+
 from sallyport.wire.http1.body import BodyReader, ChunkedReader, LengthReader, UntilCloseReader
 from sallyport.wire.http1.head import CHUNKED, RequestHead, ResponseHead
 
 # RFC 9110 section 9.2.2: sending one of these twice does what sending it once does.
-IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 
 
 def request_reader(head: RequestHead) -> BodyReader:

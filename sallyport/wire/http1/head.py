@@ -6,7 +6,7 @@ that concern this hop (RFC 9110 section 7.6.1), the framing and the Host are tak
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from sallyport.wire.http1.shape import HeadShape
@@ -28,7 +28,7 @@ class FieldKind(Enum):
 
 
 # RFC 9110 section 7.6.1 and appendix A; S6: Proxy-* never reaches the next hop.
-FIELD_KINDS: dict[bytes, FieldKind] = {
+FIELD_KINDS: Final[dict[bytes, FieldKind]] = {
     b"host": FieldKind.HOST,
     b"content-length": FieldKind.CONTENT_LENGTH,
     b"transfer-encoding": FieldKind.TRANSFER_ENCODING,
@@ -41,12 +41,12 @@ FIELD_KINDS: dict[bytes, FieldKind] = {
 }
 
 # Fields whose underscore spelling some servers read as the real one (S1).
-FRAMING_NAMES = frozenset(
+FRAMING_NAMES: Final = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect", b"proxy-authorization"}
 )
 
-CHUNKED = -1
-UNTIL_CLOSE = -2
+CHUNKED: Final = -1
+UNTIL_CLOSE: Final = -2
 
 
 class RequestHead:

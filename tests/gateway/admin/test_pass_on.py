@@ -10,7 +10,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from gateway.admin.pass_on import pass_on_answer
-from sallyport.wire.http1.codec import HEAD_END, parse_response
+from sallyport.wire.http1.codec import parse_response
+from sallyport.wire.http1.scan import HEAD_END
 
 type Client = TestClient[web.Request, web.Application]
 

@@ -3,9 +3,10 @@
 import pytest
 
 from gateway.core.downstream_head import answer_head, interim_head, switching_head
-from sallyport.wire.http1.codec import HEAD_END, parse_response
+from sallyport.wire.http1.codec import parse_response
 from sallyport.wire.http1.framing import has_answer_body
 from sallyport.wire.http1.head import CHUNKED, ResponseHead
+from sallyport.wire.http1.scan import HEAD_END
 
 LENGTH = b"Content-Length: 5"
 CODING = b"Transfer-Encoding: chunked"

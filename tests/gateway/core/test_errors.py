@@ -9,7 +9,8 @@ from gateway.core import errors
 from gateway.core.decision import Deny
 from gateway.core.errors import refusal
 from sallyport.problem import Code
-from sallyport.wire.http1.codec import HEAD_END, parse_response
+from sallyport.wire.http1.codec import parse_response
+from sallyport.wire.http1.scan import HEAD_END
 
 CONNECTING = (Code.ADDRESS_REFUSED, Code.UPSTREAM_UNREACHABLE, Code.UPSTREAM_TIMEOUT, Code.OVERLOADED)
 

@@ -13,8 +13,9 @@ from gateway.core.upstream_head import PlaceholderLeft, upstream_head
 from sallyport.destination import Destination
 from sallyport.secret import Secret
 from sallyport.wire.errors import RemoteProtocolError
-from sallyport.wire.http1.codec import HEAD_END, parse_request
+from sallyport.wire.http1.codec import parse_request
 from sallyport.wire.http1.head import CHUNKED, RequestHead
+from sallyport.wire.http1.scan import HEAD_END
 from tests.support.plan_documents import plan_of, route_document
 from tests.support.strict_http import read_head
 

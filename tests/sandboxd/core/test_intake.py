@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from sallyport.host import parse_host_pattern
 from sallyport.problem import Code
 from sallyport.wire.errors import RemoteProtocolError
-from sallyport.wire.http1.codec import CRLF, HEAD_END, parse_request
+from sallyport.wire.http1.codec import parse_request
+from sallyport.wire.http1.scan import CRLF, HEAD_END
 from sandboxd.core.intake import (
     Choice,
     ManagedSet,

@@ -6,7 +6,8 @@ import pytest
 
 from sallyport.problem import Code, Problem
 from sallyport.wire.http1.answers import ESTABLISHED, plain_answer, problem_answer
-from sallyport.wire.http1.codec import HEAD_END, parse_response
+from sallyport.wire.http1.codec import parse_response
+from sallyport.wire.http1.scan import HEAD_END
 
 
 @pytest.mark.parametrize(("close", "field"), [(False, b""), (True, b"Connection: close\r\n")])

@@ -1,0 +1,389 @@
+/* What codec.py and scrub.py ask of every byte of a head and of an answer, in C (docs/decisions/0009).
+
+   Each function is the twin of a Python one, which is used where this module was not built. split_head() reads the
+   plain case only: for any head it does not like it returns None, and the Python one says what is wrong with it.
+
+   Memory: every argument is an exact bytes object, which cannot change, and is held by the caller for the length of
+   the call. Every index is compared with a length before it is used; no length is read out of the data. */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <string.h>
+
+/* Heads of more lines are rare, and Python reads them. */
+#define MAX_LINES 128
+
+/* Of the table of holds_any(): a pair of bytes is an index into it. */
+#define PAIRS 4096
+
+/* A line is text[start:end]; its name with the colon is text[start:named], empty where there is no colon. */
+typedef struct {
+    Py_ssize_t start, named, end;
+} Line;
+
+static Py_ssize_t
+find_byte(const char *text, Py_ssize_t start, Py_ssize_t end, char byte)
+{
+    const char *found = start < end ? memchr(text + start, byte, (size_t)(end - start)) : NULL;
+    return found == NULL ? end : found - text;
+}
+
+/* RFC 9110 section 5.5: tab, space, visible ASCII, obs-text. No branch, so that the compiler does many at once. */
+static int
+is_text(const char *text, Py_ssize_t start, Py_ssize_t end)
+{
+    unsigned char bad = 0;
+    for (Py_ssize_t at = start; at < end; at++) {
+        unsigned char byte = (unsigned char)text[at];
+        bad |= (unsigned char)(((byte < 0x20) & (byte != '\t')) | (byte == 0x7f));
+    }
+    return !bad;
+}
+
+/* Returns how many lines there are; 0 for a head that is left to Python. */
+static int
+find_lines(const char *text, Py_ssize_t size, Line *lines)
+{
+    Py_ssize_t start = 0;
+    for (int count = 0; count < MAX_LINES; count++) {
+        Py_ssize_t end = find_byte(text, start, size, '\r');
+        if (!is_text(text, start, end)) {
+            return 0;
+        }
+        Py_ssize_t colon = find_byte(text, start, end, ':');
+        if (count > 0 && colon == end) {
+            return 0; /* a line without a colon */
+        }
+        lines[count] = (Line){start, colon < end ? colon + 1 : start, end};
+        if (end == size) {
+            return count + 1;
+        }
+        if (end + 1 >= size || text[end + 1] != '\n') {
+            return 0; /* a CR by itself */
+        }
+        start = end + 2;
+    }
+    return 0;
+}
+
+PyDoc_STRVAR(split_head_doc,
+"split_head(head, /)\n--\n\n"
+"Return the first line, the names of the others run together, and the others; None for a head with a fault.");
+
+static PyObject *
+split_head(PyObject *Py_UNUSED(module), PyObject *head)
+{
+    Line found[MAX_LINES];
+    if (!PyBytes_CheckExact(head)) {
+        PyErr_SetString(PyExc_TypeError, "a head is bytes");
+        return NULL;
+    }
+    const char *text = PyBytes_AS_STRING(head);
+    int count = find_lines(text, PyBytes_GET_SIZE(head), found);
+    if (count == 0) {
+        Py_RETURN_NONE;
+    }
+    Py_ssize_t length = 0;
+    for (int index = 1; index < count; index++) {
+        length += found[index].named - found[index].start;
+    }
+    PyObject *first = PyBytes_FromStringAndSize(text, found[0].end);
+    PyObject *names = PyBytes_FromStringAndSize(NULL, length);
+    PyObject *lines = PyTuple_New(count - 1);
+    PyObject *result = PyTuple_New(3);
+    if (first == NULL || names == NULL || lines == NULL || result == NULL) {
+        goto failed;
+    }
+    char *out = PyBytes_AS_STRING(names);
+    for (int index = 1; index < count; index++) {
+        const Line *one = &found[index];
+        size_t size = (size_t)(one->named - one->start);
+        memcpy(out, text + one->start, size);
+        out += size;
+        PyObject *line = PyBytes_FromStringAndSize(text + one->start, one->end - one->start);
+        if (line == NULL) {
+            goto failed;
+        }
+        PyTuple_SET_ITEM(lines, index - 1, line);
+    }
+    PyTuple_SET_ITEM(result, 0, first);
+    PyTuple_SET_ITEM(result, 1, names);
+    PyTuple_SET_ITEM(result, 2, lines);
+    return result;
+
+failed:
+    Py_XDECREF(first);
+    Py_XDECREF(names);
+    Py_XDECREF(lines);
+    Py_XDECREF(result);
+    return NULL;
+}
+
+PyDoc_STRVAR(field_value_doc,
+"field_value(line, /)\n--\n\n"
+"Return what stands behind the first colon of a line, without the spaces and tabs around it.");
+
+static PyObject *
+field_value(PyObject *Py_UNUSED(module), PyObject *line)
+{
+    if (!PyBytes_CheckExact(line)) {
+        PyErr_SetString(PyExc_TypeError, "a line is bytes");
+        return NULL;
+    }
+    const char *text = PyBytes_AS_STRING(line);
+    Py_ssize_t end = PyBytes_GET_SIZE(line);
+    Py_ssize_t start = find_byte(text, 0, end, ':');
+    start = start < end ? start + 1 : end;
+    while (start < end && (text[start] == ' ' || text[start] == '\t')) {
+        start++;
+    }
+    while (end > start && (text[end - 1] == ' ' || text[end - 1] == '\t')) {
+        end--;
+    }
+    return PyBytes_FromStringAndSize(text + start, end - start);
+}
+
+PyDoc_STRVAR(head_end_doc,
+"head_end(data, /)\n--\n\n"
+"Return where the first empty line begins, or -1.");
+
+static PyObject *
+head_end(PyObject *Py_UNUSED(module), PyObject *data)
+{
+    if (!PyBytes_CheckExact(data)) {
+        PyErr_SetString(PyExc_TypeError, "what may hold a head is bytes");
+        return NULL;
+    }
+    const char *text = PyBytes_AS_STRING(data);
+    Py_ssize_t size = PyBytes_GET_SIZE(data);
+    for (Py_ssize_t at = find_byte(text, 0, size, '\r'); size - at >= 4; at = find_byte(text, at + 1, size, '\r')) {
+        if (memcmp(text + at, "\r\n\r\n", 4) == 0) {
+            return PyLong_FromSsize_t(at);
+        }
+    }
+    return PyLong_FromLong(-1);
+}
+
+PyDoc_STRVAR(cut_request_line_doc,
+"cut_request_line(line, /)\n--\n\n"
+"Return method, target and version; None for a line with a fault in its spaces or in its target.");
+
+static PyObject *
+cut_request_line(PyObject *Py_UNUSED(module), PyObject *line)
+{
+    if (!PyBytes_CheckExact(line)) {
+        PyErr_SetString(PyExc_TypeError, "a line is bytes");
+        return NULL;
+    }
+    const char *text = PyBytes_AS_STRING(line);
+    Py_ssize_t end = PyBytes_GET_SIZE(line);
+    Py_ssize_t first = find_byte(text, 0, end, ' ');
+    Py_ssize_t second = find_byte(text, first + 1, end, ' ');
+    if (second >= end || second == first + 1 || find_byte(text, second + 1, end, ' ') != end) {
+        Py_RETURN_NONE;
+    }
+    unsigned char bad = 0;
+    for (Py_ssize_t at = first + 1; at < second; at++) {
+        bad |= (unsigned char)((text[at] == '\t') | ((unsigned char)text[at] > 0x7f));
+    }
+    if (bad) {
+        Py_RETURN_NONE;
+    }
+    PyObject *result = PyTuple_New(3);
+    PyObject *method = PyBytes_FromStringAndSize(text, first);
+    PyObject *target = PyBytes_FromStringAndSize(text + first + 1, second - first - 1);
+    PyObject *version = PyBytes_FromStringAndSize(text + second + 1, end - second - 1);
+    if (result == NULL || method == NULL || target == NULL || version == NULL) {
+        Py_XDECREF(result);
+        Py_XDECREF(method);
+        Py_XDECREF(target);
+        Py_XDECREF(version);
+        return NULL;
+    }
+    PyTuple_SET_ITEM(result, 0, method);
+    PyTuple_SET_ITEM(result, 1, target);
+    PyTuple_SET_ITEM(result, 2, version);
+    return result;
+}
+
+static char *
+put(char *out, PyObject *bytes)
+{
+    memcpy(out, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
+    return out + PyBytes_GET_SIZE(bytes);
+}
+
+PyDoc_STRVAR(join_lines_doc,
+"join_lines(start, lines, end, /)\n--\n\n"
+"Return a head: start, lines and end, with a line end between each and the next.");
+
+/* Nothing between the first look at a length and the last copy runs Python or frees an object: a list stays as it is. */
+static PyObject *
+join_lines(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
+{
+    if (given != 3 || !PyBytes_CheckExact(args[0]) || !PyBytes_CheckExact(args[2]) ||
+        !(PyTuple_CheckExact(args[1]) || PyList_CheckExact(args[1]))) {
+        PyErr_SetString(PyExc_TypeError, "join_lines() takes bytes, a list or tuple of bytes, and bytes");
+        return NULL;
+    }
+    PyObject **lines = PySequence_Fast_ITEMS(args[1]);
+    Py_ssize_t count = PySequence_Fast_GET_SIZE(args[1]);
+    Py_ssize_t left = PY_SSIZE_T_MAX - 64; /* what a bytes object may hold, and room for its own head */
+    for (Py_ssize_t index = -2; index < count; index++) {
+        PyObject *one = index == -2 ? args[0] : index == -1 ? args[2] : lines[index];
+        if (!PyBytes_CheckExact(one)) {
+            PyErr_SetString(PyExc_TypeError, "a line is bytes");
+            return NULL;
+        }
+        if (left < 2 || PyBytes_GET_SIZE(one) > left - 2) {
+            return PyErr_NoMemory();
+        }
+        left -= PyBytes_GET_SIZE(one) + 2;
+    }
+    /* One line end less than there are parts. */
+    PyObject *result = PyBytes_FromStringAndSize(NULL, PY_SSIZE_T_MAX - 64 - left - 2);
+    if (result == NULL) {
+        return NULL;
+    }
+    char *out = put(PyBytes_AS_STRING(result), args[0]);
+    for (Py_ssize_t index = 0; index < count; index++) {
+        *out++ = '\r';
+        *out++ = '\n';
+        out = put(out, lines[index]);
+    }
+    *out++ = '\r';
+    *out++ = '\n';
+    put(out, args[2]);
+    return result;
+}
+
+static unsigned
+pair_at(const char *text)
+{
+    return ((unsigned)(unsigned char)text[0] * 31u ^ (unsigned)(unsigned char)text[1] * 17u) % PAIRS;
+}
+
+/* Returns the length of the shortest pattern; -1 where one is no bytes object or shorter than a pair. */
+static Py_ssize_t
+shortest(PyObject *patterns)
+{
+    Py_ssize_t least = PY_SSIZE_T_MAX;
+    for (Py_ssize_t index = 0; index < PyTuple_GET_SIZE(patterns); index++) {
+        PyObject *pattern = PyTuple_GET_ITEM(patterns, index);
+        if (!PyBytes_CheckExact(pattern) || PyBytes_GET_SIZE(pattern) < 2) {
+            PyErr_SetString(PyExc_TypeError, "a pattern is two or more bytes");
+            return -1;
+        }
+        least = Py_MIN(least, PyBytes_GET_SIZE(pattern));
+    }
+    return least;
+}
+
+PyDoc_STRVAR(skips_doc,
+"skips(patterns, /)\n--\n\n"
+"Return the table that holds_any() wants with these patterns.");
+
+/* By the pair at the end of a window as long as the shortest pattern: how far the window may move on before the
+   beginning of any pattern can stand in it; 0 where one may stand in it now (Wu and Manber, 1994). */
+static PyObject *
+skips(PyObject *Py_UNUSED(module), PyObject *patterns)
+{
+    if (!PyTuple_CheckExact(patterns)) {
+        PyErr_SetString(PyExc_TypeError, "patterns are a tuple");
+        return NULL;
+    }
+    Py_ssize_t window = shortest(patterns);
+    if (window < 0) {
+        return NULL;
+    }
+    PyObject *table = PyBytes_FromStringAndSize(NULL, PAIRS);
+    if (table == NULL) {
+        return NULL;
+    }
+    unsigned char *skip = (unsigned char *)PyBytes_AS_STRING(table);
+    memset(skip, (int)Py_MIN(window - 1, 255), PAIRS);
+    for (Py_ssize_t index = 0; index < PyTuple_GET_SIZE(patterns); index++) {
+        const char *text = PyBytes_AS_STRING(PyTuple_GET_ITEM(patterns, index));
+        for (Py_ssize_t at = 0; at + 2 <= window; at++) {
+            unsigned pair = pair_at(text + at);
+            skip[pair] = (unsigned char)Py_MIN(window - 2 - at, skip[pair]);
+        }
+    }
+    return table;
+}
+
+static int
+is_any_at(PyObject *patterns, const char *text, Py_ssize_t left)
+{
+    for (Py_ssize_t index = 0; index < PyTuple_GET_SIZE(patterns); index++) {
+        PyObject *pattern = PyTuple_GET_ITEM(patterns, index);
+        Py_ssize_t size = PyBytes_GET_SIZE(pattern);
+        if (size <= left && memcmp(PyBytes_AS_STRING(pattern), text, (size_t)size) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+PyDoc_STRVAR(holds_any_doc,
+"holds_any(data, patterns, table, /)\n--\n\n"
+"Whether any of the patterns stands in data; table is what skips() made of them.");
+
+static PyObject *
+holds_any(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
+{
+    if (given != 3 || !PyBytes_CheckExact(args[0]) || !PyTuple_CheckExact(args[1]) || !PyBytes_CheckExact(args[2]) ||
+        PyBytes_GET_SIZE(args[2]) != PAIRS) {
+        PyErr_SetString(PyExc_TypeError, "holds_any() takes bytes, a tuple of bytes and their table");
+        return NULL;
+    }
+    Py_ssize_t window = shortest(args[1]);
+    if (window < 0) {
+        return NULL;
+    }
+    const char *text = PyBytes_AS_STRING(args[0]);
+    const unsigned char *skip = (const unsigned char *)PyBytes_AS_STRING(args[2]);
+    Py_ssize_t size = PyBytes_GET_SIZE(args[0]);
+    Py_ssize_t start = 0;
+    while (window <= size - start) {
+        unsigned char step = skip[pair_at(text + start + window - 2)];
+        if (step == 0) {
+            if (is_any_at(args[1], text + start, size - start)) {
+                Py_RETURN_TRUE;
+            }
+            step = 1;
+        }
+        start += step;
+    }
+    Py_RETURN_FALSE;
+}
+
+static PyMethodDef methods[] = {
+    {"split_head", split_head, METH_O, split_head_doc},
+    {"field_value", field_value, METH_O, field_value_doc},
+    {"head_end", head_end, METH_O, head_end_doc},
+    {"cut_request_line", cut_request_line, METH_O, cut_request_line_doc},
+    {"join_lines", (PyCFunction)(void (*)(void))join_lines, METH_FASTCALL, join_lines_doc},
+    {"skips", skips, METH_O, skips_doc},
+    {"holds_any", (PyCFunction)(void (*)(void))holds_any, METH_FASTCALL, holds_any_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "_scan",
+    .m_doc = "Every byte of a head and of an answer, looked at in C.",
+    .m_methods = methods,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC
+PyInit__scan(void)
+{
+    return PyModuleDef_Init(&definition);
+}

@@ -1,0 +1,53 @@
+"""What pyproject.toml cannot say: with SALLYPORT_COMPILE=1 a wheel holds the hot path compiled (docs/decisions/0009).
+
+The sources are the same either way. Without it, and so in a checkout and an editable installation, nothing is
+compiled. `make compiled` builds such a wheel into an environment of its own.
+"""
+
+import os
+
+from setuptools import Extension, setup
+
+# What a request passes through, and what those modules hold on to. Left out, each for a reason: what tests replace or
+# subclass (audit, parts, credentials), and what is not hot.
+COMPILED = (
+    "sallyport/net/clock.py",
+    "sallyport/wire/http1/body.py",
+    "sallyport/wire/http1/codec.py",
+    "sallyport/wire/http1/framing.py",
+    "sallyport/wire/http1/head.py",
+    "sallyport/wire/http1/shape.py",
+    "gateway/core/authority.py",
+    "gateway/core/classify.py",
+    "gateway/core/downstream_head.py",
+    "gateway/core/inject/placeholder.py",
+    "gateway/core/inject/prepare.py",
+    "gateway/core/inject/query.py",
+    "gateway/core/pool_state.py",
+    "gateway/core/route_limit.py",
+    "gateway/core/route_table.py",
+    "gateway/core/scrub.py",
+    "gateway/core/upstream_head.py",
+    "gateway/answer.py",
+    "gateway/audit_line.py",
+    "gateway/metrics.py",
+    "gateway/record.py",
+    "gateway/serve.py",
+    "gateway/stream.py",
+    "gateway/upstream.py",
+)
+
+
+def extensions() -> list[Extension]:
+    """Return what is to be compiled; needs mypy and a C compiler only when it was asked for."""
+    if os.environ.get("SALLYPORT_COMPILE") != "1":
+        return []
+    from mypyc.build import mypycify
+
+    # -g0: a stripped-down object; a traceback names Python lines either way.
+    found: list[Extension] = mypycify(list(COMPILED), opt_level="3", debug_level="0")
+    scan = Extension("sallyport.wire.http1._scan", ["sallyport/wire/http1/_scan.c"], extra_compile_args=["-O3", "-g0"])
+    return [*found, scan]
+
+
+setup(ext_modules=extensions())

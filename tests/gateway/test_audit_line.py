@@ -1,0 +1,87 @@
+"""One record, one line: whatever stands in it, and nothing that may not."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from gateway.audit_line import FIELDS, AuditFormatter
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+WHEN = 1_800_000_000.1239
+
+
+def record(**values: object) -> tuple[object, ...]:
+    assert values.keys() <= set(FIELDS)
+    return tuple(values.get(name) for name in FIELDS)
+
+
+def line(**values: object) -> str:
+    formatted = AuditFormatter().line(record(**values))
+    assert formatted is not None
+    return formatted.decode("utf-8")
+
+
+def test_a_record_is_one_line_in_the_order_of_the_fields() -> None:
+    values: dict[str, object] = {name: name for name in FIELDS}
+    values |= {"time": WHEN, "status": 200, "durationMs": 12.3456789, "linkReused": True, "port": 443}
+    document = json.loads(line(**values))
+    assert tuple(document) == FIELDS
+    assert document["time"] == "2027-01-15T08:00:00.123Z"
+    assert document["durationMs"] == 12.346
+    assert (document["status"], document["linkReused"]) == (200, True)
+
+
+def test_what_is_none_is_left_out() -> None:
+    assert line(requestId="r1") == '{"requestId":"r1"}\n'
+    assert line(bytesUp=0, linkReused=False) == '{"bytesUp":0,"linkReused":false}\n'
+
+
+def test_lists_stay_lists() -> None:
+    assert json.loads(line(connectionId=("con_1", "con_2"), credentialVersion=["a", "b\x9b"])) == {
+        "connectionId": ["con_1", "con_2"],
+        "credentialVersion": ["a", "b\\x9b"],
+    }
+
+
+def test_a_query_never_gets_in() -> None:
+    assert "canary" not in line(path="/v1?api_key=canary")
+    assert json.loads(line(path="/v1?a?b"))["path"] == "/v1"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("a\x1b[31m\x7f", "a\\x1b[31m\\x7f"),
+        ("\x9b31m", "\\x9b31m"),
+        ("\u202eevil\u2028", "\\u202eevil\\u2028"),
+        ("\ud800", "\\ud800"),
+        (b"GET\xff\x00", "GETÿ\\x00"),
+        ("naïve", "naïve"),
+    ],
+)
+def test_what_a_peer_wrote_is_always_printable(value: object, shown: str) -> None:
+    assert json.loads(line(method=value))["method"] == shown
+
+
+@given(st.text() | st.binary() | st.floats() | st.none() | st.lists(st.text()))
+def test_any_value_gives_one_line_that_reads_back(value: object) -> None:
+    text = line(path=value)
+    assert text.endswith("\n")
+    assert text[:-1].isprintable()
+    json.loads(text)
+
+
+def test_a_record_of_the_wrong_length_is_no_line() -> None:
+    with capture_logs() as logs:
+        assert AuditFormatter().line(("too", "short")) is None
+    assert logs[0]["event"] == "audit_record_unreadable"
+
+
+def test_the_documentation_has_a_row_for_each_field_and_no_other() -> None:
+    text = (ROOT / "docs/operations/audit.md").read_text(encoding="utf-8")
+    rows = [row.split("`")[1] for row in text.splitlines() if row.startswith("| `")]
+    assert tuple(rows) == FIELDS
