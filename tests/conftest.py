@@ -4,11 +4,12 @@ import asyncio
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import hypothesis
 import pytest
+import structlog
 import uvloop
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -31,6 +32,13 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
     if item.get_closest_marker("uvloop"):
         return {"uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop}
+
+
+@pytest.fixture(autouse=True)
+def _log_of_one_test() -> Iterator[None]:
+    """Forget how a command run in this process set the log up: it would write to the output of a test that is over."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
