@@ -30,6 +30,7 @@ COMPILED = (
     "gateway/core/upstream_head.py",
     "gateway/answer.py",
     "gateway/audit_line.py",
+    "gateway/downstream.py",
     "gateway/metrics.py",
     "gateway/record.py",
     "gateway/serve.py",
