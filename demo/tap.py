@@ -130,5 +130,5 @@ async def _pump(
             frames.feed(chunk)
             await writer.drain()
         writer.write_eof()
-    except (ConnectionError, RemoteProtocolError):
+    except (OSError, RemoteProtocolError):
         writer.close()  # a tunnel that was cut
