@@ -8,6 +8,7 @@ alone, once the whole way: sandboxd, its tunnel, and the parts that `sallyport u
 import base64
 import http.client
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -200,7 +201,24 @@ def _assert_clean(busy: Busy, sink: str) -> None:
         pytest.skip(f"only root may read it: {sink}")
     content = busy.sinks[sink]
     assert busy.markers.get(sink, b"") in content, f"the search of the {sink} does not work"
-    assert leaks(content, SECRETS) == []
+    assert leaks(content, SECRETS) == [], f"in the {sink}:\n{_surroundings(content)}"
+
+
+def _surroundings(content: bytes) -> str:
+    """Show what stands around each secret, so that it can be told how it got there; never the secret."""
+    shown = []
+    for needle in (needle for secret in SECRETS for needle in spellings(secret).values()):
+        at = content.find(needle)
+        if at >= 0:
+            around = content[max(at - 300, 0) : at + 300]
+            shown.append(f"{at}: {_span_of(content, at)!r} {around.replace(needle, b'<secret>')!r}")
+    return "\n".join(shown)
+
+
+def _span_of(content: bytes, at: int) -> bytes:
+    """Return the line of maps before this place of a process's memory; empty for what is no memory."""
+    lines = re.findall(rb"(?m)^[0-9a-f]+-[0-9a-f]+ [-rwxps]{4} .*$", content[:at])
+    return lines[-1] if lines else b""
 
 
 @pytest.mark.parametrize("sink", [*ALONE, *OF_THE_CLIENT])

@@ -119,7 +119,7 @@ def ask_everything(environment: Mapping[str, str], folder: Path) -> Asked:
 
 
 def read_memory(pid: int) -> bytes:
-    """Read every readable page of a process; PermissionError where that is not allowed."""
+    """Read every readable page of a process, each span behind its line of maps; PermissionError where not allowed."""
     pages = []
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
@@ -129,7 +129,7 @@ def read_memory(pid: int) -> bytes:
             begin, end = (int(text, 16) for text in span.split("-"))
             try:
                 memory.seek(begin)
-                pages.append(memory.read(end - begin))
+                pages.append(line.encode() + b"\n" + memory.read(end - begin))
             except (OSError, ValueError):
                 continue  # a page that was unmapped since, or that the kernel does not give out
     return b"\n".join(pages)
