@@ -40,6 +40,7 @@ class GatewaySide:
         self.tunnel: Opener | None = None
         # In the order in which they came; as many as there may be connections.
         self._waiting: dict[Waiter, None] = {}
+        self._is_waited_for = asyncio.Event()
 
     def open_stream(self, protocol: asyncio.Protocol) -> asyncio.Transport:
         """Open a stream in the tunnel of now; raises TunnelUnavailable."""
@@ -66,10 +67,17 @@ class GatewaySide:
     def wait(self, waiter: Waiter) -> None:
         """Call the waiter at every change, until it leaves."""
         self._waiting[waiter] = None
+        self._is_waited_for.set()
 
     def leave(self, waiter: Waiter) -> None:
         """Call it no more."""
         self._waiting.pop(waiter, None)
+        if not self._waiting:
+            self._is_waited_for.clear()
+
+    async def until_waited_for(self) -> None:
+        """Return when somebody waits: at once where somebody does."""
+        await self._is_waited_for.wait()
 
     def _tell(self) -> None:
         for waiter in list(self._waiting):

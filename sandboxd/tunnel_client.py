@@ -18,7 +18,7 @@ from sallyport.net.tunnel_stream import TunnelStream
 from sallyport.wire.errors import LocalProtocolError, RemoteProtocolError
 from sallyport.wire.websocket import PROTOCOL
 from sandboxd.config import GatewayUrl
-from sandboxd.core.backoff import SETTLED_SECONDS, Again, after_close, after_refusal, delay
+from sandboxd.core.backoff import SETTLED_SECONDS, Again, after_close, after_failure, after_refusal, hastened
 from sandboxd.core.intake import ManagedSetReader
 from sandboxd.core.renewal import Kind
 from sandboxd.offered_stream import Connects, OfferedStream
@@ -270,16 +270,29 @@ class TunnelClient:
                     self.tokens.renewal.forgive()
             except (OSError, RemoteProtocolError) as error:
                 self.parts.log.warning("gateway_unreachable", gateway=str(self._url), detail=str(error) or "timeout")
-                again = Again(wait_seconds=delay(self._attempt, self._random))
+                again = after_failure(self._attempt, self._random)
             self._attempt += 1
 
     async def _pause(self, again: Again) -> None:
-        """Wait as long as was said; where only another token helps, until there is one."""
+        """Wait as long as was said, less where a program waits; where only another token helps, until there is one."""
         if not again.is_stopped:
-            await asyncio.sleep(again.wait_seconds)
+            due_at = asyncio.get_running_loop().time() + again.wait_seconds
+            if again.may_hasten and again.wait_seconds > 0:
+                due_at = await self._hasten(due_at)
+            await asyncio.sleep(due_at - asyncio.get_running_loop().time())
             return
         while not self._read_tokens():  # noqa: ASYNC110  nothing tells of a file that was replaced
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _hasten(self, due_at: float) -> float:
+        """Wait for a program to wait, until `due_at` at most; return when the next attempt is due."""
+        try:
+            async with asyncio.timeout_at(due_at):
+                await self.parts.gateway.until_waited_for()
+        except TimeoutError:
+            return due_at
+        now = asyncio.get_running_loop().time()
+        return now + hastened(due_at - now, self._random)
 
     def _begin(self, transport: asyncio.Transport, early: bytes, shown: Kind) -> GatewayTunnel:
         parts = self.parts

@@ -47,6 +47,20 @@ def test_waiters_are_told_in_order_and_not_after_they_left() -> None:
     assert side.managed is SET
 
 
+async def test_who_waits_can_be_waited_for() -> None:
+    side = GatewaySide()
+    waiter = Waits(side, [], "only")
+    async with asyncio.TaskGroup() as group:
+        awaited = group.create_task(side.until_waited_for())
+        await asyncio.sleep(0)
+        assert not awaited.done()
+        side.wait(waiter)
+    side.leave(waiter)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await side.until_waited_for()
+
+
 def test_there_is_no_stream_without_a_tunnel_or_in_a_full_one() -> None:
     side = GatewaySide()
     with pytest.raises(TunnelUnavailable):

@@ -42,6 +42,13 @@ def response(request_id: str, token: str, renewal_token: str) -> dict[str, objec
     }
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for nothing waits for the whole test; whoever asks, hardly at all."""
+    monkeypatch.setattr(backoff, "STEPS_SECONDS", (0.0, 3600.0))
+    monkeypatch.setattr(backoff, "ASKED_SECONDS", 0.01)
+
+
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits that are policy (tests/sandboxd/core/test_backoff.py), shortened."""
@@ -82,6 +89,18 @@ async def test_a_gateway_that_comes_later_is_found(tmp_path: Path, gateway: Scri
     await gateway.vanish()
     async with in_process_sandboxd(tmp_path, url(gateway)):
         await gateway.listen()
+        await gateway.tunnel()
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_program_that_waits_hastens_the_next_attempt(tmp_path: Path, gateway: ScriptedGateway) -> None:
+    await gateway.vanish()
+    async with in_process_sandboxd(tmp_path, url(gateway)) as sandboxd:
+        client = sandboxd.sandboxd.client
+        client._random = lambda: 0.5
+        await until(lambda: client._attempt == 2)  # the first has failed, and the next is far away
+        await gateway.listen()
+        await sandboxd.connect("api.test:443")
         await gateway.tunnel()
 
 

@@ -6,13 +6,16 @@ from hypothesis import strategies as st
 
 from sallyport.wire.websocket import DRAINING, EXPIRED, INTERNAL, PROTOCOL, REPLACED, REVOKED
 from sandboxd.core.backoff import (
+    ASKED_SECONDS,
     REFUSED_SECONDS,
     REPLACED_SECONDS,
     STEPS_SECONDS,
     Again,
     after_close,
+    after_failure,
     after_refusal,
     delay,
+    hastened,
 )
 
 CODES = st.one_of(st.none(), st.integers(1000, 4999))
@@ -35,14 +38,14 @@ def test_full_jitter_stays_within_the_step(attempt: int, drawn: float) -> None:
 @pytest.mark.parametrize(
     ("code", "again"),
     [
-        (None, Again(wait_seconds=0.0)),
-        (1000, Again(wait_seconds=0.0)),
-        (PROTOCOL, Again(wait_seconds=0.0)),
-        (INTERNAL, Again(wait_seconds=0.0)),
-        (DRAINING, Again(wait_seconds=0.0)),
+        (None, Again(wait_seconds=0.0, may_hasten=True)),
+        (1000, Again(wait_seconds=0.0, may_hasten=True)),
+        (PROTOCOL, Again(wait_seconds=0.0, may_hasten=True)),
+        (INTERNAL, Again(wait_seconds=0.0, may_hasten=True)),
+        (DRAINING, Again(wait_seconds=0.0, may_hasten=True)),
         (REPLACED, Again(wait_seconds=REPLACED_SECONDS)),
         (REVOKED, Again(wait_seconds=REFUSED_SECONDS, is_token_bad=True, is_stopped=True)),
-        (EXPIRED, Again(wait_seconds=0.0, is_token_bad=True)),
+        (EXPIRED, Again(wait_seconds=0.0, may_hasten=True, is_token_bad=True)),
     ],
 )
 def test_what_a_close_code_means_for_a_tunnel_that_had_settled(code: int | None, again: Again) -> None:
@@ -67,3 +70,20 @@ def test_a_tunnel_that_ends_as_soon_as_it_begins_is_not_opened_in_a_loop(code: i
 )
 def test_what_an_answer_at_the_door_means(status: int, has_another: bool, again: Again) -> None:
     assert after_refusal(status, has_another, 1, at_most) == again
+
+
+def test_only_where_nobody_said_wait_does_a_program_hasten_the_next_attempt() -> None:
+    assert after_failure(5, at_most) == Again(wait_seconds=5.0, may_hasten=True)
+    assert not after_close(REPLACED, 0, at_most).may_hasten
+    assert not after_close(REVOKED, 0, at_most).may_hasten
+    assert not any(after_refusal(status, has_another, 1, at_most).may_hasten for status, has_another in REFUSALS)
+
+
+REFUSALS = [(503, False), (404, True), (401, True), (401, False)]
+
+
+@given(st.floats(0, 60), st.floats(0, 1, exclude_max=True))
+def test_a_hastened_attempt_is_never_later_than_it_was_due(left: float, drawn: float) -> None:
+    wait = hastened(left, lambda: drawn)
+    assert wait <= left
+    assert wait == left or wait == pytest.approx(ASKED_SECONDS * drawn)
