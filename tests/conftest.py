@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import pathlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -26,6 +27,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("full" if config.getoption("--full") else "fast")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    # What a test counts goes with its report, also from the process of another worker.
+    item.user_properties += [("counted", list(mark.args)) for mark in item.iter_markers("counted")]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much was tried, and how often what must not happen did: `counted(what was tried, what was found)`.
+
+    A test that tries many in a loop adds them itself: `record_property("tried", ["vectors", 179])`.
+    """
+    tried, found = Counter[str](), Counter[str]()
+    for report in (*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")):
+        for name, value in report.user_properties:
+            if name == "counted":
+                tried[value[0]] += 1
+                found[value[1]] += report.failed
+            elif name == "tried":
+                tried[value[0]] += value[1]
+    if tried:
+        counts = [f"{what} tried: {count}" for what, count in sorted(tried.items())]
+        counts += [f"{what}: {count}" for what, count in sorted(found.items())]
+        terminalreporter.write_line("; ".join(counts))
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -221,11 +221,13 @@ def _span_of(content: bytes, at: int) -> bytes:
     return lines[-1] if lines else b""
 
 
+@pytest.mark.counted("sinks", "leaks")
 @pytest.mark.parametrize("sink", [*ALONE, *OF_THE_CLIENT])
 def test_c14_no_sink_of_a_gateway_alone_holds_a_canary(alone: Busy, sink: str) -> None:
     _assert_clean(alone, sink)
 
 
+@pytest.mark.counted("sinks", "leaks")
 @pytest.mark.parametrize("sink", [*WHOLE, *OF_THE_CLIENT])
 def test_c14_no_sink_of_the_whole_way_holds_a_canary(whole: Busy, sink: str) -> None:
     _assert_clean(whole, sink)
