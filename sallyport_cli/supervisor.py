@@ -16,7 +16,7 @@ from sallyport.net.tasks import TaskSet
 # Importing a part takes a second; a machine at its limits takes ten times that.
 START_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.05
-# A gateway drains for timeouts.drain at most; whoever waits here is a person.
+# Longer than parts drain (DRAIN_SECONDS of up.py); whoever waits here is a person.
 STOP_SECONDS: Final = 10.0
 # A part that ends this often within the span is not going to recover by being started once more.
 MAX_ENDS: Final = 5

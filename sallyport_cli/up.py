@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 PORTS: Final = {"control": 7500, "worker": 4200, "proxy": 3128, "tunnel": 8443, "admin": 9900, "sandboxd": 3129}
 # Below those that systems give to connections, one of which could take a port before its part has started.
 FREE_PORTS: Final = range(15_000, 32_768)
+# How long open exchanges may finish after Ctrl-C; shorter than the supervisor's patience, or they would be cut by it.
+DRAIN_SECONDS: Final = 8
 NO_PLAN_SANDBOX: Final = "sbx_local"
 NO_PLAN_ORGANIZATION: Final = "org_local"
 
@@ -165,6 +167,7 @@ class _Up:
                 "state_dir": str(folder / "state"),
             },
             "audit": {"path": str(folder / "audit.jsonl")},
+            "timeouts": {"drain": f"{DRAIN_SECONDS}s"},
         }
         return _over(ours, self._order.gateway_settings)
 
@@ -189,6 +192,7 @@ class _Up:
                 "SALLYPORT_GATEWAY_URL": f"ws://{self._addresses['tunnel']}",
                 "SALLYPORT_TOKEN_FILE": str(self._directory.sandbox_token),
                 "SALLYPORT_STATE_DIR": str(self._directory.sandbox / "state"),
+                "SALLYPORT_TIMEOUTS_DRAIN": f"{DRAIN_SECONDS}s",
             },
             f"http://{self._addresses['sandboxd']}/healthz",
         )

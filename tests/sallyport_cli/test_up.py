@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from demo.leaks import leaks
+from sallyport_cli.supervisor import STOP_SECONDS
+from sallyport_cli.up import DRAIN_SECONDS
 from tests.support.command import call, write_plan
 from tests.support.gateway_plans import plan, route
 from tests.support.gateway_process import Setting
@@ -38,6 +40,10 @@ def test_a_faulty_plan_is_told_before_anything_starts(tmp_path: Path, capsys: py
     assert "/nonsense" in faulty.err
     (tmp_path / "list.json").write_text("[]")
     assert call(capsys, "up", "--plan", tmp_path / "list.json").status == 2
+
+
+def test_parts_drain_before_they_are_killed() -> None:
+    assert DRAIN_SECONDS < STOP_SECONDS
 
 
 def test_one_life(tmp_path: Path) -> None:
