@@ -45,14 +45,16 @@ from gateway.upstream import UpstreamPool
 from sallyport.address_policy import AddressPolicy
 from sallyport.claims import AUDIENCE_GATEWAY, AUDIENCE_PROXY, AUDIENCE_RENEWAL, AUDIENCE_TUNNEL
 from sallyport.destination import Destination
+from sallyport.host import split_authority
 from sallyport.net.buffer_budget import BufferBudget
 from sallyport.net.clock import Clock, read_wall
 from sallyport.net.dial import Dialer, Resolver
 from sallyport.net.interception import InterceptionContexts
 from sallyport.net.listener_tls import listener_context
+from sallyport.net.own_places import OwnPlaces
 from sallyport.net.setting_kinds import HostPort
 from sallyport.net.tasks import TaskSet
-from sallyport.net.transports import Listener, adopt, listen, own_addresses
+from sallyport.net.transports import Listener, adopt, listen
 
 
 class Assembly:
@@ -98,7 +100,7 @@ class Assembly:
         else:
             await self._serve_parent(parts_of_admin, ours, keys)
             admin = ours.parent_addresses
-        own = _own_addresses(proxy.addresses, () if tunnel is None else tunnel.addresses, admin)
+        own = _own_places(config, (*proxy.addresses, *(() if tunnel is None else tunnel.addresses), *admin))
         dialer = _dialer(config, own, self._opened)
         authorities = LocalAuthorities(config.interception.ca_dir) if control is None else control.authorities
         parts = GatewayParts(
@@ -289,17 +291,19 @@ class Assembly:
         return ["draining", *reasons] if self._gateway.parts.is_draining else reasons
 
 
-def _own_addresses(*listening: Sequence[tuple[str, int]]) -> frozenset[tuple[str, int]]:
-    """Return where this gateway itself listens: no sandbox may reach it as an upstream."""
-    return frozenset((address, port) for names in listening for host, port in names for address in own_addresses(host))
+def _own_places(config: GatewayConfig, listening: Sequence[tuple[str, int]]) -> OwnPlaces:
+    """Say what no sandbox may reach as an upstream: where this gateway listens, and its control plane."""
+    url = config.control.url
+    return OwnPlaces(listening, () if url is None else (split_authority(url.partition("://")[2], None),))
 
 
-def _dialer(config: GatewayConfig, own: frozenset[tuple[str, int]], opened: contextlib.AsyncExitStack) -> Dialer:
+def _dialer(config: GatewayConfig, own: OwnPlaces, opened: contextlib.AsyncExitStack) -> Dialer:
     resolver = Resolver(max_names=config.limits.resolver_cache_entries)
     opened.callback(resolver.close)
     return Dialer(
-        AddressPolicy(allow=config.network.allow, own=own),
+        AddressPolicy(allow=config.network.allow),
         resolver,
+        own=own,
         connect_to={str(here): (there.host, there.port) for here, there in config.upstream.connect_to.items()},
         proxy=None if config.upstream.proxy is None else Destination("http", *config.upstream.proxy),
         connect_timeout_seconds=config.timeouts.connect,

@@ -1,14 +1,16 @@
 """Which addresses may be dialled (egress cases H6, H7 and the paragraph below them).
 
 A pure table: every range that is not the public internet stands here with its reason.
-Addresses that carry another one inside (IPv4-mapped, NAT64, 6to4, Teredo) are judged by
-what is inside as well, because that is where the packets end up.
+Addresses that carry another one inside (IPv4-mapped, NAT64, 6to4, Teredo, ISATAP) are
+judged by what is inside as well, because that is where the packets end up.
 
 The operator's exception is `network.allow`. It opens any range except two: metadata
 services, which would hand the gateway's own cloud identity to a sandbox and stay closed
-under an allow list of 169.254.0.0/16 or 0.0.0.0/0 too; and the gateway's own listeners.
+under an allow list of 169.254.0.0/16 or 0.0.0.0/0 too; and the gateway itself with its
+control plane.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -109,20 +111,32 @@ _LOCAL_NAT64: Final = IPv6Network("64:ff9b:1::/48")
 # Where RFC 6052 section 2.2 puts the four IPv4 bytes, by prefix length: /48, /56, /64, /96.
 _NAT64_LAYOUTS: Final = ((6, 7, 9, 10), (7, 9, 10, 11), (9, 10, 11, 12), (12, 13, 14, 15))
 
+# RFC 5214 section 6.1: an interface id of this form ends in an IPv4 address; the second is one of global use.
+_ISATAP: Final = (0x00005EFE, 0x02005EFE)
+
+# By name where the clouds have one: most have the address alone. They count where nobody here sees the address,
+# behind an upstream proxy.
 _METADATA_NAMES: Final = frozenset(
     {
         "metadata",  # Google Cloud, by its search domain
         "metadata.google.internal",
         "metadata.goog",
         "instance-data",  # AWS, by its search domain
-        "instance-data.ec2.internal",
         "metadata.azure.internal",
         "metadata.tencentyun.com",
         "api.metadata.cloud.ibm.com",
         "metadata.packet.net",
         "metadata.platformequinix.com",
         "rancher-metadata",
+        "rancher-metadata.rancher.internal",
     }
+)
+# AWS: instance-data.ec2.internal, instance-data.REGION.compute.internal
+_AWS_METADATA_NAME: Final = re.compile(r"instance-data\.(?:ec2|[a-z0-9-]+\.compute)\.internal")
+
+# RFC 6761 section 6.3, and what the usual hosts files add.
+_LOOPBACK_NAMES: Final = frozenset(
+    {"localhost", "localhost.localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"}
 )
 
 
@@ -139,7 +153,7 @@ def classify_address(ip: str) -> AddressClass:
 
 def is_metadata_host(host: str) -> bool:
     """Say whether a normalised host (sallyport.host) is a cloud's metadata service, by name or by address."""
-    if host in _METADATA_NAMES:
+    if host in _METADATA_NAMES or _AWS_METADATA_NAME.fullmatch(host) is not None:
         return True
     try:
         return classify_address(host) is AddressClass.METADATA
@@ -147,17 +161,27 @@ def is_metadata_host(host: str) -> bool:
         return False
 
 
+def is_loopback_name(host: str) -> bool:
+    """Say whether a normalised host is a name that every machine has for itself."""
+    return host in _LOOPBACK_NAMES or host.endswith(".localhost")
+
+
+def carried_addresses(ip: str) -> tuple[str, ...]:
+    """Return every address that packets to a canonical IP address may end up at; ValueError for another spelling."""
+    return tuple(str(address) for address, _ in _readings(_parse(ip)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddressPolicy:
     """What one gateway may dial.
 
     `allow` opens ranges that are refused by default. An IPv4 address inside a mapped or
-    NAT64 one is looked up as IPv4; a 6to4, Teredo or local NAT64 address is opened only where
-    both it and what it carries are; of local NAT64 prefixes only /96 ones can be opened.
+    NAT64 one is looked up as IPv4; a 6to4, Teredo, ISATAP or local NAT64 address is opened only
+    where both it and what it carries are; of local NAT64 prefixes only /96 ones can be opened.
 
     `own` are the (address, port) pairs nothing may reach through us: the listeners and the
-    control plane. The caller adds every local address for a wildcard listener; the wildcard
-    itself ("0.0.0.0" or "::") may stand here too and covers the loopback addresses of its port.
+    control plane (sallyport.net.own_places says which). A wildcard ("0.0.0.0" or "::") covers
+    the loopback addresses of its port; what else is this machine's, the caller finds out.
     Raises ValueError where an own address is not canonical, for it would never match.
     """
 
@@ -221,6 +245,8 @@ def _readings(address: Address) -> Iterator[tuple[Address, AddressClass]]:
         yield from _local_nat64_readings(address)
     elif address in _COMPATIBLE and int(address) > 1:  # :: and ::1 carry nothing
         yield from _readings(_embedded(address, _NAT64_LAYOUTS[-1]))
+    if _is_isatap(address):  # in whatever prefix, a 6to4 one among them
+        yield from _readings(_embedded(address, _NAT64_LAYOUTS[-1]))
 
 
 def _local_nat64_readings(address: IPv6Address) -> Iterator[tuple[Address, AddressClass]]:
@@ -230,6 +256,10 @@ def _local_nat64_readings(address: IPv6Address) -> Iterator[tuple[Address, Addre
         kind = _classify_plain(inside)
         if kind is AddressClass.METADATA or layout is _NAT64_LAYOUTS[-1]:
             yield inside, kind
+
+
+def _is_isatap(address: IPv6Address) -> bool:
+    return (int(address) >> 32) & 0xFFFFFFFF in _ISATAP
 
 
 def _embedded(address: IPv6Address, layout: tuple[int, ...]) -> IPv4Address:

@@ -16,10 +16,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
-from sallyport.address_policy import AddressPolicy, is_metadata_host
+from sallyport.address_policy import AddressPolicy, is_loopback_name, is_metadata_host
 from sallyport.destination import Destination
 from sallyport.host import HostError, normalize_host, split_authority
+from sallyport.net.own_places import OwnPlaces
 from sallyport.wire.errors import RemoteProtocolError
+from sallyport.wire.http1.shape import HOP_MARKER
 
 type Lookup = Callable[[str], tuple[str, ...]]
 type ProtocolFactory = Callable[[], asyncio.Protocol]
@@ -30,6 +32,9 @@ type Connect = Callable[[ProtocolFactory, str, int], Awaitable[Dialled]]
 _FAILURE_TTL_SECONDS = 1.0
 # An upstream proxy's answer head; 16 KiB is what the ClientHello and the common proxies allow too.
 _MAX_PROXY_HEAD_BYTES = 16 * 1024
+# A dial waits so long to hear where a place of the gateway's own is now; then what was heard last holds.
+_OWN_NAME_SECONDS = 1.0
+_MARKED = HOP_MARKER.title() + b": 1"
 _EVERY_NETWORK = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 
 
@@ -199,12 +204,12 @@ class Dialer:
     """Dial destinations under an address policy, directly or through the operator's upstream proxy.
 
     With an upstream proxy, names are resolved at the proxy, where this policy cannot see the answers: only literal
-    addresses and the names of metadata services are still checked here. The proxy itself may stand in a private
-    range, because the operator named it, but is never one of the gateway's own listeners. All ports go through it
-    by CONNECT. The environment is never consulted for it (T3).
+    addresses, the names of metadata services, of loopback and of `own` are still checked here. The proxy itself may
+    stand in a private range, because the operator named it, but is never one of `own`. All ports go through it by
+    CONNECT. The environment is never consulted for it (T3).
 
     `connect_to` maps "host:port" to (address or name, port), as curl's --connect-to does; the policy applies to its
-    right side. `connect` is the step after every check.
+    right side. `own` is refused whatever the policy allows. `connect` is the step after every check.
     """
 
     def __init__(
@@ -212,6 +217,7 @@ class Dialer:
         policy: AddressPolicy,
         resolver: Resolver,
         *,
+        own: OwnPlaces | None = None,
         connect_to: Mapping[str, tuple[str, int]] | None = None,
         proxy: Destination | None = None,
         connect_timeout_seconds: float = 10.0,
@@ -224,6 +230,7 @@ class Dialer:
         self._policy = policy
         self._proxy_policy = dataclasses.replace(policy, allow=_EVERY_NETWORK)
         self._resolver = resolver
+        self._own = own or OwnPlaces()
         self._connect_to = {split_authority(key, None): there for key, there in (connect_to or {}).items()}
         self._proxy = proxy
         self._connect_timeout_seconds = connect_timeout_seconds
@@ -237,23 +244,61 @@ class Dialer:
         Raises DialError and nothing else. The factory is called once per attempt, so a protocol may be made, lose
         its connection and never be returned.
         """
-        host = _usable_name(host)
+        host = self._usable_name(host, port)
         host, port = self._connect_to.get((host, port), (host, port))
-        host = _usable_name(host)
+        host = self._usable_name(host, port)
         if self._proxy is not None:
             if _is_literal(host):
-                _check_every((host,), port, self._policy)
+                await self._check_every((host,), port, self._policy)
+            elif is_loopback_name(host):
+                await self._check_every(("127.0.0.1",), port, self._policy)
             return await self._dial_through(self._proxy, host, port, protocol_factory)
         addresses = await self._checked_addresses(host, port, self._policy)
         return await self._attempt(addresses, port, self._connect, protocol_factory)
+
+    def _usable_name(self, host: str, port: int) -> str:
+        """Canonicalise once more, so that nothing ambiguous is dialled whatever the caller did; refuse by name."""
+        try:
+            host = normalize_host(host)
+        except HostError as error:
+            raise DialError(DialFault.ADDRESS_REFUSED, f"not a host: {error}") from None
+        if is_metadata_host(host):
+            raise DialError(DialFault.ADDRESS_REFUSED, f"{host}: the name of a metadata service")
+        if self._own.hold(host, port):
+            raise DialError(DialFault.ADDRESS_REFUSED, f"{_host_port(host, port)}: a place of the gateway's own")
+        return host
 
     async def _checked_addresses(self, host: str, port: int, policy: AddressPolicy) -> tuple[str, ...]:
         if _is_literal(host):
             addresses: tuple[str, ...] = (host,)
         else:
             addresses = await self._resolver.resolve(host, self._resolve_timeout_seconds)
-        _check_every(addresses, port, policy)
+        await self._check_every(addresses, port, policy)
         return interleave_families(addresses)[: self._max_attempts]
+
+    async def _check_every(self, addresses: tuple[str, ...], port: int, policy: AddressPolicy) -> None:
+        """One refused answer refuses all: a name that answers public and private at once is not to be trusted (H8)."""
+        for host in self._own.hosts_at(port):
+            await self._learn_own(host)
+        policy = dataclasses.replace(policy, own=policy.own | self._own.among(addresses, port))
+        for address in addresses:
+            try:
+                refusal = policy.check(address, port)
+            except ValueError as error:  # an answer with a zone id, say
+                raise DialError(DialFault.ADDRESS_REFUSED, str(error)) from None
+            if refusal is not None:
+                raise DialError(DialFault.ADDRESS_REFUSED, f"{_host_port(address, port)}: {refusal.value}")
+
+    async def _learn_own(self, host: str) -> None:
+        """Look one of our own names up. While it leads nowhere, what it led to before is still ours."""
+        try:
+            addresses = (host,) if _is_literal(host) else await self._resolver.resolve(host, _OWN_NAME_SECONDS)
+        except DialError as error:
+            if not self._own.knows(host):
+                # Nobody can say now which addresses must not be reached.
+                raise DialError(DialFault.UNRESOLVED, f"a place of the gateway's own: {error.detail}") from None
+            return
+        self._own.learn(host, addresses)
 
     async def _attempt(
         self, addresses: tuple[str, ...], port: int, connect: Connect, protocol_factory: ProtocolFactory
@@ -295,28 +340,6 @@ class Dialer:
     def __repr__(self) -> str:
         way = "directly" if self._proxy is None else f"through {self._proxy.host_port}"
         return f"<Dialer {way}, {self._resolver!r}>"
-
-
-def _usable_name(host: str) -> str:
-    """Canonicalise once more, so that nothing ambiguous is dialled whatever the caller did; refuse metadata names."""
-    try:
-        host = normalize_host(host)
-    except HostError as error:
-        raise DialError(DialFault.ADDRESS_REFUSED, f"not a host: {error}") from None
-    if is_metadata_host(host):
-        raise DialError(DialFault.ADDRESS_REFUSED, f"{host}: the name of a metadata service")
-    return host
-
-
-def _check_every(addresses: tuple[str, ...], port: int, policy: AddressPolicy) -> None:
-    """One refused answer refuses all: a name that answers public and private at once is not to be trusted (H8)."""
-    for address in addresses:
-        try:
-            refusal = policy.check(address, port)
-        except ValueError as error:  # an answer with a zone id, say
-            raise DialError(DialFault.ADDRESS_REFUSED, str(error)) from None
-        if refusal is not None:
-            raise DialError(DialFault.ADDRESS_REFUSED, f"{_host_port(address, port)}: {refusal.value}")
 
 
 def _is_literal(host: str) -> bool:
@@ -372,7 +395,8 @@ class ProxyConnect(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.write(f"CONNECT {self._authority} HTTP/1.1\r\nHost: {self._authority}\r\n\r\n".encode("ascii"))
+        authority = self._authority.encode("ascii")
+        self._transport.write(b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n%b\r\n\r\n" % (authority, authority, _MARKED))
 
     def data_received(self, data: bytes) -> None:
         if self.answered.done():

@@ -152,24 +152,19 @@ def reset(transport: asyncio.Transport) -> None:
     transport.abort()
 
 
-def own_addresses(host: str) -> set[str]:
-    """Return the addresses a listener on host can be reached at; all of this machine's for a wildcard.
+def is_local_address(address: str) -> bool:
+    """Say whether a numeric address is this machine's now: only to those a socket can be bound.
 
-    Addresses that come up later are not among them: a gateway on a wildcard is started after its network.
+    Where net.ipv4.ip_nonlocal_bind is set every address counts as local.
     """
-    if host == "localhost":
-        return {"127.0.0.1", "::1"}
-    if host not in ("0.0.0.0", "::"):
-        return {host}
-    found = {host, "127.0.0.1", "::1"}
-    for probe in (("192.0.2.1", socket.AF_INET), ("2001:db8::1", socket.AF_INET6)):
-        # Connecting a datagram socket sends nothing; it tells which address this machine would speak from.
-        with contextlib.suppress(OSError), socket.socket(probe[1], socket.SOCK_DGRAM) as datagram:
-            datagram.connect((probe[0], 9))
-            found.add(str(datagram.getsockname()[0]))
-    with contextlib.suppress(OSError):
-        found |= {str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(socket.gethostname(), None)}
-    return found
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as datagram:
+            datagram.bind((address, 0))
+    except OSError as error:
+        # Anything else (no descriptors, say) tells nothing; then the careful answer is the safe one.
+        return error.errno not in (errno.EADDRNOTAVAIL, errno.EINVAL, errno.EAFNOSUPPORT)
+    return True
 
 
 def _listen_error(host: str, port: int, error: OSError) -> ListenError:

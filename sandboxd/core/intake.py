@@ -15,6 +15,7 @@ from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.http1.codec import parse_request
 from sallyport.wire.http1.head import RequestHead
 from sallyport.wire.http1.scan import CRLF, HEAD_END
+from sallyport.wire.http1.shape import HOP_MARKER, field_name
 
 # In a set, where no port is 0: every port.
 EVERY_PORT: Final = 0
@@ -198,12 +199,19 @@ def _check_host(request: RequestHead, host: str, port: int) -> None:
 
 
 def _without_ours(head: bytes) -> bytes:
-    """Drop the fields that only sandboxd may write, in either spelling of their hyphen."""
+    """Drop the fields that only sandboxd may write, in either spelling of their hyphen.
+
+    The mark of a gateway stays: whoever sent it has come round in a circle, and the codec refuses it.
+    """
     if _OURS not in head.lower().replace(b"_", b"-"):
         return head
     request_line, *fields = head.split(CRLF)
-    kept = [field for field in fields if not field.lower().replace(b"_", b"-").startswith(_OURS)]
-    return CRLF.join((request_line, *kept))
+    return CRLF.join((request_line, *[field for field in fields if not _is_ours(field)]))
+
+
+def _is_ours(field: bytes) -> bool:
+    name = field_name(field.partition(b":")[0])
+    return name.startswith(_OURS) and name != HOP_MARKER
 
 
 # What the gateway is asked

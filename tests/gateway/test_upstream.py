@@ -377,7 +377,7 @@ async def test_every_link_goes_through_the_proxy_by_connect(tmp_path: Path, orig
         async with started(tmp_path, origin.port, upstream=upstream) as gateway:
             client = await ask(gateway, API)
             link = await proxy.link()
-            assert await link.head() == b"CONNECT api.test:80 HTTP/1.1\r\nHost: api.test:80\r\n\r\n"
+            assert await link.head() == b"CONNECT api.test:80 HTTP/1.1\r\nHost: api.test:80\r\nSallyport-Hop: 1\r\n\r\n"
             link.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
             assert (await link.head()).startswith(b"GET / HTTP/1.1\r\nHost: api.test\r\n")
             link.send(OK)

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sallyport.address_policy import AddressClass, AddressPolicy, classify_address, is_metadata_host
+from sallyport.address_policy import (
+    AddressClass,
+    AddressPolicy,
+    carried_addresses,
+    classify_address,
+    is_loopback_name,
+    is_metadata_host,
+)
 
 K = AddressClass
 
@@ -80,6 +87,64 @@ CASES = [
     ("2002:808:808::1", K.TRANSITION),
     ("2002:a00:1::1", K.TRANSITION),
     ("2001:0:808:808::f7f7:f7f7", K.TRANSITION),
+    ("2606:4700::5efe:808:808", K.PUBLIC),
+    ("2606:4700::5efe:a00:1", K.PRIVATE),
+    ("2606:4700::200:5efe:7f00:1", K.LOOPBACK),
+    ("2606:4700::1:5efe:7f00:1", K.PUBLIC),  # no ISATAP interface id
+]
+
+# The IANA special-purpose address registries, row by row: the block, and what it is to us. Blocks that are globally
+# reachable by the registry and refused here have the reason beside them.
+REGISTRY = [
+    ("0.0.0.0/8", K.RESERVED),
+    ("0.0.0.0/32", K.UNSPECIFIED),
+    ("10.0.0.0/8", K.PRIVATE),
+    ("100.64.0.0/10", K.SHARED),
+    ("127.0.0.0/8", K.LOOPBACK),
+    ("169.254.0.0/16", K.LINK_LOCAL),
+    ("172.16.0.0/12", K.PRIVATE),
+    ("192.0.0.0/24", K.RESERVED),
+    ("192.0.0.0/29", K.RESERVED),
+    ("192.0.0.8/32", K.RESERVED),
+    ("192.0.0.9/32", K.RESERVED),  # PCP anycast: speaks to the next router
+    ("192.0.0.10/32", K.RESERVED),  # TURN anycast: relays to anywhere
+    ("192.0.0.170/32", K.RESERVED),
+    ("192.0.0.171/32", K.RESERVED),
+    ("192.0.2.0/24", K.DOCUMENTATION),
+    ("192.31.196.0/24", K.PUBLIC),
+    ("192.52.193.0/24", K.PUBLIC),
+    ("192.88.99.0/24", K.TRANSITION),
+    ("192.168.0.0/16", K.PRIVATE),
+    ("192.175.48.0/24", K.PUBLIC),
+    ("198.18.0.0/15", K.BENCHMARKING),
+    ("198.51.100.0/24", K.DOCUMENTATION),
+    ("203.0.113.0/24", K.DOCUMENTATION),
+    ("224.0.0.0/4", K.MULTICAST),
+    ("240.0.0.0/4", K.RESERVED),
+    ("255.255.255.255/32", K.BROADCAST),
+    ("::1/128", K.LOOPBACK),
+    ("::/128", K.UNSPECIFIED),
+    ("64:ff9b:1::/48", K.TRANSITION),
+    ("100::/64", K.DISCARD_ONLY),
+    ("100:0:0:1::/64", K.RESERVED),
+    ("2001::/23", K.RESERVED),
+    ("2001::/32", K.TRANSITION),
+    ("2001:1::1/128", K.RESERVED),  # PCP anycast
+    ("2001:1::2/128", K.RESERVED),  # TURN anycast
+    ("2001:1::3/128", K.RESERVED),  # DNS-SD SRP anycast
+    ("2001:2::/48", K.BENCHMARKING),
+    ("2001:3::/32", K.RESERVED),  # AMT: relays
+    ("2001:4:112::/48", K.RESERVED),  # AS112: answers for private names
+    ("2001:10::/28", K.RESERVED),
+    ("2001:20::/28", K.RESERVED),  # ORCHIDv2: no locators
+    ("2001:30::/28", K.RESERVED),  # drone remote ids: no locators
+    ("2001:db8::/32", K.DOCUMENTATION),
+    ("2002::/16", K.TRANSITION),
+    ("2620:4f:8000::/48", K.PUBLIC),
+    ("3fff::/20", K.DOCUMENTATION),
+    ("5f00::/16", K.RESERVED),
+    ("fc00::/7", K.UNIQUE_LOCAL),
+    ("fe80::/10", K.LINK_LOCAL),
 ]
 
 METADATA = [
@@ -114,6 +179,9 @@ METADATA = [
     "2002:a9fe:a9fe::1",
     "2001:0:a9fe:a9fe::f7f7:f7f7",  # Teredo: the server
     "2001:0:808:808::5601:5601",  # Teredo: the client, its bits flipped
+    "2606:4700::5efe:a9fe:a9fe",  # ISATAP, of private and of global use, and inside a 6to4 prefix
+    "2606:4700::200:5efe:a9fe:aa17",
+    "2002:808:808::5efe:a9fe:a9fe",
 ]
 
 EVERYTHING = (ip_network("0.0.0.0/0"), ip_network("::/0"))
@@ -127,6 +195,15 @@ def policy(*allow: str, own: frozenset[tuple[str, int]] = frozenset()) -> Addres
 def test_h6_every_range_has_its_reason(ip: str, kind: AddressClass) -> None:
     assert classify_address(ip) is kind
     assert policy().check(ip, 443) is (None if kind is K.PUBLIC else kind)
+
+
+@pytest.mark.parametrize(("block", "kind"), REGISTRY, ids=[block for block, _ in REGISTRY])
+def test_h6_every_block_of_the_registries_is_known(block: str, kind: AddressClass) -> None:
+    network = ip_network(block)
+    assert classify_address(str(network[network.num_addresses // 2])) is kind
+    # Its ends may lie in a smaller block with a reason of its own.
+    for end in (network[0], network[-1]):
+        assert (policy().check(str(end), 443) is None) is (kind is K.PUBLIC)
 
 
 @pytest.mark.parametrize("ip", METADATA)
@@ -194,6 +271,7 @@ def test_allow_opens_a_range_and_no_more() -> None:
         ("2001::/32", "2001:0:a00:1::f7f7:f7f7"),
         ("64:ff9b:1::/48", "64:ff9b:1::a00:1"),
         ("::/96", "::a00:1"),
+        ("fd12::/16", "fd12::5efe:a00:1"),
     ],
 )
 def test_h6_a_carrying_address_needs_both_itself_and_what_it_carries(wrapper: str, ip: str) -> None:
@@ -252,14 +330,65 @@ def test_own_address_that_could_never_match_is_an_error() -> None:
 # ---- names
 
 
-@pytest.mark.parametrize("host", ["metadata.google.internal", "metadata", "instance-data", "metadata.goog", *METADATA])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "metadata.google.internal",
+        "metadata",
+        "metadata.goog",
+        "instance-data",
+        "instance-data.ec2.internal",
+        "instance-data.eu-west-1.compute.internal",
+        "metadata.azure.internal",
+        "metadata.tencentyun.com",
+        "api.metadata.cloud.ibm.com",
+        "metadata.packet.net",
+        "rancher-metadata",
+        *METADATA,
+    ],
+)
 def test_h7_metadata_hosts(host: str) -> None:
     assert is_metadata_host(host)
 
 
-@pytest.mark.parametrize("host", ["api.example.com", "metadata.example.com", "8.8.8.8", "169.254.0.1", "", "fe80::1%1"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "api.example.com",
+        "metadata.example.com",
+        "instance-data.evil.compute.internal.example.com",
+        "a.instance-data.ec2.internal",
+        "8.8.8.8",
+        "169.254.0.1",
+        "",
+        "fe80::1%1",
+    ],
+)
 def test_other_hosts(host: str) -> None:
     assert not is_metadata_host(host)
+
+
+@pytest.mark.parametrize("host", ["localhost", "a.b.localhost", "localhost6", "ip6-loopback"])
+def test_names_of_this_machine(host: str) -> None:
+    assert is_loopback_name(host)
+
+
+@pytest.mark.parametrize("host", ["notlocalhost", "localhost.example.com", "127.0.0.1", ""])
+def test_other_names(host: str) -> None:
+    assert not is_loopback_name(host)
+
+
+@pytest.mark.parametrize(
+    ("ip", "addresses"),
+    [
+        ("10.0.0.1", ("10.0.0.1",)),
+        ("::ffff:10.0.0.1", ("10.0.0.1",)),
+        ("2002:a00:1::", ("2002:a00:1::", "10.0.0.1")),
+        ("2606:4700::5efe:a00:1", ("2606:4700::5efe:a00:1", "10.0.0.1")),
+    ],
+)
+def test_what_an_address_carries(ip: str, addresses: tuple[str, ...]) -> None:
+    assert carried_addresses(ip) == addresses
 
 
 # ---- properties

@@ -25,6 +25,11 @@ MAX_REMOVALS: Final = 64
 # RFC 9110 section 5.6.2.
 TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
+# Written to an upstream proxy, with every CONNECT: who is asked so, and is one of us, has been led back to
+# (docs/decisions/0011-loops.md).
+HOP_MARKER: Final = b"sallyport-hop"
+_LOOP: Final = "the request has come through a gateway already: an upstream proxy has led it back"
+
 # Of each of these there may be one. Content-Length and Transfer-Encoding count as one: they say the same thing (S1).
 _ONCE: Final = {
     FieldKind.HOST: "more than one Host",
@@ -55,7 +60,7 @@ class HeadShape:
         for index, name in enumerate(spelled):
             lower, kind = _read_name(name)
             if kind is FieldKind.OURS and not is_answer:
-                raise RemoteProtocolError("a Sallyport-* field from a sandbox")
+                raise RemoteProtocolError(_LOOP if lower == HOP_MARKER else "a Sallyport-* field from a sandbox")
             if kind is FieldKind.PLAIN or (is_answer and kind in _PLAIN_IN_ANSWERS):
                 kept.append(index)
                 names.append(lower)

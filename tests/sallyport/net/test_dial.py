@@ -22,9 +22,11 @@ from sallyport.net.dial import (
     lookup_addresses,
     read_proxy_answer,
 )
+from sallyport.net.own_places import OwnPlaces
 from sallyport.wire.errors import RemoteProtocolError
 
 LOOPBACK = AddressPolicy(allow=(ip_network("127.0.0.0/8"), ip_network("::1/128")))
+EVERYTHING = AddressPolicy(allow=(ip_network("0.0.0.0/0"), ip_network("::/0")))
 PUBLIC = "93.184.216.34"
 
 
@@ -312,6 +314,101 @@ async def test_own_listener_is_refused_even_in_an_allowed_range() -> None:
     assert wire.reached == [("127.0.0.1", 3129)]
 
 
+# Dialer: places of the gateway's own
+
+
+CONTROL = "93.184.216.99"
+
+
+def guarded(names: Names, wire: Wire, *, now: Callable[[], float] | None = None, **own: object) -> Dialer:
+    """A dialer of a gateway under control.test:443, with everything allowed."""
+    places = OwnPlaces([("127.0.0.1", 3128)], [("control.test", 443)])
+    return Dialer(EVERYTHING, Resolver(names, now=now), own=places, connect=wire, **own)  # type: ignore[arg-type]  # connect_to and proxy
+
+
+@pytest.mark.parametrize("host", ["control.test", "CONTROL.test.", "alias.test", "mixed.test", CONTROL])
+async def test_the_control_plane_is_refused_by_its_name_by_other_names_and_by_address(host: str) -> None:
+    wire = Wire()
+    names = Names(control_test=(CONTROL,), alias_test=(CONTROL,), mixed_test=(PUBLIC, CONTROL))
+    assert await refused(guarded(names, wire), host) is DialFault.ADDRESS_REFUSED
+    assert wire.reached == []
+
+
+async def test_beside_the_control_plane_everything_is_reached() -> None:
+    wire = Wire()
+    dialer = guarded(Names(control_test=(CONTROL,), a_test=(PUBLIC,)), wire)
+    await dialer.dial("a.test", 443, Recorder)
+    await dialer.dial(CONTROL, 8443, Recorder)
+    await dialer.dial("control.test", 8443, Recorder)
+    assert wire.reached == [(PUBLIC, 443), (CONTROL, 8443), (CONTROL, 8443)]
+
+
+async def test_a_control_plane_that_moves_is_refused_where_it_is_now() -> None:
+    now, wire = 0.0, Wire()
+    names = Names(control_test=(CONTROL,), a_test=(PUBLIC,))
+    dialer = guarded(names, wire, now=lambda: now)
+    await dialer.dial("a.test", 443, Recorder)
+    names.table["control.test"] = (PUBLIC,)
+    now = 10.0
+    assert await refused(dialer, "a.test") is DialFault.ADDRESS_REFUSED
+    del names.table["control.test"]  # its zone is away: what it led to last is still not reached
+    now = 20.0
+    assert await refused(dialer, "a.test") is DialFault.ADDRESS_REFUSED
+    await dialer.dial(CONTROL, 443, Recorder)
+    assert wire.reached == [(PUBLIC, 443), (CONTROL, 443)]
+
+
+async def test_before_the_control_plane_s_name_was_ever_resolved_nothing_is_dialled_at_its_port() -> None:
+    wire = Wire()
+    dialer = guarded(Names(a_test=(PUBLIC,)), wire)
+    assert await refused(dialer, "a.test") is DialFault.UNRESOLVED
+    await dialer.dial("a.test", 80, Recorder)
+    assert wire.reached == [(PUBLIC, 80)]
+
+
+async def test_connect_to_leads_neither_to_a_listener_nor_to_the_control_plane() -> None:
+    wire = Wire()
+    connect_to = {
+        "a.test:443": ("127.0.0.1", 3128),
+        "b.test:443": ("control.test", 443),
+        "c.test:443": ("alias.test", 443),
+        "control.test:443": (PUBLIC, 443),
+    }
+    dialer = guarded(Names(control_test=(CONTROL,), alias_test=(CONTROL,)), wire, connect_to=connect_to)
+    for host in ("a.test", "b.test", "c.test", "control.test"):
+        assert await refused(dialer, host) is DialFault.ADDRESS_REFUSED
+    assert wire.reached == []
+
+
+@pytest.mark.parametrize(
+    ("host", "port"),
+    [("control.test", 443), ("127.0.0.1", 3128), ("localhost", 3128), ("0.0.0.0", 3128), (CONTROL, 443)],
+)
+async def test_through_an_upstream_proxy_what_is_ours_is_refused_too(host: str, port: int) -> None:
+    wire = Wire()
+    proxy = Destination("http", "proxy.test", 8080)
+    dialer = guarded(Names(control_test=(CONTROL,), proxy_test=(PUBLIC,)), wire, proxy=proxy)
+    assert await refused(dialer, host, port) is DialFault.ADDRESS_REFUSED
+    assert wire.reached == []
+
+
+@pytest.mark.parametrize("host", ["localhost", "api.localhost", "ip6-loopback", "localhost.localdomain"])
+async def test_an_upstream_proxy_is_not_asked_for_its_own_machine(host: str) -> None:
+    wire = Wire()
+    proxy = Destination("http", "proxy.test", 8080)
+    dialer = Dialer(AddressPolicy(), Resolver(Names(proxy_test=(PUBLIC,))), proxy=proxy, connect=wire)
+    assert await refused(dialer, host) is DialFault.ADDRESS_REFUSED
+    assert wire.reached == []
+
+
+async def test_an_upstream_proxy_that_is_ours_is_not_asked() -> None:
+    wire = Wire()
+    names = Names(control_test=(CONTROL,), proxy_test=("127.0.0.1",))
+    dialer = guarded(names, wire, proxy=Destination("http", "proxy.test", 3128))
+    assert await refused(dialer, "a.test", 80) is DialFault.ADDRESS_REFUSED
+    assert wire.reached == []
+
+
 # Dialer: connect_to
 
 
@@ -394,7 +491,9 @@ def proxied(port: int, policy: AddressPolicy | None = None, *, timeout_seconds: 
 
 
 async def test_proxy_is_asked_by_connect_and_early_bytes_come_first() -> None:
-    head = b"CONNECT never.resolved.invalid:443 HTTP/1.1\r\nHost: never.resolved.invalid:443\r\n\r\n"
+    head = (
+        b"CONNECT never.resolved.invalid:443 HTTP/1.1\r\nHost: never.resolved.invalid:443\r\nSallyport-Hop: 1\r\n\r\n"
+    )
 
     def proxy(received: bytes) -> bytes:
         if received == head:

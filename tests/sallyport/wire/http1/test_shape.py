@@ -111,6 +111,9 @@ def test_lines_are_picked_one_by_one_whatever_their_number(names: list[bytes]) -
     assert list(shape.without(frozenset(), shape.pick(names))) == list(shape.pick(names))
 
 
+LED_BACK = "the request has come through a gateway already: an upstream proxy has led it back"
+
+
 @pytest.mark.parametrize(
     ("names", "reason"),
     [
@@ -121,6 +124,8 @@ def test_lines_are_picked_one_by_one_whatever_their_number(names: list[bytes]) -
         ([b"Transfer-Encoding", b"Content-Length"], "more than one Content-Length or Transfer-Encoding"),
         ([b"Proxy-Authorization", b"proxy-authorization"], "more than one Proxy-Authorization"),
         ([b"Sallyport-Stream"], "a Sallyport-* field from a sandbox"),
+        ([b"Sallyport-Hop"], LED_BACK),
+        ([b"SALLYPORT_HOP"], LED_BACK),
     ],
 )
 def test_s1_a3_a_request_s_names_that_say_two_things_are_refused(names: list[bytes], reason: str) -> None:
