@@ -7,6 +7,7 @@ and circles through an upstream proxy. Each by the three ways that bytes take: i
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from sallyport.wire.http1.scan import HEAD_END
 from tests.support.fake_control import FakeControl, fake_control
 from tests.support.gateway_plans import SANDBOX, plan, route
 from tests.support.gateway_process import GatewayProcess, Setting, gateway_process
-from tests.support.in_process import GatewayInProcess, in_process_gateway, signed_token, signing_jwk
+from tests.support.in_process import GatewayInProcess, Settings, in_process_gateway, signed_token, signing_jwk
 from tests.support.origin import RecordingOrigin, recording_origin
 from tests.support.plan_documents import plan_document, rule_document
 from tests.support.sandboxd_in_process import in_process_sandboxd
@@ -151,7 +152,7 @@ def open_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayPr
     with gateway_process(tmp_path_factory.mktemp("open"), setting) as gateway:
         places = own_places(gateway)
         hosts = sorted({*MANAGED, *(host for host, _ in places)})
-        ports = sorted({80, *(port for _, port in places)})
+        ports = sorted({80, 443, *(port for _, port in places)})
         managing = plan_document([managed(*hosts, ports=ports)], sandboxId=MANAGING)
         assert gateway.put_plan(seal(managing), MANAGING)[0] == 200
         yield gateway
@@ -169,6 +170,17 @@ async def test_h7_metadata_services_are_refused_though_plan_and_operator_list_th
         for host in METADATA:
             assert await unmanaged.get(f"{host}:80") == REFUSED_ADDRESS, host
             assert await unmanaged.connect(f"{host}:443") == REFUSED_ADDRESS, host
+
+
+@pytest.mark.parametrize("side", SIDES)
+async def test_h7_metadata_services_are_refused_behind_intercepted_tls(open_gateway: GatewayProcess, side: str) -> None:
+    # Whose CA it is matters elsewhere: here only that TLS ends at the gateway.
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    trusting.set_alpn_protocols(["http/1.1"])
+    async with side_of(open_gateway, side, sandbox_id=MANAGING) as injected:
+        for host in ("metadata.google.internal", "169.254.169.254", "[fd00:ec2::254]", "100.100.100.200"):
+            assert await injected.get_by_tls(f"{host}:443", trusting) == REFUSED_ADDRESS, host
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -217,6 +229,26 @@ async def test_h6_spellings_that_resolvers_disagree_about_are_refused(
         for host in AMBIGUOUS:
             assert await asked.get(f"{host}:80") == Told(400, "invalid_request"), host
             assert await asked.connect(f"{host}:443") == Told(400, "invalid_request"), host
+
+
+@pytest.mark.parametrize("setting", ["connect_to", "proxy"])
+@pytest.mark.parametrize("side", SIDES)
+async def test_the_operator_s_own_settings_lead_to_no_listener(tmp_path: Path, side: str, setting: str) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        # Nobody else is given that port, so it is free at the next address.
+        admin = f"127.0.0.2:{held.getsockname()[1]}"
+        leads_there = {f"{host}:{port}": admin for host in ("managed.test", "open.test") for port in (80, 443)}
+        further: Settings = {
+            "listen": {"admin": admin},
+            "upstream": {"proxy": f"http://{admin}"} if setting == "proxy" else {"connect_to": leads_there},
+        }
+        document = plan([managed("managed.test", ports=[80])], default="passthrough")
+        async with (
+            in_process_gateway(tmp_path, plan=document, credentials={"con_one": SECRET}, further=further) as gateway,
+            side_of(gateway, side) as asked,
+        ):
+            assert await each_way(asked) == [REFUSED_ADDRESS] * 3
 
 
 # ---- the control plane

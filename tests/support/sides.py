@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import re
+import ssl
 from collections.abc import AsyncIterator
 from typing import Final, NamedTuple
 
@@ -62,8 +63,7 @@ class Side:
                 head = await end.head()
         finally:
             end.writer.transport.abort()
-        code = re.search(rb"\r\nX-Sallyport-Error: ([a-z_]+)\r\n", head)
-        return Told(int(head.split(b" ")[1]), "" if code is None else code[1].decode())
+        return _told(head)
 
     async def get(self, authority: str) -> Told:
         """Ask for a URL in absolute form."""
@@ -79,11 +79,29 @@ class Side:
         request = b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % name
         return await self.told(name, name, method=b"CONNECT", mode=CLEARTEXT, inside=request)
 
+    async def get_by_tls(self, authority: str, context: ssl.SSLContext) -> Told:
+        """Ask for a CONNECT to a managed host, and for a URL by TLS in it; in a tunnel TLS has ended before."""
+        name = authority.encode()
+        end = await self.send(b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (name, name), INTERCEPTED)
+        try:
+            assert (await end.head()).startswith(b"HTTP/1.1 200 ")
+            if self._tunnel is None:
+                await end.start_tls(context, authority.rpartition(":")[0].strip("[]"))
+            end.send(b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % name)
+            return _told(await end.head())
+        finally:
+            end.writer.transport.abort()
+
     def close(self) -> None:
         for end in self._ends:
             end.writer.transport.abort()
         if self._tunnel is not None:
             self._tunnel.abort()
+
+
+def _told(head: bytes) -> Told:
+    code = re.search(rb"\r\nX-Sallyport-Error: ([a-z_]+)\r\n", head)
+    return Told(int(head.split(b" ")[1]), "" if code is None else code[1].decode())
 
 
 @contextlib.asynccontextmanager
