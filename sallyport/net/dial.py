@@ -2,39 +2,32 @@
 
 A name is resolved once, every answer is checked, and the numeric address that was checked is the one connected to
 (H8): no second lookup stands between the check and the connect. What stands here, in the order of a dial:
-`Resolver` (names to addresses), `Dialer` (the checks and the attempts), the upstream proxy's CONNECT.
+`Resolver` (names to addresses), `Dialer` (the checks and the attempts).
 """
 
 import asyncio
 import dataclasses
 import enum
 import ipaddress
-import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import cast
 
 from sallyport.address_policy import AddressPolicy, is_loopback_name, is_metadata_host
 from sallyport.destination import Destination
 from sallyport.host import HostError, normalize_host, split_authority
 from sallyport.net.own_places import OwnPlaces
-from sallyport.wire.errors import RemoteProtocolError
-from sallyport.wire.http1.shape import HOP_MARKER
+from sallyport.net.proxy_connect import ProtocolFactory, ProxyConnect, ProxyRefused
 
 type Lookup = Callable[[str], tuple[str, ...]]
-type ProtocolFactory = Callable[[], asyncio.Protocol]
 type Dialled = tuple[asyncio.Transport, asyncio.Protocol]
 type Connect = Callable[[ProtocolFactory, str, int], Awaitable[Dialled]]
 
 # A failed lookup is remembered only long enough to absorb a loop that retries without waiting.
 _FAILURE_TTL_SECONDS = 1.0
-# An upstream proxy's answer head; 16 KiB is what the ClientHello and the common proxies allow too.
-_MAX_PROXY_HEAD_BYTES = 16 * 1024
 # A dial waits so long to hear where a place of the gateway's own is now; then what was heard last holds.
 _OWN_NAME_SECONDS = 1.0
-_MARKED = HOP_MARKER.title() + b": 1"
 _EVERY_NETWORK = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 
 
@@ -331,6 +324,9 @@ class Dialer:
             assert isinstance(asking, ProxyConnect)
             try:
                 return transport, await asking.answered
+            except ProxyRefused as refused:
+                transport.abort()
+                raise DialError(DialFault.PROXY_REFUSED, str(refused)) from None
             except BaseException:
                 transport.abort()
                 raise
@@ -349,90 +345,3 @@ def _is_literal(host: str) -> bool:
 
 def _host_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-# The upstream proxy's CONNECT
-
-
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
-_FIELD_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
-
-
-def read_proxy_answer(received: bytes) -> tuple[int, int] | None:
-    """Give (status, length of the head) of an answer to CONNECT, or None for "not yet"; RemoteProtocolError.
-
-    Framing headers of a 2xx answer to CONNECT mean nothing (RFC 9110 section 9.3.6), so none is looked at.
-    """
-    end = received.find(b"\r\n\r\n")
-    if end > _MAX_PROXY_HEAD_BYTES or (end < 0 and len(received) > _MAX_PROXY_HEAD_BYTES):
-        raise RemoteProtocolError("the proxy's answer head is too long", 502)
-    if not b"HTTP/1.".startswith(received[:7]):
-        raise RemoteProtocolError("the proxy does not speak HTTP/1", 502)
-    if end < 0:
-        return None
-    status_line, *field_lines = received[:end].split(b"\r\n")
-    status = _STATUS_LINE.fullmatch(status_line)
-    if status is None or not all(map(_FIELD_LINE.fullmatch, field_lines)):
-        raise RemoteProtocolError("the proxy's answer head is malformed", 502)
-    return int(status[1]), end + 4
-
-
-class ProxyConnect(asyncio.Protocol):
-    """Ask a proxy for one tunnel, then hand the transport to the protocol that wanted it.
-
-    `answered` gives that protocol after its `connection_made`; bytes behind the proxy's head are delivered to it
-    first of all. It fails with DialError PROXY_REFUSED.
-    """
-
-    def __init__(self, authority: str, protocol_factory: ProtocolFactory) -> None:
-        self._authority = authority
-        self._protocol_factory = protocol_factory
-        self._received = b""
-        self._transport: asyncio.Transport | None = None
-        self.answered: asyncio.Future[asyncio.Protocol] = asyncio.get_running_loop().create_future()
-        # A dial given up in between never awaits the answer; it must not be reported as forgotten.
-        self.answered.add_done_callback(lambda answered: answered.cancelled() or answered.exception())
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        authority = self._authority.encode("ascii")
-        self._transport.write(b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n%b\r\n\r\n" % (authority, authority, _MARKED))
-
-    def data_received(self, data: bytes) -> None:
-        if self.answered.done():
-            return
-        self._received += data
-        try:
-            answer = read_proxy_answer(self._received)
-        except RemoteProtocolError as error:
-            self._fail(error.reason)
-            return
-        if answer is None:
-            return
-        status, head_length = answer
-        if status != 200:
-            self._fail(f"it answered {status}")
-        else:
-            self._hand_over(self._received[head_length:])
-
-    def eof_received(self) -> None:
-        self._fail("it closed without an answer")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(f"it closed without an answer ({exc})")
-
-    def _hand_over(self, early: bytes) -> None:
-        transport = self._transport
-        assert transport is not None
-        protocol = self._protocol_factory()
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
-        if early:
-            protocol.data_received(early)
-        self.answered.set_result(protocol)
-
-    def _fail(self, why: str) -> None:
-        if not self.answered.done():
-            self.answered.set_exception(
-                DialError(DialFault.PROXY_REFUSED, f"the proxy, asked for {self._authority}: {why}")
-            )

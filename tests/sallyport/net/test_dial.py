@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Callable
 from ipaddress import ip_network
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sallyport.address_policy import AddressPolicy
 from sallyport.destination import Destination
@@ -16,14 +14,12 @@ from sallyport.net.dial import (
     DialError,
     DialFault,
     Dialled,
-    ProtocolFactory,
     Resolver,
     interleave_families,
     lookup_addresses,
-    read_proxy_answer,
 )
 from sallyport.net.own_places import OwnPlaces
-from sallyport.wire.errors import RemoteProtocolError
+from sallyport.net.proxy_connect import ProtocolFactory
 
 LOOPBACK = AddressPolicy(allow=(ip_network("127.0.0.0/8"), ip_network("::1/128")))
 EVERYTHING = AddressPolicy(allow=(ip_network("0.0.0.0/0"), ip_network("::/0")))
@@ -554,27 +550,3 @@ async def test_proxy_variables_of_the_environment_are_ignored_t3(monkeypatch: py
     wire = Wire()
     await Dialer(AddressPolicy(), Resolver(Names(a_test=(PUBLIC,))), connect=wire).dial("a.test", 443, Recorder)
     assert wire.reached == [(PUBLIC, 443)]
-
-
-@given(st.binary(max_size=200) | st.binary(max_size=60).map(lambda tail: b"HTTP/1.1 200 " + tail + b"\r\n\r\n"))
-def test_any_proxy_answer_is_a_value_none_or_remote_protocol_error(received: bytes) -> None:
-    try:
-        answer = read_proxy_answer(received)
-    except RemoteProtocolError:
-        return
-    if answer is not None:
-        status, head_length = answer
-        assert 100 <= status < 600
-        assert received[:head_length].endswith(b"\r\n\r\n")
-
-
-@pytest.mark.parametrize(
-    "head", [b"HTTP/1.1 200 OK\n\n", b"HTTP/1.1 200 OK\r\nbad line\r\n\r\n", b"HTTP/1.1 2000 x\r\n\r\n"]
-)
-def test_malformed_proxy_head_is_never_a_tunnel(head: bytes) -> None:
-    for cut in range(len(head) + 1):
-        try:
-            answer = read_proxy_answer(head[:cut])
-        except RemoteProtocolError:
-            continue
-        assert answer is None
