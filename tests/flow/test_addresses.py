@@ -6,8 +6,12 @@ and circles through an upstream proxy. Each by the three ways that bytes take: i
 
 import asyncio
 import contextlib
+import json
+import os
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -17,7 +21,7 @@ from sallyport.plan.codec import seal
 from sallyport.wire.http1.scan import HEAD_END
 from tests.support.fake_control import FakeControl, fake_control
 from tests.support.gateway_plans import SANDBOX, plan, route
-from tests.support.gateway_process import GatewayProcess, Setting, gateway_process
+from tests.support.gateway_process import ROOT, GatewayProcess, Setting, gateway_process
 from tests.support.in_process import GatewayInProcess, Settings, in_process_gateway, signed_token, signing_jwk
 from tests.support.origin import RecordingOrigin, recording_origin
 from tests.support.plan_documents import plan_document, rule_document
@@ -141,6 +145,20 @@ def own_places(gateway: GatewayProcess) -> list[tuple[str, int]]:
     return everywhere + [(host, port) for host in ON_LOOPBACK for port in (gateway.tunnel_port, gateway.admin_port)]
 
 
+def detours(gateway: GatewayProcess) -> list[dict[str, object]]:
+    """Return routes that lead elsewhere than their hosts say."""
+    there = {
+        "to-metadata.test": "http://169.254.169.254",
+        "to-metadata-name.test": "http://metadata.google.internal",
+        "to-listener.test": f"http://127.0.0.1:{gateway.proxy_port}",
+        "to-admin.test": f"http://localhost:{gateway.admin_port}",
+    }
+    return [
+        route(host.partition(".")[0], [host], "con_one", upstream={"baseUrl": url}, allowCleartext=True)
+        for host, url in there.items()
+    ]
+
+
 @pytest.fixture(scope="module")
 def open_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     """The operator has opened every network. One sandbox may go anywhere, the plan of the other manages all of it."""
@@ -153,7 +171,8 @@ def open_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayPr
         places = own_places(gateway)
         hosts = sorted({*MANAGED, *(host for host, _ in places)})
         ports = sorted({80, 443, *(port for _, port in places)})
-        managing = plan_document([managed(*hosts, ports=ports)], sandboxId=MANAGING)
+        routes = [managed(*hosts, ports=ports), *detours(gateway)]
+        managing = plan_document(routes, sandboxId=MANAGING)
         assert gateway.put_plan(seal(managing), MANAGING)[0] == 200
         yield gateway
 
@@ -181,6 +200,15 @@ async def test_h7_metadata_services_are_refused_behind_intercepted_tls(open_gate
     async with side_of(open_gateway, side, sandbox_id=MANAGING) as injected:
         for host in ("metadata.google.internal", "169.254.169.254", "[fd00:ec2::254]", "100.100.100.200"):
             assert await injected.get_by_tls(f"{host}:443", trusting) == REFUSED_ADDRESS, host
+
+
+@pytest.mark.parametrize("side", SIDES)
+async def test_a_route_leads_neither_to_metadata_nor_to_a_listener(open_gateway: GatewayProcess, side: str) -> None:
+    async with side_of(open_gateway, side, sandbox_id=MANAGING) as injected:
+        for detour in detours(open_gateway):
+            host = f"{detour['egressRuleId']}.test"
+            assert await injected.get(f"{host}:80") == REFUSED_ADDRESS, host
+            assert await injected.get_inside(f"{host}:80") == REFUSED_ADDRESS, host
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -229,6 +257,19 @@ async def test_h6_spellings_that_resolvers_disagree_about_are_refused(
         for host in AMBIGUOUS:
             assert await asked.get(f"{host}:80") == Told(400, "invalid_request"), host
             assert await asked.connect(f"{host}:443") == Told(400, "invalid_request"), host
+
+
+@pytest.mark.full
+def test_an_interface_that_comes_up_after_the_start_leads_to_no_listener(tmp_path: Path) -> None:
+    """In a network of its own: interfaces of this machine are not ours to change."""
+    apart = ["unshare", "--map-root-user", "--net"]
+    if subprocess.run([*apart, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("no network namespaces here")
+    command = [*apart, sys.executable, "-P", "-m", "tests.support.later_interface", str(tmp_path)]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=60, check=True)
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told == {"before": [[502, "upstream_unreachable"]] * 4, "after": [list(REFUSED_ADDRESS)] * 4}
 
 
 @pytest.mark.parametrize("setting", ["connect_to", "proxy"])

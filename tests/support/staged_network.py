@@ -6,7 +6,8 @@ the checks, the order of things.
 
 from collections.abc import Callable
 
-from sallyport.net.dial import Dialled, ProtocolFactory, Resolver, connect_tcp
+from sallyport.net.dial import Dialled, Resolver, connect_tcp
+from sallyport.net.proxy_connect import ProtocolFactory
 from tests.support.in_process import GatewayInProcess
 
 PUBLIC = "93.184.216.34"
