@@ -260,6 +260,33 @@ async def test_h6_spellings_that_resolvers_disagree_about_are_refused(
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("side", SIDES)
+async def test_own_listeners_are_refused_by_each_of_several_processes(tmp_path: Path, side: str) -> None:
+    setting = Setting(
+        plan=plan([], default="passthrough"),
+        further={"listen": {"proxy": "0.0.0.0:0"}, "network": {"allow": EVERY_NETWORK}},
+        workers=2,
+    )
+    async with entered(gateway_process(tmp_path, setting)) as gateway:
+        for host, port in own_places(gateway):
+            authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            # The kernel says which process a stream of the listener comes to; a tunnel stays where it was opened.
+            async with side_of(gateway, side) as unmanaged:
+                assert await unmanaged.get(authority) == REFUSED_ADDRESS, authority
+                assert await unmanaged.connect(authority) == REFUSED_ADDRESS, authority
+
+
+@contextlib.asynccontextmanager
+async def entered[T](block: contextlib.AbstractContextManager[T]) -> AsyncIterator[T]:
+    """Enter a blocking block on a thread; tunnels that are open here end meanwhile, and it waits for them."""
+    value = await asyncio.to_thread(block.__enter__)
+    try:
+        yield value
+    finally:
+        await asyncio.to_thread(block.__exit__, None, None, None)
+
+
+@pytest.mark.full
 def test_an_interface_that_comes_up_after_the_start_leads_to_no_listener(tmp_path: Path) -> None:
     """In a network of its own: interfaces of this machine are not ours to change."""
     apart = ["unshare", "--map-root-user", "--net"]

@@ -1,6 +1,6 @@
 """Addresses: every range with its reason, everything unwrapped, and what no allow list opens (H6, H7)."""
 
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
 from hypothesis import given
@@ -407,3 +407,29 @@ def test_property_the_verdict_is_total_and_never_laxer_than_the_standard_library
 @given(st.ip_addresses(v=4))
 def test_property_mapped_addresses_are_judged_as_what_they_carry(ip: object) -> None:
     assert classify_address(f"::ffff:{ip}") is classify_address(str(ip))
+
+
+def embeddings(inside: IPv4Address) -> list[IPv6Address]:
+    """Return every form in which an IPv6 address carries this one."""
+    value = int(inside)
+    low = [0xFFFF << 32, 0xFFFF << 48, 0x0064FF9B << 96, 0x0064FF9B0001 << 80, 0x5EFE << 32 | 0x26064700 << 96]
+    flipped = 0x20010000 << 96 | 0x08080808 << 64 | value ^ 0xFFFFFFFF  # Teredo: the client
+    return [
+        IPv6Address(number) for number in (*[prefix | value for prefix in low], 0x2002 << 112 | value << 80, flipped)
+    ]
+
+
+@given(st.ip_addresses(v=4).map(IPv4Address))
+def test_property_no_form_opens_what_is_refused_inside(inside: IPv4Address) -> None:
+    for outside in embeddings(inside):
+        for allow in ((), EVERYTHING):
+            dialled = AddressPolicy(allow=allow)
+            if dialled.check(str(inside), 443) is not None:
+                assert dialled.check(str(outside), 443) is not None, outside
+
+
+@pytest.mark.parametrize("ip", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "100.100.100.200", "168.63.129.16"])
+def test_h6_no_form_opens_what_is_refused_inside(ip: str) -> None:
+    for outside in embeddings(IPv4Address(ip)):
+        assert policy().check(str(outside), 443) is not None, outside
+        assert (AddressPolicy(allow=EVERYTHING).check(str(outside), 443) is K.METADATA) is is_metadata_host(ip), outside
