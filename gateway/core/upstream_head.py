@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from gateway.core.inject.prepare import Injection
 from gateway.core.inject.query import strip_query, with_pair
@@ -41,19 +42,34 @@ def upstream_head(
         if query and injection.strip_query:
             query = strip_query(query, injection.strip_query) or None
         block = injection.block
-    if table.has_placeholders and table.holds_placeholder(_write(head, path, query, upstream, lines, b"")):
+    if table.has_placeholders and _holds_placeholder(table, head, path, query, upstream, lines):
         # What is checked never has a secret in it but the one that took a placeholder's place.
         for replacement in () if injection is None else injection.replacements:
             lines = replacement.in_lines(lines)
             path = replacement.in_path(path)
             query = replacement.in_query(query)
-        if table.holds_placeholder(_write(head, path, query, upstream, lines, b"")):
+        if _holds_placeholder(table, head, path, query, upstream, lines):
             raise PlaceholderLeft
     if injection is not None and injection.pair is not None:
         query = with_pair(query, injection.pair)
     if head.has_body or upgrade is not None:
         block = _framing(head, upgrade) + block
     return _write(head, path, query, upstream, lines, block)
+
+
+def _holds_placeholder(
+    table: RouteTable,
+    head: RequestHead,
+    path: bytes,
+    query: bytes | None,
+    upstream: RouteUpstream,
+    lines: Sequence[bytes],
+) -> bool:
+    """Say whether a placeholder stands anywhere in the head, or percent-encoded in its target."""
+    if table.holds_placeholder(_write(head, path, query, upstream, lines, b"")):
+        return True
+    target = path if query is None else path + b"?" + query
+    return b"%" in target and table.holds_placeholder(unquote_to_bytes(target))
 
 
 def _write(

@@ -240,6 +240,18 @@ def test_c5_a_placeholder_of_another_route_is_refused() -> None:
         forwarded(query=b"a=sp-placeholder-of-another", table=Sent().table)
 
 
+@pytest.mark.parametrize(("path", "query"), [(b"/v1/%73p-placeholder-1", None), (b"/v1", b"a=sp%2Dplaceholder%2d1")])
+def test_c5_a_placeholder_is_found_however_its_target_spells_it(path: bytes, query: bytes | None) -> None:
+    assert PLACEHOLDER == b"sp-placeholder-1"
+    for part in ("path", "query"):
+        sent = Sent(placeholders=[{"value": PLACEHOLDER.decode(), "in": [part]}])
+        if (part == "query") is (query is not None):
+            assert b"placeholder" not in sent.head(path=path, query=query)
+        else:
+            with pytest.raises(PlaceholderLeft):
+                sent.head(path=path, query=query)
+
+
 def test_c5_a_placeholder_in_a_slot_that_is_removed_is_harmless() -> None:
     sent = Sent(stripQuery=["key"], placeholders=[{"value": PLACEHOLDER.decode(), "in": ["path"]}])
     block = sent.head(b"Authorization: Bearer " + PLACEHOLDER, b"Cookie: " + PLACEHOLDER, query=b"key=" + PLACEHOLDER)

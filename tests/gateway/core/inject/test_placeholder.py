@@ -31,6 +31,12 @@ def test_in_path_and_query_percent_encoded() -> None:
     assert replacement("query").in_query(None) is None
 
 
+def test_in_path_and_query_however_it_is_encoded() -> None:
+    only = Replacement(b"${A_%}.x", frozenset(("path", "query")), Secret(SECRET))
+    assert only.in_path(b"/%24%7BA_%25%7D.x/%24{A_%}%2Ex/${a_%}.x") == b"/%b/%b/${a_%%}.x" % (ENCODED, ENCODED)
+    assert only.in_query(b"a=%24%7b%41_%25%7d%2ex&%2524{A_%}.x") == b"a=%b&%%2524{A_%%}.x" % ENCODED
+
+
 @pytest.mark.parametrize("part", ["header", "path", "query"])
 def test_c6_other_parts_are_left_alone(part: str) -> None:
     only = replacement(part)
