@@ -65,7 +65,7 @@ def _admit_opaque(table: RouteTable, host: str, port: int) -> Admission:
             detail=f"{host}:{port} is managed and the plan does not let it pass unseen",
             hint='set egress.managedPassthrough to "allow", or take the host out of interception.passthrough_hosts',
         )
-    return Mode.PASSTHROUGH if may_pass else _denied(table, answer, "CONNECT", Destination("https", host, port), "")
+    return Mode.PASSTHROUGH if may_pass else _denied(table, answer, None, Destination("https", host, port), None)
 
 
 def classify(table: RouteTable, destination: Destination, method: str, path: bytes) -> Classified:
@@ -107,15 +107,15 @@ def _classify(table: RouteTable, destination: Destination, method: str, path: by
             decision = FORWARD if answer.rule is None else Forward(rule_id=answer.rule.rule_id)
             return Classified(decision, path, table.forward_upstream(destination))
         case _:  # DENY, REFUSE: what is not told to leave stays
-            return Classified(_denied(table, answer, method, destination, canonical), path, None)
+            return Classified(_denied(table, answer, method, destination, canonical or None), path, None)
 
 
-def _denied(table: RouteTable, answer: Answer, method: str, destination: Destination, path: str) -> Deny:
+def _denied(table: RouteTable, answer: Answer, method: str | None, destination: Destination, path: str | None) -> Deny:
     is_plan = answer.code == Code.DENIED_BY_PLAN.wire
     return Deny(
         code=_CODES[answer.code],
         detail=answer.reason,
         rule_id=answer.egress_rule_id,
         hint=answer.hint or (_PLAN_HINT if is_plan else None),
-        nearest=nearest(table.plan, *destination, method, path) if path and is_plan else None,
+        nearest=nearest(table.plan, *destination, method, path) if is_plan else None,
     )

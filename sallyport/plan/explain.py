@@ -11,6 +11,8 @@ from sallyport.plan.model import CompiledRuntimePlan, EgressRoute
 from sallyport.plan.url import Url, UrlError, split_url
 from sallyport.request_path import PathError, canonical_path
 
+# Of a plan with more, the rest is not compared: a refusal costs every sandbox of a gateway its time.
+MAX_COMPARED_ROUTES = 200
 MAX_EXPECTED = 8  # values shown per part: the answer goes into a refusal's body
 
 # What a caller would have to change, by how far that leads away: another host furthest, another scheme least.
@@ -116,21 +118,24 @@ def _upstream(route: EgressRoute | None, asked: Destination) -> Destination:
 
 
 def nearest(
-    plan: CompiledRuntimePlan, scheme: str, host: str, port: int, method: str, path: str
+    plan: CompiledRuntimePlan, scheme: str, host: str, port: int, method: str | None, path: str | None
 ) -> Mapping[str, object] | None:
     """Describe the closest route, or give None where the plan has none.
 
+    A method or path of None is one that nobody has seen, as in a CONNECT; it mismatches with nothing.
     `{"egressRuleId", "mismatch": [part, ...], "expected": {part: value}}`; a part is host, port, path, method or
     scheme. An empty `mismatch` is a route that claims the request (a rule, or a more specific route, came first).
     Linear in the number of routes: for refusals and `explain`, not for every request.
     """
+    # A host weighs more than all the rest: where a route claims it, none that does not comes near.
+    of_host = [route for route in plan.egress_routes if _claims_host(route, host)]
     best: tuple[tuple[int, int, int], EgressRoute, list[str]] | None = None
-    for route in plan.egress_routes:
+    for route in (of_host or plan.egress_routes)[:MAX_COMPARED_ROUTES]:
         mismatch = _mismatch(route, scheme, host, port, method, path)
         weight = sum(map(_WEIGHTS.__getitem__, mismatch))
         if best is not None and weight > best[0][0]:
             continue
-        distance = weight, -_common_labels(route, host), -_common_segments(route, path)
+        distance = weight, -_common_labels(route, host), -_common_segments(route, path or "/")
         if best is None or distance < best[0]:
             best = distance, route, mismatch
     if best is None:
@@ -140,20 +145,25 @@ def nearest(
     return {"egressRuleId": route.egress_rule_id, "mismatch": mismatch, "expected": expected}
 
 
-def _mismatch(route: EgressRoute, scheme: str, host: str, port: int, method: str, path: str) -> list[str]:
+def _mismatch(route: EgressRoute, scheme: str, host: str, port: int, method: str | None, path: str | None) -> list[str]:
     match = route.match
+    prefixes, methods = match.path_prefixes, match.methods
     parts: list[str] = []
-    if not any(pattern.matches(host) for pattern in match.hosts):
+    if not _claims_host(route, host):
         parts.append("host")
     if port != DEFAULT_PORTS[scheme] if match.ports is None else port not in match.ports:
         parts.append("port")
-    if match.path_prefixes is not None and not any(_claims(prefix, path) for prefix in match.path_prefixes):
+    if path is not None and prefixes is not None and not any(_claims(prefix, path) for prefix in prefixes):
         parts.append("path")
-    if match.methods is not None and method not in match.methods:
+    if method is not None and methods is not None and method not in methods:
         parts.append("method")
     if scheme == "http" and not route.allow_cleartext:
         parts.append("scheme")
     return parts
+
+
+def _claims_host(route: EgressRoute, host: str) -> bool:
+    return any(pattern.matches(host) for pattern in route.match.hosts)
 
 
 def _claims(prefix: str, path: str) -> bool:

@@ -6,6 +6,7 @@ By both ways, where TLS has ended and in the clear. What is opaque never carries
 import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.support.egress_stage import (
     BEARER_LINE,
     IDENTITY_LINE,
     OTHER_CONNECTION,
+    OTHER_PORT,
     OTHER_SECRET,
     ROUTE,
     SECRET,
@@ -172,6 +174,7 @@ C5 = [
     *put("C5 in a query", b"\r\n", *LEFT, target=b"/v1/x?k=" + MARK, routes=IN_HEADERS),
     *put("C5 in a path", b"\r\n", *LEFT, target=b"/v1/" + MARK, routes=IN_HEADERS),
     *put("C5 in a path, encoded", b"\r\n", *LEFT, target=b"/v1/%53" + MARK[1:], routes=IN_HEADERS),
+    *put("C5 in a query, encoded", b"\r\n", *LEFT, target=b"/v1/x?k=%53ECRET%2dGOES%2DHERE", routes=IN_HEADERS),
     *put("C5 in a header", b"X-Key: a" + MARK + b"b\r\n\r\n", *LEFT, routes=IN_TARGET),
     *put("C5 in a header's name", MARK + b": a\r\n\r\n", *LEFT, routes=IN_HEADERS),
     *put("C5 in a method", b"\r\n", *LEFT, method=MARK, routes=IN_HEADERS),
@@ -207,6 +210,14 @@ C5 = [
     ),
 ]
 C6 = [
+    *put(
+        "C6 in a target, encoded",
+        b"\r\n",
+        sent=ADDED_LINES,
+        target=b"/v1/%53" + MARK[1:] + b"/y?k=SECRET%2DGOES%2dHERE&%2553ECRET-GOES-HERE",
+        arriving=b"/v1/" + SECRET_BYTES + b"/y?k=" + SECRET_BYTES + b"&%2553ECRET-GOES-HERE",
+        routes=IN_TARGET,
+    ),
     *put(
         "C6 in a header and nowhere else",
         b"X-Key: a" + MARK + b"b\r\nContent-Length: %d\r\n\r\n" % len(MARK) + MARK,
@@ -262,12 +273,12 @@ def tells(
     code: str,
     members: Mapping[str, object],
     *,
-    fields: Mapping[str, str] | None = None,
+    nearest: Mapping[str, object] | None = None,
     routes: Sequence[Mapping[str, object]] = (ROUTE,),
     first: Sequence[bytes] = (),
     sent: Sequence[bytes] = (),
 ) -> Case:
-    """Ask in the clear, after `first`; members of the problem document and fields of the answer are these."""
+    """Ask in the clear, after `first`; members of the problem document are these, nearest what its route expects."""
 
     async def play(scene: Scene) -> None:
         for each in first:
@@ -277,11 +288,30 @@ def tells(
         assert {member: document.get(member) for member in members} == {
             member: _filled(scene, value) for member, value in members.items()
         }
-        for field, value in (fields or {}).items():
-            assert answer.values(field) == [value]
+        _check_nearest(scene, document, nearest)
 
     audited = [(200, None)] * len(first) + [(status, code)]
     return Case(name=name, play=play, status=status, code=code, audited=audited, routes=routes, sent=sent)
+
+
+def _check_nearest(scene: Scene, document: Mapping[str, Any], expected: Mapping[str, object] | None) -> None:
+    if expected is None:
+        assert "nearest" not in document
+    else:
+        assert document["nearest"]["expected"] == _filled(scene, expected)
+        assert document["nearest"]["mismatch"] == list(expected)
+        assert document["nearest"]["egressRuleId"].startswith("route-")
+
+
+def connects(name: str, authority: bytes, nearest: Mapping[str, object]) -> Case:
+    """Ask to CONNECT to what the plan denies."""
+
+    async def play(scene: Scene) -> None:
+        end = await scene.connect(b"CONNECT " + authority + BEGIN + b"\r\n", "passthrough; revision=1")
+        answer = await scene.read_last(end, "POST")
+        _check_nearest(scene, json.loads(answer.body), nearest)
+
+    return Case(name=name, play=play, status=403, code="denied_by_plan", closes=True, routes=on(match=HOST_ALONE))
 
 
 def _filled(scene: Scene, value: object) -> object:
@@ -289,6 +319,7 @@ def _filled(scene: Scene, value: object) -> object:
 
 
 PLAIN = b"GET http://{host}/v1/x" + BEGIN + b"\r\n"
+HOST_ALONE: Document = {"hosts": ["{host}"]}
 PLAN_HINT = "the sandbox's egress plan decides this, not the network: trying again will not help"
 TOLD = [
     tells(
@@ -297,14 +328,25 @@ TOLD = [
         403,
         "denied_by_plan",
         {"hint": PLAN_HINT, "retryable": False},
+        nearest={"path": ["/v1"]},
     ),
+    tells(
+        "another host",
+        b"GET http://other.{host}/v1/x HTTP/1.1\r\nHost: other.{host}\r\n\r\n",
+        403,
+        "denied_by_plan",
+        {"hint": PLAN_HINT},
+        nearest={"host": ["{host}"]},
+    ),
+    connects("another port of a CONNECT", b"{host}:%d" % OTHER_PORT, {"port": "the scheme's default port"}),
     tells(
         "another method",
         b"DELETE http://{host}/v1/x" + BEGIN + b"\r\n",
         403,
         "denied_by_plan",
         {"hint": PLAN_HINT},
-        routes=on(match={"hosts": ["{host}"], "methods": ["GET"]}),
+        nearest={"method": ["GET"]},
+        routes=on(match=HOST_ALONE | {"methods": ["GET"]}),
     ),
     tells(
         "a method in lower case",
@@ -312,7 +354,7 @@ TOLD = [
         400,
         "invalid_request",
         {"hint": "write the method in upper case"},
-        routes=on(match={"hosts": ["{host}"], "methods": ["GET"]}),
+        routes=on(match=HOST_ALONE | {"methods": ["GET"]}),
     ),
     tells("cleartext", PLAIN, 403, "cleartext_refused", {"hint": "use https://"}, routes=on(allowCleartext=False)),
     tells(
@@ -348,13 +390,6 @@ TOLD = [
         "credential_unavailable",
         {"retryable": False},
         routes=on(authInjection={"type": "aws_sigv4", "region": "eu-west-1", "service": "s3"}),
-    ),
-    tells(
-        "an address nobody may reach",
-        b"GET http://169.254.169.254/latest HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n",
-        403,
-        "denied_by_plan",
-        {"retryable": False},
     ),
 ]
 

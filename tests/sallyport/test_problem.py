@@ -136,3 +136,12 @@ def test_errors_page_lists_exactly_the_codes() -> None:
 def test_errors_page_lists_exactly_the_audit_codes() -> None:
     audit_only = ERRORS_PAGE.read_text().partition("## In the audit log only")[2]
     assert re.findall(r"^\| `([a-z0-9_]+)` \|", audit_only, re.M) == [code.wire for code in AuditCode]
+
+
+@pytest.mark.parametrize("code", [*Code, *AuditCode], ids=lambda code: code.name)
+def test_every_code_is_one_that_something_gives(code: Code | AuditCode) -> None:
+    """A code that no path can lead to is an error that the page explains in vain."""
+    named = re.compile(rf"\b{type(code).__name__}\.{code.name}\b")
+    root = Path(__file__).parents[2]
+    givers = [path for part in ("gateway", "sandboxd") for path in (root / part).rglob("*.py")]
+    assert [path for path in givers if named.search(path.read_text(encoding="utf-8"))]

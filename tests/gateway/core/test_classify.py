@@ -83,6 +83,9 @@ def test_the_default_denies_and_says_what_was_nearest() -> None:
 
 
 def test_an_unmanaged_host_is_denied_without_its_path() -> None:
+    deny = denied(decide(table_of(default="deny"), destination=Destination("https", "x.example.com", 443), path="/%zz"))
+    assert deny.nearest is not None
+    assert deny.nearest["mismatch"] == ["host"]
     assert denied(decide(table_of([], default="deny"), path="/%zz")).nearest is None
 
 
@@ -202,11 +205,14 @@ def test_a_host_is_managed_by_a_rule_that_reads_requests() -> None:
     assert admission(table) is Mode.INTERCEPTED
 
 
-@pytest.mark.parametrize(("host", "port"), [("other.example.com", 443), ("api.example.com", 22)])
-def test_an_unmanaged_host_passes_or_is_denied_by_the_default(host: str, port: int) -> None:
+@pytest.mark.parametrize(
+    ("host", "port", "mismatch"), [("other.example.com", 443, "host"), ("api.example.com", 22, "port")]
+)
+def test_an_unmanaged_host_passes_or_is_denied_by_the_default(host: str, port: int, mismatch: str) -> None:
     assert admission(table_of(), host, port) is Mode.PASSTHROUGH
     deny = denied(admission(table_of(default="deny"), host, port))
-    assert (deny.code, deny.nearest) == (Code.DENIED_BY_PLAN, None)
+    assert deny.code is Code.DENIED_BY_PLAN
+    assert (deny.nearest or {})["mismatch"] == [mismatch]
 
 
 def test_an_unmanaged_host_passes_or_is_denied_by_rule() -> None:

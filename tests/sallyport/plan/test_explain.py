@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from sallyport.plan.explain import explain, nearest
+from sallyport.plan.explain import MAX_COMPARED_ROUTES, explain, nearest
 from sallyport.plan.match import AnswerKind
 from sallyport.plan.model import CompiledRuntimePlan
 from tests.support.plan_documents import plan_of, route_document, rule_document
@@ -96,6 +96,19 @@ def test_the_nearest_route_and_what_did_not_match(
         "mismatch": list(expected),
         "expected": expected,
     }
+
+
+def test_what_nobody_has_seen_mismatches_with_nothing(plan: CompiledRuntimePlan) -> None:
+    closest = nearest(plan, "https", HOST, 8443, None, None)
+    assert closest is not None
+    assert closest["mismatch"] == ["port"]
+
+
+def test_of_many_routes_the_first_of_the_host_are_compared() -> None:
+    others = [route_document(f"r{n}", match={"hosts": [f"h{n}.test"]}) for n in range(MAX_COMPARED_ROUTES)]
+    plan = plan_of([*others, route_document("last", match={"hosts": [HOST], "methods": ["GET"]})])
+    assert (nearest(plan, "https", HOST, 443, "PUT", "/") or {})["egressRuleId"] == "last"
+    assert (nearest(plan, "https", f"x.{HOST}", 443, "GET", "/") or {})["egressRuleId"] == "r0"
 
 
 def test_among_equals_the_nearest_shares_most_of_the_host_and_the_path() -> None:
