@@ -11,11 +11,9 @@ another's. Of a vector only the Host header is replaced, or added where there is
 
 import asyncio
 import base64
-import contextlib
 import json
 import re
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,14 +22,13 @@ from typing import Any
 import pytest
 
 from demo.certificates import write_origin_files
-from sallyport.net.clock import Clock
 from tests.conftest import CORPORA
+from tests.support.egress_ways import WAYS, Way, both_ways
 from tests.support.gateway_plans import plan, route
-from tests.support.gateway_process import GatewayProcess, Setting, gateway_process
+from tests.support.gateway_process import Setting, gateway_process
 from tests.support.origin import Link, RecordingOrigin, recording_origin
 from tests.support.raw_end import RawEnd
 from tests.support.strict_http import Head, Malformed, read_all, read_head, read_request
-from tests.support.tunnel_client import dial_tunnel
 
 SUITES = {
     "llhttp": "llhttp_requests.json",
@@ -48,8 +45,6 @@ CLOSED_SECONDS = 3.0
 WHOLE_SECONDS = 10.0
 AFTERWARDS_SECONDS = 1.0  # T6
 
-# Opens an intercepted stream to a host.
-type OpenStream = Callable[[str], Awaitable[RawEnd]]
 # Says of what was answered so far how long a quiet after it means the end; None: there is more to come.
 type QuietEnough = Callable[[bytes], float | None]
 
@@ -124,7 +119,7 @@ class Outcome:
     audited: Sequence[dict[str, Any]] = ()
 
 
-@pytest.fixture(scope="module", params=["explicit", "tunnel"])
+@pytest.fixture(scope="module", params=WAYS)
 def outcomes(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, corpus: Callable[[str], Any]
 ) -> dict[str, Outcome]:
@@ -132,7 +127,7 @@ def outcomes(
     vectors = [vector for suite in SUITES for vector in read_vectors(suite)]
     if not vectors:
         corpus(next(iter(SUITES.values())))  # skips, naming the file
-    return asyncio.run(_send_all(tmp_path_factory.mktemp("vectors"), vectors, by_tunnel=request.param == "tunnel"))
+    return asyncio.run(_send_all(tmp_path_factory.mktemp("vectors"), vectors, way=request.param))
 
 
 @cache
@@ -226,6 +221,13 @@ def test_what_is_well_formed_arrives(vector: Vector, outcomes: dict[str, Outcome
     ], vector
 
 
+@pytest.mark.counted("vectors of request smuggling", "smuggled")
+@pytest.mark.parametrize("vector", named("smuggler"))
+def test_no_second_request_hides_in_a_first(vector: Vector, outcomes: dict[str, Outcome]) -> None:
+    targets = [head.target for link in outcomes[vector.name].links for head in read_all(bytes(link.received)).heads()]
+    assert [target for target in targets if target.partition("?")[0] == "/smuggled"] == []
+
+
 def test_the_table_names_only_well_formed_vectors() -> None:
     known = {vector.name for suite in ("llhttp", "guardian") for vector in read_vectors(suite) if vector.well_formed}
     if not known:
@@ -280,7 +282,7 @@ def _with_host(raw: bytes, host: bytes, *, every_request: bool) -> bytes:
     return raw
 
 
-async def _send_all(folder: Path, vectors: Sequence[Vector], *, by_tunnel: bool) -> dict[str, Outcome]:
+async def _send_all(folder: Path, vectors: Sequence[Vector], *, way: str) -> dict[str, Outcome]:
     files = write_origin_files(folder, ["*.vectors.test"])
     async with recording_origin(files.server_context()) as origin:
         hosts = [PLAIN_HOST, *(vector.host for vector in vectors)]
@@ -291,8 +293,8 @@ async def _send_all(folder: Path, vectors: Sequence[Vector], *, by_tunnel: bool)
             ca_file=files.ca_file,
         )
         with gateway_process(folder / "gateway", setting) as gateway:
-            async with _tunnel(gateway) if by_tunnel else _explicit(gateway) as open_stream:
-                outcomes = await _send_through(open_stream, origin, vectors)
+            async with both_ways(gateway) as ways:
+                outcomes = await _send_through(ways[way], origin, vectors)
             # The end of the gateway is the moment after which the audit file holds everything.
             assert await asyncio.to_thread(gateway.terminate) == 0
             records = gateway.audit(lambda _: True)
@@ -302,37 +304,7 @@ async def _send_all(folder: Path, vectors: Sequence[Vector], *, by_tunnel: bool)
     return outcomes
 
 
-@contextlib.asynccontextmanager
-async def _explicit(gateway: GatewayProcess) -> AsyncIterator[OpenStream]:
-    trust = ssl.create_default_context(cafile=gateway.ca_file)
-    trust.set_alpn_protocols(["http/1.1"])
-
-    async def open_stream(host: str) -> RawEnd:
-        end = await RawEnd.dial(gateway.proxy_port)
-        connect = f"CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\nProxy-Authorization: Bearer {gateway.token}"
-        end.send(connect.encode() + b"\r\n\r\n")
-        established = await end.head()
-        assert established.startswith(b"HTTP/1.1 200 "), established
-        await end.start_tls(trust, host)
-        return end
-
-    yield open_stream
-
-
-@contextlib.asynccontextmanager
-async def _tunnel(gateway: GatewayProcess) -> AsyncIterator[OpenStream]:
-    clock = Clock(asyncio.get_running_loop())
-    client = await dial_tunnel(clock, gateway.tunnel_port, gateway.mint_token("sallyport-tunnel"))
-    try:
-        yield lambda host: client.inside(f"{host}:443")
-    finally:
-        client.abort()
-        clock.close()
-
-
-async def _send_through(
-    open_stream: OpenStream, origin: RecordingOrigin, vectors: Sequence[Vector]
-) -> dict[str, Outcome]:
+async def _send_through(way: Way, origin: RecordingOrigin, vectors: Sequence[Vector]) -> dict[str, Outcome]:
     outcomes = {vector.name: Outcome() for vector in vectors}
     waiting = list(reversed(vectors))
 
@@ -350,10 +322,10 @@ async def _send_through(
             return CLOSED_SECONDS if refused and is_malformed else QUIET_SECONDS
 
         outcome = outcomes[vector.name]
-        outcome.answers, outcome.closed = await _exchange(open_stream, vector.host, data, quiet_enough)
+        outcome.answers, outcome.closed = await _exchange(way, vector.host, data, quiet_enough)
         plain = f"GET /plain HTTP/1.1\r\nHost: {PLAIN_HOST}\r\nConnection: close\r\n\r\n".encode()
         async with asyncio.timeout(AFTERWARDS_SECONDS):
-            outcome.afterwards, _ = await _exchange(open_stream, PLAIN_HOST, plain, lambda answers: None)
+            outcome.afterwards, _ = await _exchange(way, PLAIN_HOST, plain, lambda answers: None)
 
     async def send_some() -> None:
         while waiting:
@@ -373,10 +345,10 @@ def _count_heads(data: bytes) -> int:
         return int(b"\r\n\r\n" in data.lstrip(b"\r\n"))
 
 
-async def _exchange(open_stream: OpenStream, host: str, data: bytes, quiet_enough: QuietEnough) -> tuple[bytes, bool]:
+async def _exchange(way: Way, host: str, data: bytes, quiet_enough: QuietEnough) -> tuple[bytes, bool]:
     """Open an intercepted stream, send bytes, read until it closes or has been quiet for long enough."""
     async with asyncio.timeout(WHOLE_SECONDS):
-        end = await open_stream(host)
+        end = await way.inside(f"{host}:443", host)
         try:
             end.send(data)
             return await _read_answers(end, quiet_enough)
