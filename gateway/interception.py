@@ -163,9 +163,12 @@ class Interception(asyncio.Protocol, OpenStream):
 
     def _refuse(self, result: str, code: AuditCode | Code, alert: bytes) -> None:
         """End the stream with a TLS alert, the one thing a client that waits for a handshake can read."""
-        self._parts.metrics.handshake(result)
-        self._parts.metrics.denied(code.wire)
-        self._record({"decision": "deny", "outcome": "denied", "code": code.wire})
+        outcome = "failed" if code is Code.OVERLOADED else "denied"
+        metrics = self._parts.metrics
+        metrics.handshake(result)
+        metrics.finished(outcome, self._source, 0.0)
+        metrics.denied(code.wire)
+        self._record({"decision": "deny", "outcome": outcome, "code": code.wire})
         self._transport.write(alert)
         self._leave()
         self._transport.close()

@@ -419,7 +419,7 @@ A1_OPAQUE = [
     passes("its own name", "{host}"),
     passes("its own name in segments of one byte", "{host}", 1),
     passes("no name, to a host", None),
-    passes("a first byte that is no TLS, to a host", b"GET  not http\r\n\r\n"),
+    passes("a first byte that is no TLS, to a host", b"\x00\xff*1\r\n"),
     passes("to an address, a name that may pass", "{host}", to=b"{address}"),
     *(is_reset(f"{name!r}", name) for name in NAMES),
     is_reset("a managed name", "managed.{host}"),

@@ -133,6 +133,37 @@ S1 += [
 ]
 
 
+def in_a_row(*requests: tuple[bytes, int]) -> Case:
+    """Send requests in one piece; each is a request and what it is answered, and those that succeed arrive alone."""
+
+    async def play(scene: Scene) -> None:
+        end = await scene.inside(b"".join(request for request, _ in requests))
+        for request, status in requests:
+            answer = await scene.read(end, request.partition(b" ")[0].decode())
+            assert answer.status == status
+
+    status = requests[-1][1]
+    codes = {200: None, 400: "invalid_request", 403: "denied_by_plan", 405: "trace_refused", 421: "authority_mismatch"}
+    return Case(
+        name=f"in a row {[status for _, status in requests]} {requests[-2][0][:12]!r}",
+        play=play,
+        status=status,
+        code=codes[status] or "",
+        sent=(b"".join(each[:-2] + ADDED_LINES for each, status in requests if status == 200),),
+        audited=[(status, codes[status]) for _, status in requests],
+    )
+
+
+GOOD = b"GET /v1/x" + BEGIN + b"\r\n"
+S1 += [
+    in_a_row((GOOD, 200), (b"GET /v1/../x" + BEGIN + b"\r\n", 400), (GOOD, 200)),
+    in_a_row((GOOD, 200), (b"HEAD /v2/x" + BEGIN + b"\r\n", 403), (GOOD, 200), (GOOD, 200)),
+    in_a_row((GOOD, 200), (b"TRACE /v1/x" + BEGIN + b"\r\n", 405), (GOOD, 200)),
+    in_a_row((GOOD, 200), (b"GET /v1/x HTTP/1.1\r\nHost: evil.test\r\n\r\n", 421), (GOOD, 200)),
+    in_a_row((GOOD, 200), (b"GET /v1/y HTTP/1.1\r\nHost: {host}\r\nX : y\r\n\r\n", 400)),
+]
+
+
 def broken_body(body: bytes) -> list[Case]:
     """A good head, and chunks with which its body cannot go on."""
     rest = BEGIN + CHUNKED + b"\r\n" + body + SMUGGLED

@@ -179,6 +179,7 @@ async def test_a1_another_name_is_answered_with_unrecognized_name(gateway: Gatew
     assert (record["sandboxId"], record["planRevision"]) == ("sbx_one", 1)
     assert handshakes(gateway, "sni_mismatch") == 1
     assert gateway.metric('sallyport_denied_total{code="sni_mismatch"}') == 1
+    assert gateway.metric('sallyport_requests_total{outcome="denied",source="explicit"}') == 1
     await until(lambda: gateway.parts.streams.open == 0)
 
 
@@ -267,7 +268,8 @@ async def test_an_authority_that_cannot_be_had_is_recorded(gateway: GatewayInPro
     with pytest.raises(ssl.SSLError, match=r"(?i)handshake.failure"):
         await handshake(gateway, tls)
     (record,) = await gateway.audit.until(1)
-    assert (record["decision"], record["code"]) == ("deny", "overloaded")
+    assert (record["decision"], record["outcome"], record["code"]) == ("deny", "failed", "overloaded")
+    assert gateway.metric('sallyport_requests_total{outcome="failed",source="explicit"}') == 1
 
 
 async def test_revocation_ends_a_handshake(gateway: GatewayInProcess) -> None:

@@ -192,13 +192,14 @@ def asks_to_connect(request: bytes, declared: str = "intercepted; revision=1") -
 
 @dataclass(slots=True, kw_only=True)
 class Played:
-    """A suite after its gateway has ended; denied is the metric, by code."""
+    """A suite after its gateway has ended; denied and ended are metrics, by code and by outcome."""
 
     scenes: Mapping[tuple[str, str], Scene]
     audit: Sequence[dict[str, Any]]
     records_of_none: Sequence[dict[str, Any]]
     links_of_none: Sequence[bytes]
     denied: Mapping[str, int]
+    ended: Mapping[str, int]
     log: bytes
 
     def check(self, case: Case, way: str) -> Scene:
@@ -226,6 +227,7 @@ class Played:
         assert self.records_of_none == []
         assert self.links_of_none == []
         assert self.denied == Counter(entry["code"] for entry in self.audit if "code" in entry)
+        assert self.ended == Counter(entry["outcome"] for entry in self.audit)
         for secret in (SECRET, OTHER_SECRET):
             assert secret not in json.dumps(self.audit)
             assert secret.encode() not in self.log
@@ -318,7 +320,8 @@ async def _play_all(
         audit=audit,
         records_of_none=records,
         links_of_none=links,
-        denied=_denied(metrics),
+        denied=_counted(metrics, "sallyport_denied_total", "code"),
+        ended=_counted(metrics, "sallyport_requests_total", "outcome"),
         log=gateway.log,
     )
 
@@ -369,9 +372,12 @@ async def _play_some(plays: Iterable[tuple[Play, Scene]]) -> None:
             tasks.create_task(play_next(), name=f"cases {number}")
 
 
-def _denied(metrics: str) -> dict[str, int]:
-    found = re.findall(r'^sallyport_denied_total\{code="(\w+)"\} (\S+)$', metrics, re.MULTILINE)
-    return {code: int(float(count)) for code, count in found if float(count)}
+def _counted(metrics: str, name: str, label: str) -> Mapping[str, int]:
+    """Add the samples of a metric up by one of its labels."""
+    counted: Counter[str] = Counter()
+    for value, count in re.findall(rf'^{name}{{.*?{label}="(\w+)".*}} (\S+)$', metrics, re.MULTILINE):
+        counted[value] += int(float(count))
+    return +counted
 
 
 def _connect_to(cases: Sequence[Case], scenes: Mapping[tuple[str, str], Scene], origins: Origins) -> dict[str, str]:
