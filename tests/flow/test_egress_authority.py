@@ -7,6 +7,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -27,7 +28,7 @@ from tests.support.egress_stage import (
     each_way,
     play_all,
 )
-from tests.support.egress_ways import established
+from tests.support.egress_ways import SANDBOXD, WAYS, established
 from tests.support.gateway_plans import plan, route
 from tests.support.origin import OK, Answer, Then
 from tests.support.plan_documents import Document
@@ -281,7 +282,7 @@ A1_REQUESTS = [
 
 def hello(scene: Scene, name: str | None, *alpn: str) -> bytes:
     """Return a ClientHello; a name that no client would send is put in the place of one that is as long."""
-    trust = trusting(scene.way.gateway.ca_file.read_bytes(), *alpn)
+    trust = trusting(scene.way.ca_pem, *alpn)
     if name is None:
         return TlsByHand(trust, None).hello()
     stand_in = "x" * (len(name) - 2) + ".y" if len(name) > 2 else "x"
@@ -327,7 +328,7 @@ def names_another(name: str, alert: bytes, *alpn: str) -> Case:
         play=play,
         audited=[(None, code)],
         closes=True,
-        ways=("explicit",),
+        ways=("explicit", SANDBOXD),
     )
 
 
@@ -345,7 +346,7 @@ async def names_nothing(scene: Scene) -> None:
     """A missing name means the host of the CONNECT."""
     end = await scene.connect(b"CONNECT {host}:443 HTTP/1.1\r\nHost: {host}\r\n\r\n")
     await established(end)
-    tls = TlsByHand(trusting(scene.way.gateway.ca_file.read_bytes()), None)
+    tls = TlsByHand(trusting(scene.way.ca_pem), None)
     end.send(tls.hello())
     await tls.finish(end)
     assert b"200 OK" in await tls.exchange(end, scene.fill(GET), b"\r\n\r\nok")
@@ -356,7 +357,11 @@ A1_TLS = [
     *(names_another(name, HANDSHAKE_FAILURE_ALERT) for name in NAMES[3:]),
     *(
         Case(
-            name=f"A1 {play.__name__}", play=play, audited=[(None, "invalid_request")], closes=True, ways=("explicit",)
+            name=f"A1 {play.__name__}",
+            play=play,
+            audited=[(None, "invalid_request")],
+            closes=True,
+            ways=("explicit", SANDBOXD),
         )
         for play in (says_too_long_a_hello, says_two_hellos)
     ),
@@ -365,7 +370,7 @@ A1_TLS = [
         play=names_nothing,
         sent=(ARRIVED,),
         audited=[(200, None)],
-        ways=("explicit",),
+        ways=("explicit", SANDBOXD),
     ),
 ]
 
@@ -554,7 +559,7 @@ async def looks_at_the_leaf(scene: Scene) -> None:
 
 
 # Inside a tunnel the leaf is sandboxd's to make (tests/sandboxd/test_interception.py).
-A6 = [Case(name="A6", play=looks_at_the_leaf, status=200, sent=(ARRIVED,), ways=("explicit",))]
+A6 = [Case(name="A6", play=looks_at_the_leaf, status=200, sent=(ARRIVED,), ways=("explicit", SANDBOXD))]
 DIES = b" /v1/dies HTTP/1.1\r\nHost: {host}\r\n"
 
 
@@ -589,11 +594,11 @@ A7 = [
 ]
 
 
-@pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
+def play(folder: Path, ways: Sequence[str] = WAYS) -> Played:
+    """Play the suite."""
     requests = [*H1, *H2, *H3, *H4, *H5, *H9, *H10, *A1_REQUESTS, *A2, *A3, *A4, *A5, *A6, *A7]
     return play_all(
-        tmp_path_factory.mktemp("authority"),
+        folder,
         [*requests, *A1_TLS, *A1_OPAQUE, *A1_CLEARTEXT],
         answers={
             "/v1/services": Answer(
@@ -603,7 +608,13 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
         },
         further={"timeouts": {"client_hello": "300ms"}},
         is_certified=lambda host: not host.startswith("uncertified-"),
+        ways=ways,
     )
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
+    return play(tmp_path_factory.mktemp("authority"))
 
 
 def of(*tables: Sequence[Case]) -> pytest.MarkDecorator:

@@ -6,6 +6,7 @@ By both ways, where TLS has ended and in the clear. What is opaque never carries
 import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from tests.support.egress_stage import (
     each_way,
     play_all,
 )
+from tests.support.egress_ways import WAYS
 from tests.support.origin import Answer
 from tests.support.plan_documents import Document
 from tests.support.raw_end import RawEnd
@@ -426,15 +428,21 @@ TOLD += [
 ]
 
 
-@pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
+def play(folder: Path, ways: Sequence[str] = WAYS) -> Played:
+    """Play the suite."""
     cached = b"HTTP/1.1 200 OK\r\nCache-Control: public, max-age=3600, immutable\r\nContent-Length: 2\r\n\r\nok"
     moved = b"HTTP/1.1 307 Moved\r\nLocation: https://evil.test/v1\r\nContent-Length: 0\r\n\r\n"
     return play_all(
-        tmp_path_factory.mktemp("credentials"),
+        folder,
         [*C1, *C2, *C5, *C6, *C7, *C13, *TOLD],
         answers={"/v1/moved": Answer(parts=(moved,)), "/v1/cached": Answer(parts=(cached,))},
+        ways=ways,
     )
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
+    return play(tmp_path_factory.mktemp("credentials"))
 
 
 def of(cases: Sequence[Case]) -> pytest.MarkDecorator:

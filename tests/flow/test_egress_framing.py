@@ -4,6 +4,7 @@ Where a case has a meaning there: where TLS has ended, in the clear, and in the 
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.support.egress_stage import (
     each_way,
     play_all,
 )
-from tests.support.egress_ways import established
+from tests.support.egress_ways import WAYS, established
 from tests.support.origin import OK, Answer, On, Then
 from tests.support.plan_documents import Document
 
@@ -474,10 +475,10 @@ S10 = [
 ]
 
 
-@pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
+def play(folder: Path, ways: Sequence[str] = WAYS) -> Played:
+    """Play the suite."""
     return play_all(
-        tmp_path_factory.mktemp("framing"),
+        folder,
         [*S1, *S2, *S3, *S4, *S5, *S6, *S7, *S8, *S9, *S10],
         answers={
             "/v1/socket": Answer(
@@ -486,7 +487,13 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
             "/v1/early": Answer(parts=(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n",), on=On.HEAD),
         },
         further={"timeouts": {"head": "2s", "request_body": "2s"}},
+        ways=ways,
     )
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
+    return play(tmp_path_factory.mktemp("framing"))
 
 
 def of(cases: Sequence[Case]) -> pytest.MarkDecorator:

@@ -4,6 +4,7 @@ Opaque bytes have no path, so nothing here passes through.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,7 @@ from tests.support.egress_stage import (
     each_way,
     play_all,
 )
+from tests.support.egress_ways import WAYS
 from tests.support.plan_documents import Document
 
 FIELDS = b" HTTP/1.1\r\nHost: {host}\r\n\r\n"
@@ -216,9 +218,14 @@ P10 = kept(
 )
 
 
+def play(folder: Path, ways: Sequence[str] = WAYS) -> Played:
+    """Play the suite."""
+    return play_all(folder, [*P1, *P2, *P3, *P4, *P5, *P6, *P7, *P8, *P9, *P10], ways=ways)
+
+
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
-    return play_all(tmp_path_factory.mktemp("paths"), [*P1, *P2, *P3, *P4, *P5, *P6, *P7, *P8, *P9, *P10])
+    return play(tmp_path_factory.mktemp("paths"))
 
 
 def of(cases: Sequence[Case]) -> pytest.MarkDecorator:

@@ -1,4 +1,7 @@
-"""The two ways by which a sandbox reaches a running gateway, as raw streams: the explicit listener and a tunnel."""
+"""The ways by which a sandbox reaches a running gateway, as raw streams: the explicit listener and a tunnel.
+
+In the tunnel the test itself is the sandboxd, and says of its streams what it likes; or a real one is between.
+"""
 
 import asyncio
 import contextlib
@@ -8,17 +11,20 @@ from typing import Protocol
 from sallyport.net.clock import Clock
 from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_end import RawEnd
+from tests.support.sandboxd_process import SandboxdProcess, sandboxd_process
 from tests.support.tls_by_hand import trusting
 from tests.support.tunnel_client import TunnelClient, dial_tunnel
 
 WAYS = ("explicit", "tunnel")
+SANDBOXD = "sandboxd"
 
 
 class Way(Protocol):
-    """One way."""
+    """One way; ca_pem is the authority that signs what a sandbox is shown."""
 
     name: str
     gateway: GatewayProcess
+    ca_pem: bytes
 
     async def plain(self, request: bytes) -> RawEnd:
         """Send a request in absolute form on a new stream; what says whose it is goes in behind its first line."""
@@ -37,7 +43,8 @@ class ExplicitWay:
 
     def __init__(self, gateway: GatewayProcess) -> None:
         self.gateway = gateway
-        self._trust = trusting(gateway.ca_file.read_bytes(), "http/1.1")
+        self.ca_pem = gateway.ca_file.read_bytes()
+        self._trust = trusting(self.ca_pem, "http/1.1")
         self._ends: list[RawEnd] = []
 
     async def plain(self, request: bytes) -> RawEnd:
@@ -70,6 +77,7 @@ class TunnelWay:
     def __init__(self, gateway: GatewayProcess, client: TunnelClient) -> None:
         self.gateway = gateway
         self.client = client
+        self.ca_pem = b""
 
     async def plain(self, request: bytes) -> RawEnd:
         return self.client.ask(request)
@@ -79,6 +87,39 @@ class TunnelWay:
 
     async def inside(self, authority: str, server_name: str) -> RawEnd:
         return await self.client.inside(authority)
+
+
+class SandboxdWay:
+    """A real sandboxd: no token in any head, and TLS ends at it."""
+
+    name = SANDBOXD
+
+    def __init__(self, gateway: GatewayProcess, sandboxd: SandboxdProcess) -> None:
+        self.gateway = gateway
+        self._port = int(sandboxd.proxy_url.rpartition(":")[2])
+        self.ca_pem = sandboxd.ca_file.read_bytes()
+        self._trust = trusting(self.ca_pem, "http/1.1")
+        self._ends: list[RawEnd] = []
+
+    async def plain(self, request: bytes) -> RawEnd:
+        end = await RawEnd.dial(self._port)
+        self._ends.append(end)
+        end.send(request)
+        return end
+
+    async def connect(self, request: bytes, declared: str) -> RawEnd:
+        return await self.plain(request)
+
+    async def inside(self, authority: str, server_name: str) -> RawEnd:
+        end = await self.plain(connect_head(authority))
+        await established(end)
+        await end.start_tls(self._trust, server_name)
+        return end
+
+    def abort(self) -> None:
+        """Close every stream."""
+        for end in self._ends:
+            end.writer.transport.abort()
 
 
 def connect_head(authority: str) -> bytes:
@@ -104,3 +145,19 @@ async def both_ways(gateway: GatewayProcess) -> AsyncIterator[Mapping[str, Way]]
         explicit.abort()
         client.abort()
         clock.close()
+
+
+@contextlib.asynccontextmanager
+async def through_sandboxd(gateway: GatewayProcess) -> AsyncIterator[Mapping[str, Way]]:
+    """Start a sandboxd until the block ends, and go through it."""
+    tokens = {"token": gateway.mint_token("sallyport-tunnel")}
+    url = f"ws://127.0.0.1:{gateway.tunnel_port}"
+    # A head that never ends is answered while a test still waits.
+    process = sandboxd_process(gateway.folder / "sandbox", url, tokens, settings={"SALLYPORT_TIMEOUTS_HEAD": "2s"})
+    sandboxd = await asyncio.to_thread(process.__enter__)
+    way = SandboxdWay(gateway, sandboxd)
+    try:
+        yield {way.name: way}
+    finally:
+        way.abort()
+        await asyncio.to_thread(process.__exit__, None, None, None)
