@@ -34,6 +34,8 @@ from tests.support.origin import OK, Answer, Then
 from tests.support.plan_documents import Document
 from tests.support.tls_by_hand import TlsByHand, trusting
 
+pytestmark = pytest.mark.counted("hostile requests", "answered otherwise than they must")
+
 GET = b"GET /v1/x HTTP/1.1\r\nHost: {host}\r\n\r\n"
 PLAIN_GET = b"GET http://{host}/v1/x HTTP/1.1\r\nHost: {host}\r\n\r\n"
 ARRIVED = b"GET /v1/x HTTP/1.1\r\nHost: {host}\r\n" + ADDED_LINES

@@ -33,6 +33,8 @@ from tests.support.origin import Answer
 from tests.support.plan_documents import Document
 from tests.support.raw_end import RawEnd
 
+pytestmark = pytest.mark.counted("hostile requests", "answered otherwise than they must")
+
 BEGIN = b" HTTP/1.1\r\nHost: {host}\r\n"
 END = IDENTITY_LINE + b"\r\n"
 SECRET_BYTES = SECRET.encode()

@@ -22,6 +22,8 @@ from tests.support.egress_stage import (
 from tests.support.egress_ways import TunnelWay, established
 from tests.support.plan_documents import Document
 
+pytestmark = pytest.mark.counted("hostile requests", "answered otherwise than they must")
+
 HOST = b"Host: {host}\r\n"
 CONNECT = b"CONNECT {host}:443 HTTP/1.1\r\n"
 OTHER_CONNECT = b"CONNECT {host}:%d HTTP/1.1\r\n" % OTHER_PORT

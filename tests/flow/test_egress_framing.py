@@ -25,6 +25,8 @@ from tests.support.egress_ways import WAYS, established
 from tests.support.origin import OK, Answer, On, Then
 from tests.support.plan_documents import Document
 
+pytestmark = pytest.mark.counted("hostile requests", "answered otherwise than they must")
+
 BEGIN = b" HTTP/1.1\r\nHost: {host}\r\n"
 ALLOWED: Sequence[Document] = ({"action": "allow", "hosts": ["{host}"]},)
 SMUGGLED = b"0\r\n\r\nGET /v1/smuggled HTTP/1.1\r\nHost: {host}\r\n\r\n"

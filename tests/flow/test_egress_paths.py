@@ -23,6 +23,8 @@ from tests.support.egress_stage import (
 from tests.support.egress_ways import WAYS
 from tests.support.plan_documents import Document
 
+pytestmark = pytest.mark.counted("hostile requests", "answered otherwise than they must")
+
 FIELDS = b" HTTP/1.1\r\nHost: {host}\r\n\r\n"
 
 
