@@ -608,7 +608,7 @@ def play(folder: Path, ways: Sequence[str] = WAYS) -> Played:
             ),
             "/v1/dies": Answer(parts=(), then=Then.CLOSE),
         },
-        further={"timeouts": {"client_hello": "300ms"}},
+        further={"timeouts": {"client_hello": "3s"}},
         is_certified=lambda host: not host.startswith("uncertified-"),
         ways=ways,
     )

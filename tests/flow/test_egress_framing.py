@@ -488,7 +488,7 @@ def play(folder: Path, ways: Sequence[str] = WAYS) -> Played:
             ),
             "/v1/early": Answer(parts=(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n",), on=On.HEAD),
         },
-        further={"timeouts": {"head": "2s", "request_body": "2s"}},
+        further={"timeouts": {"head": "3s", "request_body": "3s"}},
         ways=ways,
     )
 

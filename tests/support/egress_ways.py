@@ -153,7 +153,7 @@ async def through_sandboxd(gateway: GatewayProcess) -> AsyncIterator[Mapping[str
     tokens = {"token": gateway.mint_token("sallyport-tunnel")}
     url = f"ws://127.0.0.1:{gateway.tunnel_port}"
     # A head that never ends is answered while a test still waits.
-    process = sandboxd_process(gateway.folder / "sandbox", url, tokens, settings={"SALLYPORT_TIMEOUTS_HEAD": "2s"})
+    process = sandboxd_process(gateway.folder / "sandbox", url, tokens, settings={"SALLYPORT_TIMEOUTS_HEAD": "3s"})
     sandboxd = await asyncio.to_thread(process.__enter__)
     way = SandboxdWay(gateway, sandboxd)
     try:
