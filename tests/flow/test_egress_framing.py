@@ -12,6 +12,7 @@ from tests.support.egress_stage import (
     ADDED_LINES,
     CLOSED_PORT,
     OTHER_PORT,
+    ROUTE,
     Case,
     Played,
     Scene,
@@ -49,7 +50,7 @@ def unreadable(lines: bytes, status: int = 400, code: str = "invalid_request") -
 
 
 def sends(
-    name: str, request: bytes, arriving: bytes, *, method: str = "GET", routes: Sequence[Document] | None = None
+    name: str, request: bytes, arriving: bytes, *, method: str = "GET", routes: Sequence[Document] = (ROUTE,)
 ) -> list[Case]:
     """Put a request, written from behind its target, both ways; arriving is what the origin gets behind the Host."""
     verb = method.encode()
@@ -58,10 +59,7 @@ def sends(
         ("inside", asks_inside(verb + b" /v1/x" + BEGIN + request, method=method)),
         ("plain", asks_plainly(verb + b" http://{host}/v1/x" + BEGIN + request, method=method)),
     )
-    cases = [Case(name=f"{name} {where}", play=play, status=200, sent=sent) for where, play in plays]
-    if routes is not None:
-        return [Case(name=case.name, play=case.play, status=200, sent=sent, routes=routes) for case in cases]
-    return cases
+    return [Case(name=f"{name} {where}", play=play, status=200, sent=sent, routes=routes) for where, play in plays]
 
 
 S1 = [
