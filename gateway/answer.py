@@ -6,11 +6,12 @@ What an answer means for the exchange (a 101, a 401, an early end) is the exchan
 
 from typing import TYPE_CHECKING, Final
 
+from gateway.core.content_coding import CODING_FIELD, Coding, GzipReader, drop_coded_trailers, drop_coding, read_coding
 from gateway.core.downstream_head import answer_head, interim_head
 from gateway.core.scrub import Scrubber
 from gateway.upstream import UpstreamLink
 from sallyport.wire.errors import RemoteProtocolError
-from sallyport.wire.http1.body import BodyReader, frame_chunk, frame_end
+from sallyport.wire.http1.body import BodyReader, UntilCloseReader, frame_chunk, frame_end
 from sallyport.wire.http1.codec import parse_response
 from sallyport.wire.http1.framing import answer_reader, has_answer_body
 from sallyport.wire.http1.head import CHUNKED, ResponseHead
@@ -23,6 +24,10 @@ _head_end: Final = head_end
 
 SWITCHING: Final = 101
 UNAUTHORIZED: Final = 401
+
+# What is undone of a gzip answer before others have their turn: as much as one read of a link may bring. More would let
+# one answer that grows a thousandfold hold up everybody.
+MAX_STEPS: Final = 4
 
 
 class Answer:
@@ -39,6 +44,9 @@ class Answer:
     _interim = 0
     _reader: BodyReader | None = None
     _is_chunked = False
+    _gzip: GzipReader | None = None  # the answer is gzip, and searched
+    _waits = False  # coded bytes wait to be undone, and so the link is not read
+    _is_called = False
 
     def __init__(self, exchange: "Exchange", link: UpstreamLink) -> None:
         self._exchange = exchange
@@ -79,14 +87,14 @@ class Answer:
     def relay(self, head: ResponseHead, rest: bytes) -> None:
         """Write the final head, and what is here of its body in the same write; raises RemoteProtocolError."""
         exchange = self._exchange
-        self.head = head
         has_body = has_answer_body(exchange.head.method, head.status)
-        block = answer_head(head, has_body=has_body, close=exchange.is_last())
         injection = exchange.injection
         needles = None if injection is None else injection.needles
-        if needles is not None and has_body and b"content-encoding" in head.names:
-            # C3: identity was asked for; what comes coded all the same passes as it is, and the operator can see it.
-            exchange.parts.metrics.scrub_unscanned += 1
+        if needles is not None and CODING_FIELD in head.names and not self._open_coding(head, has_body=has_body):
+            exchange.answer_unscannable()
+            return
+        self.head = head
+        block = answer_head(head, has_body=has_body, close=exchange.is_last())
         if has_body and len(rest) == head.body:
             whole = block + rest
             if needles is None or needles.is_clean(whole):
@@ -98,12 +106,32 @@ class Answer:
                 exchange.stream.transport.write(whole)
                 exchange.answer_ended(is_clean=True)
                 return
-        self._reader = answer_reader(exchange.head.method, head)
+        if self._reader is None:
+            self._reader = answer_reader(exchange.head.method, head)
         self._is_chunked = has_body and (head.body is None or head.body == CHUNKED)
         block = self.scrub_head(block)
         if exchange.capture is not None:
             exchange.capture.answer_head(block)
-        self._relay_body(block, rest)
+        try:
+            self._relay_body(block, rest)
+        except RemoteProtocolError:
+            self.head = None  # it was not written, so there is still something to say
+            raise
+
+    def _open_coding(self, head: ResponseHead, *, has_body: bool) -> bool:
+        """Have a coding undone that came although identity was asked for (C3); False where that is to be refused."""
+        coding = read_coding(head)
+        if coding is Coding.GZIP:
+            self._reader = answer_reader(self._exchange.head.method, head)
+            if has_body:
+                self._gzip = GzipReader()
+            # Without a body too: an answer to HEAD, and a 304, describe what a GET is answered with.
+            drop_coding(head)
+        elif coding is Coding.OPAQUE and has_body:
+            if not self._exchange.parts.scrub.lets_unscannable_pass:
+                return False
+            self._exchange.parts.metrics.scrub_unscanned += 1
+        return True
 
     def scrub_head(self, block: bytes) -> bytes:
         """Begin to scrub, where a credential was injected and the operator has not switched it off (C3)."""
@@ -119,9 +147,13 @@ class Answer:
         reader = self._reader
         assert reader is not None, "relay() came before"
         payload = reader.feed(data) if data else b""
+        is_over = reader.done
+        if self._gzip is not None:
+            payload = self._undo(self._gzip, payload)
+            is_over = is_over and not self._waits
         if self.scrubber is not None:
             payload = self.scrubber.feed(payload)
-            if reader.done:
+            if is_over:
                 payload += self.scrubber.finish()
         self.body_bytes += len(payload)
         if self._exchange.capture is not None:
@@ -131,34 +163,83 @@ class Answer:
         else:
             if payload:
                 block += frame_chunk(payload)
-            if reader.done:
+            if is_over:
                 block += frame_end(self._scrub_trailers(reader.trailers))
         if block:
             self._exchange.stream.write(block)
-        if reader.done:
+        if is_over:
             self._exchange.answer_ended(is_clean=not reader.rest)
-        else:
-            self._exchange.answer_progressed()
+            return
+        self._exchange.answer_progressed()
+        if self._waits:
+            self._call_on()
 
     def _scrub_trailers(self, trailers: list[bytes]) -> list[bytes]:
         if self.scrubber is None or not trailers:
             return trailers
+        if self._gzip is not None:
+            trailers = drop_coded_trailers(trailers)
         return self.scrubber.scrub_head(b"\r\n".join(trailers)).split(b"\r\n")
+
+    # An answer that is gzip ---------------------------------------------------------------------------
+
+    def _undo(self, gzip: GzipReader, payload: bytes) -> bytes:
+        """Undo some of the coding. What it does not get to waits, unread bytes behind it: its memory has an end."""
+        assert self._reader is not None, "relay() came before"
+        gzip.feed(payload)
+        steps = 0 if self._exchange.stream.is_writing_held else MAX_STEPS
+        pieces: list[bytes] = []
+        while gzip.has_more and len(pieces) < steps:
+            pieces.append(gzip.step())
+        if gzip.has_more is not self._waits:
+            self._waits = gzip.has_more
+            if self._waits:
+                self.link.transport.pause_reading()
+            else:
+                self.link.transport.resume_reading()
+        if self._reader.done and not self._waits:
+            gzip.finish()
+        return b"".join(pieces)
+
+    def _call_on(self) -> None:
+        """Go on in the loop's next turn, or when the sandbox reads again."""
+        if not self._is_called and not self._exchange.stream.is_writing_held:
+            self._is_called = True
+            self._exchange.parts.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._is_called = False
+        if self.link.user is self and self._waits:
+            self.answer_received(b"")
 
     # The link ---------------------------------------------------------------------------------------
 
     def link_ended(self, error: Exception | None) -> None:
         """The link is gone; where the answer ends with its link and the end was clean, that is its end."""
-        head, reader = self.head, self._reader
-        if head is not None and head.body is None and reader is not None and error is None:
+        reader = self._reader
+        if isinstance(reader, UntilCloseReader) and error is None:
             reader.done = True
-            self._relay_body(b"", b"")
-        else:
+        if reader is None or not reader.done:
             self._exchange.answer_cut(str(error or "closed"))
+            return
+        # The answer is here. While some of it waits to be undone, the link's deadline still ends a slow sandbox.
+        self.link.user = self
+        self.answer_received(b"")
 
     def link_timed_out(self) -> None:
         """No progress in time."""
         self._exchange.answer_timed_out()
+
+    def hold(self) -> None:
+        """The sandbox is slow: read no more of the answer."""
+        self.link.transport.pause_reading()
+
+    def resume(self) -> None:
+        """The sandbox reads again."""
+        if self._waits:
+            self._call_on()
+        else:
+            self.link.transport.resume_reading()
 
     def hold_request(self) -> None:
         """The upstream is slow: read no more of the request."""

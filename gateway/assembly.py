@@ -109,7 +109,7 @@ class Assembly:
             timeouts=config.timeouts,
             limits=config.limits,
             passthrough_hosts=config.interception.passthrough_hosts,
-            scrub=config.scrub.enabled,
+            scrub=config.scrub,
             tokens=verifiers(AUDIENCE_PROXY),
             tunnel_tokens=verifiers(AUDIENCE_TUNNEL),
             tunnel_buffers=BufferBudget(config.limits.tunnel_buffer_bytes),

@@ -38,6 +38,7 @@ from sallyport.settings import (
     ConfigError,
     NamedSetting,
     Reader,
+    choice,
     count,
     describe,
     duration,
@@ -187,6 +188,17 @@ class Scrub:
     enabled: bool = setting(
         FLAG, "true", "Look for injected secrets in answers and blank them.", "An origin may echo what it was sent."
     )
+    unscannable: str = setting(
+        choice("pass", "refuse"),
+        "pass",
+        "What becomes of an answer whose coding cannot be undone (br, zstd, part of a gzip): refused, it is a 502.",
+        "None was asked for; an origin that sends one all the same still works, and is counted.",
+    )
+
+    @property
+    def lets_unscannable_pass(self) -> bool:
+        """Whether an answer that cannot be searched is passed on."""
+        return self.unscannable == "pass"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

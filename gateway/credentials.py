@@ -36,8 +36,6 @@ LONGEST_RETRY_PAUSE_SECONDS: Final = 1
 ROUNDS: Final = 3
 # A credential is at most a few kilobytes; RFC 9110 recommends no size, servers stop at 8 to 64 KiB of head.
 MAX_FILE_BYTES: Final = 64 * 1024
-# C3: shorter secrets are not looked for in answers; too much would match by chance.
-SHORTEST_SCRUBBED_BYTES: Final = 8
 
 _log = structlog.get_logger(__name__)
 
@@ -316,12 +314,6 @@ class LocalCredentials:
             return Credential(known[0], None, known[1])
         version = self._new_version()
         self._versions[reference] = (secret, version)
-        if len(text) < SHORTEST_SCRUBBED_BYTES:
-            _log.error(
-                "credential_too_short_to_scrub",
-                credential="/".join(reference),
-                detail="answers are not searched for secrets under 8 bytes; use a longer one",
-            )
         return Credential(secret, None, version)
 
 

@@ -96,6 +96,7 @@ class Metrics:
         self.upstream_link_reuse = 0
         self.scrub_matches = 0
         self.scrub_unscanned = 0
+        self.scrub_short_secrets = 0
         self.request_duration = Histogram(DURATION_BOUNDS)
         self.upstream_connect = Histogram(CONNECT_BOUNDS)
         self._requests = {source: dict.fromkeys(OUTCOMES, 0) for source in SOURCES}
@@ -184,6 +185,7 @@ class Metrics:
         yield _counter("upstream_link_reuse", "Exchanges that found an idle link.", self.upstream_link_reuse)
         yield _counter("scrub_matches", "Injected secrets found in answers and blanked.", self.scrub_matches)
         yield _counter("scrub_unscanned", "Answers whose coding kept them from being scanned.", self.scrub_unscanned)
+        yield _counter("scrub_short_secrets", "Credentials too short to be looked for.", self.scrub_short_secrets)
         yield from self._of_control()
 
     def _of_control(self) -> Iterator[Metric]:

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from gateway.audit import AuditLog
 from gateway.authorities import FetchedAuthorities
-from gateway.config import Limits, Timeouts
+from gateway.config import Limits, Scrub, Timeouts
 from gateway.credentials import Credentials
 from gateway.metrics import Metrics
 from gateway.plan_holder import PlanHolder
@@ -118,7 +118,7 @@ class GatewayParts:
     timeouts: Timeouts
     limits: Limits
     passthrough_hosts: Sequence[HostPattern]
-    scrub: bool
+    scrub: Scrub
     tokens: TokenVerifier
     tunnel_tokens: TokenVerifier
     renewal_tokens: TokenVerifier

@@ -20,6 +20,7 @@ from gateway.core.errors import (
     answer_late,
     answer_not_http,
     answer_not_whole,
+    answer_unreadable,
     body_too_large,
     credential_missing,
     placeholder_left,
@@ -203,8 +204,21 @@ class Exchange:
     async def _resolve(self, route: InjectRoute) -> Injection:
         """Fetch what is missing; raises CredentialError or UnsupportedInjection."""
         current = [await self.parts.credentials.fetch(request.key, request) for request in route.credentials]
-        self.injection = route.prepared = Injection(route, current, scrub=self.parts.scrub)
-        return self.injection
+        before = route.prepared
+        self.injection = route.prepared = injection = Injection(route, current, scrub=self.parts.scrub.enabled)
+        if injection.is_blind and (before is None or before.versions != injection.versions):
+            self._alert_blind(route)
+        return injection
+
+    def _alert_blind(self, route: InjectRoute) -> None:
+        """Tell the operator, once for each version, that an echo of this credential would pass (C3)."""
+        self.parts.metrics.scrub_short_secrets += 1
+        _log.error(
+            "credential_too_short_to_scrub",
+            egress_rule_id=route.rule_id,
+            connections=[request.key.connection_id for request in route.credentials],
+            detail="answers are not searched for secrets under 8 bytes; use a longer one",
+        )
 
     # Inject -----------------------------------------------------------------------------------------
 
@@ -387,6 +401,11 @@ class Exchange:
         self._log_upstream(reason)
         self._fail(answer_not_http(self.rule_id))
 
+    def answer_unscannable(self) -> None:
+        """The answer's coding keeps it from being searched, and the operator wants no such answer (C3)."""
+        self._log_upstream("a content coding that cannot be searched for the credential")
+        self._fail(answer_unreadable(self.rule_id))
+
     def answer_timed_out(self) -> None:
         """No byte of the answer in time."""
         if self.waits_for_sandbox:
@@ -473,12 +492,12 @@ class Exchange:
     def hold_answer(self) -> None:
         """The sandbox is slow: read no more of the answer."""
         if self._answer is not None:
-            self._answer.link.transport.pause_reading()
+            self._answer.hold()
 
     def resume_answer(self) -> None:
         """The sandbox reads again."""
         if self._answer is not None:
-            self._answer.link.transport.resume_reading()
+            self._answer.resume()
 
     # The end ----------------------------------------------------------------------------------------
 

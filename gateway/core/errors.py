@@ -96,6 +96,16 @@ def answer_not_http(rule_id: str | None) -> Deny:
     return Deny(code=Code.UPSTREAM_PROTOCOL_ERROR, detail=detail, rule_id=rule_id)
 
 
+def answer_unreadable(rule_id: str | None) -> Deny:
+    """The answer cannot be searched for the credential."""
+    return Deny(
+        code=Code.UPSTREAM_PROTOCOL_ERROR,
+        detail="the upstream's answer has a content coding although none was asked for",
+        rule_id=rule_id,
+        hint="the gateway's operator lets such answers pass with scrub.unscannable",
+    )
+
+
 def answer_late(rule_id: str | None) -> Deny:
     """The answer made no progress in time."""
     return Deny(

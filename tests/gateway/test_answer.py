@@ -1,16 +1,21 @@
 """Answers on their way down, from an origin whose every byte is chosen: framing, interim answers, scrubbing, limits."""
 
 import asyncio
+import gzip
 import socket
+import zlib
 from base64 import b64encode
 from pathlib import Path
 
 import pytest
 
+from gateway.answer import MAX_STEPS
+from gateway.core.content_coding import STEP_BYTES
 from gateway.stream import ServedStream
 from tests.support.gateway_plans import header
 from tests.support.raw_end import RawAnswer, RawEnd
 from tests.support.stage import HOST, OK, OPEN_URL, SECRET, URL, Stage, one_route, stage
+from tests.support.until import until
 
 pytestmark = pytest.mark.uvloop
 
@@ -178,10 +183,23 @@ async def test_trailers_are_passed_on(tmp_path: Path) -> None:
 async def test_s2_a_forbidden_trailer_cuts_the_answer(tmp_path: Path, trailer: bytes) -> None:
     async with stage(tmp_path) as scene:
         client, link, _ = await scene.ask(scene.gateway.request(URL))
-        link.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n%b\r\n\r\n" % trailer)
-        with pytest.raises(asyncio.IncompleteReadError):
-            await client.answer()
+        link.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+        await client.until(b"1\r\nx\r\n")
+        link.send(b"0\r\n%b\r\n\r\n" % trailer)
+        assert await client.rest() == b""
         assert scene.gateway.parts.upstreams.state.open == 0
+
+
+async def test_s11_an_answer_that_turns_out_malformed_is_502_while_nothing_of_it_was_written(tmp_path: Path) -> None:
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        link.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nHost: x\r\n\r\n")
+        got = await client.answer()
+        assert (got.status, got.value("X-Sallyport-Error")) == (502, "upstream_protocol_error")
+        assert await link.gone() == b""
+        await next_is_served(scene, client, link, pooled=False)
+        first, _ = await scene.gateway.audit.until(2)
+        assert (first["status"], first["code"], first["bytesDown"]) == (502, "upstream_protocol_error", 0)
 
 
 async def test_a5_alt_svc_is_removed(tmp_path: Path) -> None:
@@ -411,14 +429,169 @@ async def test_c3_an_answer_to_a_forwarded_request_is_left_alone(tmp_path: Path)
         assert (await client.answer()).body == CANARY
 
 
-async def test_c3_an_answer_coded_in_spite_of_identity_passes_and_is_counted(tmp_path: Path) -> None:
+# C3: answers coded in spite of `Accept-Encoding: identity`
+
+CODED_LINES = b'Content-Encoding: gzip\r\nETag: "x"\r\nDigest: d\r\nContent-Digest: d\r\nRepr-Digest: d\r\nVary: a\r\n'
+ECHO = b"<" + CANARY + b"> and much else. " * 40
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked", "until close", "until close in 1.0"])
+@pytest.mark.parametrize("split", [False, True], ids=["at once", "byte by byte"])
+async def test_c3_gzip_is_undone_and_searched(tmp_path: Path, framing: str, split: bool) -> None:
+    coded = gzip.compress(ECHO[:100]) + gzip.compress(ECHO[100:])
     async with stage(tmp_path) as scene:
         client, link, head = await scene.ask(scene.gateway.request(URL, b"Accept-Encoding: gzip"))
         assert b"\r\nAccept-Encoding: identity\r\n" in head + b"\r\n"
-        link.send(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8bzz")
-        assert (await client.answer()).body == b"\x1f\x8bzz"
-        await scene.gateway.audit.until(1)
+        answer = b"HTTP/1.%d 200 OK\r\n" % (not framing.endswith("1.0")) + CODED_LINES
+        if framing == "length":
+            answer += b"Content-Length: %d\r\n\r\n%b" % (len(coded), coded)
+        elif framing == "chunked":
+            answer += b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(coded), coded)
+            answer += b"0\r\nDigest: d\r\nX-End: 1\r\n\r\n"
+        else:
+            answer += b"\r\n" + coded
+        for piece in [answer[at : at + 1] for at in range(len(answer))] if split else [answer]:
+            link.send(piece)
+            await asyncio.sleep(0)
+        if framing.startswith("until"):
+            link.close()
+        got = await client.answer()
+        assert fields_of(got.head) == [b"Vary: a", b"Transfer-Encoding: chunked"]
+        assert got.trailers == ((b"X-End: 1",) if framing == "chunked" else ())
+        assert got.body == ECHO.replace(CANARY, BLANK)
+        (record,) = await scene.gateway.audit.until(1)
+        assert (record["scrubbed"], record["bytesDown"]) == (1, len(ECHO))
+        assert scene.gateway.metric("sallyport_scrub_unscanned_total") == 0
+        await next_is_served(scene, client, link, pooled=not framing.startswith("until"))
+
+
+@pytest.mark.parametrize("at", [STEP_BYTES - 9, 4 * STEP_BYTES - 9], ids=["of a step", "of a turn"])
+async def test_c3_a_secret_across_the_border_of_what_is_undone_at_once(tmp_path: Path, at: int) -> None:
+    plain = bytes(at) + CANARY + b"end"
+    coded = gzip.compress(plain)
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        link.send(b"HTTP/1.1 200 OK\r\nContent-Encoding: x-gzip\r\nContent-Length: %d\r\n\r\n" % len(coded) + coded)
+        assert (await client.answer()).body == plain.replace(CANARY, BLANK)
+        await next_is_served(scene, client, link, pooled=True)
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "kept"),
+    [
+        ("HEAD", b"200 OK", [b"Vary: a"]),
+        ("GET", b"304 Not Modified", [b"Vary: a"]),
+        ("GET", b"204 No Content", [b"Vary: a"]),
+    ],
+)
+async def test_c3_a_head_without_a_body_says_what_the_answer_to_a_get_says(
+    tmp_path: Path, method: str, status: bytes, kept: list[bytes]
+) -> None:
+    async with stage(tmp_path, further={"scrub": {"unscannable": "refuse"}}) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL, method=method))
+        link.send(b"HTTP/1.1 %b\r\n%bContent-Length: %d\r\n\r\n" % (status, CODED_LINES, 0 if method == "GET" else 20))
+        got = await client.answer(method)
+        assert fields_of(got.head) == kept
+        await next_is_served(scene, client, link, pooled=True)
+
+
+UNSCANNABLE = {
+    "br": b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\n",
+    "deflate": b"HTTP/1.1 200 OK\r\nContent-Encoding: deflate\r\n",
+    "two codings": b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip, zstd\r\n",
+    "part of a gzip": b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 5-8/99\r\nContent-Encoding: gzip\r\n",
+}
+
+
+@pytest.mark.parametrize("head", UNSCANNABLE.values(), ids=UNSCANNABLE)
+async def test_c3_what_cannot_be_undone_passes_and_is_counted(tmp_path: Path, head: bytes) -> None:
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        link.send(head + b'ETag: "x"\r\nContent-Length: 4\r\n\r\n\x1f\x8bzz')
+        got = await client.answer()
+        assert got.body == b"\x1f\x8bzz"
+        assert got.head + b"\r\n" == head + b'ETag: "x"\r\nContent-Length: 4\r\n'
+        await next_is_served(scene, client, link, pooled=True)
         assert scene.gateway.metric("sallyport_scrub_unscanned_total") == 1
+
+
+@pytest.mark.parametrize("head", UNSCANNABLE.values(), ids=UNSCANNABLE)
+async def test_c3_what_cannot_be_undone_is_502_where_the_operator_says_so(tmp_path: Path, head: bytes) -> None:
+    async with stage(tmp_path, further={"scrub": {"unscannable": "refuse"}}) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        link.send(head + b"Content-Length: 4\r\n\r\n\x1f\x8bzz")
+        got = await client.answer()
+        assert (got.status, got.value("X-Sallyport-Error")) == (502, "upstream_protocol_error")
+        assert b"content coding" in got.body
+        assert await link.gone() == b""
+        await next_is_served(scene, client, link, pooled=False)
+        assert scene.gateway.metric("sallyport_scrub_unscanned_total") == 0
+
+
+async def test_c3_a_forwarded_answer_keeps_its_coding_whatever_the_operator_says(tmp_path: Path) -> None:
+    async with stage(tmp_path, further={"scrub": {"unscannable": "refuse"}}) as scene:
+        for coding in (b"br", b"gzip"):
+            client, link, _ = await scene.ask(scene.gateway.request(OPEN_URL))
+            link.send(b"HTTP/1.1 200 OK\r\nContent-Encoding: %b\r\nContent-Length: 4\r\n\r\nzzzz" % coding)
+            got = await client.answer()
+            assert (got.value("Content-Encoding"), got.body) == (coding.decode(), b"zzzz")
+            link.close()
+            await link.gone()
+
+
+@pytest.mark.parametrize("coding", [b"", b"identity", b"identity, identity"])
+async def test_c3_identity_by_name_is_no_coding(tmp_path: Path, coding: bytes) -> None:
+    async with stage(tmp_path, further={"scrub": {"unscannable": "refuse"}}) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        link.send(b"HTTP/1.1 200 OK\r\nContent-Encoding: %b\r\nContent-Length: 22\r\n\r\n%b" % (coding, CANARY))
+        got = await client.answer()
+        assert (got.value("Content-Encoding"), got.body) == (coding.decode(), BLANK)
+
+
+@pytest.mark.parametrize("damage", ["no gzip", "cut short", "garbage behind the end"])
+async def test_c3_broken_gzip_that_is_here_at_once_is_502(tmp_path: Path, damage: str) -> None:
+    coded = gzip.compress(ECHO)
+    coded = {"no gzip": b"not at all", "cut short": coded[:-1], "garbage behind the end": coded + b"!"}[damage]
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        link.send(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(coded) + coded)
+        got = await client.answer()
+        assert (got.status, got.value("X-Sallyport-Error")) == (502, "upstream_protocol_error")
+        assert await link.gone() == b""
+        await next_is_served(scene, client, link, pooled=False)
+
+
+@pytest.mark.parametrize("framing", [b"Transfer-Encoding: chunked", b"Content-Length: 2000", b"X-Until: close"])
+async def test_c3_gzip_that_breaks_later_cuts_the_answer(tmp_path: Path, framing: bytes) -> None:
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        is_chunked = framing.startswith(b"Transfer")
+        # Flushed, so that what was written can be read.
+        writer = zlib.compressobj(wbits=31)
+        begin = writer.compress(b"good") + writer.flush(zlib.Z_SYNC_FLUSH)
+        link.send(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n%b\r\n\r\n" % framing)
+        link.send(b"%x\r\n%b\r\n" % (len(begin), begin) if is_chunked else begin)
+        await client.until(b"4\r\ngood\r\n")
+        if framing.startswith(b"X-"):
+            link.close()
+        else:
+            link.send(b"4\r\n\xff\xff\xff\xff\r\n" if is_chunked else b"\xff" * 8)
+        assert await client.rest() == b""
+        (record,) = await scene.gateway.audit.until(1)
+        assert (record["status"], record["code"]) == (200, "upstream_protocol_error")
+        assert scene.gateway.parts.upstreams.state.open == 0
+
+
+async def test_c3_an_event_in_gzip_is_not_delayed(tmp_path: Path) -> None:
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        link.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n\r\n")
+        await client.head()
+        writer = zlib.compressobj(wbits=31)
+        for number in range(3):
+            event = b"data: %d\n\n" % number
+            link.send(writer.compress(event) + writer.flush(zlib.Z_SYNC_FLUSH))
+            assert await client.until(b"\n\n\r\n") == b"%x\r\n%b\r\n" % (len(event), event)
 
 
 async def test_scrubbing_can_be_switched_off(tmp_path: Path) -> None:
@@ -488,6 +661,50 @@ async def test_a_slow_sandbox_pauses_the_upstream(tmp_path: Path) -> None:
         assert 0 < waiting_bytes(scene) <= LIMIT + ONE_READ
         client.resume()
         assert (await client.answer()).body == bytes(size)
+
+
+BOMB_BYTES = 8 * 1024 * 1024
+BOMB = gzip.compress(bytes(BOMB_BYTES), 9)
+
+
+async def bombed(scene: Stage, url: str = URL) -> tuple[RawEnd, RawEnd]:
+    """Answer a sandbox that reads nothing with little gzip that is very much; return both ends."""
+    client, link, _ = await scene.ask(scene.gateway.request(url))
+    narrow(scene)
+    client.pause()
+    link.send(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(BOMB) + BOMB)
+    await until(lambda: waiting_bytes(scene) > LIMIT)
+    return client, link
+
+
+async def test_c3_a_gzip_bomb_waits_coded_for_a_slow_sandbox(tmp_path: Path) -> None:
+    async with stage(tmp_path, further=NARROW) as scene:
+        client, link = await bombed(scene)
+        # Others are served, and nothing more is undone meanwhile.
+        other, another, _ = await scene.ask(scene.gateway.request(URL))
+        another.send(OK)
+        assert (await other.answer()).body == b"ok"
+        assert waiting_bytes(scene) <= LIMIT + MAX_STEPS * STEP_BYTES + 1024
+        client.resume()
+        assert (await client.answer()).body == bytes(BOMB_BYTES)
+        assert scene.gateway.parts.upstreams.state.idle == 2
+        client.send(scene.gateway.request(URL))
+        await link.head()
+        link.send(NEXT)
+        assert (await client.answer()).body == b"next"
+
+
+async def test_c3_a_link_that_goes_before_its_answer_is_undone_costs_nothing(tmp_path: Path) -> None:
+    async with stage(tmp_path, further=NARROW) as scene:
+        client, link = await bombed(scene)
+        (stream,) = streams(scene)
+        assert stream.exchange is not None
+        upstream = stream.exchange._answer.link  # type: ignore[union-attr]  # nobody else knows a link that is in use
+        upstream.transport.abort()
+        await until(lambda: upstream.is_lost)
+        client.resume()
+        assert (await client.answer()).body == bytes(BOMB_BYTES)
+        await next_is_served(scene, client, link, pooled=False)
 
 
 async def test_an_answer_that_ends_while_the_sandbox_is_slow_leaves_its_link_readable(tmp_path: Path) -> None:

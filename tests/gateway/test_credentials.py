@@ -493,16 +493,6 @@ async def test_a_rotated_file_reaches_a_running_gateway_within_a_minute(world: W
     assert second.value == Secret(b"secret-two")
 
 
-async def test_c3_a_short_secret_raises_an_alert_once(tmp_path: Path) -> None:
-    source = local({("con_1",): file_place(tmp_path, b"canary1")})
-    with capture_logs() as logs:
-        await source.resolve(REQUEST)
-        await source.resolve(REQUEST)
-    [event] = logs
-    assert (event["event"], event["log_level"]) == ("credential_too_short_to_scrub", "error")
-    assert "canary" not in str(event)
-
-
 def test_problems_are_known_at_start(tmp_path: Path) -> None:
     source = local(
         {

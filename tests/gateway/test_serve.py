@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.core.credential_cache import Credential, ResolveRequest
 from gateway.credentials import CredentialError, Credentials, CredentialSource
@@ -398,6 +399,27 @@ async def test_c11_a_credential_that_cannot_be_had_now_is_503(tmp_path: Path) ->
         assert (answer.value("Retry-After"), found["retryable"]) == ("7", True)
         assert SECRET.encode() not in answer.body
         assert scene.origin.ends == []
+
+
+async def test_c3_a_secret_too_short_to_be_looked_for_raises_an_alert_once_a_version(tmp_path: Path) -> None:
+    values = [("canary1", "v1"), ("canary1", "v1"), ("canary2", "v2"), ("canary-8", "v3")]
+    async with stage(tmp_path) as scene:
+        resolved = iter([Credential(Secret(value.encode()), None, version) for value, version in values])
+        use_source(scene, lambda: next(resolved)).set()
+        client = await scene.gateway.client()
+        with capture_logs() as logs:
+            link = None
+            for value, _ in values:
+                client.send(scene.gateway.request(URL))
+                link = link or await scene.origin.link()
+                assert b"Bearer " + value.encode() in await link.head()
+                link.send(OK)
+                assert (await client.answer()).status == 200
+                scene.gateway.parts.credentials.invalidate("connection", CONNECTION)
+        alerts = [event for event in logs if event["event"] == "credential_too_short_to_scrub"]
+        assert [(alert["log_level"], alert["connections"]) for alert in alerts] == [("error", [CONNECTION])] * 2
+        assert "canary" not in str(alerts)
+        assert scene.gateway.metric("sallyport_scrub_short_secrets_total") == 2
 
 
 async def test_a_sandbox_that_goes_away_during_a_credential_fetch(tmp_path: Path) -> None:

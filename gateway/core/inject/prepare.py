@@ -46,6 +46,11 @@ class Injection:
             self.removed |= _ACCEPT_ENCODING
         self.block += b"\r\n"
 
+    @property
+    def is_blind(self) -> bool:
+        """Whether answers are searched, and a secret is too short to be looked for."""
+        return self.needles is not None and self.needles.too_short
+
     def _write_auth(self, route: InjectRoute, secret: Secret) -> None:
         match route.injection:
             case BearerInjection() as injection:
