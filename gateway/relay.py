@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Callable
 
-from gateway.core.scrub import Scrubber
+from gateway.core.frame_scrub import FrameScrubber
 from gateway.parts import GatewayParts
 from sallyport.net.relay import Relay
 
 
 class OpaqueRelay(Relay):
-    """A relay under the gateway's idle timeout, scrubbed on the way down where a credential was injected."""
+    """A relay under the gateway's idle timeout, scrubbed on the way down where a credential was injected (C3)."""
 
     __slots__ = ()
 
@@ -19,7 +19,7 @@ class OpaqueRelay(Relay):
         downstream: asyncio.Transport,
         upstream: asyncio.Transport,
         *,
-        scrubber: Scrubber | None,
+        scrubber: FrameScrubber | None,
         on_end: Callable[[int, int], None],
     ) -> None:
         super().__init__(

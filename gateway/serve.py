@@ -28,6 +28,7 @@ from gateway.core.errors import (
     refusal,
     upstream_failed,
 )
+from gateway.core.frame_scrub import FrameScrubber
 from gateway.core.inject.prepare import Injection, UnsupportedInjection
 from gateway.core.redact import SentHead
 from gateway.core.route_limit import RouteLimit
@@ -431,8 +432,9 @@ class Exchange:
         link.user = None
         self.parts.clock.watch(link, NEVER)
         early = self.stream.take_buffer()
+        scrubber = None if answer.scrubber is None else FrameScrubber(answer.scrubber)
         relay = OpaqueRelay(
-            self.parts, self.stream.detach(), link.transport, scrubber=answer.scrubber, on_end=self._upgrade_ended
+            self.parts, self.stream.detach(), link.transport, scrubber=scrubber, on_end=self._upgrade_ended
         )
         relay.start(up=early, down=rest)
         link.leave_pool()

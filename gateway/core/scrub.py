@@ -139,6 +139,11 @@ class Scrubber:
             return block
         return b"\r\n".join(self._scrub_line(line) for line in block.split(b"\r\n"))
 
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes wait for those behind them."""
+        return len(self._held)
+
     def _scan(self, data: bytes) -> bytes:
         """The thorough way: find every match that ends in `data`, overwrite, keep the end that may begin one."""
         needles = self._needles

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sallyport.net.clock import NEVER, Clock
+from sallyport.wire.errors import RemoteProtocolError
 
 
 class Filter(Protocol):
     """What may look at the bytes on their way down; it gives back what is to be sent."""
 
     def feed(self, data: bytes) -> bytes:
-        """Take some bytes; give those that can go on now."""
+        """Take some bytes; give those that can go on now. Raises RemoteProtocolError, which ends the relay."""
 
     def finish(self) -> bytes:
         """Give what was held back: nothing follows."""
@@ -34,7 +35,11 @@ class _Side(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.bytes += len(data)
         if self.filter is not None:
-            data = self.filter.feed(data)
+            try:
+                data = self.filter.feed(data)
+            except RemoteProtocolError:
+                self._relay.abort()
+                return
         if data:
             self._pass(data)
         self._relay.touch()

@@ -75,13 +75,13 @@ def relay_of(gateway: GatewayInProcess) -> OpaqueRelay:
 
 async def test_c3_the_secret_is_masked_after_a_101(gateway: GatewayInProcess, origin: RawOrigin) -> None:
     client, link = await upgraded(gateway, origin)
-    frame = b"\x81\x20said: " + SECRET.encode() + b" over\x81\x01!"
+    frame = b"\x81\x1esaid: " + SECRET.encode() + b" over\x81\x01!"
     for byte in range(len(frame)):
         link.send(frame[byte : byte + 1])
         await link.flush()
     received = await client.exactly(len(frame))
     assert SECRET.encode() not in received
-    assert received.startswith(b"\x81\x20said: ")
+    assert received.startswith(b"\x81\x1esaid: ")
     assert received.endswith(b" over\x81\x01!")
 
 
@@ -89,9 +89,53 @@ async def test_c3_what_could_begin_a_secret_is_given_out_at_the_end(
     gateway: GatewayInProcess, origin: RawOrigin
 ) -> None:
     client, link = await upgraded(gateway, origin)
-    link.send(b"tail:" + SECRET[:6].encode())
+    tail = b"\x81\x7dtail:" + SECRET[:6].encode()
+    link.send(tail)
     link.close()
-    assert await client.rest() == b"tail:" + SECRET[:6].encode()
+    assert await client.rest() == tail
+
+
+async def test_c3_a_message_that_ends_as_the_secret_begins_is_not_held_back(
+    gateway: GatewayInProcess, origin: RawOrigin
+) -> None:
+    client, link = await upgraded(gateway, origin)
+    for frame in (b"\x81\x06" + SECRET[:6].encode(), b"\x01\x06" + SECRET[:6].encode() + b"\x89\x01s"):
+        link.send(frame)
+        assert await client.exactly(len(frame)) == frame
+
+
+async def test_c3_a_secret_across_two_fragments_is_masked(gateway: GatewayInProcess, origin: RawOrigin) -> None:
+    client, link = await upgraded(gateway, origin)
+    secret = SECRET.encode()
+    message = b"\x01\x06" + secret[:6] + b"\x80" + bytes([len(secret) - 6]) + secret[6:]
+    for byte in range(len(message)):
+        link.send(message[byte : byte + 1])
+        await link.flush()
+    got = await client.exactly(len(message))
+    assert (got[:2], got[8:10]) == (message[:2], message[8:10])
+    assert len(set(got[2:8] + got[10:])) == 1
+
+
+@pytest.mark.parametrize("frame", [b"\x81\x85maskhello", b"\xc1\x01x", b"HTTP/1.1 200 OK\r\n\r\n"])
+@pytest.mark.parametrize("comes_at_once", [False, True])
+async def test_s7_what_no_server_may_send_ends_an_upgraded_stream(
+    gateway: GatewayInProcess, origin: RawOrigin, frame: bytes, comes_at_once: bool
+) -> None:
+    client = await gateway.client()
+    client.send(gateway.request("http://api.test/ws", *UPGRADE))
+    link = await origin.link()
+    await link.head()
+    if comes_at_once:
+        link.send(SWITCHED + frame)
+    else:
+        link.send(SWITCHED)
+        assert (await client.head()).startswith(b"HTTP/1.1 101 ")
+        link.send(frame)
+    assert frame not in await client.gone()
+    assert await link.gone() == b""
+    await gateway.audit.until(1)
+    await until(lambda: gateway.parts.streams.open == 0)
+    assert gateway.parts.upstreams.state.open == 0
 
 
 async def test_bytes_that_come_with_the_101_and_before_it_are_passed_on(
@@ -111,8 +155,8 @@ async def test_an_upgraded_stream_is_recorded_once_it_has_ended(gateway: Gateway
     client, link = await upgraded(gateway, origin)
     client.send(b"12345")
     assert await link.exactly(5) == b"12345"
-    link.send(b"123")
-    assert await client.exactly(3) == b"123"
+    link.send(b"\x81\x013")
+    assert await client.exactly(3) == b"\x81\x013"
     assert gateway.audit.entries == []
     client.close()
     assert await link.rest() == b""

@@ -868,11 +868,11 @@ async def test_s7_bytes_flow_raw_after_a_101_and_the_secret_is_blanked_in_them(t
         assert {b"Connection: Upgrade", b"Upgrade: websocket"} < set(lines_of(head))
         assert b"Sec-WebSocket-Extensions" not in head
         assert AUTHORIZED in head
-        link.send(SWITCHING + b"X-Echo: " + CANARY + b"\r\n\r\nhello " + CANARY + b"!")
+        link.send(SWITCHING + b"X-Echo: " + CANARY + b"\r\n\r\n\x81\x1dhello " + CANARY + b"!")
         answer = await client.head()
         assert b"\r\nUpgrade: WebSocket\r\n" in answer
         assert CANARY not in answer
-        assert await client.exactly(6 + len(CANARY) + 1) == b"hello " + b"b" * len(CANARY) + b"!"
+        assert await client.exactly(8 + len(CANARY) + 1) == b"\x81\x1dhello " + b"b" * len(CANARY) + b"!"
         assert await link.exactly(5) == b"early"
         client.send(b"\x00GET / HTTP/1.1\r\n\r\n")
         assert await link.until(b"\r\n\r\n") == b"\x00GET / HTTP/1.1\r\n\r\n"
@@ -880,7 +880,7 @@ async def test_s7_bytes_flow_raw_after_a_101_and_the_secret_is_blanked_in_them(t
         assert await client.rest() == b""
         client.close()
         (record,) = await scene.gateway.audit.until(1)
-        assert (record["status"], record["bytesUp"], record["bytesDown"]) == (101, 5 + 19, 6 + len(CANARY) + 1)
+        assert (record["status"], record["bytesUp"], record["bytesDown"]) == (101, 5 + 19, 8 + len(CANARY) + 1)
         assert record["scrubbed"] == 2
         assert scene.gateway.metric('sallyport_requests_total{outcome="upgraded",source="explicit"}') == 1
         assert scene.gateway.parts.upstreams.state.open == 0

@@ -132,9 +132,11 @@ async def test_s7_bytes_flow_both_ways_after_a_101(tmp_path: Path) -> None:
         end.send(b"GET /v1/ws HTTP/1.1\r\nHost: api.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
         link = await scene.tls_origin.link()
         assert b"Upgrade: websocket" in await link.head()
-        link.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nfrom origin")
+        link.send(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n\x82\x0bfrom origin"
+        )
         assert (await end.head()).startswith(b"HTTP/1.1 101 ")
-        assert await end.exactly(11) == b"from origin"
+        assert await end.exactly(13) == b"\x82\x0bfrom origin"
         end.send(b"from sandbox")
         assert await link.exactly(12) == b"from sandbox"
         end.close()
