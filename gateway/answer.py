@@ -75,6 +75,8 @@ class Answer:
                 self._buffer = data
                 return
             head = parse_response(data[:end])
+            if len(head.lines) > limits.header_count:
+                raise RemoteProtocolError("the answer's head has too many fields")
             data = data[end + len(HEAD_END) :]
             if head.status >= 200 or head.status == SWITCHING:
                 self._exchange.answer_began(self, head, data)

@@ -281,7 +281,9 @@ class Limits:
     head_bytes: int = setting(
         size("4KiB", "1MiB"), "64KiB", "A request or answer head: 431, or 502.", "Node: 16 KiB, Tomcat: 8; tokens grow."
     )
-    header_count: int = setting(count(16, 1000), "128", "Header fields of one head: 431.", "Apache: 100.")
+    header_count: int = setting(
+        count(16, 1000), "128", "Header fields of a request or answer head: 431, or 502.", "Apache: 100."
+    )
     open_streams: int = setting(
         count(1, 1_000_000), "10000", "Downstream streams of the process: 503.", "Two descriptors each; see ulimit -n."
     )

@@ -5,13 +5,26 @@ import gzip
 import socket
 import zlib
 from base64 import b64encode
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gateway.answer import MAX_STEPS
+from gateway.answer import MAX_STEPS, Answer
+from gateway.config import Limits
 from gateway.core.content_coding import STEP_BYTES
+from gateway.core.scrub import Needles
+from gateway.serve import Exchange
 from gateway.stream import ServedStream
+from gateway.upstream import UpstreamLink
+from sallyport.secret import Secret
+from sallyport.wire.errors import RemoteProtocolError
+from sallyport.wire.http1.head import ResponseHead
 from tests.support.gateway_plans import header
 from tests.support.raw_end import RawAnswer, RawEnd
 from tests.support.stage import HOST, OK, OPEN_URL, SECRET, URL, Stage, one_route, stage
@@ -351,6 +364,131 @@ async def test_s11_bytes_on_an_idle_link_end_it(tmp_path: Path) -> None:
         link.send(EXTRA)
         assert await link.gone() == b""
         await next_is_served(scene, client, link, pooled=False)
+
+
+# Any cut (S11)
+
+
+class Played:
+    """The exchange, stream and link of one Answer, played without sockets: what becomes of it, and its payload."""
+
+    def __init__(self, method: str, *, scrub: bool = True) -> None:
+        self.verdict = ""
+        self.head_block = self.payload = b""
+        self.parts = SimpleNamespace(
+            limits=Limits(),
+            metrics=SimpleNamespace(scrub_unscanned=0),
+            scrub=SimpleNamespace(lets_unscannable_pass=True),
+            loop=SimpleNamespace(call_soon=lambda callback: self.due.append(callback)),
+        )
+        self.due: list[Callable[[], None]] = []
+        self.head = SimpleNamespace(method=method)
+        self.injection = SimpleNamespace(needles=Needles.of(Secret(CANARY))) if scrub else None
+        self.capture = self
+        self.stream = SimpleNamespace(write=lambda data: None, transport=self, is_writing_held=False)
+        link = SimpleNamespace(transport=self, user=None)
+        self.answer = link.user = Answer(cast(Exchange, self), cast(UpstreamLink, link))
+
+    def feed(self, piece: bytes) -> None:
+        """Bytes of the link. Behind an answer's end they spoil it, as UpstreamLink has it."""
+        if self.verdict:
+            self.verdict = self.verdict.replace("whole", "spoilt")
+            return
+        self.answer.answer_received(piece)
+        while self.due and not self.verdict:
+            self.due.pop()()
+
+    def end(self) -> None:
+        if not self.verdict:
+            self.answer.link_ended(None)
+
+    # What an Answer asks of them
+
+    def answer_head(self, block: bytes) -> None:
+        self.head_block = block
+
+    def answer_body(self, data: bytes) -> None:
+        self.payload += data
+
+    def write(self, data: bytes) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def is_last(self) -> bool:
+        return False
+
+    def answer_began(self, answer: Answer, head: ResponseHead, rest: bytes) -> None:
+        if head.status == 101:
+            raise RemoteProtocolError("not asked for")
+        answer.relay(head, rest)
+
+    def answer_progressed(self) -> None: ...
+
+    def answer_ended(self, *, is_clean: bool) -> None:
+        self.verdict = "whole" if is_clean else "spoilt"
+
+    def answer_malformed(self, reason: str) -> None:
+        self.verdict = "malformed"
+
+    def answer_cut(self, detail: str) -> None:
+        self.verdict = "cut"
+
+
+def played(method: str, answer: bytes, cuts: list[int], *, scrub: bool) -> tuple[str, bytes, bytes]:
+    scene = Played(method, scrub=scrub)
+    edges = [0, *sorted(at % (len(answer) + 1) for at in cuts), len(answer)]
+    for start, end in pairwise(edges):
+        scene.feed(answer[start:end])
+    scene.end()
+    return scene.verdict, scene.head_block, scene.payload
+
+
+def coded(plain: bytes) -> bytes:
+    body = gzip.compress(plain)
+    return b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
+SPLIT = [
+    *MALFORMED.values(),
+    OK + b"x",
+    b"HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n" + OK,
+    b"HTTP/1.1 200 OK\r\nContent-Length: 26\r\n\r\n<%b>!!" % CANARY,
+    b"HTTP/1.1 200 OK\r\n\r\nuntil close " + CANARY,
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4;x\r\n<%b\r\n12\r\n%b\r\n0\r\nX: %b\r\n\r\n"
+    % (CANARY[:3], CANARY[3:21], CANARY),
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nHost: x\r\n\r\n",
+    b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello",
+    b"HTTP/1.1 304 Not Modified\r\nContent-Encoding: gzip\r\n\r\n",
+    b"HTTP/1.1 206 Partial Content\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nok",
+    coded(b"<" + CANARY + b">" + bytes(300)),
+    coded(b"<" + CANARY)[:-1],
+    coded(bytes(300)) + b"!",
+]
+
+
+@given(
+    st.sampled_from(SPLIT),
+    st.lists(st.integers(0, 5000), max_size=8),
+    st.sampled_from(["GET", "HEAD"]),
+    st.booleans(),
+    st.one_of(st.none(), st.tuples(st.integers(0, 400), st.integers(0, 255))),
+)
+def test_property_s11_cuts_do_not_change_what_becomes_of_an_answer(
+    answer: bytes, cuts: list[int], method: str, scrub: bool, damage: tuple[int, int] | None
+) -> None:
+    if damage is not None:
+        at = damage[0] % (len(answer) + 1)
+        answer = answer[:at] + bytes([damage[1]]) + answer[at + 1 :]
+    whole, split = (played(method, answer, where, scrub=scrub) for where in ([], cuts))
+    assert split[0] == whole[0], "the verdict"
+    if whole[0] in ("whole", "spoilt"):
+        assert split == whole
+    elif whole[0] == "malformed":
+        assert CANARY not in split[2] or not scrub
+    else:
+        assert split[1:] == whole[1:]
 
 
 # Scrubbing (C3)

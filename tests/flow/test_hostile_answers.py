@@ -1,0 +1,291 @@
+"""Answers that no upstream may send (S11), by a running gateway's explicit listener and by a tunnel.
+
+Promise: each is a 502 or visibly cut, never whole; its link carries no other exchange, and no byte of it is in the
+next answer from the same host. What is well formed but followed by more arrives, and what follows it does not.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sallyport.net.clock import Clock
+from tests.support.gateway_plans import plan, route
+from tests.support.gateway_process import GatewayProcess, Setting, gateway_process
+from tests.support.origin import Answer, Link, RecordingOrigin, Then, recording_origin
+from tests.support.raw_end import RawAnswer, RawEnd
+from tests.support.tunnel_client import dial_tunnel
+
+SECRET = "answers-credential-91bd2e"
+AT_ONCE = 8
+WHOLE_SECONDS = 10.0
+AFTERWARDS_SECONDS = 1.0  # T6
+
+# In every byte that must reach nobody.
+SMUGGLED = b"smuggled"
+EXTRA = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n" + SMUGGLED
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+GZIP = OK + b"Content-Encoding: gzip\r\nContent-Length: 8\r\n\r\n"
+
+# Sends a request, given its method, host and path, on a stream of its own.
+type Ask = Callable[[str, str, str], Awaitable[RawEnd]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hostile:
+    """One answer; with a body, it is well formed and arrives as that."""
+
+    name: str
+    answer: bytes
+    method: str = "GET"
+    then: Then = Then.KEEP
+    body: bytes | None = None
+    is_pooled: bool = False
+
+    @property
+    def host(self) -> str:
+        return f"{self.name}.answers.test"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+REFUSED = {
+    "two-lengths": OK + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\nok",
+    "differing-lengths": OK + b"Content-Length: 2\r\nContent-Length: 10\r\n\r\nok" + SMUGGLED,
+    "list-of-lengths": OK + b"Content-Length: 2, 2\r\n\r\nok",
+    "signed-length": OK + b"Content-Length: +2\r\n\r\nok",
+    "negative-length": OK + b"Content-Length: -2\r\n\r\nok",
+    "hexadecimal-length": OK + b"Content-Length: 0x2\r\n\r\nok",
+    "length-with-a-space": OK + b"Content-Length: 1 0\r\n\r\nok" + SMUGGLED,
+    "length-beyond-64-bits": OK + b"Content-Length: 18446744073709551618\r\n\r\nok",
+    "length-and-chunked": OK + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunked-and-length": OK + b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n0\r\n\r\n",
+    "chunked-twice": OK + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunked-list": OK + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    "xchunked": OK + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "identity-coding": OK + b"Transfer-Encoding: identity\r\n\r\nok",
+    "gzip-as-transfer-coding": OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "underscore-length": OK + b"Content_Length: 2\r\n\r\nok",
+    "chunked-in-1-0": b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "bare-lf-in-the-status-line": b"HTTP/1.1 200 OK\nX: y\r\nContent-Length: 2\r\n\r\nok",
+    "bare-lf-in-a-field": OK + b"X: y\nContent-Length: 10\r\nContent-Length: 2\r\n\r\nok" + SMUGGLED,
+    "bare-cr": OK + b"X: y\rContent-Length: 2\r\n\r\nok",
+    "nul-in-the-reason": b"HTTP/1.1 200 O\0K\r\nContent-Length: 2\r\n\r\nok",
+    "escape-in-the-reason": b"HTTP/1.1 200 \x1b[2J\r\nContent-Length: 2\r\n\r\nok",
+    "nul-in-a-value": OK + b"X: a\0b\r\nContent-Length: 2\r\n\r\nok",
+    "folded-line": OK + b"X: y\r\n z\r\nContent-Length: 2\r\n\r\nok",
+    "space-before-the-colon": OK + b"Content-Length : 2\r\n\r\nok",
+    "space-before-a-name": OK + b" X: y\r\nContent-Length: 2\r\n\r\nok",
+    "no-colon": OK + b"X\r\nContent-Length: 2\r\n\r\nok",
+    "no-name": OK + b": y\r\nContent-Length: 2\r\n\r\nok",
+    "status-99": b"HTTP/1.1 99 Low\r\nContent-Length: 2\r\n\r\nok",
+    "status-099": b"HTTP/1.1 099 Low\r\nContent-Length: 2\r\n\r\nok",
+    "status-600": b"HTTP/1.1 600 High\r\nContent-Length: 2\r\n\r\nok",
+    "status-1000": b"HTTP/1.1 1000 High\r\nContent-Length: 2\r\n\r\nok",
+    "status-of-letters": b"HTTP/1.1 2OO OK\r\nContent-Length: 2\r\n\r\nok",
+    "no-status": b"HTTP/1.1\r\nContent-Length: 2\r\n\r\nok",
+    "version-0-9": b"HTTP/0.9 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "version-1-2": b"HTTP/1.2 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "version-2": b"HTTP/2 200\r\n\r\n",
+    "small-letters": b"http/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "space-before-the-version": b" HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "empty-line-first": b"\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "another-protocol": b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
+    "three-hundred-fields": OK + b"".join(b"X-%d: y\r\n" % number for number in range(300)) + b"\r\n",
+    "long-field": OK + b"X: " + b"y" * 70_000 + b"\r\n\r\n",
+    "long-reason": b"HTTP/1.1 200 " + b"y" * 70_000 + b"\r\n\r\n",
+    "endless-head": OK + b"X: " + b"y" * 70_000,
+    "chunk-size-overflow": CHUNKED + b"10000000000000002\r\nok\r\n0\r\n\r\n",
+    "chunk-size-signed": CHUNKED + b"+2\r\nok\r\n0\r\n\r\n",
+    "chunk-size-0x": CHUNKED + b"0x2\r\nok\r\n0\r\n\r\n",
+    "chunk-size-empty": CHUNKED + b"\r\nok\r\n0\r\n\r\n",
+    "chunk-size-with-a-space": CHUNKED + b"2 \r\nok\r\n0\r\n\r\n",
+    "chunk-size-in-bare-lf": CHUNKED + b"2\nok\r\n0\r\n\r\n",
+    "chunk-in-bare-lf": CHUNKED + b"2\r\nok\n0\r\n\r\n",
+    "chunk-over-its-size": CHUNKED + b"2\r\nok" + SMUGGLED + b"\r\n0\r\n\r\n",
+    "chunk-extension-with-a-control": CHUNKED + b"2;x=\x01\r\nok\r\n0\r\n\r\n",
+    "chunk-extension-with-a-cr": CHUNKED + b"2;x=\ry\r\nok\r\n0\r\n\r\n",
+    "huge-chunk-extension": CHUNKED + b"2;x=" + b"y" * 70_000 + b"\r\nok\r\n0\r\n\r\n",
+    "trailer-that-frames": CHUNKED + b"2\r\nok\r\n0\r\nContent-Length: 10\r\n\r\n",
+    "trailer-that-sets-a-cookie": CHUNKED + b"2\r\nok\r\n0\r\nSet-Cookie: a=b\r\n\r\n",
+    "trailer-without-a-colon": CHUNKED + b"2\r\nok\r\n0\r\nX\r\n\r\n",
+    "endless-trailers": CHUNKED + b"2\r\nok\r\n0\r\n" + b"X: y\r\n" * 5000,
+    "nine-interim-answers": b"HTTP/1.1 103 Early Hints\r\n\r\n" * 9 + OK + b"Content-Length: 2\r\n\r\nok",
+    "flood-of-interim-answers": b"HTTP/1.1 100 Continue\r\n\r\n" * 2000,
+    "interim-with-a-length": b"HTTP/1.1 103 Early Hints\r\nContent-Length: 8\r\n\r\n" + SMUGGLED,
+    "interim-in-chunks": b"HTTP/1.1 102 Processing\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "unsolicited-101": b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + SMUGGLED,
+    "bare-101": b"HTTP/1.1 101 Switching\r\n\r\n" + SMUGGLED,
+    "gzip-that-is-none": GZIP + SMUGGLED,
+    "gzip-with-a-broken-start": GZIP + b"\x1f\x8b\x08\x00\x00\x00\x00\x00",
+}
+WHOLE = (
+    Hostile(name="another-answer-behind-a-length", answer=OK + b"Content-Length: 2\r\n\r\nok" + EXTRA, body=b"ok"),
+    Hostile(name="more-than-its-length", answer=OK + b"Content-Length: 2\r\n\r\nok" + SMUGGLED, body=b"ok"),
+    Hostile(name="another-answer-behind-chunks", answer=CHUNKED + b"2\r\nok\r\n0\r\n\r\n" + EXTRA, body=b"ok"),
+    Hostile(name="line-end-behind-chunks", answer=CHUNKED + b"2\r\nok\r\n0\r\n\r\n\r\n", body=b"ok"),
+    Hostile(
+        name="interim-behind-an-answer", answer=OK + b"Content-Length: 2\r\n\r\nokHTTP/1.1 100 C\r\n\r\n", body=b"ok"
+    ),
+    Hostile(name="204-with-a-body", answer=b"HTTP/1.1 204 None\r\nContent-Length: 8\r\n\r\n" + SMUGGLED, body=b""),
+    Hostile(name="204-in-chunks", answer=b"HTTP/1.1 204 None\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", body=b""),
+    Hostile(name="304-with-a-body", answer=b"HTTP/1.1 304 Same\r\nContent-Length: 8\r\n\r\n" + SMUGGLED, body=b""),
+    Hostile(name="head-with-a-body", answer=OK + b"Content-Length: 8\r\n\r\n" + SMUGGLED, method="HEAD", body=b""),
+    Hostile(name="head-in-chunks", answer=CHUNKED + b"8\r\n" + SMUGGLED + b"\r\n0\r\n\r\n", method="HEAD", body=b""),
+    Hostile(name="until-close", answer=OK + b"\r\nok", then=Then.CLOSE, body=b"ok"),
+    Hostile(name="in-1-0", answer=b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", body=b"ok"),
+    Hostile(name="that-says-close", answer=OK + b"Connection: close\r\nContent-Length: 2\r\n\r\nok", body=b"ok"),
+    Hostile(name="without-fault", answer=OK + b"Content-Length: 2\r\n\r\nok", body=b"ok", is_pooled=True),
+    Hostile(name="without-fault-in-chunks", answer=CHUNKED + b"2;x\r\nok\r\n0\r\n\r\n", body=b"ok", is_pooled=True),
+)
+ENDING = {
+    "length": OK + b"Content-Length: 2\r\n\r\nok",
+    "chunked": CHUNKED + b"2\r\nok\r\n0\r\nX: y\r\n\r\n",
+    "interim": b"HTTP/1.1 103 Hints\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\nok",
+}
+HOSTILE = (
+    *(
+        Hostile(name=name, answer=answer, then=Then.CLOSE if name.endswith("lf") else Then.KEEP)
+        for name, answer in REFUSED.items()
+    ),
+    *WHOLE,
+    *(
+        Hostile(name=f"{name}-that-ends-at-{at}", answer=answer[:at], then=Then.CLOSE)
+        for name, answer in ENDING.items()
+        for at in range(len(answer))
+    ),
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What came of one answer; status is None where the stream ended before it was whole."""
+
+    status: int | None = None
+    body: bytes = b""
+    received: bytes = b""
+    afterwards: RawAnswer | None = None
+    links: list[Link] = field(default_factory=list)
+    audited: list[dict[str, Any]] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module", params=["explicit", "tunnel"])
+def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+    """Have every answer sent once, a few at a time, to one gateway, and a plain request behind each."""
+    return asyncio.run(_play_all(tmp_path_factory.mktemp("answers"), by_tunnel=request.param == "tunnel"))
+
+
+@pytest.mark.parametrize("hostile", HOSTILE, ids=str)
+def test_s11_a_hostile_answer_harms_its_own_exchange_alone(hostile: Hostile, outcomes: dict[str, Outcome]) -> None:
+    outcome = outcomes[hostile.name]
+    record, _ = outcome.audited
+    assert SMUGGLED not in outcome.received
+    if hostile.body is None:
+        assert outcome.status in (502, None)
+        assert record["code"] in ("upstream_protocol_error", "upstream_unreachable")
+    else:
+        assert (outcome.status, outcome.body) == (int(hostile.answer[9:12]), hostile.body)
+        assert "code" not in record
+    assert outcome.afterwards is not None
+    assert (outcome.afterwards.status, outcome.afterwards.body) == (200, b"ok")
+    asked = [[request.head.target for request in link.requests] for link in outcome.links]
+    assert asked == ([[f"/{hostile.name}", "/plain"]] if hostile.is_pooled else [[f"/{hostile.name}"], ["/plain"]])
+
+
+async def _play_all(folder: Path, *, by_tunnel: bool) -> dict[str, Outcome]:
+    async with recording_origin() as origin:
+        for hostile in HOSTILE:
+            origin.answers[f"/{hostile.name}"] = Answer(parts=(hostile.answer,), then=hostile.then)
+        setting = Setting(
+            plan=plan([route("answers", ["*.answers.test"], "con_answers", allowCleartext=True)]),
+            credentials={"con_answers": SECRET},
+            connect_to={f"{hostile.host}:80": f"127.0.0.1:{origin.port}" for hostile in HOSTILE},
+        )
+        with gateway_process(folder / "gateway", setting) as gateway:
+            async with _tunnel(gateway) if by_tunnel else _explicit(gateway) as ask:
+                outcomes = await _play_some(ask)
+            # The end of the gateway is the moment after which the audit file holds everything.
+            assert await asyncio.to_thread(gateway.terminate) == 0
+            records = gateway.audit(lambda _: True)
+    _sort_out(outcomes, origin, records)
+    return outcomes
+
+
+def _sort_out(outcomes: dict[str, Outcome], origin: RecordingOrigin, records: list[dict[str, Any]]) -> None:
+    for link in origin.links:
+        outcomes[link.requests[0].head.host.partition(".")[0]].links.append(link)
+    for record in records:
+        outcomes[str(record["host"]).partition(".")[0]].audited.append(record)
+
+
+async def _play_some(ask: Ask) -> dict[str, Outcome]:
+    outcomes = {hostile.name: Outcome() for hostile in HOSTILE}
+    waiting = list(reversed(HOSTILE))
+
+    async def play(hostile: Hostile) -> None:
+        outcome = outcomes[hostile.name]
+        async with asyncio.timeout(WHOLE_SECONDS):
+            await _note(await ask(hostile.method, hostile.host, f"/{hostile.name}"), hostile.method, outcome)
+        async with asyncio.timeout(AFTERWARDS_SECONDS):
+            stream = await ask("GET", hostile.host, "/plain")
+            outcome.afterwards = await stream.answer()
+        stream.writer.transport.abort()
+
+    async def play_some() -> None:
+        while waiting:
+            await play(waiting.pop())
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(AT_ONCE):
+            tasks.create_task(play_some(), name=f"answers {number}")
+    return outcomes
+
+
+async def _note(stream: RawEnd, method: str, outcome: Outcome) -> None:
+    """Note what arrives; by the strictest reading, for it is the gateway's writing."""
+    try:
+        answer = await stream.answer(method)
+        while answer.status < 200:
+            outcome.received += answer.head
+            answer = await stream.answer(method)
+        outcome.status, outcome.body = answer.status, answer.body
+        outcome.received += answer.head + answer.body + b"".join(answer.trailers)
+        if not await stream.is_quiet():
+            outcome.received += await stream.gone()
+    except asyncio.IncompleteReadError as error:
+        outcome.received += error.partial
+    except ConnectionError:
+        pass
+    stream.writer.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def _explicit(gateway: GatewayProcess) -> AsyncIterator[Ask]:
+    async def ask(method: str, host: str, path: str) -> RawEnd:
+        stream = await RawEnd.dial(gateway.proxy_port)
+        head = f"{method} http://{host}{path} HTTP/1.1\r\nHost: {host}\r\nProxy-Authorization: Bearer {gateway.token}"
+        stream.send(head.encode() + b"\r\n\r\n")
+        return stream
+
+    yield ask
+
+
+@contextlib.asynccontextmanager
+async def _tunnel(gateway: GatewayProcess) -> AsyncIterator[Ask]:
+    clock = Clock(asyncio.get_running_loop())
+    client = await dial_tunnel(clock, gateway.tunnel_port, gateway.mint_token("sallyport-tunnel"))
+
+    async def ask(method: str, host: str, path: str) -> RawEnd:
+        return client.ask(f"{method} http://{host}{path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+
+    try:
+        yield ask
+    finally:
+        client.abort()
+        clock.close()
