@@ -1,26 +1,32 @@
-"""Answers that no upstream may send (S11), by a running gateway's explicit listener and by a tunnel.
+"""Answers that no upstream should send (S11, C3), by a running gateway's explicit listener and by a tunnel.
 
-Promise: each is a 502 or visibly cut, never whole; its link carries no other exchange, and no byte of it is in the
-next answer from the same host. What is well formed but followed by more arrives, and what follows it does not.
+Promise: each malformed one is a 502 or visibly cut, never whole; its link carries no other exchange, and no byte of
+it is in the next answer from the same host. What is well formed but followed by more arrives, and what follows it
+does not. One that echoes the credential arrives without it, wherever and however it was written.
 """
 
 import asyncio
 import contextlib
+import re
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from gzip import compress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from sallyport.net.clock import Clock
+from sallyport.wire import websocket
 from tests.support.gateway_plans import plan, route
 from tests.support.gateway_process import GatewayProcess, Setting, gateway_process
 from tests.support.origin import Answer, Link, RecordingOrigin, Then, recording_origin
 from tests.support.raw_end import RawAnswer, RawEnd
 from tests.support.tunnel_client import dial_tunnel
 
-SECRET = "answers-credential-91bd2e"
+SECRET = "answers/credential+91bd2e"
 AT_ONCE = 8
 WHOLE_SECONDS = 10.0
 AFTERWARDS_SECONDS = 1.0  # T6
@@ -31,9 +37,12 @@ EXTRA = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n" + SMUGGLED
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 GZIP = OK + b"Content-Encoding: gzip\r\nContent-Length: 8\r\n\r\n"
+WITH_ALT_SVC = (
+    b"HTTP/1.1 103 Hints\r\nAlt-Svc: clear\r\n\r\n" + OK + b'Alt-Svc: h3=":443"\r\nContent-Length: 2\r\n\r\nok'
+)
 
-# Sends a request, given its method, host and path, on a stream of its own.
-type Ask = Callable[[str, str, str], Awaitable[RawEnd]]
+# Sends a request, given its method, host, path and further lines, on a stream of its own.
+type Ask = Callable[[str, str, str, str], Awaitable[RawEnd]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +52,7 @@ class Hostile:
     name: str
     answer: bytes
     method: str = "GET"
+    lines: str = ""  # of its request
     then: Then = Then.KEEP
     body: bytes | None = None
     is_pooled: bool = False
@@ -50,6 +60,12 @@ class Hostile:
     @property
     def host(self) -> str:
         return f"{self.name}.answers.test"
+
+    @property
+    def status(self) -> int:
+        """What its final head says."""
+        codes = map(int, re.findall(rb"HTTP/1\.. (\d+)", self.answer))
+        return next(code for code in codes if code >= 200 or code == 101)
 
     def __str__(self) -> str:
         return self.name
@@ -142,10 +158,10 @@ WHOLE = (
     Hostile(name="in-1-0", answer=b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", body=b"ok"),
     Hostile(name="that-says-close", answer=OK + b"Connection: close\r\nContent-Length: 2\r\n\r\nok", body=b"ok"),
     Hostile(name="without-fault", answer=OK + b"Content-Length: 2\r\n\r\nok", body=b"ok", is_pooled=True),
+    Hostile(name="with-an-alternative-service", answer=WITH_ALT_SVC, body=b"ok", is_pooled=True),
     Hostile(name="without-fault-in-chunks", answer=CHUNKED + b"2;x\r\nok\r\n0\r\n\r\n", body=b"ok", is_pooled=True),
 )
 ENDING = {
-    "length": OK + b"Content-Length: 2\r\n\r\nok",
     "chunked": CHUNKED + b"2\r\nok\r\n0\r\nX: y\r\n\r\n",
     "interim": b"HTTP/1.1 103 Hints\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\nok",
 }
@@ -161,6 +177,59 @@ HOSTILE = (
         for at in range(len(answer))
     ),
 )
+
+FORMS = {
+    "raw": SECRET.encode(),
+    **{f"base64-at-{before}": b64encode(b"u" * before + SECRET.encode() + b"v") for before in range(3)},
+    "hex": SECRET.encode().hex().encode(),
+    "percent": quote(SECRET, safe="").encode(),
+    "json": SECRET.replace("/", "\\/").encode(),
+}
+# Of base64, what does not depend on the bytes beside it.
+NOT_TO_COME = [form[4:-4] if name.startswith("base64") else form for name, form in FORMS.items()]
+
+
+def _gzip(plain: bytes) -> bytes:
+    body = compress(plain)
+    return OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
+def _in_chunks(plain: bytes) -> bytes:
+    return b"".join(b"1\r\n%b\r\n" % plain[at : at + 1] for at in range(len(plain)))
+
+
+ECHOES = {
+    **{f"echo-{name}": OK + b"Content-Length: %d\r\n\r\n<%b>" % (len(form) + 2, form) for name, form in FORMS.items()},
+    "echo-in-a-field": OK + b"X-Key: %b\r\nContent-Length: 0\r\n\r\n" % FORMS["raw"],
+    "echo-in-a-name": OK + b"%b: x\r\nContent-Length: 0\r\n\r\n" % FORMS["hex"],
+    "echo-in-the-reason": b"HTTP/1.1 403 no %b\r\nContent-Length: 0\r\n\r\n" % FORMS["raw"],
+    "echo-in-an-interim-answer": b"HTTP/1.1 103 Hints\r\nX: %b\r\n\r\n" % FORMS["raw"]
+    + OK
+    + b"Content-Length: 0\r\n\r\n",
+    "echo-in-a-redirect": b"HTTP/1.1 307 There\r\nLocation: http://x.answers.test/?key=%b\r\nContent-Length: 0\r\n\r\n"
+    % FORMS["percent"],
+    "echo-in-a-401": b"HTTP/1.1 401 No\r\nWWW-Authenticate: %b\r\nContent-Length: 0\r\n\r\n" % FORMS["raw"],
+    "echo-across-chunks": CHUNKED + _in_chunks(FORMS["raw"]) + b"0\r\n\r\n",
+    "echo-in-a-trailer": CHUNKED + b"0\r\nX: %b\r\n\r\n" % FORMS["raw"],
+    "echo-in-an-event": OK + b"Content-Type: text/event-stream\r\n\r\ndata: %b\n\n" % FORMS["json"],
+    "echo-in-gzip": _gzip(b"<" + FORMS["raw"] + b">"),
+    "echo-to-head": OK + b"X: %b\r\nContent-Length: 8\r\n\r\n" % FORMS["raw"],
+    "echo-in-a-frame": b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX: %b\r\n\r\n"
+    % FORMS["raw"]
+    + websocket.message(websocket.TEXT, FORMS["raw"], None),
+}
+UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Extensions: permessage-deflate\r\n"
+ECHOING = tuple(
+    Hostile(
+        name=name,
+        answer=answer,
+        method="HEAD" if name == "echo-to-head" else "GET",
+        lines=UPGRADE if name == "echo-in-a-frame" else "",
+        then=Then.CLOSE if name in ("echo-in-an-event", "echo-in-a-frame") else Then.KEEP,
+    )
+    for name, answer in ECHOES.items()
+)
+PLAYED = (*HOSTILE, *ECHOING)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -190,7 +259,7 @@ def test_s11_a_hostile_answer_harms_its_own_exchange_alone(hostile: Hostile, out
         assert outcome.status in (502, None)
         assert record["code"] in ("upstream_protocol_error", "upstream_unreachable")
     else:
-        assert (outcome.status, outcome.body) == (int(hostile.answer[9:12]), hostile.body)
+        assert (outcome.status, outcome.body) == (hostile.status, hostile.body)
         assert "code" not in record
     assert outcome.afterwards is not None
     assert (outcome.afterwards.status, outcome.afterwards.body) == (200, b"ok")
@@ -198,14 +267,41 @@ def test_s11_a_hostile_answer_harms_its_own_exchange_alone(hostile: Hostile, out
     assert asked == ([[f"/{hostile.name}", "/plain"]] if hostile.is_pooled else [[f"/{hostile.name}"], ["/plain"]])
 
 
+@pytest.mark.parametrize("echo", ECHOING, ids=str)
+def test_c3_the_credential_does_not_come_back(echo: Hostile, outcomes: dict[str, Outcome]) -> None:
+    outcome = outcomes[echo.name]
+    asked = outcome.links[0].requests[0].head
+    assert asked.values("authorization") == [f"Bearer {SECRET}".encode()]
+    assert asked.values("accept-encoding") == [b"identity"]
+    assert asked.values("sec-websocket-extensions") == []
+    record, _ = outcome.audited
+    assert record["scrubbed"] == (2 if echo.lines else 1)
+    assert record["status"] == echo.status
+    for form in NOT_TO_COME:
+        assert form not in outcome.received
+
+
+def test_c2_a_redirect_is_passed_on_and_nobody_follows_it(outcomes: dict[str, Outcome]) -> None:
+    outcome = outcomes["echo-in-a-redirect"]
+    assert outcome.status == 307
+    # A request to the host that it names would have no outcome here to be sorted under.
+    (link,) = outcome.links
+    assert [request.head.target for request in link.requests] == ["/echo-in-a-redirect", "/plain"]
+
+
+def test_a5_an_alternative_service_is_not_told(outcomes: dict[str, Outcome]) -> None:
+    assert b"Alt-Svc" in WITH_ALT_SVC
+    assert b"alt-svc" not in outcomes["with-an-alternative-service"].received.lower()
+
+
 async def _play_all(folder: Path, *, by_tunnel: bool) -> dict[str, Outcome]:
     async with recording_origin() as origin:
-        for hostile in HOSTILE:
+        for hostile in PLAYED:
             origin.answers[f"/{hostile.name}"] = Answer(parts=(hostile.answer,), then=hostile.then)
         setting = Setting(
             plan=plan([route("answers", ["*.answers.test"], "con_answers", allowCleartext=True)]),
             credentials={"con_answers": SECRET},
-            connect_to={f"{hostile.host}:80": f"127.0.0.1:{origin.port}" for hostile in HOSTILE},
+            connect_to={f"{hostile.host}:80": f"127.0.0.1:{origin.port}" for hostile in PLAYED},
         )
         with gateway_process(folder / "gateway", setting) as gateway:
             async with _tunnel(gateway) if by_tunnel else _explicit(gateway) as ask:
@@ -225,15 +321,16 @@ def _sort_out(outcomes: dict[str, Outcome], origin: RecordingOrigin, records: li
 
 
 async def _play_some(ask: Ask) -> dict[str, Outcome]:
-    outcomes = {hostile.name: Outcome() for hostile in HOSTILE}
-    waiting = list(reversed(HOSTILE))
+    outcomes = {hostile.name: Outcome() for hostile in PLAYED}
+    waiting = list(reversed(PLAYED))
 
     async def play(hostile: Hostile) -> None:
         outcome = outcomes[hostile.name]
         async with asyncio.timeout(WHOLE_SECONDS):
-            await _note(await ask(hostile.method, hostile.host, f"/{hostile.name}"), hostile.method, outcome)
+            stream = await ask(hostile.method, hostile.host, f"/{hostile.name}", hostile.lines)
+            await _note(stream, hostile.method, outcome)
         async with asyncio.timeout(AFTERWARDS_SECONDS):
-            stream = await ask("GET", hostile.host, "/plain")
+            stream = await ask("GET", hostile.host, "/plain", "")
             outcome.afterwards = await stream.answer()
         stream.writer.transport.abort()
 
@@ -267,10 +364,10 @@ async def _note(stream: RawEnd, method: str, outcome: Outcome) -> None:
 
 @contextlib.asynccontextmanager
 async def _explicit(gateway: GatewayProcess) -> AsyncIterator[Ask]:
-    async def ask(method: str, host: str, path: str) -> RawEnd:
+    async def ask(method: str, host: str, path: str, lines: str) -> RawEnd:
         stream = await RawEnd.dial(gateway.proxy_port)
         head = f"{method} http://{host}{path} HTTP/1.1\r\nHost: {host}\r\nProxy-Authorization: Bearer {gateway.token}"
-        stream.send(head.encode() + b"\r\n\r\n")
+        stream.send(f"{head}\r\n{lines}\r\n".encode())
         return stream
 
     yield ask
@@ -281,8 +378,8 @@ async def _tunnel(gateway: GatewayProcess) -> AsyncIterator[Ask]:
     clock = Clock(asyncio.get_running_loop())
     client = await dial_tunnel(clock, gateway.tunnel_port, gateway.mint_token("sallyport-tunnel"))
 
-    async def ask(method: str, host: str, path: str) -> RawEnd:
-        return client.ask(f"{method} http://{host}{path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    async def ask(method: str, host: str, path: str, lines: str) -> RawEnd:
+        return client.ask(f"{method} http://{host}{path} HTTP/1.1\r\nHost: {host}\r\n{lines}\r\n".encode())
 
     try:
         yield ask
