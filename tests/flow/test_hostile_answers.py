@@ -9,11 +9,11 @@ import asyncio
 import contextlib
 import re
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from gzip import compress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import pytest
@@ -294,15 +294,58 @@ def test_a5_an_alternative_service_is_not_told(outcomes: dict[str, Outcome]) -> 
     assert b"alt-svc" not in outcomes["with-an-alternative-service"].received.lower()
 
 
+BOMBS = 8
+MIB = 1024 * 1024
+# A gibibyte in a mebibyte.
+BOMB = compress(bytes(64 * MIB), 9) * 16
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("way", ["explicit", "tunnel"])
+async def test_c3_gzip_bombs_cost_little_memory_and_nobody_elses_time(tmp_path: Path, way: str) -> None:
+    async with recording_origin() as origin:
+        head = OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(BOMB)
+        origin.answers["/bomb"] = Answer(parts=(head + BOMB,))
+        with gateway_process(tmp_path / "gateway", _setting(["bomb.answers.test"], origin)) as gateway:
+            async with _tunnel(gateway) if way == "tunnel" else _explicit(gateway) as ask:
+                await _plain(ask)
+                before = gateway.resident_bytes()
+                streams = [await ask("GET", "bomb.answers.test", "/bomb", "") for _ in range(BOMBS)]
+                transports = [cast(asyncio.ReadTransport, stream.writer.transport) for stream in streams]
+                for transport in transports:
+                    transport.pause_reading()
+                for stream, transport in zip(streams, transports, strict=True):
+                    await _plain(ask)
+                    transport.resume_reading()
+                    await stream.exactly(2 * MIB)
+                    transport.pause_reading()
+                    assert gateway.resident_bytes() - before <= 32 * MIB
+                for stream in streams:
+                    stream.writer.transport.abort()
+                await _plain(ask)
+            assert await asyncio.to_thread(gateway.terminate) == 0
+
+
+async def _plain(ask: Ask) -> None:
+    async with asyncio.timeout(AFTERWARDS_SECONDS):
+        stream = await ask("GET", "bomb.answers.test", "/plain", "")
+        assert (await stream.answer()).body == b"ok"
+    stream.writer.transport.abort()
+
+
+def _setting(hosts: Sequence[str], origin: RecordingOrigin) -> Setting:
+    return Setting(
+        plan=plan([route("answers", ["*.answers.test"], "con_answers", allowCleartext=True)]),
+        credentials={"con_answers": SECRET},
+        connect_to={f"{host}:80": f"127.0.0.1:{origin.port}" for host in hosts},
+    )
+
+
 async def _play_all(folder: Path, *, by_tunnel: bool) -> dict[str, Outcome]:
     async with recording_origin() as origin:
         for hostile in PLAYED:
             origin.answers[f"/{hostile.name}"] = Answer(parts=(hostile.answer,), then=hostile.then)
-        setting = Setting(
-            plan=plan([route("answers", ["*.answers.test"], "con_answers", allowCleartext=True)]),
-            credentials={"con_answers": SECRET},
-            connect_to={f"{hostile.host}:80": f"127.0.0.1:{origin.port}" for hostile in PLAYED},
-        )
+        setting = _setting([hostile.host for hostile in PLAYED], origin)
         with gateway_process(folder / "gateway", setting) as gateway:
             async with _tunnel(gateway) if by_tunnel else _explicit(gateway) as ask:
                 outcomes = await _play_some(ask)
