@@ -20,6 +20,7 @@ from gateway.core.errors import (
     refusal,
     upstream_failed,
 )
+from gateway.core.downstream_head import HIDDEN
 from gateway.core.scrub import Scrubber
 from gateway.mitm_site import Admitted, Decided, SettingsUnusable, Site, read_site, release
 from gateway.upstream import DIAL_CODES
@@ -33,13 +34,11 @@ from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.http1.codec import parse_request
 from sallyport.wire.http1.head import CHUNKED, RequestHead
 from sallyport.wire.http1.scan import CRLF
+from sallyport.wire.http1.shape import field_name
 
 # What has to hold for the decisions to be the gateway's: nothing is dialled before it was decided, and what is not
 # HTTP/1.1 is not relayed unseen.
 OPTIONS = {"connection_strategy": "lazy", "upstream_cert": False, "http2": False, "http3": False, "rawtcp": False}
-
-# Answers lead no client round the proxy (A5).
-_HIDDEN_IN_ANSWERS = b"alt-svc"
 
 type Fields = list[tuple[bytes, bytes]]
 # mitmproxy's own classes: not installed where this is checked.
@@ -228,7 +227,7 @@ class SallyportAddon:
         decided = self._decided.get(flow.id)
         if decided is None:
             return
-        fields: Fields = [pair for pair in flow.response.headers.fields if pair[0].lower() != _HIDDEN_IN_ANSWERS]
+        fields: Fields = [pair for pair in flow.response.headers.fields if field_name(pair[0]) not in HIDDEN]
         needles = None if decided.injection is None else decided.injection.needles
         if needles is None:
             flow.response.stream = True

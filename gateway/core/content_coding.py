@@ -49,8 +49,8 @@ def read_coding(head: ResponseHead) -> Coding:
 
 def drop_coding(head: ResponseHead) -> None:
     """Make the head that of the answer without its coding; how long that is nobody knows yet."""
-    kept = [index for index, name in enumerate(head.names) if name not in CODED_FIELDS]
-    head.names, head.lines = tuple(head.names[index] for index in kept), tuple(head.lines[index] for index in kept)
+    head.lines = head.without(CODED_FIELDS)
+    head.names = [name for name in head.names if name not in CODED_FIELDS]
     head.shape = None
     head.body = None
 

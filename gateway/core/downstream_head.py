@@ -5,8 +5,8 @@ from typing import Final
 from sallyport.wire.http1.head import CHUNKED, ResponseHead
 from sallyport.wire.http1.scan import join_lines
 
-# A5: an alternative service would lead round the gateway.
-_HIDDEN: Final = b"alt-svc"
+# A5: an alternative service would lead round the gateway. And no upstream speaks for us (docs/errors.md).
+HIDDEN: Final = frozenset({b"alt-svc", b"x-sallyport-error"})
 _join_lines: Final = join_lines
 
 
@@ -41,7 +41,4 @@ def switching_head(head: ResponseHead) -> bytes:
 
 
 def _head(head: ResponseHead, framing: bytes) -> bytes:
-    lines = head.lines
-    if _HIDDEN in head.names:
-        lines = [line for name, line in zip(head.names, lines, strict=True) if name != _HIDDEN]
-    return _join_lines(b"HTTP/1.1 %d %b" % (head.status, head.reason), lines, framing)
+    return _join_lines(b"HTTP/1.1 %d %b" % (head.status, head.reason), head.without(HIDDEN), framing)

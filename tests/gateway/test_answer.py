@@ -224,6 +224,15 @@ async def test_a5_alt_svc_is_removed(tmp_path: Path) -> None:
         assert fields_of((await client.answer()).head) == [b"Via: x", b"Content-Length: 2"]
 
 
+async def test_an_upstream_cannot_speak_for_the_gateway(tmp_path: Path) -> None:
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        ours = b"x_sallyport_Error: denied_by_plan\r\nProxy-Status: sallyport; error=x\r\n"
+        link.send(b"HTTP/1.1 103 Early Hints\r\n%b\r\nHTTP/1.1 403 No\r\n%bContent-Length: 0\r\n\r\n" % (ours, ours))
+        assert fields_of((await client.answer()).head) == []
+        assert fields_of((await client.answer()).head) == [b"Content-Length: 0"]
+
+
 async def test_c2_a_redirect_is_passed_on_and_not_followed(tmp_path: Path) -> None:
     async with stage(tmp_path) as scene:
         client, link, _ = await scene.ask(scene.gateway.request(URL))

@@ -106,6 +106,7 @@ def parse_response(head: bytes) -> ResponseHead:
     shape = _known_answer_shapes.get(names)
     if shape is None:
         shape = _learn(_answer_shapes, _known_answer_shapes, names, lines)
+    response.shape = shape
     response.names = shape.names
     response.lines = shape.pick(lines)
     options = _NO_OPTIONS

@@ -49,17 +49,30 @@ CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
 
 
-class RequestHead:
-    """One request head.
+class Head:
+    """What a request's head and an answer's have in common.
 
     names and lines run in parallel: the name (lower case, `_` as `-`) and the untouched line of every
-    field that is meant for the other end. body is a length in bytes, or CHUNKED.
+    field that is meant for the other end.
     """
+
+    names: Sequence[bytes]
+    lines: Sequence[bytes]
+    # None where fields were taken out, as Connection names them: then names and lines are less than the shape's.
+    shape: "HeadShape | None" = None
+
+    def without(self, removed: frozenset[bytes]) -> Sequence[bytes]:
+        """Return the lines whose names are not removed."""
+        if self.shape is not None:
+            return self.shape.without(removed, self.lines)
+        return [line for line, name in zip(self.lines, self.names, strict=True) if name not in removed]
+
+
+class RequestHead(Head):
+    """One request head. body is a length in bytes, or CHUNKED."""
 
     method: str
     target: bytes
-    names: Sequence[bytes]
-    lines: Sequence[bytes]
     # What a head says that says nothing of it; on the class, because setting each per head costs more than reading it.
     minor = 1
     host: bytes | None = None
@@ -69,32 +82,21 @@ class RequestHead:
     expects_continue = False
     upgrade: bytes | None = None
     proxy_authorization: bytes | None = None
-    # None where Connection named fields: then names and lines are less than the shape's.
-    shape: "HeadShape | None" = None
-
-    def without(self, removed: frozenset[bytes]) -> Sequence[bytes]:
-        """Return the lines whose names are not removed."""
-        if self.shape is not None:
-            return self.shape.without(removed, self.lines)
-        return [line for line, name in zip(self.lines, self.names, strict=True) if name not in removed]
 
     def __repr__(self) -> str:
         # A target's query may hold a secret, and so may every value: names only.
         return f"<RequestHead {self.method} HTTP/1.{self.minor} {len(self.names)} fields>"
 
 
-class ResponseHead:
+class ResponseHead(Head):
     """One answer head; body is None where no framing header stood (RFC 9112 section 6.3)."""
 
     status: int
     reason: bytes
-    names: Sequence[bytes]
-    lines: Sequence[bytes]
     minor = 1
     body: int | None = None
     close = False
     upgrade: bytes | None = None
-    shape: "HeadShape | None" = None
 
     def __repr__(self) -> str:
         return f"<ResponseHead {self.status} HTTP/1.{self.minor} {len(self.names)} fields>"

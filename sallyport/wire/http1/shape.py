@@ -83,7 +83,9 @@ class HeadShape:
             if len(self._removals) >= MAX_REMOVALS:
                 self._removals.clear()
             kept = [index for index, name in enumerate(self.names) if name not in removed]
-            remove = self._removals[removed] = _picker(kept)
+            # Mostly nothing is, and the lines that came go on.
+            remove = _all if len(kept) == len(self.names) else _picker(kept)
+            self._removals[removed] = remove
         return remove(lines)
 
     def __repr__(self) -> str:
@@ -134,6 +136,10 @@ def _read_name(spelled: bytes) -> tuple[bytes, FieldKind]:
     if not spelled:
         raise RemoteProtocolError("a line without a colon")
     return field_name(spelled[:-1]), field_kind(spelled[:-1])
+
+
+def _all(lines: Lines) -> Lines:
+    return lines
 
 
 def _picker(indexes: list[int]) -> Callable[[Lines], Lines]:
