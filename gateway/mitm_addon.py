@@ -14,13 +14,13 @@ from typing import Any
 
 from gateway.core.authority import Refused, TargetReader
 from gateway.core.decision import Deny, Mode
+from gateway.core.downstream_head import HIDDEN
 from gateway.core.errors import (
     body_too_large,
     no_plan,
     refusal,
     upstream_failed,
 )
-from gateway.core.downstream_head import HIDDEN
 from gateway.core.scrub import Scrubber
 from gateway.mitm_site import Admitted, Decided, SettingsUnusable, Site, read_site, release
 from gateway.upstream import DIAL_CODES

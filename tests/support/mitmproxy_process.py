@@ -90,6 +90,7 @@ def mitmproxy_process(
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
         "LANG": "C.UTF-8",
+        "PYTHONPATH": str(ROOT),  # this tree, whichever its environment was made for
         "PYTHONUNBUFFERED": "1",
         **(environment or {}),
     }
