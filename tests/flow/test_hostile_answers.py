@@ -158,6 +158,13 @@ WHOLE = (
     Hostile(name="in-1-0", answer=b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", body=b"ok"),
     Hostile(name="that-says-close", answer=OK + b"Connection: close\r\nContent-Length: 2\r\n\r\nok", body=b"ok"),
     Hostile(name="without-fault", answer=OK + b"Content-Length: 2\r\n\r\nok", body=b"ok", is_pooled=True),
+    Hostile(name="with-trailers", answer=CHUNKED + b"2\r\nok\r\n0\r\nX-End: 1\r\n\r\n", body=b"ok", is_pooled=True),
+    Hostile(
+        name="behind-eight-interim-answers",
+        answer=b"HTTP/1.1 103 Hints\r\nX-Hint: 1\r\n\r\n" * 8 + OK + b"Content-Length: 2\r\n\r\nok",
+        body=b"ok",
+        is_pooled=True,
+    ),
     Hostile(name="with-an-alternative-service", answer=WITH_ALT_SVC, body=b"ok", is_pooled=True),
     Hostile(name="without-fault-in-chunks", answer=CHUNKED + b"2;x\r\nok\r\n0\r\n\r\n", body=b"ok", is_pooled=True),
 )
@@ -287,6 +294,12 @@ def test_c2_a_redirect_is_passed_on_and_nobody_follows_it(outcomes: dict[str, Ou
     # A request to the host that it names would have no outcome here to be sorted under.
     (link,) = outcome.links
     assert [request.head.target for request in link.requests] == ["/echo-in-a-redirect", "/plain"]
+
+
+def test_s4_interim_answers_and_trailers_are_passed_on(outcomes: dict[str, Outcome]) -> None:
+    assert outcomes["behind-eight-interim-answers"].received.count(b"X-Hint: 1") == 8
+    assert outcomes["nine-interim-answers"].received.count(b"HTTP/1.1 103 ") == 8
+    assert outcomes["with-trailers"].received.endswith(b"X-End: 1")
 
 
 def test_a5_an_alternative_service_is_not_told(outcomes: dict[str, Outcome]) -> None:
