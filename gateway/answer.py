@@ -177,10 +177,10 @@ class Answer:
             self._call_on()
 
     def _scrub_trailers(self, trailers: list[bytes]) -> list[bytes]:
-        if self.scrubber is None or not trailers:
-            return trailers
         if self._gzip is not None:
             trailers = drop_coded_trailers(trailers)
+        if self.scrubber is None or not trailers:
+            return trailers
         return self.scrubber.scrub_head(b"\r\n".join(trailers)).split(b"\r\n")
 
     # An answer that is gzip ---------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from sallyport.secret import Secret
 from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.http1.head import ResponseHead
 from tests.support.gateway_plans import header
+from tests.support.passing_time import let_time_pass
 from tests.support.raw_end import RawAnswer, RawEnd
 from tests.support.stage import HOST, OK, OPEN_URL, SECRET, URL, Stage, one_route, stage
 from tests.support.until import until
@@ -729,6 +730,15 @@ async def test_c3_gzip_that_breaks_later_cuts_the_answer(tmp_path: Path, framing
         assert scene.gateway.parts.upstreams.state.open == 0
 
 
+async def test_c3_trailers_of_which_none_is_left(tmp_path: Path) -> None:
+    body = gzip.compress(ECHO)
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL, b"Connection: close"))
+        link.send(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n")
+        link.send(b"%x\r\n%b\r\n0\r\nDigest: d\r\n\r\n" % (len(body), body))
+        assert (await client.rest()).endswith(b". \r\n0\r\n\r\n")
+
+
 async def test_c3_an_event_in_gzip_is_not_delayed(tmp_path: Path) -> None:
     async with stage(tmp_path) as scene:
         client, link, _ = await scene.ask(scene.gateway.request(URL))
@@ -852,6 +862,20 @@ async def test_c3_a_link_that_goes_before_its_answer_is_undone_costs_nothing(tmp
         client.resume()
         assert (await client.answer()).body == bytes(BOMB_BYTES)
         await next_is_served(scene, client, link, pooled=False)
+
+
+async def test_c3_what_waits_coded_ends_with_its_time_although_its_link_is_gone(tmp_path: Path) -> None:
+    async with stage(tmp_path, further=NARROW) as scene:
+        client, _ = await bombed(scene)
+        (stream,) = streams(scene)
+        upstream = stream.exchange._answer.link  # type: ignore[union-attr]  # nobody else knows a link that is in use
+        upstream.transport.abort()
+        await until(lambda: upstream.is_lost)
+        let_time_pass(scene.gateway.parts.clock, scene.gateway.parts.timeouts.answer_body + 1)
+        (record,) = await scene.gateway.audit.until(1)
+        assert (record["status"], record["code"]) == (200, "upstream_timeout")
+        client.resume()
+        assert not (await client.gone()).endswith(b"0\r\n\r\n")
 
 
 async def test_an_answer_that_ends_while_the_sandbox_is_slow_leaves_its_link_readable(tmp_path: Path) -> None:
