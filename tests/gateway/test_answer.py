@@ -20,6 +20,7 @@ from gateway.config import Limits
 from gateway.core.content_coding import STEP_BYTES
 from gateway.core.scrub import Needles
 from gateway.serve import Exchange
+from gateway.starting import codec_kind
 from gateway.stream import ServedStream
 from gateway.upstream import UpstreamLink
 from sallyport.secret import Secret
@@ -478,6 +479,7 @@ SPLIT = [
 ]
 
 
+@pytest.mark.skipif(codec_kind() != "pure", reason="a compiled Answer takes no stand-in for its exchange")
 @given(
     st.sampled_from(SPLIT),
     st.lists(st.integers(0, 5000), max_size=8),
@@ -812,10 +814,11 @@ async def test_a_slow_sandbox_pauses_the_upstream(tmp_path: Path) -> None:
         client.pause()
         link.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
         link.send(bytes(size))
+        await until(lambda: waiting_bytes(scene) > LIMIT)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await link.writer.drain()
-        assert 0 < waiting_bytes(scene) <= LIMIT + ONE_READ
+        assert waiting_bytes(scene) <= LIMIT + ONE_READ
         client.resume()
         assert (await client.answer()).body == bytes(size)
 
