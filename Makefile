@@ -20,13 +20,15 @@ COMPILED := .venv-compiled/.made-$(call key,requirements/dev.txt)
 WHEEL := .venv-compiled/.wheel-$(call key,requirements/dev.txt pyproject.toml setup.py $(shell find $(PACKAGES) -name '*.py' -o -name '*.c'))
 FUZZ := .venv-fuzz/.made-$(call key,requirements/fuzz.txt)
 
-.PHONY: help setup demo test test-all test-compiled check fix compiled bench bench-quick bench-deps fuzz lock clean python
+.PHONY: help setup demo test test-all test-compiled check fix compiled bench bench-quick bench-deps fuzz lock clean python coverage guards
 
 help:
 	@echo 'setup        make the environments (.venv, .venv-clients, .venv-mitmproxy) from the locks in requirements/'
 	@echo 'demo         real clients, credentials injected, no internet (see README.md)'
 	@echo 'test         the fast tests; before every commit'
-	@echo 'test-all     every test, the long ones too'
+	@echo 'test-all     every test, the long ones too; coverage and guards'
+	@echo 'coverage     that the tests of what is decided without a socket reach every branch of it'
+	@echo 'guards       that breaking any one guard makes a named test fail'
 	@echo 'compiled     a wheel with the hot path compiled, in .venv-compiled; needs a C compiler'
 	@echo 'test-compiled  the tests of gateway and wire against that wheel'
 	@echo 'check        format, lint, types, docs, tests'
@@ -126,6 +128,18 @@ test-compiled: setup $(WHEEL)
 
 test-all: setup
 	@$(RUN) -m pytest --full -n 2 --dist loadfile --tb=short -r fEs
+	@$(MAKE) --no-print-directory coverage guards
+
+# One line for each module under 100 per cent. Only the tests of these packages count: what a test of the whole gateway
+# happens to touch is not tested.
+COVERED_TESTS = tests/sallyport tests/gateway/core tests/gateway/test_tokens.py tests/gateway/test_keys.py \
+  tests/gateway/test_revocations.py
+coverage: setup
+	@$(RUN) -m coverage run -m pytest -m 'not full' --ignore tests/sallyport/net --tb=short $(COVERED_TESTS)
+	@$(RUN) -m coverage report
+
+guards: setup
+	@$(RUN) -m tests.guards
 
 check: setup
 	@$(RUN) -m ruff format --check --quiet $(SOURCES)

@@ -14,7 +14,7 @@ from enum import Enum
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, assert_never, cast
 
 # A message that lists more names than this is not read.
 LONGEST_LIST = 24
@@ -83,6 +83,8 @@ class Setting:
                 return ()
             case Shape.MAP:
                 return MappingProxyType({})
+            case _:
+                assert_never(self.shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +198,8 @@ class Reader:
                 return self._list(declared, raw, pointer)
             case Shape.MAP:
                 return self._map(declared, raw, pointer)
+            case _:
+                assert_never(declared.shape)
 
     def _list(self, declared: Setting, raw: object, pointer: str) -> tuple[object, ...]:
         if not isinstance(raw, list):
@@ -345,6 +349,8 @@ def _from_text(shape: Shape, text: str) -> object:
         case Shape.MAP:
             pairs = (item.strip().partition("=") for item in text.split(",") if item.strip())
             return {key.strip(): value.strip() for key, _, value in pairs}
+        case _:
+            assert_never(shape)
 
 
 def _suggest(name: str, known: Mapping[str, object]) -> str:

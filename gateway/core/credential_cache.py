@@ -10,7 +10,7 @@ no table grows beyond `max_entries`.
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, assert_never
 
 from sallyport.secret import Secret
 
@@ -301,6 +301,8 @@ def _chosen(table: Mapping[CredentialKey, object], kind: Invalidated, identifier
             return [key for key in table if key.organization_id == identifier]
         case Invalidated.ALL:
             return list(table)
+        case _:
+            assert_never(kind)
 
 
 def _drop_oldest(table: dict[CredentialKey, Refusal] | dict[CredentialKey, float], max_entries: int) -> None:

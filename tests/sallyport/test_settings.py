@@ -12,8 +12,10 @@ from sallyport.settings import (
     FLAG,
     PATH,
     TEXT,
+    ConfigError,
     Kind,
     Reader,
+    SettingIssue,
     Shape,
     choice,
     count,
@@ -126,6 +128,16 @@ def test_every_fault_is_told_at_once_with_its_place() -> None:
 def test_a_document_or_section_of_another_shape_is_a_fault(document: object) -> None:
     assert read(document)[1] == ["/: write a mapping with any of: name, home, key, files, map, waits"]
     assert read({"waits": document})[1] == ["/waits: write a mapping with any of: connect, tries"]
+
+
+def test_an_error_says_every_fault_on_a_line_of_its_own() -> None:
+    issues = [
+        SettingIssue(pointer="/name", message="write a text"),
+        SettingIssue(pointer="", message="write a mapping"),
+    ]
+    error = ConfigError(issues)
+    assert str(error) == "/name: write a text\n/: write a mapping"
+    assert error.issues == tuple(issues)
 
 
 def test_lists_and_maps_of_another_shape_are_faults() -> None:

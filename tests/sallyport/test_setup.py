@@ -164,6 +164,8 @@ def test_values_cannot_be_changed() -> None:
         ("/artifacts/0/name", "two\nlines"),
         ("/artifacts/0/surprise", 1),
         ("/artifacts/0/lifecycle/install/0/op", "shell"),
+        ("/artifacts/0/lifecycle/install/0", "shell"),
+        ("/artifacts/0/lifecycle/install/0", {"path": "/a"}),
         ("/artifacts/0/lifecycle/install/0/args", []),
         ("/artifacts/0/lifecycle/install/0/args/0", ""),
         ("/artifacts/0/lifecycle/install/0/timeoutMs", 0),
@@ -200,6 +202,14 @@ def test_values_cannot_be_changed() -> None:
 )
 def test_what_is_refused(pointer: str, value: object) -> None:
     assert pointers(at(whole(), pointer, value)) == [pointer]
+
+
+@pytest.mark.parametrize(
+    "pointer",
+    ["/artifacts/0/lifecycle/install/0/cwd", "/artifacts/0/env", "/runtimeClients/0/setup/launchArgs"],
+)
+def test_what_is_optional_may_be_absent(pointer: str) -> None:
+    assert pointers(at(whole(), pointer, ...)) == []
 
 
 def test_all_issues_are_told_together() -> None:
@@ -321,6 +331,11 @@ def test_a_plan_that_sandboxd_would_refuse() -> None:
     with pytest.raises(SetupError) as caught:
         setup_document(plan)
     assert [issue.pointer for issue in caught.value.issues] == ["/workspaceSources/0/path"]
+
+
+def test_what_cannot_be_written_as_json_has_no_document() -> None:
+    with pytest.raises(SetupError, match="a plan's JSON is expected"):
+        setup_document({**plan_with_everything(), "revision": {1}})
 
 
 def test_nothing_of_the_way_out_is_in_it() -> None:

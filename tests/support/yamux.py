@@ -76,6 +76,7 @@ class Hearing:
         self.side = side
         self.stream = cast(MuxStream, None)
         self.received = bytearray()
+        self.on_data: Callable[[], None] = lambda: None
 
     def _note(self, what: str) -> None:
         self.side.lines.append(f"{self.stream.id} {what}")
@@ -83,6 +84,7 @@ class Hearing:
     def stream_data(self, data: bytes) -> None:
         self.received += data
         self._note(f"data {data!r}" if len(data) <= 16 else f"data {len(data)} bytes")
+        self.on_data()
 
     def stream_ended(self) -> None:
         self._note("ended")

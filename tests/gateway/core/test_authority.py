@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gateway.core.authority import (
     Refused,
     TargetReader,
+    check_connect_host,
     check_host,
     invalid,
     mismatch,
@@ -19,6 +20,7 @@ from gateway.core.authority import (
 )
 from sallyport.destination import Destination
 from sallyport.problem import Code
+from sallyport.wire.http1.codec import parse_request
 
 API = Destination("https", "api.example.com", 443)
 
@@ -137,6 +139,33 @@ def test_a3_a_missing_host_is_refused() -> None:
 # --- the requests of one stream ---------------------------------------------------------------------------------------
 
 PLAIN = Destination("http", "a.example", 80)
+
+
+@pytest.mark.parametrize(
+    "line", [b"Host: api.example.com", b"Host: API.example.com.:443", b"Host: api.example.com:443"]
+)
+def test_a1_the_host_of_a_connect_that_agrees(line: bytes) -> None:
+    check_connect_host(parse_request(b"CONNECT api.example.com:443 HTTP/1.1\r\n" + line), API)
+
+
+def test_s4_a_connect_of_http_1_0_may_do_without_host() -> None:
+    check_connect_host(parse_request(b"CONNECT api.example.com:443 HTTP/1.0"), API)
+    head = parse_request(b"CONNECT api.example.com:443 HTTP/1.1")
+    assert refused(lambda: check_connect_host(head, API)) is Code.INVALID_REQUEST
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (b"Host: api.example.com:8443", Code.AUTHORITY_MISMATCH),
+        (b"Host: evilapi.example.com", Code.AUTHORITY_MISMATCH),
+        (b"Host: api.example.com..", Code.INVALID_REQUEST),
+        (b"Host: u@api.example.com", Code.INVALID_REQUEST),
+    ],
+)
+def test_a1_a3_the_host_of_a_connect_that_disagrees(line: bytes, code: Code) -> None:
+    head = parse_request(b"CONNECT api.example.com:443 HTTP/1.1\r\n" + line)
+    assert refused(lambda: check_connect_host(head, API)) is code
 
 
 def test_a_stream_to_one_host() -> None:

@@ -229,6 +229,15 @@ def test_c9_a_rejection_of_an_older_version_leaves_the_newer_one() -> None:
     assert cache.usable(key(), NOW) is not None
 
 
+def test_c9_a_rejection_outdates_what_is_being_fetched() -> None:
+    cache = CredentialCache(16)
+    store(cache, key(), credential("v1"))
+    ticket = cache.begin(key())
+    assert cache.rejected(key(), "v1", NOW)
+    assert not cache.finish(ticket, request(key()), credential("v1"), NOW)
+    assert cache.usable(key(), NOW) is None
+
+
 def test_t5_a_clock_set_back_does_not_lock_a_key_out() -> None:
     cache = CredentialCache(16)
     assert cache.rejected(key(), "v1", NOW)

@@ -89,7 +89,11 @@ def test_a_missing_credential_says_whether_to_try_again() -> None:
 @pytest.mark.parametrize(
     ("deny", "code"),
     [
+        (errors.no_plan(), Code.PLAN_UNAVAILABLE),
+        (errors.sandbox_is_full(), Code.OVERLOADED),
+        (errors.unauthenticated("the request carries no proxy token"), Code.PROXY_AUTHENTICATION_REQUIRED),
         (errors.body_too_large(10), Code.BODY_TOO_LARGE),
+        (errors.rate_limited(3, "r"), Code.RATE_LIMITED),
         (errors.placeholder_left("r"), Code.CREDENTIAL_UNAVAILABLE),  # C5
         (errors.answer_not_whole("r"), Code.UPSTREAM_UNREACHABLE),  # A7: 502, retryable
         (errors.answer_not_http("r"), Code.UPSTREAM_PROTOCOL_ERROR),  # S11

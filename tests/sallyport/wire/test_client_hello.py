@@ -134,6 +134,7 @@ def test_hello_in_too_many_records_is_refused_without_waiting_for_more() -> None
         pytest.param(hello(None, version=b"\x02\x00"), id="hello-version"),
         pytest.param(hello(None, ciphers=b"\x13"), id="odd-ciphers"),
         pytest.param(hello(None, ciphers=b""), id="no-ciphers"),
+        pytest.param(hello(None, ciphers=b"\x13\x01\x13"), id="three-bytes-of-ciphers"),
         pytest.param(record(b"\x01" + vector(3, hello(b"")[9:] + b"x")), id="bytes-after-extensions"),
         pytest.param(hello(b"\x00"), id="half-an-extension"),
         pytest.param(hello(b"\x00\x00\x00\x09"), id="extension-beyond-block"),
@@ -172,6 +173,15 @@ def test_length_is_bounded_and_never_waits_beyond_the_bound() -> None:
     for size in (1, 7, 4000):
         endless = b"".join(record(message[start : start + size]) for start in range(0, len(message), size))
         assert isinstance(outcome(endless[:MAX_CLIENT_HELLO_BYTES]), str)
+
+
+@pytest.mark.parametrize("sizes", [(4000,) * 5, (4000, 4000, 4000, 4359)], ids=["over-the-bound", "up-to-the-bound"])
+def test_a_hello_that_fills_the_bound_without_its_end_is_refused_at_once(sizes: tuple[int, ...]) -> None:
+    message = b"\x01" + MAX_CLIENT_HELLO_BYTES.to_bytes(3) + bytes(MAX_CLIENT_HELLO_BYTES)
+    starts = [sum(sizes[:number]) for number in range(len(sizes))]
+    data = b"".join(record(message[start : start + size]) for start, size in zip(starts, sizes, strict=True))
+    assert outcome(data[: sum(sizes[:3]) + 15]) is None
+    assert outcome(data[:MAX_CLIENT_HELLO_BYTES]) == "the ClientHello is too long"
 
 
 @given(st.binary(max_size=300) | st.binary(max_size=80).map(hello) | st.binary(max_size=120).map(record))

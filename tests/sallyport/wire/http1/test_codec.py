@@ -713,3 +713,9 @@ def test_s1_no_mutation_of_transfer_encoding_hides_a_second_request(corpus: Call
             continue
         # Either the mutation is no framing field at all and goes on as an ordinary one, or it is the only framing.
         assert head.body == CHUNKED or not any(b"transfer" in name and b"encoding" in name for name in head.names), case
+
+
+def test_a_request_line_that_is_cut_at_once_reads_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "_cut_request_line", lambda line: tuple(line.split(b" ")))
+    head = parse_request(b"GET /x HTTP/1.1\r\nHost: a")
+    assert (head.method, head.target, head.minor) == ("GET", b"/x", 1)

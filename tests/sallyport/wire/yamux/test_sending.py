@@ -18,6 +18,28 @@ def test_no_more_is_sent_than_the_window_allows() -> None:
     assert (served.window.available, stream.unsent_bytes) == (0, INITIAL_WINDOW_BYTES // 2)
 
 
+def test_what_is_written_without_credit_waits_for_it() -> None:
+    pair = SidePair()
+    stream = pair.client.open()
+    pair.client.session.write(stream, bytes(INITIAL_WINDOW_BYTES))
+    pair.deliver()
+    pair.client.session.write(stream, b"more")
+    assert not pair.client.session.sending.is_ready
+    delivered(pair.server, pair.server.streams[1], INITIAL_WINDOW_BYTES)
+    pair.deliver()
+    assert pair.server.heard()[-1] == "1 data b'more'"
+
+
+def test_a_frame_is_not_cut_small_only_to_fill_a_message() -> None:
+    pair = SidePair()
+    stream = pair.client.open()
+    pair.deliver()
+    pair.client.session.write(stream, bytes(2_000))
+    assert pair.client.take(1_023) == b""
+    assert len(pair.client.take(1_024)) == 1_024
+    assert frames_in(pair.client.take_all()) == [f"data 1 {2_000 - 1_012}"]
+
+
 def test_data_frames_are_cut_to_sixteen_kib_and_messages_to_sixty_four() -> None:
     pair = SidePair()
     stream = pair.client.open()

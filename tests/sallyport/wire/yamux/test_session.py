@@ -19,7 +19,7 @@ from sallyport.wire.yamux.frames import (
 )
 from sallyport.wire.yamux.session import MAX_ANSWERS
 from sallyport.wire.yamux.stream_state import StreamState
-from tests.support.yamux import Side, SidePair, carry, delivered, frame, frames_in
+from tests.support.yamux import Hearing, Side, SidePair, carry, delivered, frame, frames_in
 
 CHUNKS = pytest.mark.parametrize("chunk", [0, 1, 7])
 
@@ -160,6 +160,36 @@ def test_a_stream_reset_before_its_syn_leaves_no_trace() -> None:
     assert repr(pair.client.session) == "<Session 1 streams, 0 waiting, 0 writing>"
 
 
+def test_a_stream_whose_far_side_has_ended_lets_nothing_come_late() -> None:
+    pair = SidePair()
+    stream = pair.client.open()
+    pair.client.session.end(stream)
+    pair.deliver()
+    pair.server.session.reset(pair.server.streams[1])
+    assert frames_in(pair.server.take_all()) == ["window 1 RST 0"]
+    with pytest.raises(RemoteProtocolError, match="has ended"):
+        carry(frame(DATA, 0, 1, b"x"), pair.server)
+
+
+def test_a_fin_behind_data_that_the_sink_reset_the_stream_for_is_passed_over() -> None:
+    side = Side(is_client=False)
+    carry(frame(DATA, SYN, 1), side)
+    sink = side.streams[1].sink
+    assert isinstance(sink, Hearing)
+    sink.on_data = lambda: side.session.reset(side.streams[1])
+    carry(frame(DATA, FIN, 1, b"too much"), side)
+    assert side.heard() == ["1 opened", "1 data b'too much'"]
+    assert side.session.count == 0
+
+
+def test_credit_for_a_stream_with_nothing_to_say_is_kept() -> None:
+    side = Side(is_client=False)
+    carry(frame(DATA, SYN, 1) + frame(WINDOW_UPDATE, 0, 1, 5) + frame(WINDOW_UPDATE, FIN, 1, 5), side)
+    assert side.streams[1].credit == INITIAL_WINDOW_BYTES + 10
+    assert side.heard() == ["1 opened", "1 ended"]
+    assert frames_in(side.take_all()) == ["window 1 ACK 0"]
+
+
 # Opening ---------------------------------------------------------------------------------------------
 
 
@@ -219,6 +249,7 @@ def test_a_stream_refused_by_the_sink_is_reset() -> None:
 def test_ping_and_answer() -> None:
     pair = SidePair()
     assert pair.client.session.ping(7)
+    assert pair.client.session.is_ping_unanswered
     assert not pair.client.session.ping(8)
     out = pair.client.take_all()
     assert frames_in(out) == ["ping 0 SYN 7"]
@@ -256,6 +287,7 @@ def test_giving_up_ends_all_without_a_word() -> None:
     streams = [pair.client.open(), pair.client.open()]
     pair.client.session.write(streams[0], b"x")
     pair.client.session.ping(1)
+    carry(frame(DATA, SYN, 2), pair.client)  # which owes an ACK
     pair.client.session.give_up()
     assert {stream.state for stream in streams} == {StreamState.RESET}
     assert not pair.client.session.sending.is_ready
