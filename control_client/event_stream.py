@@ -38,6 +38,9 @@ class EventStream:
         events: list[Event] = []
         begin = 0
         while (end := self._buffer.find(b"\n", max(begin, self._searched))) >= 0:
+            # Counted like one whose end has not come, so that it does not matter how the bytes are cut.
+            if end - begin + self._size > self._max_event_bytes:
+                raise self._too_large()
             line = bytes(self._buffer[begin:end])
             begin = end + 1
             event = self._take(line.removesuffix(b"\r"))

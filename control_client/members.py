@@ -4,6 +4,7 @@ Errors name pointers, never values: a value may be a secret.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -14,6 +15,7 @@ from sallyport.json_object import unique_members
 MAX_TEXT: Final = 256
 # Unix seconds up to the year 2286: milliseconds, the usual slip, are beyond it.
 LAST_INSTANT: Final = 10_000_000_000
+_HALF_A_PAIR: Final = re.compile("[\ud800-\udfff]")
 
 
 def read_object(document: bytes) -> "Members":
@@ -60,9 +62,9 @@ class Members:
         return value
 
     def raw_text(self, name: str, *, most: int) -> str:
-        """Take a text of any characters, empty ones too: its taker judges it."""
+        """Take a text of any characters, empty ones too: its taker judges it. Half a surrogate pair is no character."""
         value = self._left.pop(name, None)
-        if not isinstance(value, str) or len(value) > most:
+        if not isinstance(value, str) or len(value) > most or _HALF_A_PAIR.search(value):
             raise self._wrong(name, f"is not a text of up to {most} characters")
         return value
 

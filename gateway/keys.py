@@ -92,7 +92,8 @@ class KeySet:
             raise KeySetError(f"this is not a PEM public key (-----BEGIN PUBLIC KEY-----); {KEY_HELP}") from error
         if not isinstance(key, Ed25519PublicKey | EllipticCurvePublicKey | RSAPublicKey):
             raise KeySetError(f"a key of type {type(key).__name__} cannot verify a token; {KEY_HELP}")
-        return cls([VerificationKey(thumbprint(key), key, _key_algorithms(key))])
+        algorithms = _key_algorithms(key)  # first: a curve that is not supported has no thumbprint
+        return cls([VerificationKey(thumbprint(key), key, algorithms)])
 
     @classmethod
     def from_jwks(cls, document: bytes) -> "KeySet":

@@ -1,9 +1,10 @@
 """Read a YAML settings file strictly: YAML 1.2 words only, no key twice, and never a quotation of what stands there."""
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import yaml
 
@@ -26,6 +27,8 @@ def read_yaml(path: Path) -> Mapping[str, object]:
         document = yaml.load(content, Loader=_StrictLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise _file_fault(path, f"is not valid YAML: {_yaml_fault(error)}") from None
+    except RecursionError:
+        raise _file_fault(path, "is not valid YAML: it is nested too deeply") from None
     if document is not None and not isinstance(document, dict):
         raise _file_fault(path, "must hold a mapping, such as `listen: {proxy: 127.0.0.1:3128}`")
     return document or {}
@@ -36,22 +39,50 @@ def _file_fault(path: Path, message: str) -> ConfigError:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML 1.2 core words only, so that `off` stays a word and 1:30 is no number; no key twice."""
+    """YAML 1.2 core words only, so that `off` stays a word, 1:30 is no number and 010 is ten; no key twice."""
 
+    # Both without what YAML 1.1 knows besides.
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  PyYAML's own shape
+    yaml_constructors: ClassVar[dict[str | None, Callable[..., object]]] = {
+        tag: yaml.SafeLoader.yaml_constructors[tag]
+        for tag in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", None)  # None: what has no constructor
+    }
 
 
-for _tag, _pattern, _first in (
-    ("null", "~|null|", ["~", "n", ""]),
-    ("bool", "true|false", ["t", "f"]),
-    ("int", "[-+]?[0-9]+", list("-+0123456789")),
-    ("float", r"[-+]?[0-9]+\.[0-9]+", list("-+0123456789")),
-    ("merge", "<<", ["<"]),
-):
-    _StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+def _add_word(name: str, pattern: str, first: Sequence[str], meaning: Callable[[str], object]) -> None:
+    """Read what matches as a word of this tag, and nothing else under it: a tag may be written out as well."""
+    tag, word = f"tag:yaml.org,2002:{name}", re.compile(pattern)
+
+    def construct(loader: yaml.SafeLoader, node: yaml.Node) -> object:
+        text = node.value if isinstance(node, yaml.ScalarNode) else None
+        if text is not None and word.fullmatch(text) is not None:
+            try:
+                return meaning(text)
+            except ValueError:  # a number with thousands of digits
+                pass
+        raise yaml.constructor.ConstructorError(None, None, "not a value of its tag", node.start_mark)
+
+    _StrictLoader.add_implicit_resolver(tag, re.compile(f"^(?:{pattern})$"), list(first))
+    _StrictLoader.add_constructor(tag, construct)
 
 
-def _construct_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[object, object]:
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("too large")
+    return number
+
+
+_add_word("null", "~|null|", ("~", "n", ""), lambda _: None)
+_add_word("bool", "true|false", "tf", lambda text: text == "true")
+_add_word("int", "[-+]?[0-9]+", "-+0123456789", int)
+_add_word("float", r"[-+]?[0-9]+\.[0-9]+", "-+0123456789", _finite)
+_StrictLoader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile("^<<$"), ["<"])
+
+
+def _construct_mapping(loader: yaml.SafeLoader, node: yaml.Node) -> dict[object, object]:
+    if not isinstance(node, yaml.MappingNode):
+        raise yaml.constructor.ConstructorError(None, None, "not a value of its tag", node.start_mark)
     loader.flatten_mapping(node)
     found: dict[object, object] = {}
     for key_node, value_node in node.value:

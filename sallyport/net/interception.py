@@ -178,12 +178,13 @@ def parse_authority(certificate_pem: bytes, key_pem: bytes) -> CertificateAuthor
     try:
         key = serialization.load_pem_private_key(key_pem, password=None)
         certificate = x509.load_pem_x509_certificate(certificate_pem)
+        certified = certificate.public_key()
         is_ca = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except (ValueError, TypeError, x509.ExtensionNotFound, x509.DuplicateExtension, UnsupportedAlgorithm):
         raise ValueError("not a private key and the certificate of an authority in PEM") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not is_ca:
         raise ValueError("not an elliptic-curve key, or not the certificate of an authority")
-    if certificate.public_key() != key.public_key():
+    if certified != key.public_key():
         raise ValueError("the certificate is not the key's")
     return CertificateAuthority(certificate, key)
 

@@ -11,7 +11,7 @@ import enum
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, TypeIs, cast
 
 from sallyport.wire.errors import RemoteProtocolError
 
@@ -67,7 +67,7 @@ def read_token_file(content: bytes) -> Tokens:
         return from_strings(text, "")
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError("it begins like JSON and is none") from None
     if not isinstance(document, dict) or not document.keys() <= {"token", "renewalToken"}:
         raise ValueError("write {token, renewalToken}, or a token alone on one line")
@@ -94,7 +94,12 @@ def _end_of(token: str) -> float | None:
     except (ValueError, binascii.Error, RecursionError):
         return None
     ends_at = payload.get("exp") if isinstance(payload, dict) else None
-    return float(ends_at) if type(ends_at) is int and 0 <= ends_at < 2**53 else None
+    return float(ends_at) if _is_instant(ends_at) else None
+
+
+def _is_instant(value: object) -> TypeIs[int]:
+    """Whether it is unix seconds that arithmetic with times can hold."""
+    return type(value) is int and 0 <= value < 2**53
 
 
 class Renewal:
@@ -195,9 +200,9 @@ def _read_response(document: Mapping[str, object], held: Tokens) -> Tokens:
     renewal, renewal_expires_at = document.get("renewalToken"), document.get("renewalExpiresAt")
     if not isinstance(document.get("requestId"), str):
         raise RemoteProtocolError("token.response: no requestId")
-    if not isinstance(token, str) or not token or type(expires_at) is not int:
+    if not isinstance(token, str) or not token or not _is_instant(expires_at):
         raise RemoteProtocolError("token.response: no token with its end")
-    if renewal is not None and (not isinstance(renewal, str) or not renewal or type(renewal_expires_at) is not int):
+    if renewal is not None and (not isinstance(renewal, str) or not renewal or not _is_instant(renewal_expires_at)):
         raise RemoteProtocolError("token.response: no renewal token with its end")
     try:
         read = from_strings(token, renewal or "")

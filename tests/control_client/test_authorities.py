@@ -20,7 +20,9 @@ async def test_an_authority(tmp_path: Path) -> None:
         assert counts == [("authority", "ok")]
 
 
-@pytest.mark.parametrize("change", [{"privateKeyPem": None}, {"notAfter": "later"}, {"more": "canary"}])
+@pytest.mark.parametrize(
+    "change", [{"privateKeyPem": None}, {"privateKeyPem": "canary\ud800"}, {"notAfter": "later"}, {"more": "canary"}]
+)
 async def test_half_an_authority_is_none(tmp_path: Path, change: dict[str, object]) -> None:
     async with control_session(tmp_path) as (fake, session, _):
         fake.authorities["sbx_1"] = GOOD | change

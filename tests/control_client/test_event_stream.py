@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from control_client.errors import ControlError
@@ -40,13 +40,25 @@ def test_property_cuts_do_not_matter(cuts: list[int]) -> None:
     assert found == EVENTS
 
 
-@given(st.binary(max_size=80) | st.text("data:\n\r idevn\0", max_size=60).map(str.encode))
-def test_property_any_bytes_are_events_or_a_control_error(data: bytes) -> None:
+def outcome(data: bytes, size: int) -> list[Event] | str:
+    """Feed data in pieces of a size; the events, or the error."""
+    stream, found = EventStream(32), []
     try:
-        for event in EventStream(64).feed(data):
-            assert len(event.data) <= 64
-    except ControlError:
-        pass
+        for at in range(0, len(data), size):
+            found += stream.feed(data[at : at + size])
+    except ControlError as error:
+        return str(error)
+    return found
+
+
+@given(st.binary(max_size=80) | st.text("data:\n\r idevn\0", max_size=60).map(str.encode))
+@example(b": " + b"x" * 40 + b"\n")
+@example(b"data: " + b"x" * 28 + b"\r\n\n")
+def test_property_any_bytes_are_events_or_a_control_error_however_they_are_cut(data: bytes) -> None:
+    whole = outcome(data, max(1, len(data)))
+    assert isinstance(whole, str) or all(len(event.data) <= 32 for event in whole)
+    if not isinstance(whole, str) or "more than" in whole:
+        assert outcome(data, 1) == whole
 
 
 def test_an_event_half_sent_is_none() -> None:

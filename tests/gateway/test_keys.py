@@ -35,6 +35,7 @@ def test_thumbprint_is_that_of_the_rfc() -> None:
         (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "not a PEM public key"),
         (pem(SMALL_RSA), "1024 bits is too short"),
         (pem(ec.derive_private_key(7, ec.SECP256K1()).public_key()), "curve secp256k1"),
+        (pem(ec.derive_private_key(7, ec.SECP224R1()).public_key()), "curve secp224r1"),
         (pem(x25519.X25519PrivateKey.generate().public_key()), "X25519PublicKey cannot verify"),
         (
             KEY.private_bytes(

@@ -38,6 +38,16 @@ def test_words_of_yaml_1_1_stay_words(tmp_path: Path) -> None:
     }
 
 
+def test_numbers_are_decimal_whatever_they_begin_with(tmp_path: Path) -> None:
+    assert read_yaml(written(tmp_path, "a: 08\nb: 010\nc: -1\nd: +2\ne: !!str 1\n")) == {
+        "a": 8,
+        "b": 10,
+        "c": -1,
+        "d": 2,
+        "e": "1",
+    }
+
+
 def test_anchors_and_merges_work(tmp_path: Path) -> None:
     content = "a: &x {k: 1s}\nb: {<<: *x, l: 2s}\n"
     assert read_yaml(written(tmp_path, content)) == {"a": {"k": "1s"}, "b": {"k": "1s", "l": "2s"}}
@@ -55,6 +65,15 @@ def test_an_empty_file_is_an_empty_document(tmp_path: Path, content: str) -> Non
         ("3128: x\n", "line 1: a key must be text; quote it"),
         ("a: [1\n", "line 2: "),
         ("a: !!python/object/apply:os.system [canary]\n", "could not determine a constructor"),
+        ("a: !!timestamp 2001-99-99\n", "could not determine a constructor"),
+        ("a: !!bool canary\n", "line 1: not a value of its tag"),
+        ("a: !!int canary\n", "line 1: not a value of its tag"),
+        ("a: !!int 0x1F\n", "line 1: not a value of its tag"),
+        ("a: !!float canary\n", "line 1: not a value of its tag"),
+        ("a: " + "1" * 5000, "line 1: not a value of its tag"),
+        ("a: " + "1" * 400 + ".0", "line 1: not a value of its tag"),
+        ("a: !!map canary\n", "line 1: not a value of its tag"),
+        ("[" * 20_000, "nested too deeply"),
         (b"a: \xff\xfe\n", "not text in UTF-8"),
         ("- a\n- b\n", "must hold a mapping"),
         ("canary", "must hold a mapping"),

@@ -6,7 +6,7 @@ from sallyport.json_object import json_object
 
 
 def test_an_object_is_read() -> None:
-    assert json_object(b'{"a": 1}') == {"a": 1}
+    assert json_object(b'{"a": 1, "b": 1.5e3}') == {"a": 1, "b": 1500.0}
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,8 @@ def test_an_object_is_read() -> None:
         (b"1", "not an object"),
         (b'{"a":1,"a":1}', "twice"),
         (b'{"a":NaN}', "not JSON"),
+        (b'{"a":1e999}', "too large"),
+        (b'{"a":-1e999}', "too large"),
         (b"[" * 200_000, "nested"),
         (b"\xff", "decode"),
     ],

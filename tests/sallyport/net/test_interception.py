@@ -1,4 +1,5 @@
 import asyncio
+import base64
 import datetime
 import os
 import shutil
@@ -453,6 +454,12 @@ def test_documents_that_make_no_authority(tmp_path: Path) -> None:
     rsa_key = rsa.generate_private_key(65537, 2048).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+    # The identifier of an algorithm that nobody knows, in the place of the one for elliptic curves.
+    unknown = x509.load_pem_x509_certificate(certificate).public_bytes(serialization.Encoding.DER)
+    unknown = unknown.replace(bytes.fromhex("2a8648ce3d0201"), bytes.fromhex("2a8648ce3d027f"))
+    unknown = b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(unknown) + b"-----END CERTIFICATE-----\n"
+    with pytest.raises(ValueError, match="not a private key and the certificate"):
+        parse_authority(unknown, key)
     for wrong in ((b"", b""), (certificate, b"canary"), (b"canary", key), (certificate, other), (certificate, rsa_key)):
         with pytest.raises(ValueError, match=r"^(not |the certificate is not)") as caught:
             parse_authority(*wrong)

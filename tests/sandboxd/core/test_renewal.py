@@ -107,6 +107,11 @@ def test_the_end_of_a_token_is_read_where_it_can_be(token: str, ends_at: float |
     assert from_strings(token, "").expires_at == ends_at
 
 
+def test_a_file_that_is_nested_without_end_holds_no_token() -> None:
+    with pytest.raises(ValueError, match="begins like JSON and is none"):
+        read_token_file(b'{"token":' + b"[" * 60_000)
+
+
 @given(st.binary(max_size=100))
 def test_no_file_raises_anything_else(content: bytes) -> None:
     try:
@@ -217,6 +222,10 @@ def test_an_answer_without_a_renewal_token_leaves_the_one_there_is() -> None:
         {"token": "x" * 9000},
         {"expiresAt": "1"},
         {"expiresAt": True},
+        {"expiresAt": -1},
+        {"expiresAt": 2**53},
+        {"expiresAt": 10**400},
+        {"renewalExpiresAt": 10**400},
         {"renewalToken": 5},
         {"renewalToken": ""},
         {"renewalExpiresAt": None},
