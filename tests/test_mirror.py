@@ -14,6 +14,7 @@ KINDS = {
     "demo": "the demonstration, which is not packaged",
     "flow": "a whole gateway from outside",
     "fuzz": "fuzz targets and that they run",
+    "guards": "guards that are broken one by one, and that each is missed",
     "sim": "seeded schedules in virtual time",
     "support": "what tests share; no tests",
 }

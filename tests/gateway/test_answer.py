@@ -571,6 +571,16 @@ async def test_c3_a_secret_across_every_border(tmp_path: Path) -> None:
         assert record["scrubbed"] == 2
 
 
+async def test_c3_a_secret_in_a_trailer_is_blanked(tmp_path: Path) -> None:
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        link.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Echo: %b\r\n\r\n" % CANARY)
+        (trailer,) = (await client.answer()).trailers
+        assert trailer.startswith(b"X-Echo: ")
+        assert len(trailer) == len(b"X-Echo: ") + len(CANARY)
+        assert CANARY not in trailer
+
+
 async def test_c3_an_answer_to_a_forwarded_request_is_left_alone(tmp_path: Path) -> None:
     async with stage(tmp_path) as scene:
         client, link, head = await scene.ask(scene.gateway.request(OPEN_URL, b"Accept-Encoding: br"))

@@ -104,6 +104,16 @@ def test_t1_other_algorithms(algorithm: object) -> None:
     assert fault(mint(header={"alg": algorithm})) is TokenFault.ALGORITHM
 
 
+def test_t1_an_algorithm_that_a_key_knows_and_nobody_configured() -> None:
+    keys = KeySet.from_jwks(
+        json.dumps(
+            {"keys": [jwk(kid="ed"), {**ECAlgorithm.to_jwk(EC_KEY.public_key(), as_dict=True), "kid": "ec"}]}
+        ).encode()
+    )
+    token = jwt.encode(claims(), EC_KEY, algorithm="ES256", headers={"kid": "ec"})
+    assert fault(token, keys=keys) is TokenFault.ALGORITHM
+
+
 def test_t1_no_algorithm() -> None:
     assert fault(mint(header={"typ": "JWT"})) is TokenFault.ALGORITHM
 

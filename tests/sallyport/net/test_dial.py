@@ -15,6 +15,7 @@ from sallyport.net.dial import (
     DialFault,
     Dialled,
     Resolver,
+    connect_tcp,
     interleave_families,
     lookup_addresses,
 )
@@ -464,6 +465,12 @@ async def test_real_connection_has_nodelay_and_a_protocol_that_was_told() -> Non
         assert transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert transport.get_extra_info("peername")[:2] == ("127.0.0.1", port)
         transport.abort()
+
+
+async def test_a_name_that_gets_behind_the_check_is_not_looked_up_h8() -> None:
+    async with listening(lambda received: b"hello") as port:
+        with pytest.raises(socket.gaierror):
+            await connect_tcp(Recorder, "localhost", port)
 
 
 async def test_nothing_listening_is_unreachable() -> None:

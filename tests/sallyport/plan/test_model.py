@@ -193,6 +193,11 @@ WILDCARD = {"hosts": ["*.example.com"]}
             "/placeholders/0/parts",
         ),
         ({"keepHeaders": ["AUTHORIZATION"]}, "kept_auth_header", "/keepHeaders"),
+        (
+            {"keepHeaders": ["Authorization"], "authInjection": {"type": "header", "header": "X-Key"}},
+            "kept_auth_header",
+            "/keepHeaders",
+        ),
         ({"keepHeaders": ["a b"]}, "invalid_header_name", "/keepHeaders/0"),
         (
             {"keepHeaders": ["x-key"], "authInjection": {"type": "header", "header": "X-Key"}},

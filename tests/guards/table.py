@@ -1,0 +1,1276 @@
+"""Every guard that is broken by `make guards`, by what it keeps out. The case codes are those of the tests' names.
+
+The text of each stands exactly once in its file. A replacement takes away the guard and nothing else, so that the test
+fails for the right reason; where a guard has two halves, each half has an entry.
+"""
+
+from typing import Final
+
+from tests.guards.breaking import Guard
+
+_CORE: Final = "tests/gateway/core/"
+_WIRE: Final = "tests/sallyport/wire/"
+
+# --- what the sandbox brought is removed (C1, P9) --------------------------------------------------------------------
+
+_SLOTS: Final = 'frozenset({b"authorization", b"x-api-key", b"api-key", b"private-token", b"cookie"})'
+_ROUTE_TABLE: Final = "gateway/core/route_table.py"
+_FOREIGN: Final = f"{_CORE}test_upstream_head.py::test_c1_a_foreign_key_never_rides_along"
+_REMOVED: Final = f"{_CORE}test_route_table.py::test_c1_every_auth_slot_and_what_is_written_is_removed"
+
+_SLOT_REMOVAL: Final = (
+    *(
+        Guard(f"auth slot {slot}", _ROUTE_TABLE, _SLOTS, _SLOTS.replace(f'b"{slot}"', 'b"-"'), _FOREIGN)
+        for slot in ("authorization", "x-api-key", "api-key", "private-token", "cookie")
+    ),
+    Guard(
+        "slots removed before injection",
+        "gateway/core/upstream_head.py",
+        "lines = head.without(removed)",
+        "lines = head.lines",
+        _FOREIGN,
+    ),
+    Guard(
+        "slot of a header injection",
+        "sallyport/plan/model.py",
+        "            names.append(header.lower())\n",
+        "            pass\n",
+        _REMOVED,
+    ),
+    Guard(
+        "slots of additional headers",
+        "sallyport/plan/model.py",
+        '    names += _names_of(fields.get("additional_headers"))\n',
+        "",
+        f"{_CORE}test_route_table.py::test_c1_all_headers_that_are_written_are_removed",
+    ),
+    Guard(
+        "slots of additional credential headers",
+        "sallyport/plan/model.py",
+        '    names += _names_of(fields.get("additional_credential_headers"))\n',
+        "",
+        f"{_CORE}test_route_table.py::test_c1_all_headers_that_are_written_are_removed",
+    ),
+    Guard(
+        "what is written is never kept",
+        _ROUTE_TABLE,
+        "- kept) | written)",
+        "- kept))",
+        f"{_CORE}test_route_table.py::test_c1_keep_headers_never_keeps_what_is_written",
+    ),
+    Guard(
+        "authorization is never kept",
+        "sallyport/plan/model.py",
+        'written = {"authorization", *',
+        "written = {*",
+        "tests/sallyport/plan/test_model.py::test_a_route_is_strict",
+    ),
+    Guard(
+        "method and path overrides",
+        _ROUTE_TABLE,
+        "(AUTH_SLOTS | OVERRIDES)",
+        "AUTH_SLOTS",
+        f"{_CORE}test_upstream_head.py::test_what_overrides_the_method_or_the_path_never_rides_along",
+    ),
+    Guard(
+        "slot of a query injection",
+        _ROUTE_TABLE,
+        "own = [route.auth_injection.parameter] if isinstance(route.auth_injection, QueryInjection) else []",
+        "own: list[str] = []",
+        f"{_CORE}test_upstream_head.py::test_p9_the_injected_parameter_is_the_only_one_of_its_name",
+    ),
+    Guard(
+        "stripQuery",
+        _ROUTE_TABLE,
+        "return [*own, *(route.strip_query or ())]",
+        "return own",
+        f"{_CORE}test_route_table.py::test_p9_the_injected_parameter_is_stripped",
+    ),
+    Guard(
+        "encoded names of a parameter",
+        "gateway/core/inject/query.py",
+        "if unquote_to_bytes(name) in names:",
+        "if name in names:",
+        f"{_CORE}inject/test_query.py::test_p9_every_spelling_is_taken_out",
+    ),
+    Guard(
+        "parameters behind a semicolon",
+        "gateway/core/inject/query.py",
+        'rb"([&;])"',
+        'rb"([&])"',
+        f"{_CORE}inject/test_query.py::test_p9_every_spelling_is_taken_out",
+    ),
+    Guard(
+        "slots in trailers",
+        "gateway/serve.py",
+        'return [line for line in trailers if field_name(line.partition(b":")[0]) not in removed]',
+        "return trailers",
+        "tests/gateway/test_serve.py::test_s3_a_body_keeps_its_framing",
+    ),
+    Guard(
+        "extensions of a scrubbed WebSocket",
+        "gateway/core/upstream_head.py",
+        "removed = injection.removed if upgrade is None else injection.removed | _EXTENSIONS",
+        "removed = injection.removed",
+        f"{_CORE}test_upstream_head.py::test_c3_a_scrubbed_websocket_has_no_extensions",
+    ),
+)
+
+# --- no byte of a value begins a line (C4, S1) -----------------------------------------------------------------------
+
+_LINE_ENDS: Final = (
+    Guard(
+        "CR, LF and NUL in a secret",
+        "sallyport/secret.py",
+        "        if character in text:\n",
+        "        if False:\n",
+        "tests/sallyport/test_secret.py::test_c4_what_cannot_be_a_secret",
+    ),
+    Guard(
+        "control characters in a secret",
+        "sallyport/secret.py",
+        "    if any(ord(character) < 0x20 or ord(character) == 0x7F for character in text):\n",
+        "    if False:\n",
+        "tests/sallyport/test_secret.py::test_c4_what_cannot_be_a_secret",
+    ),
+    Guard(
+        "secrets beyond latin-1",
+        "sallyport/secret.py",
+        "    if any(ord(character) > 0xFF for character in text):\n",
+        "    if False:\n",
+        "tests/sallyport/test_secret.py::test_c4_what_cannot_be_a_secret",
+    ),
+    Guard(
+        "secrets of files and variables",
+        "gateway/credentials.py",
+        "reason = why_unusable(text)",
+        "reason = None",
+        "tests/gateway/test_credentials.py::test_c4_a_file_that_holds_no_usable_secret",
+    ),
+    Guard(
+        "secrets of a control plane",
+        "control_client/credentials.py",
+        "reason = why_unusable(text)",
+        "reason = None",
+        "tests/control_client/test_credentials.py::test_c4_a_value_that_cannot_stand_in_a_header",
+    ),
+    Guard(
+        "header values of a plan",
+        "sallyport/plan/fields.py",
+        "if _FIELD_VALUE.fullmatch(value) is None:",
+        "if False:",
+        "tests/sallyport/plan/test_fields.py::test_other_header_values_are_refused",
+    ),
+    Guard(
+        "header names of a plan",
+        "sallyport/plan/fields.py",
+        "if lowered in _RESERVED_HEADERS or lowered.startswith(_RESERVED_PREFIXES):",
+        "if lowered.startswith(_RESERVED_PREFIXES):",
+        "tests/sallyport/plan/test_fields.py::test_framing_and_routing_headers_are_not_injected",
+    ),
+    Guard(
+        "control bytes and bare line ends in a head",
+        "sallyport/wire/http1/scan.py",
+        "if head.translate(None, TEXT) != CRLF * (len(lines) - 1):",
+        "if False:",
+        f"{_WIRE}http1/test_codec.py::test_s1_refused",
+    ),
+    Guard(
+        "control bytes and bare line ends in trailers",
+        "sallyport/wire/http1/codec.py",
+        "if block.translate(None, TEXT) != CRLF * (len(rows) - 1):",
+        "if False:",
+        f"{_WIRE}http1/test_codec.py::test_s2_malformed_trailers_are_refused",
+    ),
+)
+
+# --- placeholders (C5) -----------------------------------------------------------------------------------------------
+
+_PLACEHOLDERS: Final = (
+    Guard(
+        "placeholders left in an injected head",
+        "gateway/core/upstream_head.py",
+        "            raise PlaceholderLeft\n",
+        "            pass\n",
+        f"{_CORE}test_upstream_head.py::test_c5_c6_a_placeholder_in_another_part_is_refused",
+    ),
+    Guard(
+        "placeholders of another route",
+        _ROUTE_TABLE,
+        "values = {value for route in self.routes.values() for value, _ in route.placeholders}",
+        "values = {value for route in list(self.routes.values())[:1] for value, _ in route.placeholders}",
+        f"{_CORE}test_route_table.py::test_c5_a_placeholder_of_any_route_is_found",
+    ),
+    Guard(
+        "placeholders left in trailers",
+        "gateway/serve.py",
+        'if trailers and self.table is not None and self.table.holds_placeholder(b"\\r\\n".join(trailers)):',
+        "if False:",
+        "tests/gateway/test_serve.py::test_c5_a_placeholder_that_no_route_replaces_never_leaves",
+    ),
+    Guard(
+        "placeholders only in the parts named",
+        "gateway/core/inject/placeholder.py",
+        '        if "header" not in self._parts:\n            return lines\n',
+        "",
+        f"{_CORE}inject/test_placeholder.py::test_c6_other_parts_are_left_alone",
+    ),
+)
+
+# --- decisions (contracts section 1) ---------------------------------------------------------------------------------
+
+_MATCH: Final = "sallyport/plan/match.py"
+_TEST_MATCH: Final = "tests/sallyport/plan/test_match.py::"
+_PATHS: Final = "sallyport/request_path.py"
+_TEST_PATHS: Final = "tests/sallyport/test_request_path.py::test_a_path_with_two_readings_is_refused"
+
+_DECISIONS: Final = (
+    Guard(
+        "cleartext refusal",
+        _MATCH,
+        "return answer.over_cleartext if self._is_cleartext else answer",
+        "return answer",
+        f"{_TEST_MATCH}test_cleartext_is_refused_unless_the_route_allows_it",
+    ),
+    Guard(
+        "cleartext inside a CONNECT",
+        "gateway/interception.py",
+        'destination = Destination("http", self._destination.host, self._destination.port)',
+        "destination = self._destination",
+        "tests/gateway/test_interception.py::test_a1_cleartext_inside_is_an_http_request",
+    ),
+    Guard(
+        "cleartext inside a tunnel's CONNECT",
+        "gateway/tunnel_stream.py",
+        "        if declared.is_cleartext:\n",
+        "        if False:\n",
+        "tests/gateway/test_tunnel_stream.py::test_a1_cleartext_inside_is_an_http_request",
+    ),
+    Guard(
+        "an http baseUrl",
+        "sallyport/plan/model.py",
+        'if upstream is not None and upstream.destination.scheme == "http" and not allowed:',
+        "if False:",
+        "tests/sallyport/plan/test_model.py::test_a_route_is_strict",
+    ),
+    Guard(
+        "managed passthrough is the plan's to allow",
+        "gateway/core/classify.py",
+        'elif table.plan.egress.managed_passthrough == "allow":',
+        "elif True:",
+        f"{_CORE}test_classify.py::test_a_managed_host_passes_unseen_only_where_plan_and_operator_agree",
+    ),
+    Guard(
+        "deny rules for opaque bytes",
+        "gateway/core/classify.py",
+        "may_pass = answer.kind is not AnswerKind.DENY or answer.rule is None",
+        "may_pass = True",
+        f"{_CORE}test_classify.py::test_a_deny_rule_holds_for_opaque_bytes_too",
+    ),
+    Guard(
+        "a mode that sandboxd chose",
+        "gateway/core/classify.py",
+        "    if ours is Mode.INTERCEPTED:\n        return Mode.INTERCEPTED\n",
+        "    if declared.mode is Mode.INTERCEPTED:\n        return Mode.INTERCEPTED\n",
+        f"{_CORE}test_classify.py::test_a_declared_mode_of_an_unmanaged_host",
+    ),
+    Guard(
+        "TRACE",
+        "gateway/core/classify.py",
+        'if method.upper() == "TRACE":',
+        "if False:",
+        f"{_CORE}test_classify.py::test_c3_trace_is_405_in_any_case_and_whatever_the_plan_says",
+    ),
+    Guard(
+        "the path that is matched is sent",
+        "gateway/core/classify.py",
+        '        path = canonical.encode("ascii")\n',
+        "",
+        f"{_CORE}test_classify.py::test_p2_what_is_matched_is_what_is_sent",
+    ),
+    Guard(
+        "ties of routes",
+        "sallyport/plan/ties.py",
+        "if holder != index and (holder, index) not in ties:",
+        "if False:",
+        "tests/sallyport/plan/test_ties.py::test_a_tie_shows_a_request_that_both_claim",
+    ),
+    Guard(
+        "a tie of allow and deny",
+        _MATCH,
+        'sorted(rules, key=lambda rule: rule.action != "deny")',
+        "rules",
+        f"{_TEST_MATCH}test_a_tie_of_allow_and_deny_is_deny",
+    ),
+    Guard(
+        "a deny rule over a route",
+        _MATCH,
+        "            if otherwise.is_deny_rule:\n                return otherwise\n",
+        "",
+        f"{_TEST_MATCH}test_deny_rule_over_route_over_allow_rule_over_default",
+    ),
+    Guard(
+        "a deny rule of a whole host over its routes",
+        _MATCH,
+        "        if self._default.is_deny_rule:\n            self._routes = ()\n",
+        "",
+        f"{_TEST_MATCH}test_a_rule_that_denies_the_whole_host_outweighs_its_routes",
+    ),
+    Guard(
+        "the longer wildcard before the shorter",
+        "sallyport/plan/precedence.py",
+        '        patterns.append(f"*.{rest}")\n',
+        '        patterns.insert(1, f"*.{rest}")\n',
+        f"{_TEST_MATCH}test_precedence",
+    ),
+    Guard(
+        "a listed port before the default",
+        "sallyport/plan/precedence.py",
+        "ports = (port, None) if by_default else (port,)",
+        "ports = (None, port) if by_default else (port,)",
+        f"{_TEST_MATCH}test_precedence",
+    ),
+    Guard(
+        "the longer prefix before the shorter",
+        "sallyport/plan/precedence.py",
+        "            if found is not None:\n",
+        "            if found is not None and answer is None:\n",
+        f"{_TEST_MATCH}test_precedence",
+    ),
+    Guard(
+        "another port than the route's",
+        _MATCH,
+        "by_default=port == DEFAULT_PORTS[scheme]",
+        "by_default=True",
+        f"{_TEST_MATCH}test_another_port_than_the_listed_one_gets_no_credential",
+    ),
+    Guard(
+        "a lone wildcard in a route",
+        "sallyport/plan/fields.py",
+        "if pattern.kind is HostPatternKind.ANY:",
+        "if False:",
+        "tests/sallyport/plan/test_model.py::test_a_route_is_strict",
+    ),
+    Guard(
+        "what is below a name, and not what ends like it",
+        "sallyport/host.py",
+        'return host.endswith(f".{self.value}")',
+        "return host.endswith(self.value)",
+        "tests/sallyport/test_host.py::test_a_pattern_matches_whole_labels",
+    ),
+    Guard(
+        "an encoded slash that changes who answers",
+        _MATCH,
+        '        if self._walk(method, path.replace("%2F", "/")) is not answer:\n            return _REFUSED_SLASH\n',
+        "",
+        f"{_TEST_MATCH}test_an_encoded_slash_never_changes_who_answers",
+    ),
+    Guard(
+        "a method in lower case that changes who answers",
+        _MATCH,
+        "        if not _lists_method(answer, method) and self._walk(method.upper(), path) is not answer:\n",
+        "        if False:\n",
+        f"{_TEST_MATCH}test_a_method_in_lower_case_never_changes_who_answers",
+    ),
+    Guard("dot segments", _PATHS, "if _DOT_SEGMENT.search(canonical) is not None:", "if False:", _TEST_PATHS),
+    Guard("an encoded backslash", _PATHS, "    if code == 0x5C:\n", "    if False:\n", _TEST_PATHS),
+    Guard("encoded controls", _PATHS, "    if code < 0x20 or code == 0x7F:\n", "    if False:\n", _TEST_PATHS),
+    Guard("raw bytes in a path", _PATHS, "    if forbidden is not None:\n", "    if False:\n", _TEST_PATHS),
+)
+
+# --- addresses (H6 to H8, H10) ---------------------------------------------------------------------------------------
+
+_POLICY: Final = "sallyport/address_policy.py"
+_TEST_POLICY: Final = "tests/sallyport/test_address_policy.py::"
+_DIAL: Final = "sallyport/net/dial.py"
+_TEST_DIAL: Final = "tests/sallyport/net/test_dial.py::"
+_RANGES: Final = (
+    ("10.0.0.0/8", "PRIVATE"),
+    ("172.16.0.0/12", "PRIVATE"),
+    ("192.168.0.0/16", "PRIVATE"),
+    ("100.64.0.0/10", "SHARED"),
+    ("127.0.0.0/8", "LOOPBACK"),
+    ("169.254.0.0/16", "LINK_LOCAL"),
+    ("192.0.2.0/24", "DOCUMENTATION"),
+    ("198.18.0.0/15", "BENCHMARKING"),
+    ("224.0.0.0/4", "MULTICAST"),
+    ("240.0.0.0/4", "RESERVED"),
+    ("::1/128", "LOOPBACK"),
+    ("100::/64", "DISCARD_ONLY"),
+    ("2002::/16", "TRANSITION"),
+    ("fc00::/7", "UNIQUE_LOCAL"),
+    ("fe80::/10", "LINK_LOCAL"),
+    ("fec0::/10", "SITE_LOCAL"),
+    ("ff00::/8", "MULTICAST"),
+)
+_METADATA: Final = ("169.254.169.0/24", "169.254.170.0/24", "168.63.129.16/32", "100.100.100.200/32", "fd00:ec2::/32")
+
+_ADDRESSES: Final = (
+    *(
+        Guard(
+            f"range {network}",
+            _POLICY,
+            f'("{network}", AddressClass.{kind})',
+            f'("{network}", AddressClass.PUBLIC)',
+            f"{_TEST_POLICY}test_h6_every_range_has_its_reason",
+        )
+        for network, kind in _RANGES
+    ),
+    *(
+        Guard(
+            f"metadata {network}",
+            _POLICY,
+            f'("{network}", AddressClass.METADATA)',
+            f'("{network}", AddressClass.PRIVATE)',
+            f"{_TEST_POLICY}test_h7_metadata_is_refused_even_when_everything_is_allowed",
+        )
+        for network in _METADATA
+    ),
+    Guard(
+        "metadata though allowed",
+        _POLICY,
+        "if any(kind is AddressClass.METADATA for _, kind in readings):",
+        "if False:",
+        f"{_TEST_POLICY}test_h7_metadata_is_refused_even_when_everything_is_allowed",
+    ),
+    Guard(
+        "metadata by name",
+        _DIAL,
+        "    if is_metadata_host(host):\n",
+        "    if False:\n",
+        f"{_TEST_DIAL}test_refused_before_anything_is_looked_up_or_connected",
+    ),
+    Guard(
+        "the gateway's own listeners, by the policy",
+        _POLICY,
+        "if any(self._is_own(address, kind, port) for address, kind in readings):",
+        "if False:",
+        f"{_TEST_POLICY}test_own_listeners_are_refused_even_when_everything_is_allowed",
+    ),
+    Guard(
+        "the gateway's own listeners, told to the policy",
+        "gateway/assembly.py",
+        "AddressPolicy(allow=config.network.allow, own=own)",
+        "AddressPolicy(allow=config.network.allow)",
+        "tests/gateway/test_proxy_listener.py::test_h10_the_gateway_s_own_listeners_are_never_reached",
+    ),
+    Guard(
+        "a wildcard listener on loopback",
+        _POLICY,
+        'not self.own.isdisjoint({("0.0.0.0", port), ("::", port)})',
+        "False",
+        f"{_TEST_POLICY}test_a_wildcard_listener_covers_every_loopback_address",
+    ),
+    *(
+        Guard(
+            f"addresses inside {network}",
+            _POLICY,
+            f'    IPv6Network("{network}"),',
+            "",
+            f"{_TEST_POLICY}test_h6_every_range_has_its_reason",
+        )
+        for network in ("::ffff:0:0/96", "64:ff9b::/96")
+    ),
+    Guard(
+        "addresses inside 6to4",
+        _POLICY,
+        "    if address.sixtofour is not None:\n",
+        "    if False:\n",
+        f"{_TEST_POLICY}test_h6_a_carrying_address_needs_both_itself_and_what_it_carries",
+    ),
+    Guard(
+        "zone ids",
+        _POLICY,
+        'if str(address) != ip or "%" in ip:',
+        "if str(address) != ip:",
+        f"{_TEST_POLICY}test_h6_only_canonical_addresses_are_judged",
+    ),
+    Guard(
+        "every answer is checked",
+        _DIAL,
+        "        _check_every(addresses, port, policy)\n",
+        "        _check_every(addresses[:1], port, policy)\n",
+        f"{_TEST_DIAL}test_one_refused_answer_refuses_all_h8",
+    ),
+    Guard(
+        "more answers than are tried are checked",
+        _DIAL,
+        "        _check_every(addresses, port, policy)\n",
+        "        _check_every(addresses[: self._max_attempts], port, policy)\n",
+        f"{_TEST_DIAL}test_more_answers_than_attempts_are_still_all_checked_h8",
+    ),
+    Guard(
+        "the address that was checked is dialled",
+        _DIAL,
+        "return interleave_families(addresses)[: self._max_attempts]",
+        "return (host,)",
+        f"{_TEST_DIAL}test_rebinding_never_reaches_the_private_address_h8",
+    ),
+    Guard(
+        "no name is looked up behind the check",
+        _DIAL,
+        "flags=socket.AI_NUMERICHOST",
+        "flags=0",
+        f"{_TEST_DIAL}test_a_name_that_gets_behind_the_check_is_not_looked_up_h8",
+    ),
+    Guard(
+        "one spelling of a number",
+        "sallyport/host.py",
+        '    if _NUMBER.fullmatch(name.rpartition(".")[2]) is None:\n        return name\n',
+        "    if True:\n        return name\n",
+        "tests/sallyport/test_host.py::test_an_ambiguous_host_is_refused",
+    ),
+)
+
+# --- whose it is (T1) ------------------------------------------------------------------------------------------------
+
+_TOKENS: Final = "gateway/tokens.py"
+_TEST_TOKENS: Final = "tests/gateway/test_tokens.py::"
+_CLAIMS: Final = "sallyport/claims.py"
+_TEST_CLAIMS: Final = "tests/sallyport/test_claims.py::"
+_STREAM: Final = "gateway/stream.py"
+
+_TOKEN_CHECKS: Final = (
+    Guard(
+        "the signature",
+        _TOKENS,
+        "if not ALGORITHMS[algorithm].verify(parts.signing_input, key.public_key, parts.signature):",
+        "if False:",
+        f"{_TEST_TOKENS}test_t1_foreign_key_and_foreign_key_offered_in_the_header",
+    ),
+    Guard(
+        "configured algorithms alone",
+        _TOKENS,
+        "if not isinstance(algorithm, str) or algorithm not in self._algorithms:",
+        "if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:",
+        f"{_TEST_TOKENS}test_t1_an_algorithm_that_a_key_knows_and_nobody_configured",
+    ),
+    Guard(
+        "algorithms of the key alone",
+        _TOKENS,
+        "if algorithm not in key.algorithms:",
+        "if False:",
+        f"{_TEST_TOKENS}test_t1_key_confusion_across_public_key_types",
+    ),
+    Guard(
+        "no shared key",
+        "gateway/keys.py",
+        'if kind == "oct" or not _JWK_PRIVATE_MEMBERS.isdisjoint(jwk):',
+        "if False:",
+        "tests/gateway/test_keys.py::test_one_bad_key_refuses_the_set",
+    ),
+    Guard(
+        "keys for another use",
+        "gateway/keys.py",
+        'jwk.get("use", "sig") != "sig" or ',
+        "",
+        "tests/gateway/test_keys.py::test_keys_not_meant_for_this_are_passed_over",
+    ),
+    Guard(
+        "kid",
+        "gateway/keys.py",
+        "key = None if key_id is None else self._keys.get(key_id)",
+        "key = self._keys.get(key_id or '', next(iter(self._keys.values())))",
+        f"{_TEST_TOKENS}test_t1_unknown_kid",
+    ),
+    Guard(
+        "iss",
+        _CLAIMS,
+        'if _text(payload, "iss") != issuer:',
+        "if False:",
+        f"{_TEST_CLAIMS}test_t1_other_issuer",
+    ),
+    Guard(
+        "aud",
+        _CLAIMS,
+        'if _text(payload, "aud") != audience:',
+        "if False:",
+        f"{_TEST_CLAIMS}test_t1_other_audience",
+    ),
+    Guard(
+        "exp",
+        _CLAIMS,
+        "if now >= claims.expires_at:",
+        "if False:",
+        f"{_TEST_CLAIMS}test_t1_expired_to_the_second_whatever_the_leeway",
+    ),
+    Guard(
+        "nbf",
+        _CLAIMS,
+        "if now + leeway_seconds < claims.not_before:",
+        "if False:",
+        f"{_TEST_CLAIMS}test_t1_not_yet_valid_beyond_the_leeway",
+    ),
+    Guard(
+        "iat",
+        _CLAIMS,
+        "if now + leeway_seconds < claims.issued_at:",
+        "if False:",
+        f"{_TEST_CLAIMS}test_t1_not_yet_valid_beyond_the_leeway",
+    ),
+    Guard(
+        "one spelling of base64url",
+        "sallyport/wire/compact_token.py",
+        'if base64.urlsafe_b64encode(decoded).rstrip(b"=") != segment.encode("ascii"):',
+        "if False:",
+        f"{_TEST_TOKENS}test_t1_bad_base64_and_bad_shape",
+    ),
+    Guard(
+        "critical extensions",
+        "sallyport/wire/compact_token.py",
+        'if "crit" in header:',
+        "if False:",
+        f"{_TEST_TOKENS}test_t1_critical_extensions",
+    ),
+    Guard(
+        "expiry of a token that is remembered",
+        _TOKENS,
+        "        check_instant(claims, now=now, leeway_seconds=self._leeway_seconds)\n",
+        "",
+        f"{_TEST_TOKENS}test_the_cache_looks_at_not_before_again_when_the_clock_was_set_back",
+    ),
+    Guard(
+        "revocation of a token that is remembered",
+        _TOKENS,
+        "if self.revocations.cover(claims, now):",
+        "if False:",
+        f"{_TEST_TOKENS}test_revocation_reaches_cached_tokens_and_open_streams_and_ends",
+    ),
+    Guard(
+        "a key that was withdrawn",
+        _TOKENS,
+        "            self._cache.clear()\n",
+        "",
+        f"{_TEST_TOKENS}test_a_withdrawn_key_takes_its_cached_tokens_along",
+    ),
+    Guard(
+        "expiry and revocation on every request",
+        _STREAM,
+        "if claims.expires_at <= wall or (revocations.any and revocations.cover(claims, wall)):",
+        "if False:",
+        "tests/gateway/test_stream.py::test_t1_a_revoked_sandbox_is_refused_on_its_next_request",
+    ),
+    Guard(
+        "the token of every request",
+        _STREAM,
+        "if claims is None or value != self._proven:",
+        "if claims is None:",
+        "tests/gateway/test_stream.py::test_t1_a_stream_that_was_proven_needs_its_token_on_every_request",
+    ),
+    Guard(
+        "a stream that was proven needs its token",
+        _STREAM,
+        "            if value is None:\n",
+        "            if value is None and claims is not None:\n                return claims\n"
+        "            if value is None:\n",
+        "tests/gateway/test_stream.py::test_t1_a_stream_that_was_proven_needs_its_token_on_every_request",
+    ),
+    Guard(
+        "a renewed token is of the same sandbox",
+        "gateway/tunnel_host.py",
+        "if (claims.sandbox_id, claims.organization_id) != (before.sandbox_id, before.organization_id):",
+        "if False:",
+        "tests/gateway/test_tunnel_host.py::test_a_renewal_that_fails_leaves_the_tunnel_as_it_is",
+    ),
+    Guard(
+        "a plan is of the sandbox it was sent to",
+        "gateway/plan_holder.py",
+        "if sandbox_id is not None and table.sandbox_id != sandbox_id:",
+        "if False:",
+        "tests/gateway/test_plan_holder.py::test_a_plan_for_another_sandbox_is_refused",
+    ),
+)
+
+# --- what is kept for one is not given to another (C8, C12) ----------------------------------------------------------
+
+_POOL_KEY: Final = "PoolKey(organization_id, owner, destination.scheme, destination.host, destination.port)"
+
+_KEYS: Final = (
+    *(
+        Guard(
+            f"pool key: {part}",
+            _ROUTE_TABLE,
+            _POOL_KEY,
+            _POOL_KEY.replace(part, nothing),
+            f"{_CORE}test_route_table.py::test_c12_links_are_shared_only_where_everything_is_equal",
+        )
+        for part, nothing in (
+            ("organization_id", '""'),
+            ("owner", "()"),
+            ("destination.scheme", '""'),
+            ("destination.host", '""'),
+            ("destination.port", "0"),
+        )
+    ),
+    Guard(
+        "pool key: connections",
+        _ROUTE_TABLE,
+        '("connections", *self.connection_ids)',
+        '("connections",)',
+        f"{_CORE}test_route_table.py::test_c12_links_are_shared_only_where_everything_is_equal",
+    ),
+    Guard(
+        "pool key: the sandbox where none is carried",
+        _ROUTE_TABLE,
+        '("sandbox", self.sandbox_id)',
+        '("sandbox",)',
+        f"{_CORE}test_route_table.py::test_c12_what_carries_no_credential_is_the_sandbox_s_alone",
+    ),
+    Guard(
+        "TLS identity",
+        "sallyport/net/tls.py",
+        "    context = ssl.create_default_context(cafile=ca_file)\n",
+        "    context = ssl.create_default_context(cafile=ca_file)\n    context.check_hostname = False\n",
+        "tests/gateway/test_upstream.py::test_a4_an_upstream_that_cannot_be_verified_is_never_spoken_to",
+    ),
+    *(
+        Guard(
+            f"cache key: {part}",
+            _ROUTE_TABLE,
+            f"        {part}={value},\n        {following}",
+            f'        {part}="",\n        {following}',
+            f"{_CORE}test_route_table.py::test_c8_credentials_are_named_by_tuples",
+        )
+        for part, value, following in (
+            ("organization_id", "plan.organization_id", "sandbox_id=plan"),
+            ("sandbox_id", "plan.sandbox_id", "binding_id=route"),
+            ("binding_id", "route.binding_id", "connection_id=resolver"),
+            ("connection_id", "resolver.connection_id", "secret_type=resolver"),
+            ("secret_type", "resolver.secret_type", "slot_key=resolver"),
+            ("slot_key", "resolver.slot_key", "resolver_key=resolver"),
+        )
+    ),
+    Guard(
+        "cache key: resolver_key",
+        _ROUTE_TABLE,
+        "        resolver_key=resolver.resolver_key,\n",
+        "        resolver_key=None,\n",
+        f"{_CORE}test_route_table.py::test_c8_credentials_are_named_by_tuples",
+    ),
+    Guard(
+        "an expired credential",
+        "gateway/core/credential_cache.py",
+        "        if now < entry.usable_until:\n",
+        "        if True:\n",
+        f"{_CORE}test_credential_cache.py::test_a_value_is_served_until_it_expires_and_never_after",
+    ),
+    Guard(
+        "a credential from before an invalidation",
+        "gateway/core/credential_cache.py",
+        "if ticket.outdated or usable_until <= now",
+        "if usable_until <= now",
+        f"{_CORE}test_credential_cache.py::test_a_value_that_was_fetched_before_an_invalidation_is_not_kept",
+    ),
+)
+
+# --- one reading of a message (S1 to S11) ----------------------------------------------------------------------------
+
+_CODEC: Final = "sallyport/wire/http1/codec.py"
+_TEST_CODEC: Final = f"{_WIRE}http1/test_codec.py::"
+_SHAPE: Final = "sallyport/wire/http1/shape.py"
+_BODY: Final = "sallyport/wire/http1/body.py"
+_BAD_CHUNKS: Final = f"{_WIRE}http1/test_body.py::test_s2_refused_whole_and_byte_by_byte"
+
+_FRAMING: Final = (
+    Guard(
+        "Content-Length with Transfer-Encoding",
+        _SHAPE,
+        "once = FieldKind.CONTENT_LENGTH if kind is FieldKind.TRANSFER_ENCODING else kind",
+        "once = kind",
+        f"{_TEST_CODEC}test_s1_refused",
+    ),
+    Guard(
+        "two Content-Lengths",
+        _SHAPE,
+        '    FieldKind.CONTENT_LENGTH: "more than one Content-Length or Transfer-Encoding",\n',
+        "",
+        f"{_TEST_CODEC}test_s1_refused",
+    ),
+    Guard(
+        "two Hosts",
+        _SHAPE,
+        '    FieldKind.HOST: "more than one Host",\n',
+        "",
+        f"{_TEST_CODEC}test_a3_two_hosts_are_refused",
+    ),
+    Guard(
+        "obs-fold and spaces before the colon",
+        _SHAPE,
+        "if not name or name.translate(None, TOKEN):",
+        "if not name:",
+        f"{_TEST_CODEC}test_s1_refused",
+    ),
+    Guard(
+        "underscore twins",
+        _SHAPE,
+        'if lower in FRAMING_NAMES and b"_" in name:',
+        "if False:",
+        f"{_TEST_CODEC}test_s1_refused",
+    ),
+    Guard(
+        "fields of ours",
+        _SHAPE,
+        "if kind is FieldKind.OURS and not is_answer:",
+        "if False:",
+        f"{_WIRE}http1/test_shape.py::test_s1_a3_a_request_s_names_that_say_two_things_are_refused",
+    ),
+    Guard(
+        "codings but chunked",
+        _CODEC,
+        'if value.lower() != b"chunked":',
+        'if b"chunked" not in value.lower():',
+        f"{_TEST_CODEC}test_s1_refused",
+    ),
+    Guard(
+        "lengths but decimal numbers",
+        _CODEC,
+        "if len(value) > MAX_LENGTH_DIGITS or not value.isdigit():",
+        "if len(value) > MAX_LENGTH_DIGITS:",
+        f"{_TEST_CODEC}test_s1_refused",
+    ),
+    Guard(
+        "bytes in the target",
+        _CODEC,
+        'if cut is None and (not target.isascii() or target.find(b"\\t") >= 0):',
+        "if False:",
+        f"{_TEST_CODEC}test_p5_raw_bytes_in_the_target_are_refused",
+    ),
+    Guard(
+        "HTTP/1.0",
+        _CODEC,
+        '        if known != "CONNECT":\n',
+        "        if False:\n",
+        f"{_TEST_CODEC}test_s4_other_versions_are_505",
+    ),
+    Guard(
+        "a coding in HTTP/1.0",
+        _CODEC,
+        "    if request.minor == 0 and request.body == CHUNKED:\n",
+        "    if False:\n",
+        f"{_TEST_CODEC}test_s4_a_coding_in_1_0_is_refused",
+    ),
+    Guard(
+        "bodies of interim answers",
+        _CODEC,
+        "if response.body and (response.status < 200 or response.status == 204):",
+        "if False:",
+        f"{_TEST_CODEC}test_s11_an_interim_answer_with_a_body_is_refused",
+    ),
+    Guard(
+        "fields that are no trailers",
+        _CODEC,
+        "if field_kind(name) is not FieldKind.PLAIN or field_name(name) in _NOT_IN_TRAILERS:",
+        "if field_kind(name) is not FieldKind.PLAIN:",
+        f"{_TEST_CODEC}test_s2_fields_that_frame_route_or_authenticate_are_no_trailers",
+    ),
+    Guard("a bare LF after a chunk size", _BODY, 'if line[-2:] != b"\\r\\n":', "if False:", _BAD_CHUNKS),
+    Guard(
+        "the bytes behind a chunk",
+        _BODY,
+        'if data[at : at + 2] == b"\\r\\n":\n                    self._left = -1',
+        "if True:\n                    self._left = -1",
+        _BAD_CHUNKS,
+    ),
+    Guard(
+        "the digits of a chunk size",
+        _BODY,
+        "len(digits) > MAX_CHUNK_DIGITS or digits.translate(None, _HEX):",
+        "len(digits) > MAX_CHUNK_DIGITS:",
+        _BAD_CHUNKS,
+    ),
+    Guard(
+        "the number of a chunk size's digits",
+        _BODY,
+        "len(digits) > MAX_CHUNK_DIGITS or digits.translate(None, _HEX):",
+        "digits.translate(None, _HEX):",
+        _BAD_CHUNKS,
+    ),
+    Guard(
+        "control bytes in a chunk extension",
+        _BODY,
+        "if extension.translate(None, _EXTENSION_TEXT):",
+        "if False:",
+        _BAD_CHUNKS,
+    ),
+    Guard(
+        "the length of trailers",
+        _BODY,
+        "        if len(data) >= limit:\n",
+        "        if False:\n",
+        f"{_WIRE}http1/test_body.py::test_s2_trailers_have_a_limit",
+    ),
+    Guard(
+        "a link whose answer was over-long",
+        "gateway/serve.py",
+        "if head is None or head.close or not is_clean or not is_sent or link.is_lost:",
+        "if head is None or head.close or not is_sent or link.is_lost:",
+        "tests/gateway/test_answer.py::test_s11_bytes_behind_an_answer_reach_nobody",
+    ),
+    Guard(
+        "a link whose request is not all sent",
+        "gateway/serve.py",
+        "if head is None or head.close or not is_clean or not is_sent or link.is_lost:",
+        "if head is None or head.close or not is_clean or link.is_lost:",
+        "tests/gateway/test_serve.py::test_a_link_that_has_not_taken_the_request_is_not_used_again",
+    ),
+    Guard(
+        "bytes on an idle link",
+        "gateway/upstream.py",
+        "            self.transport.abort()\n        else:\n            self.user.answer_received(data)",
+        "            pass\n        else:\n            self.user.answer_received(data)",
+        "tests/gateway/test_upstream.py::test_s11_bytes_on_an_idle_link_spoil_it",
+    ),
+    Guard(
+        "a 101 that was not asked for",
+        "gateway/serve.py",
+        "if self._upgrade is None or head.upgrade is None or head.upgrade.lower() != self._upgrade:",
+        "if head.upgrade is None:",
+        "tests/gateway/test_serve.py::test_s7_a_101_nobody_asked_for_is_502",
+    ),
+)
+
+# --- what is this hop's stays here (S5 to S7, A5) --------------------------------------------------------------------
+
+_HOP: Final = (
+    Guard(
+        "what Connection names",
+        _CODEC,
+        "if not options.isdisjoint(head.names):",
+        "if False:",
+        f"{_TEST_CODEC}test_s5_what_connection_names_is_taken_out",
+    ),
+    Guard(
+        "Proxy-*",
+        _SHAPE,
+        'if lower.startswith(b"proxy-"):',
+        "if False:",
+        f"{_TEST_CODEC}test_s6_proxy_and_hop_fields_never_go_on",
+    ),
+    Guard(
+        "TE and Keep-Alive",
+        "sallyport/wire/http1/head.py",
+        '    b"te": FieldKind.HOP,\n',
+        "",
+        f"{_TEST_CODEC}test_s6_proxy_and_hop_fields_never_go_on",
+    ),
+    Guard(
+        "an Upgrade that Connection does not name",
+        _CODEC,
+        'if request.upgrade is not None and b"upgrade" not in options:',
+        "if False:",
+        f"{_TEST_CODEC}test_s7_an_upgrade_is_one_only_with_its_connection_option",
+    ),
+    Guard(
+        "Alt-Svc",
+        "gateway/core/downstream_head.py",
+        "    if _HIDDEN in head.names:\n",
+        "    if False:\n",
+        f"{_CORE}test_downstream_head.py::test_a5_alternative_services_stay_here",
+    ),
+)
+
+# --- one destination (A1 to A3) --------------------------------------------------------------------------------------
+
+_AUTHORITY: Final = "gateway/core/authority.py"
+_TEST_AUTHORITY: Final = f"{_CORE}test_authority.py::"
+
+_AGREEMENT: Final = (
+    Guard(
+        "Host on every request",
+        _AUTHORITY,
+        "        if host != self._host:\n            check_host(host, destination)\n",
+        "        if host != self._host:\n",
+        f"{_TEST_AUTHORITY}test_a1_a2_every_request_of_a_stream_is_checked",
+    ),
+    Guard(
+        "Host is the destination's",
+        _AUTHORITY,
+        "if read_destination(destination.scheme, host) != destination:",
+        "if read_destination(destination.scheme, host).scheme != destination.scheme:",
+        f"{_TEST_AUTHORITY}test_a1_a_host_that_disagrees_is_421",
+    ),
+    Guard(
+        "an absolute target is the stream's",
+        _AUTHORITY,
+        "if self.destination is not None and asked != self.destination:",
+        "if False:",
+        f"{_TEST_AUTHORITY}test_a1_p6_p7_a_target_that_says_two_things_is_refused",
+    ),
+    Guard(
+        "Host after another authority",
+        _AUTHORITY,
+        "        self._host = _UNREAD  # whatever the Host is, it has to be compared with this destination\n",
+        "",
+        f"{_TEST_AUTHORITY}test_a2_h2_what_begins_like_the_last_destination_is_another",
+    ),
+    Guard(
+        "Host of a CONNECT",
+        _AUTHORITY,
+        "if (host, port) != (destination.host, destination.port):",
+        "if False:",
+        f"{_TEST_AUTHORITY}test_a1_a3_the_host_of_a_connect_that_disagrees",
+    ),
+    Guard(
+        "fragments",
+        _AUTHORITY,
+        '        if origin.find(b"#") >= 0:\n',
+        "        if False:\n",
+        f"{_TEST_AUTHORITY}test_a1_p6_p7_a_target_that_says_two_things_is_refused",
+    ),
+    Guard(
+        "the name of a ClientHello, at the explicit listener",
+        "gateway/interception.py",
+        "if hello.server_name is not None and not _names(hello.server_name, self._destination.host):",
+        "if False:",
+        "tests/gateway/test_interception.py::test_a1_another_name_is_answered_with_unrecognized_name",
+    ),
+    Guard(
+        "the name of a ClientHello, at sandboxd",
+        "sandboxd/interception.py",
+        "if hello.server_name not in (None, self._asked.host):",
+        "if False:",
+        "tests/sandboxd/test_interception.py::test_a1_another_name_by_sni_gets_an_alert",
+    ),
+    Guard(
+        "the name of a ClientHello, where TLS ends",
+        "sallyport/net/interception.py",
+        "    context.sni_callback = check_name\n",
+        "",
+        "tests/sallyport/net/test_interception.py::test_wrong_name_gets_the_alert_a1_h2",
+    ),
+    Guard(
+        "the name of a ClientHello, passed through",
+        "gateway/passthrough.py",
+        "        if not _is_address(destination.host):\n            return False\n",
+        "        if not _is_address(destination.host):\n            return True\n",
+        "tests/gateway/test_passthrough.py::test_a1_another_name_than_the_connect_s_is_reset",
+    ),
+    Guard(
+        "the name of a ClientHello to an address",
+        "gateway/passthrough.py",
+        "return admit(self._table, name, destination.port, self._parts.passthrough_hosts) is Mode.PASSTHROUGH",
+        "return True",
+        "tests/gateway/test_passthrough.py::test_a1_to_an_address_a_managed_name_never_passes",
+    ),
+    Guard(
+        "opaque bytes to an address",
+        "gateway/passthrough.py",
+        "if _is_address(self._destination.host) and self._table.names_hosts:",
+        "if False:",
+        "tests/gateway/test_passthrough.py::test_a1_to_an_address_silence_is_refused_too",
+    ),
+    Guard(
+        "two names in a ClientHello",
+        "sallyport/wire/client_hello.py",
+        '        raise RemoteProtocolError("the ClientHello lists more than one server name")\n',
+        "        pass\n",
+        f"{_WIRE}test_client_hello.py::test_malformed_hello_is_refused_and_stays_refused",
+    ),
+    Guard(
+        "an extension that stands twice in a ClientHello",
+        "sallyport/wire/client_hello.py",
+        "        if kind in extensions:\n",
+        "        if False:\n",
+        f"{_WIRE}test_client_hello.py::test_malformed_hello_is_refused_and_stays_refused",
+    ),
+    Guard(
+        "a declaration stands once",
+        "gateway/core/declaration.py",
+        "if len(found) != 1:",
+        "if not found:",
+        f"{_CORE}test_declaration.py::test_it_stands_exactly_once",
+    ),
+)
+
+# --- the secret does not come back (C3) ------------------------------------------------------------------------------
+
+_SCRUB: Final = "gateway/core/scrub.py"
+_FORMS: Final = f"{_CORE}test_scrub.py::test_c3_every_form_is_overwritten_in_place"
+
+_SCRUBBING: Final = (
+    Guard(
+        "an answer that is here whole",
+        "gateway/answer.py",
+        "if needles is None or needles.is_clean(whole):",
+        "if True:",
+        "tests/gateway/test_answer.py::test_c3_an_echoed_secret_is_blanked",
+    ),
+    Guard(
+        "a body as it streams",
+        "gateway/answer.py",
+        "            payload = self.scrubber.feed(payload)\n",
+        "            pass\n",
+        "tests/gateway/test_answer.py::test_c3_a_secret_across_every_border",
+    ),
+    Guard(
+        "the head of an answer",
+        "gateway/answer.py",
+        "        return self.scrubber.scrub_head(block)\n",
+        "        return block\n",
+        "tests/gateway/test_answer.py::test_c3_an_echoed_secret_is_blanked",
+    ),
+    Guard(
+        "trailers of an answer",
+        "gateway/answer.py",
+        "if self.scrubber is None or not trailers:",
+        "if True:",
+        "tests/gateway/test_answer.py::test_c3_a_secret_in_a_trailer_is_blanked",
+    ),
+    Guard(
+        "bytes after a 101",
+        "gateway/serve.py",
+        "scrubber=answer.scrubber, on_end",
+        "scrubber=None, on_end",
+        "tests/gateway/test_serve.py::test_s7_bytes_flow_raw_after_a_101_and_the_secret_is_blanked_in_them",
+    ),
+    Guard(
+        "base64",
+        _SCRUB,
+        "yield from _base64_forms(value)",
+        "yield value",
+        f"{_CORE}test_scrub.py::test_c3_base64_at_every_offset_loses_all_but_the_shared_bits",
+    ),
+    Guard("percent", _SCRUB, "yield from _percent_forms(value)", "yield value", _FORMS),
+    Guard("JSON", _SCRUB, "yield from _json_forms(value)", "yield value", _FORMS),
+    Guard("hex", _SCRUB, '    yield value.hex().encode("ascii")\n', "", _FORMS),
+    Guard(
+        "the beginning of a match is held",
+        _SCRUB,
+        "cut = len(buffer) - needles.held_suffix(buffer)",
+        "cut = len(buffer)",
+        f"{_CORE}test_scrub.py::test_every_form_is_found_wherever_it_is_cut",
+    ),
+    Guard(
+        "answers that can be read",
+        "gateway/core/inject/prepare.py",
+        "            self.removed |= _ACCEPT_ENCODING\n",
+        "",
+        f"{_CORE}test_upstream_head.py::test_c3_a_scrubbed_route_asks_for_identity_once",
+    ),
+)
+
+# --- leaves, and the way out (T3, T4, A6) -----------------------------------------------------------------------------
+
+_LEAVES: Final = "sallyport/net/interception.py"
+_TEST_LEAVES: Final = "tests/sallyport/net/test_interception.py::"
+
+_WAY_OUT: Final = (
+    Guard(
+        "a leaf begins an hour back",
+        _LEAVES,
+        "        not_before = now - _BACKDATED_SECONDS\n",
+        "        not_before = now\n",
+        f"{_TEST_LEAVES}test_leaf_says_what_it_must_and_no_more_t4_a6",
+    ),
+    Guard(
+        "a leaf names one host",
+        _LEAVES,
+        "x509.SubjectAlternativeName([_general_name(host)])",
+        'x509.SubjectAlternativeName([_general_name(host), x509.DNSName("*." + host)])',
+        f"{_TEST_LEAVES}test_leaf_says_what_it_must_and_no_more_t4_a6",
+    ),
+    Guard(
+        "serials are random",
+        _LEAVES,
+        "                serial_number=x509.random_serial_number(),\n",
+        "                serial_number=7,\n",
+        f"{_TEST_LEAVES}test_serials_are_random_t4",
+    ),
+)
+
+# --- a tunnel's peer (tunnel-protocol.md) ----------------------------------------------------------------------------
+
+_SESSION: Final = "sallyport/wire/yamux/session.py"
+_TEST_SESSION: Final = f"{_WIRE}yamux/test_session.py::"
+_LIES: Final = f"{_TEST_SESSION}test_every_lie_is_refused"
+_WEBSOCKET: Final = "sallyport/wire/websocket.py"
+_TEST_WEBSOCKET: Final = f"{_WIRE}test_websocket.py::test_what_is_refused"
+
+_TUNNELS: Final = (
+    Guard("the receive window", "sallyport/wire/yamux/window.py", "if count > self.available:", "if False:", _LIES),
+    Guard("the length of a data frame", _SESSION, "if length > MAX_DATA_BYTES_TAKEN:", "if False:", _LIES),
+    Guard("the credit of a stream", _SESSION, "if stream.credit > MAX_CREDIT_BYTES:", "if False:", _LIES),
+    Guard("ids of the other side", _SESSION, "stream_id & 1 != self._remote_parity:", "False:", _LIES),
+    Guard("ids that were used", _SESSION, "if stream_id <= self._last_remote_id:", "if False:", _LIES),
+    Guard(
+        "bytes of streams that are gone",
+        _SESSION,
+        "        if length > self._late_bytes:\n",
+        "        if False:\n",
+        f"{_TEST_SESSION}test_late_bytes_are_bounded_by_what_was_left_of_the_window",
+    ),
+    Guard(
+        "the most streams",
+        _SESSION,
+        "self.count >= self._max_streams or ",
+        "",
+        f"{_TEST_SESSION}test_what_is_opened_beyond_the_most_streams_is_reset_alone",
+    ),
+    Guard(
+        "the backlog",
+        _SESSION,
+        " or self.sending.owed_acks >= self._accept_backlog:",
+        ":",
+        f"{_TEST_SESSION}test_what_is_opened_beyond_the_backlog_is_reset_alone",
+    ),
+    Guard(
+        "answers nobody reads",
+        _SESSION,
+        "if self.sending.answer_count > MAX_ANSWERS:",
+        "if False:",
+        f"{_TEST_SESSION}test_who_asks_and_does_not_read_the_answers_is_refused",
+    ),
+    Guard(
+        "masks",
+        _WEBSOCKET,
+        "        if (second >= _MASKED) is not self._is_masked:\n",
+        "        if False:\n",
+        _TEST_WEBSOCKET,
+    ),
+    Guard("reserved bits", _WEBSOCKET, "if first & _RESERVED:", "if False:", _TEST_WEBSOCKET),
+    Guard(
+        "the length of a message",
+        _WEBSOCKET,
+        "if length > MAX_CONTROL_BYTES and length + len(self._fragments) > MAX_MESSAGE_BYTES:",
+        "if False:",
+        _TEST_WEBSOCKET,
+    ),
+    Guard(
+        "the length of a message in small pieces",
+        _WEBSOCKET,
+        "            if len(self._fragments) > MAX_MESSAGE_BYTES:\n",
+        "            if False:\n",
+        _TEST_WEBSOCKET,
+    ),
+    Guard("the length of a control frame", _WEBSOCKET, "if length > MAX_CONTROL_BYTES:", "if False:", _TEST_WEBSOCKET),
+    Guard(
+        "one spelling of a frame's length",
+        _WEBSOCKET,
+        "if length < _LENGTH_OF_2 or (stop - start == 8 and length <= 0xFFFF):",
+        "if False:",
+        _TEST_WEBSOCKET,
+    ),
+    Guard(
+        "the subprotocol",
+        "sallyport/net/websocket_upgrade.py",
+        'if subprotocol not in _list(head, b"sec-websocket-protocol"):',
+        "if False:",
+        "tests/sallyport/net/test_websocket_upgrade.py::test_requests_that_are_refused",
+    ),
+)
+
+GUARDS: Final = (
+    *_SLOT_REMOVAL,
+    *_LINE_ENDS,
+    *_PLACEHOLDERS,
+    *_DECISIONS,
+    *_ADDRESSES,
+    *_TOKEN_CHECKS,
+    *_KEYS,
+    *_FRAMING,
+    *_HOP,
+    *_AGREEMENT,
+    *_SCRUBBING,
+    *_WAY_OUT,
+    *_TUNNELS,
+)
