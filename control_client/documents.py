@@ -95,7 +95,7 @@ class DocumentSession:
 def _object(content: bytes, path: str) -> dict[str, object]:
     try:
         document = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
         raise DocumentError(f"the answer to {path} is not a JSON object")
@@ -106,7 +106,7 @@ def _problem(content: bytes) -> tuple[str | None, str]:
     """Read the code and the words of a problem document (RFC 9457), or of the worker's errors."""
     try:
         document = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None, ""
     if not isinstance(document, Mapping):
         return None, ""

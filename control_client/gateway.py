@@ -116,7 +116,7 @@ def _detail(response: http.client.HTTPResponse) -> str:
     try:
         document = json.loads(response.read(MAX_ANSWER_BYTES))
         return f"{response.status} {document['detail']}"
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return f"it answers {response.status}"
 
 

@@ -50,7 +50,7 @@ def _read(path: Path) -> dict[str, str]:
     """What the file holds that can still be read; nothing else is known to be installed."""
     try:
         held = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     known = {}
     for key, text in held.items() if isinstance(held, dict) else ():

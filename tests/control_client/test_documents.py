@@ -38,14 +38,16 @@ def test_a_worker_s_error_is_told(far: ScriptedHttp) -> None:
     assert caught.value.code == "InvalidState"
 
 
-@pytest.mark.parametrize("body", [b"", b"not json", b"[]", b"\xff\xfe"])
+@pytest.mark.parametrize("body", [b"", b"not json", b"[]", b"\xff\xfe", b"[" * 100_000])
 def test_an_answer_that_is_no_object(far: ScriptedHttp, body: bytes) -> None:
     far.body = body
     with pytest.raises(DocumentError, match="not a JSON object"):
         DocumentSession(far.url).get("/x")
 
 
-@pytest.mark.parametrize("body", [b"", b"oops", b"[1]", json.dumps({"issues": [3, {"message": "m"}]}).encode()])
+@pytest.mark.parametrize(
+    "body", [b"", b"oops", b"[1]", b"[" * 100_000, json.dumps({"issues": [3, {"message": "m"}]}).encode()]
+)
 def test_a_failure_in_any_shape_is_a_document_error(far: ScriptedHttp, body: bytes) -> None:
     far.status, far.body = 500, body
     with pytest.raises(DocumentError, match="answers 500"):

@@ -126,8 +126,9 @@ def test_a_recording_that_is_refused_says_why() -> None:
         pytest.raises(GatewayError, match="409 some"),
     ):
         list(recorded_lines(address, {}))
-    with answering(404, b"nothing") as (address, _), pytest.raises(GatewayError, match="answers 404"):
-        list(recorded_lines(address, {}))
+    for body in (b"nothing", b"[" * 100_000):
+        with answering(404, body) as (address, _), pytest.raises(GatewayError, match="answers 404"):
+            list(recorded_lines(address, {}))
     with pytest.raises(GatewayError):
         list(recorded_lines(NOBODY, {}))
 

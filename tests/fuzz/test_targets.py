@@ -9,20 +9,46 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sallyport.wire.http1.codec import parse_request
+from gateway.core import authority
+from sallyport.wire.http1 import body
+from sallyport.wire.http1.codec import parse_request, parse_response
 from tests.fuzz import (
     fuzz_bodies,
+    fuzz_certificates,
     fuzz_client_hello,
+    fuzz_control_answers,
+    fuzz_control_messages,
+    fuzz_declarations,
+    fuzz_destinations,
     fuzz_heads,
     fuzz_plans,
+    fuzz_proxy_answers,
+    fuzz_settings,
     fuzz_setup,
     fuzz_tokens,
     fuzz_tunnel_frames,
+    fuzz_upgrades,
 )
 from tests.support.fuzzing import MISSING
 
 FOLDER = pathlib.Path(__file__).parent
-TARGETS = (fuzz_bodies, fuzz_client_hello, fuzz_heads, fuzz_plans, fuzz_setup, fuzz_tokens, fuzz_tunnel_frames)
+TARGETS = (
+    fuzz_bodies,
+    fuzz_certificates,
+    fuzz_client_hello,
+    fuzz_control_answers,
+    fuzz_control_messages,
+    fuzz_declarations,
+    fuzz_destinations,
+    fuzz_heads,
+    fuzz_plans,
+    fuzz_proxy_answers,
+    fuzz_settings,
+    fuzz_setup,
+    fuzz_tokens,
+    fuzz_tunnel_frames,
+    fuzz_upgrades,
+)
 EACH_TARGET = pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.__name__.rpartition(".")[2])
 
 
@@ -54,6 +80,31 @@ def test_a_planted_defect_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fuzz_heads, "parse_request", lambda data: real(data.replace(b" :", b":")))
     with pytest.raises(AssertionError, match="only we accept this"):
         fuzz_heads.check(b"\x00GET / HTTP/1.1\r\nHost: a\r\nContent-Length : 5")
+
+
+def test_a_planted_defect_in_answers_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = parse_response
+    monkeypatch.setattr(fuzz_heads, "parse_response", lambda data: real(data.replace(b" :", b":")))
+    with pytest.raises(AssertionError, match="only we accept this"):
+        fuzz_heads.check(b"\x01HTTP/1.1 200 OK\r\nContent-Length : 5")
+
+
+def test_a_planted_defect_in_chunks_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "_chunk_size", lambda line: int(line, 16))
+    with pytest.raises(AssertionError, match="only we accept this"):
+        fuzz_bodies.check(b"\x00+5\r\nhello\r\n0\r\n\r\n")
+
+
+def test_a_planted_defect_in_paths_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzz_destinations, "canonical_path", lambda path: path.decode("latin-1"))
+    with pytest.raises(AssertionError):
+        fuzz_destinations.check(b"/v1/../x")
+
+
+def test_a_planted_defect_in_what_is_remembered_of_a_host_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(authority, "_UNREAD", b"a.example")
+    with pytest.raises(AssertionError):
+        fuzz_destinations.check(b"http://a.example/\na.example\nhttp://b.example/")
 
 
 def test_the_good_token_is_believed() -> None:

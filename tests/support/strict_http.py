@@ -1,4 +1,4 @@
-"""A second, independent and strict reader of HTTP/1.1 requests (RFC 9112), used to judge what reached an origin.
+"""A second, independent and strict reader of HTTP/1.1 (RFC 9112), used to judge what reached an origin, and our reader.
 
 It shares no code and no shortcut with the gateway's reader: it takes whole byte strings, knows one spelling of
 everything, and calls the rest a fault. Slow and small on purpose.
@@ -46,6 +46,17 @@ class Head:
     @property
     def host(self) -> str:
         return self.values("host")[0].decode("latin-1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerHead:
+    """One head of an answer."""
+
+    status: int
+    reason: bytes
+    headers: tuple[tuple[str, bytes], ...]  # names in lower case
+    framing: Framing
+    length: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +131,19 @@ def read_head(data: bytes, start: int) -> Head | None:
     return Head(method=method, target=target, headers=headers, framing=framing, length=length, end=stop + 4)
 
 
+def read_answer_head(block: bytes) -> AnswerHead:
+    """Read the head of an answer, given without its empty line; `Malformed` where it is not one."""
+    status_line, *lines = block.split(b"\r\n")
+    version, code, reason = status_line[:9], status_line[9:12], status_line[12:]
+    if version not in (b"HTTP/1.1 ", b"HTTP/1.0 ") or len(code) != 3 or not _DIGITS.issuperset(code):
+        raise Malformed(f"status line {status_line!r}")
+    if not _VALUE.issuperset(reason) or reason[:1] not in (b"", b" ") or not b"100" <= code <= b"599":
+        raise Malformed(f"status line {status_line!r}")
+    headers = _read_fields(lines)
+    framing, length = _read_framing(headers)
+    return AnswerHead(status=int(code), reason=reason[1:], headers=headers, framing=framing, length=length)
+
+
 def _read_request_line(line: bytes) -> tuple[str, str]:
     parts = line.split(b" ")
     if len(parts) != 3 or parts[2] != b"HTTP/1.1":
@@ -186,6 +210,8 @@ def _read_chunks(data: bytes, head: Head) -> Request | None:
 
 def _read_chunk_size(line: bytes) -> int:
     digits, semicolon, extension = line.partition(b";")
+    if semicolon:
+        digits = digits.rstrip(b" \t")  # BWS
     if not digits or len(digits) > _MAX_DIGITS or not _HEX_DIGITS.issuperset(digits):
         raise Malformed(f"chunk size {line!r}")
     if semicolon and (not extension or not _VALUE.issuperset(extension)):

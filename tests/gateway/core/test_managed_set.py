@@ -2,6 +2,9 @@
 
 import json
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from gateway.core.managed_set import interception_sets
 from gateway.core.route_table import RouteTable
 from sallyport.plan.codec import parse_plan, seal
@@ -63,3 +66,48 @@ def test_a_large_set_is_told_in_messages_that_fit() -> None:
     whole = [reader.take(json.loads(json.dumps(message))) for message in messages][-1]
     assert whole is not None
     assert len(whole.hosts) == len(hosts)
+
+
+HOSTS = ("a.test", "b.a.test", "c.b.a.test", "d.test")
+PORTS = (80, 443, 8443)
+PATTERNS = (*HOSTS, "*.a.test", "*.b.a.test")
+
+
+@st.composite
+def rules(draw: st.DrawFn) -> dict[str, object]:
+    further = {
+        "ports": draw(st.none() | st.lists(st.sampled_from(PORTS), min_size=1, unique=True)),
+        "methods": draw(st.none() | st.just(["GET"])),
+        "pathPrefixes": draw(st.none() | st.just(["/x"])),
+    }
+    hosts = draw(st.lists(st.sampled_from((*PATTERNS, "*")), min_size=1, unique=True))
+    given_ones = {name: value for name, value in further.items() if value is not None}
+    return rule_document("-", draw(st.sampled_from(["allow", "deny"])), *hosts, **given_ones)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(PATTERNS), st.none() | st.sampled_from(PORTS)), max_size=4, unique=True),
+    st.lists(rules(), max_size=3),
+)
+def test_property_sandboxd_manages_what_the_gateway_manages(
+    routes: list[tuple[str, int | None]], drawn: list[dict[str, object]]
+) -> None:
+    table = RouteTable(
+        parse_plan(
+            seal(
+                plan_document(
+                    [
+                        route_document(f"r{index}", match={"hosts": [host], **({"ports": [port]} if port else {})})
+                        for index, (host, port) in enumerate(routes)
+                    ],
+                    [{**rule, "ruleId": f"u{index}"} for index, rule in enumerate(drawn)],
+                )
+            )
+        )
+    )
+    reader = ManagedSetReader()
+    managed = [reader.take(json.loads(json.dumps(message))) for message in interception_sets(table)][-1]
+    assert managed is not None
+    for host in HOSTS:
+        for port in PORTS:
+            assert managed.covers(host, port) is table.matcher.manages(host, port)

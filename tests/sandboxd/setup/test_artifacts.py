@@ -92,7 +92,7 @@ def test_files_that_cannot_be_written(tmp_path: Path) -> None:
         put_file(f"{tmp_path}/{'x' * 256}", "x", 0o600, "overwrite")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"a": 1}', '{"a": "{}"}', "\xff"])
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"a": 1}', '{"a": "{}"}', "\xff", "[" * 100_000])
 def test_a_ledger_that_cannot_be_read_holds_nothing(tmp_path: Path, content: str) -> None:
     (tmp_path / "ledger").write_text(content, encoding="latin-1")
     assert Ledger(tmp_path / "ledger").installed_keys() == ()
