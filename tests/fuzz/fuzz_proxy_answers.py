@@ -7,7 +7,7 @@ Allowed outcomes, for any bytes:
   unless it refuses what a tunnel has no use for: its framing.
 """
 
-from sallyport.net.dial import _MAX_PROXY_HEAD_BYTES, read_proxy_answer
+from sallyport.net.proxy_connect import _MAX_HEAD_BYTES, read_proxy_answer
 from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.http1.codec import parse_response
 from sallyport.wire.http1.scan import HEAD_END
@@ -39,7 +39,7 @@ def check(data: bytes) -> None:
     whole = read(data)
     if whole is None:
         assert HEAD_END not in data
-        assert len(data) <= _MAX_PROXY_HEAD_BYTES
+        assert len(data) <= _MAX_HEAD_BYTES
     for length in {1, 8, len(data) // 2, max(0, len(data) - 1)}:
         before = read(data[:length])
         if isinstance(before, str):

@@ -450,8 +450,8 @@ _ADDRESSES: Final = (
     Guard(
         "the gateway's own listeners, told to the policy",
         "gateway/assembly.py",
-        "AddressPolicy(allow=config.network.allow, own=own)",
-        "AddressPolicy(allow=config.network.allow)",
+        "        own=own,\n        connect_to=",
+        "        connect_to=",
         "tests/gateway/test_proxy_listener.py::test_h10_the_gateway_s_own_listeners_are_never_reached",
     ),
     Guard(
@@ -488,15 +488,15 @@ _ADDRESSES: Final = (
     Guard(
         "every answer is checked",
         _DIAL,
-        "        _check_every(addresses, port, policy)\n",
-        "        _check_every(addresses[:1], port, policy)\n",
+        "        await self._check_every(addresses, port, policy)\n",
+        "        await self._check_every(addresses[:1], port, policy)\n",
         f"{_TEST_DIAL}test_one_refused_answer_refuses_all_h8",
     ),
     Guard(
         "more answers than are tried are checked",
         _DIAL,
-        "        _check_every(addresses, port, policy)\n",
-        "        _check_every(addresses[: self._max_attempts], port, policy)\n",
+        "        await self._check_every(addresses, port, policy)\n",
+        "        await self._check_every(addresses[: self._max_attempts], port, policy)\n",
         f"{_TEST_DIAL}test_more_answers_than_attempts_are_still_all_checked_h8",
     ),
     Guard(
