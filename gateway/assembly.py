@@ -135,6 +135,7 @@ class Assembly:
         self._doorman = ProxyDoorman(parts)
         self._tunnel_doorman = TunnelDoorman(parts, tunnel_tls)
         self._gateway = Gateway(parts, proxy, tunnel, admin[0][1], self._opened.pop_all())
+        plans.on_replaced = self._gateway.plan_replaced
         if control is not None:
             admin_url = f"{'https' if config.admin.tls.is_given else 'http'}://{HostPort(*admin[0])}"
             revoke = self._gateway.revoke

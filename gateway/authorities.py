@@ -71,7 +71,7 @@ class RemoteAuthorities:
     async def _fetch(self, sandbox_id: str) -> None:
         try:
             found = await fetch_authority(self._session, sandbox_id)
-            authority = parse_authority(found.certificate_pem, found.private_key_pem)
+            authority = parse_authority(found.certificate_pem, found.private_key_pem, sandbox_id)
         except (ControlError, ValueError) as error:
             _log.warning("interception_ca_not_fetched", sandbox_id=sandbox_id, detail=str(error))
             return

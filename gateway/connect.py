@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from gateway.core.authority import Refused, check_connect_host, invalid, read_connect_destination
 from gateway.core.decision import Admission, Deny, Mode
+from gateway.core.errors import of_another_organization
 from gateway.core.route_table import RouteTable
 from gateway.not_yet import missing_plan
 from gateway.stream import ServedStream
@@ -38,6 +39,8 @@ def admit_connect(
         table = plans.table(claims.sandbox_id)
         if table is None:
             raise missing_plan(plans, claims.sandbox_id)
+        if table.organization_id != claims.organization_id:
+            raise Refused(of_another_organization())
         admission = decide(table, destination)
         if isinstance(admission, Deny):
             raise Refused(admission)

@@ -10,6 +10,7 @@ from typing import ClassVar
 from gateway.audit import AuditLog
 from gateway.authorities import FetchedAuthorities
 from gateway.config import Limits, Scrub, Timeouts
+from gateway.core.route_table import RouteTable
 from gateway.credentials import Credentials
 from gateway.metrics import Metrics
 from gateway.plan_holder import PlanHolder
@@ -39,6 +40,10 @@ class OpenStream:
     def carries(self, kind: str, identifier: str) -> bool:
         """Whether an open exchange uses the credential of this "connection" or "binding"."""
         return False
+
+    def goes_on_under(self, table: RouteTable | None) -> bool:
+        """Whether what is open may go on under another plan of its sandbox, or (None) under none."""
+        return True
 
     def drain(self) -> bool:
         """End after the exchange that is open; True when there is none and it could be closed now."""

@@ -4,7 +4,7 @@ import asyncio
 
 import structlog
 
-from gateway.core.classify import admit
+from gateway.core.classify import admit, admit_opaque
 from gateway.core.decision import Mode
 from gateway.core.errors import refusal, upstream_failed
 from gateway.core.route_table import RouteTable
@@ -46,6 +46,8 @@ class Passthrough(asyncio.Protocol, OpenStream):
         "_has_answered",
         "_hello_due_at",
         "_is_over",
+        "_is_withdrawn",
+        "_name",
         "_parts",
         "_relay",
         "_source",
@@ -73,11 +75,13 @@ class Passthrough(asyncio.Protocol, OpenStream):
         self._transport = transport
         self._source = source
         self._destination = destination
+        self._name: str | None = None  # where the CONNECT names an address: what the ClientHello does
         self._table = table
         self._buffer = b""
         self._has_answered = False
         self._hello_due_at = NEVER
         self._is_over = False
+        self._is_withdrawn = False
         self._relay: OpaqueRelay | None = None
         self._upstream: asyncio.Transport | None = None
         self._first_bytes: _FirstBytes | None = None
@@ -156,6 +160,7 @@ class Passthrough(asyncio.Protocol, OpenStream):
             return True
         if not _is_address(destination.host):
             return False
+        self._name = name
         return admit(self._table, name, destination.port, self._parts.passthrough_hosts) is Mode.PASSTHROUGH
 
     def _begin_opaque(self) -> None:
@@ -168,10 +173,29 @@ class Passthrough(asyncio.Protocol, OpenStream):
     def _begin(self) -> None:
         assert self._upstream is not None, "bytes are looked at after the dial"
         assert self._first_bytes is not None, "bytes are looked at after the dial"
-        self.deadline_at = NEVER
         self._relay = OpaqueRelay(self._parts, self._transport, self._upstream, scrubber=None, on_end=self._relay_ended)
         self._relay.start(up=self._buffer, down=self._first_bytes.received)
         self._buffer = b""
+        self._watch_token()
+
+    def _watch_token(self) -> None:
+        """Opaque bytes show no token again: they end with the one that their CONNECT was admitted with."""
+        claims, clock = self.claims, self._parts.clock
+        assert claims is not None, "a passthrough was admitted with a token"
+        if not self._is_over:
+            clock.watch(self, clock.now + max(0.0, claims.expires_at - clock.wall))
+
+    def goes_on_under(self, table: RouteTable | None) -> bool:
+        """Whether the plan still lets these bytes pass; from then on it is the one that decides."""
+        if table is None:
+            return False
+        self._table = table
+        destination = self._destination
+        if admit_opaque(table, destination.host, destination.port) is not Mode.PASSTHROUGH:
+            return False
+        if self._name is not None:
+            return admit_opaque(table, self._name, destination.port) is Mode.PASSTHROUGH
+        return self._relay is None or not (_is_address(destination.host) and table.names_hosts)
 
     def _relay_ended(self, bytes_up: int, bytes_down: int) -> None:
         self._record("passthrough", {"status": 200, "bytesUp": bytes_up, "bytesDown": bytes_down})
@@ -207,6 +231,9 @@ class Passthrough(asyncio.Protocol, OpenStream):
         seconds = read_clock() - self._started_at
         parts.metrics.finished(outcome, self._source, seconds)
         known: dict[str, object] = {"decision": "forward", "outcome": outcome, "durationMs": seconds * 1000}
+        if self._is_withdrawn:
+            known["code"] = AuditCode.AUTHORITY_WITHDRAWN.value
+            parts.metrics.denied(AuditCode.AUTHORITY_WITHDRAWN.value)
         record = stream_record(
             parts,
             source=self._source,
@@ -233,13 +260,27 @@ class Passthrough(asyncio.Protocol, OpenStream):
                 self._task.cancel()
 
     def expire(self) -> None:
-        """No first byte: a protocol in which the server speaks first. After a refusal: the sandbox does not end."""
+        """No first byte: the server speaks first. The token's end. After a refusal: the sandbox does not end."""
         if self._is_over:
             self._transport.abort()
+        elif self._relay is not None:
+            self._token_expired()
         elif self._buffer:
             self._refuse_name()
         else:
             self._begin_opaque()
+
+    def _token_expired(self) -> None:
+        claims = self.claims
+        if claims is not None and claims.expires_at > self._parts.clock.wall:
+            self._watch_token()  # a tunnel's was renewed, or the machine's clock was set back
+        else:
+            self.revoke()
+
+    def revoke(self) -> None:
+        """Close now, and let the record say why."""
+        self._is_withdrawn = True
+        self.abort()
 
     def drain(self) -> bool:
         """Opaque bytes have no end that could be waited for: the drain's deadline ends them."""

@@ -72,6 +72,8 @@ class PlanHolder:
         # What table() looks at: the tables themselves, or nothing while they are withheld.
         self._in_force: Mapping[str, RouteTable] = self._tables
         self.source: PlanSource | None = None
+        # Hears of each change first, with the table before it and the one after it, where there are any.
+        self.on_replaced: Callable[[str, RouteTable | None, RouteTable | None], object] = lambda *change: None
         self._documents: dict[str, bytes] = {}
         self._subscribers: list[Callable[[str], None]] = []
 
@@ -132,6 +134,7 @@ class PlanHolder:
             self._tables[table.sandbox_id] = table
             self._documents[table.sandbox_id] = prepared.document
             _log.info("plan_applied", sandbox_id=table.sandbox_id, revision=table.revision, routes=len(table.routes))
+            self.on_replaced(table.sandbox_id, known, table)
             self._tell(table.sandbox_id)
         return Applied(sandbox_id=table.sandbox_id, revision=table.revision, digest=table.digest, changed=changed)
 
@@ -141,10 +144,12 @@ class PlanHolder:
 
     def remove(self, sandbox_id: str) -> bool:
         """Forget a sandbox's plan, revision and all; say whether there was one."""
-        if self._tables.pop(sandbox_id, None) is None:
+        known = self._tables.pop(sandbox_id, None)
+        if known is None:
             return False
         del self._documents[sandbox_id]
         _log.info("plan_removed", sandbox_id=sandbox_id)
+        self.on_replaced(sandbox_id, known, None)
         self._tell(sandbox_id)
         return True
 

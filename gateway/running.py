@@ -6,6 +6,7 @@ from typing import Final
 
 import structlog
 
+from gateway.core.route_table import RouteTable
 from gateway.parts import GatewayParts, OpenStream
 from gateway.tunnel_host import TunnelHost
 from sallyport.net.transports import Listener
@@ -117,6 +118,23 @@ class Gateway:
         parts.upstreams.close_idle(lambda key: not owners.isdisjoint(key.owner[1:]))
         return ended
 
+    def plan_replaced(self, sandbox_id: str, before: RouteTable | None, after: RouteTable | None) -> None:
+        """End what another plan, or the removal of one, leaves without authority; everything else finishes (T2)."""
+        parts = self.parts
+        ended = 0
+        for stream in parts.streams.of_sandbox(sandbox_id):
+            claims = stream.claims
+            is_foreign = after is not None and claims is not None and claims.organization_id != after.organization_id
+            if is_foreign or not stream.goes_on_under(after):
+                stream.revoke()
+                ended += 1
+        if ended:
+            _log.warning("plan_ended_streams", sandbox_id=sandbox_id, streams_ended=ended)
+        owners = set() if before is None else _owners_without_plan(before, after)
+        if before is not None and owners:
+            organization_id = before.organization_id
+            parts.upstreams.close_idle(lambda key: key.organization_id == organization_id and key.owner in owners)
+
     def _link_owners(self, kind: str, revoked_id: str) -> set[str]:
         """Whose idle links go with a revocation (gateway.core.route_table.PoolKey.owner)."""
         if kind != "binding":
@@ -126,3 +144,10 @@ class Gateway:
 
     def __repr__(self) -> str:
         return f"<Gateway proxy {self.proxy.host}:{self.proxy.port}, {self.parts.streams.open} streams>"
+
+
+def _owners_without_plan(before: RouteTable, after: RouteTable | None) -> set[tuple[str, ...]]:
+    """Whose idle links go with a plan (PoolKey.owner): those of bindings it has no longer, the sandbox's with it."""
+    if after is None or after.organization_id != before.organization_id:
+        return {before.link_owner, *(route.link_owner for route in before.routes.values())}
+    return {route.link_owner for route in before.routes.values() if route.binding_id not in after.binding_ids}

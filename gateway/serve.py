@@ -23,6 +23,7 @@ from gateway.core.errors import (
     answer_unreadable,
     body_too_large,
     credential_missing,
+    of_another_organization,
     placeholder_left,
     rate_limited,
     refusal,
@@ -41,7 +42,7 @@ from gateway.relay import OpaqueRelay
 from gateway.upstream import UpstreamError, UpstreamLink
 from sallyport.destination import Destination
 from sallyport.net.clock import NEVER, read_clock
-from sallyport.problem import Code
+from sallyport.problem import AuditCode, Code
 from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.http1.body import BodyReader, frame_chunk, frame_end
 from sallyport.wire.http1.framing import IDEMPOTENT_METHODS, request_reader
@@ -76,7 +77,7 @@ class Exchange:
     versions: tuple[str, ...] | None = None
     wants_body = False
     status: int | None = None
-    code: Code | None = None
+    code: Code | AuditCode | None = None
     bytes_up = 0
     bytes_down = 0
     scrubbed = 0
@@ -146,6 +147,8 @@ class Exchange:
         self.table = table = self.parts.plans.table(claims.sandbox_id)
         if table is None:
             raise missing_plan(self.parts.plans, claims.sandbox_id)
+        if table.organization_id != claims.organization_id:
+            raise Refused(of_another_organization())
         self.revision = table.revision
         return table
 
@@ -438,6 +441,7 @@ class Exchange:
         )
         relay.start(up=early, down=rest)
         link.leave_pool()
+        self.stream.watch_token()
 
     def _upgrade_ended(self, bytes_up: int, bytes_down: int) -> None:
         answer = self._take_answer()
@@ -506,6 +510,15 @@ class Exchange:
     def downstream_timed_out(self) -> None:
         """No byte of the request's body in time."""
         self._fail(Deny(code=Code.REQUEST_TIMEOUT, detail="the request body did not arrive in time"))
+
+    def goes_on_under(self, table: RouteTable | None) -> bool:
+        """Whether it may finish under another plan of its sandbox, or (None) under none.
+
+        It finishes on the table it began with (T2), unless the binding whose credential it carries has gone.
+        """
+        if self.table is None:
+            return True  # it waits for a plan, and will be decided by that one
+        return table is not None and (self.route is None or self.route.binding_id in table.binding_ids)
 
     def downstream_lost(self) -> None:
         """The sandbox has gone: nobody waits for the answer."""

@@ -11,6 +11,7 @@ from typing import Final, Protocol, cast
 from gateway.core.authority import Refused, invalid
 from gateway.core.decision import Deny, Mode
 from gateway.core.errors import sandbox_is_full, unauthenticated
+from gateway.core.route_table import RouteTable
 from gateway.downstream import Downstream
 from gateway.not_yet import NotYet
 from gateway.parts import GatewayParts
@@ -19,7 +20,7 @@ from gateway.tokens import proxy_token
 from sallyport.claims import Claims, TokenError
 from sallyport.destination import Destination
 from sallyport.net.clock import NEVER
-from sallyport.problem import Code
+from sallyport.problem import AuditCode, Code
 from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.http1.codec import parse_request
 from sallyport.wire.http1.head import RequestHead
@@ -246,7 +247,7 @@ class ServedStream(Downstream):
         if not self._is_admitted:
             value = head.proxy_authorization
             if value is None:
-                raise Refused(unauthenticated("the request carries no proxy token"))
+                raise self._nobody("the request carries no proxy token")
             if claims is None or value != self._proven:
                 return self._verify(value, wall)
         assert claims is not None, "a stream is admitted with claims, or its request was verified"
@@ -258,10 +259,10 @@ class ServedStream(Downstream):
         try:
             token = proxy_token(value)
             if token is None:
-                raise Refused(unauthenticated("the request carries no proxy token"))
+                raise self._nobody("the request carries no proxy token")
             claims = self.parts.tokens.verify(token, wall)
         except TokenError as error:
-            raise Refused(unauthenticated(f"the proxy token is refused: {error.reason.value}")) from None
+            raise self._nobody(f"the proxy token is refused: {error.reason.value}") from None
         count = self.parts.streams.claim(self, self.claims, claims)
         self.claims = claims
         self.who = self._describe()
@@ -270,6 +271,16 @@ class ServedStream(Downstream):
             self.close_after_answer = True
             raise Refused(sandbox_is_full())
         return claims
+
+    def _nobody(self, detail: str) -> Refused:
+        """Say what to raise: a request without a good token is nobody's, whosever the one before it was."""
+        if self.claims is not None:
+            streams = self.parts.streams
+            streams.remove(self)
+            self.claims = self._proven = None
+            self.who = self._describe()
+            streams.add(self)
+        return Refused(unauthenticated(detail))
 
     def feed_exchange(self) -> None:
         """Give the exchange what came behind its head."""
@@ -290,9 +301,9 @@ class ServedStream(Downstream):
     def exchange_finished(self, exchange: Exchange) -> None:
         """Go on with the next request, or end."""
         self._exchange = None
+        self.deadline_at = NEVER
         if self._is_detached:
             return
-        self.deadline_at = NEVER
         if self.close_after_answer:
             self._end_after_answer(exchange.is_request_done)
             return
@@ -330,9 +341,11 @@ class ServedStream(Downstream):
         self.forget()
 
     def expire(self) -> None:
-        """A deadline has passed: of a head, of a body, of idleness, or of lingering."""
+        """A deadline has passed: of a head, of a body, of idleness, of lingering, or of a token after a 101."""
         exchange = self._exchange
-        if exchange is None:
+        if self._is_detached:
+            self._look_at_token()
+        elif exchange is None:
             self._expire_without_exchange()
         elif exchange.waits_for_sandbox:
             exchange.downstream_timed_out()
@@ -369,6 +382,32 @@ class ServedStream(Downstream):
         if route is None:
             return False
         return identifier in route.connection_ids if kind == "connection" else identifier == route.binding_id
+
+    def goes_on_under(self, table: RouteTable | None) -> bool:
+        """Whether the open exchange may finish; what comes after it is decided by the plan that is then in force."""
+        return self._exchange is None or self._exchange.goes_on_under(table)
+
+    def watch_token(self) -> None:
+        """What follows a 101 asks for no token again: it ends with the one it was asked for with."""
+        claims, clock = self.claims, self.parts.clock
+        assert claims is not None, "an exchange was admitted with claims"
+        clock.watch(self, clock.now + max(0.0, claims.expires_at - clock.wall))
+
+    def _look_at_token(self) -> None:
+        claims = self.claims
+        if self._exchange is None or claims is None:
+            return
+        if claims.expires_at > self.parts.clock.wall:
+            self.watch_token()  # a tunnel's was renewed, or the machine's clock was set back
+        else:
+            self.revoke()
+
+    def revoke(self) -> None:
+        """End now. The open exchange ends before the transport says so: nothing that has arrived for it passes."""
+        if self._exchange is not None:
+            self._exchange.code = AuditCode.AUTHORITY_WITHDRAWN
+        self.connection_lost(None)
+        self.abort()
 
     def drain(self) -> bool:
         """Let the open exchange be the last; True when there is none, and no answer that still has to arrive."""

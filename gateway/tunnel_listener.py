@@ -134,6 +134,9 @@ class Arrival:
         except RemoteProtocolError as error:
             raise invalid(f"this is no opening of a tunnel: {error.reason}") from None
         claims, renewed, request_id = self._admit(head)
+        table = self._parts.plans.loaded(claims.sandbox_id)
+        if table is not None and table.organization_id != claims.organization_id:
+            raise Refused(_unauthorized("the token is not of the organization that the sandbox's plan is of"))
         early = stream.take_buffer()
         transport = stream.detach()
         stream.forget()

@@ -39,7 +39,8 @@ class Tunnels:
         self._current[sandbox_id] = host
         self._all.add(host)
         if older is not None:
-            host.setup_status = older.setup_status
+            if older.claims.organization_id == host.claims.organization_id:
+                host.setup_status = older.setup_status
             _replace(older)
         self._tell(sandbox_id)
 

@@ -111,6 +111,7 @@ class Code(Enum):
 class AuditCode(Enum):
     """Reasons that only the audit log shows: the peer sees a TLS alert or a reset, never an answer."""
 
+    AUTHORITY_WITHDRAWN = "authority_withdrawn"
     HTTP2_UNSUPPORTED = "http2_unsupported"
     SNI_MISMATCH = "sni_mismatch"
 

@@ -31,7 +31,7 @@ def admit(table: RouteTable, host: str, port: int, passthrough_hosts: Sequence[H
     """Decide how a CONNECT stream is treated: intercept what is managed, pass what is allowed."""
     if table.matcher.manages(host, port) and not any(pattern.matches(host) for pattern in passthrough_hosts):
         return Mode.INTERCEPTED
-    return _admit_opaque(table, host, port)
+    return admit_opaque(table, host, port)
 
 
 def admit_declared(table: RouteTable, host: str, port: int, declared: Declaration) -> Admission:
@@ -45,13 +45,13 @@ def admit_declared(table: RouteTable, host: str, port: int, declared: Declaratio
         detail = f"the managed set of revision {table.revision} treats {host}:{port} in another way"
         return Deny(code=Code.STALE_INTERCEPTION, detail=detail, hint="open the stream once more by the newer set")
     if declared.mode is Mode.PASSTHROUGH:
-        return _admit_opaque(table, host, port)
+        return admit_opaque(table, host, port)
     if ours is Mode.INTERCEPTED:
         return Mode.INTERCEPTED
     return Deny(code=Code.INVALID_REQUEST, detail=f"{host}:{port} is not in the managed set that the stream names")
 
 
-def _admit_opaque(table: RouteTable, host: str, port: int) -> Admission:
+def admit_opaque(table: RouteTable, host: str, port: int) -> Admission:
     """Decide about bytes that nobody will look into. They never carry a credential."""
     answer = table.matcher.rule_answer(host, port)
     if not table.matcher.manages(host, port):

@@ -37,6 +37,11 @@ def unauthenticated(detail: str) -> Deny:
     )
 
 
+def of_another_organization() -> Deny:
+    """The plan of the token's sandbox is another organization's: the id was given twice, or the sandbox moved."""
+    return unauthenticated("the token is not of the organization that the sandbox's plan is of")
+
+
 def body_too_large(limit: int) -> Deny:
     """The route's own limit on request bodies."""
     return Deny(code=Code.BODY_TOO_LARGE, detail=f"the route accepts request bodies up to {limit} bytes")

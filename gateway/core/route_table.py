@@ -65,6 +65,7 @@ class InjectRoute:
         "injection",
         "labels",
         "limit",
+        "link_owner",
         "max_body_bytes",
         "organization_id",
         "placeholders",
@@ -89,6 +90,7 @@ class InjectRoute:
         resolvers = (route.credential_resolver, *(header.credential_resolver for header in extra))
         self.credentials = tuple(_resolve_request(plan, route, resolver) for resolver in resolvers)
         self.connection_ids = tuple(sorted({resolver.connection_id for resolver in resolvers}))
+        self.link_owner = ("connections", *self.connection_ids)
         self.labels = (self.rule_id, self.binding_id, resolvers[0].connection_id)
         self.additional_names = tuple(header.header.encode("ascii") for header in extra)
         static = route.additional_headers or {}
@@ -118,7 +120,7 @@ class InjectRoute:
         found = self._upstreams.get(asked)
         if found is None:
             destination = self.upstream or asked
-            found = make_upstream(destination, self.organization_id, ("connections", *self.connection_ids))
+            found = make_upstream(destination, self.organization_id, self.link_owner)
             if len(self._upstreams) >= MAX_UPSTREAMS_PER_ROUTE:
                 self._upstreams.clear()
             self._upstreams[asked] = found
@@ -133,9 +135,11 @@ class RouteTable:
 
     __slots__ = (
         "_placeholders",
+        "binding_ids",
         "classified",
         "digest",
         "has_placeholders",
+        "link_owner",
         "matcher",
         "names_hosts",
         "organization_id",
@@ -149,6 +153,7 @@ class RouteTable:
         self.plan = plan
         self.sandbox_id = plan.sandbox_id
         self.organization_id = plan.organization_id
+        self.link_owner = ("sandbox", plan.sandbox_id)
         self.revision = plan.revision
         self.digest = plan.digest
         # What gateway.core.classify has decided already; a memory, not a part of the value.
@@ -159,6 +164,7 @@ class RouteTable:
             str(pattern) != "*" for rule in plan.egress.rules for pattern in rule.hosts
         )
         self.routes = {route.egress_rule_id: InjectRoute(plan, route) for route in plan.egress_routes}
+        self.binding_ids = frozenset(route.binding_id for route in self.routes.values())
         values = {value for route in self.routes.values() for value, _ in route.placeholders}
         self.has_placeholders = bool(values)
         self._placeholders = re.compile(b"|".join(map(re.escape, sorted(values)))) if values else None
@@ -169,7 +175,7 @@ class RouteTable:
 
     def forward_upstream(self, destination: Destination) -> RouteUpstream:
         """Return the upstream of a request that is only forwarded; its links belong to the sandbox alone."""
-        return make_upstream(destination, self.organization_id, ("sandbox", self.sandbox_id))
+        return make_upstream(destination, self.organization_id, self.link_owner)
 
     def __repr__(self) -> str:
         return f"<RouteTable {self.sandbox_id} revision {self.revision}: {len(self.routes)} routes>"

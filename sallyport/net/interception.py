@@ -173,8 +173,8 @@ def certify_authority(sandbox_id: str, key_pem: bytes, now: float) -> tuple[byte
     return certificate.public_bytes(serialization.Encoding.PEM), certificate.not_valid_after_utc.timestamp()
 
 
-def parse_authority(certificate_pem: bytes, key_pem: bytes) -> CertificateAuthority:
-    """Make an authority of two PEM documents; ValueError, whose text holds nothing of them."""
+def parse_authority(certificate_pem: bytes, key_pem: bytes, sandbox_id: str) -> CertificateAuthority:
+    """Make a sandbox's authority of two PEM documents; ValueError, whose text holds nothing of them."""
     try:
         key = serialization.load_pem_private_key(key_pem, password=None)
         certificate = x509.load_pem_x509_certificate(certificate_pem)
@@ -186,7 +186,14 @@ def parse_authority(certificate_pem: bytes, key_pem: bytes) -> CertificateAuthor
         raise ValueError("not an elliptic-curve key, or not the certificate of an authority")
     if certified != key.public_key():
         raise ValueError("the certificate is not the key's")
+    if not _is_named(certificate, sandbox_id):
+        raise ValueError("it is another sandbox's authority")
     return CertificateAuthority(certificate, key)
+
+
+def _is_named(certificate: x509.Certificate, sandbox_id: str) -> bool:
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return [name.value for name in names] == [_authority_name(sandbox_id)]
 
 
 class CaStore:

@@ -35,7 +35,7 @@ async def given(authorities: Authorities, sandbox_id: str = SANDBOX, at: float =
 
 async def test_a_gateway_can_issue_with_what_it_gets(authorities: Authorities) -> None:
     answer = await given(authorities)
-    authority = parse_authority(answer["certificatePem"].encode(), answer["privateKeyPem"].encode())
+    authority = parse_authority(answer["certificatePem"].encode(), answer["privateKeyPem"].encode(), SANDBOX)
     assert authority.is_current(NOW)
     certificate = x509.load_pem_x509_certificate(answer["certificatePem"].encode())
     assert SANDBOX in certificate.subject.rfc4514_string()

@@ -229,7 +229,7 @@ async def test_t2_a_plan_counts_from_the_next_request_of_an_open_stream(
     client.send(gateway.request(API))
     link = await origin.link()
     await link.head()
-    denied = plan([], [rule_document("gone", "deny", "api.test", methods=["GET"])], revision=2)
+    denied = plan(ROUTES, [rule_document("gone", "deny", "api.test", methods=["GET"])], revision=2)
     assert (await ask_admin(gateway, "PUT", "/v1/sandboxes/sbx_one/plan", denied)).status == 200
     link.send(OK)
     assert (await client.answer()).status == 200

@@ -13,7 +13,7 @@ from gateway.stream import ServedStream
 from tests.support.gateway_plans import SANDBOX, denied, plan
 from tests.support.in_process import in_process_gateway, proxy_token
 from tests.support.raw_end import RawEnd
-from tests.support.stage import HOST, OK, OPEN_URL, URL, stage
+from tests.support.stage import HOST, OK, OPEN_URL, URL, one_route, stage
 
 pytestmark = pytest.mark.uvloop
 
@@ -334,7 +334,7 @@ async def test_t1_a_revoked_sandbox_is_refused_on_its_next_request(tmp_path: Pat
 async def test_t2_a_plan_is_replaced_between_two_requests_of_one_stream(tmp_path: Path) -> None:
     async with stage(tmp_path) as scene:
         client, link, _ = await scene.ask(scene.gateway.request(URL))
-        scene.gateway.parts.plans.apply(plan([], [denied("no", HOST, "closed")], revision=2))
+        scene.gateway.parts.plans.apply(plan([one_route()], [denied("no", HOST, "closed")], revision=2))
         # What runs finishes on the table it read; the next one sees the new.
         link.send(OK)
         assert (await client.answer()).status == 200

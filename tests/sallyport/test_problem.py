@@ -57,7 +57,7 @@ PROXY_ERRORS = {
 def test_codes_are_those_of_the_contract() -> None:
     assert {(code.status, code.wire) for code in Code} == CONTRACT
     assert len(Code) == len(CONTRACT)
-    assert {code.wire for code in AuditCode} == {"http2_unsupported", "sni_mismatch"}
+    assert {code.wire for code in AuditCode} == {"authority_withdrawn", "http2_unsupported", "sni_mismatch"}
 
 
 def test_value_is_the_wire_word_save_for_the_407() -> None:

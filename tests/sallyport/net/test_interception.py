@@ -441,7 +441,7 @@ def pem_of(authority_dir: Path, sandbox_id: str = "sbx_1") -> tuple[bytes, bytes
 
 def test_an_authority_is_made_of_its_documents(tmp_path: Path) -> None:
     certificate, key = pem_of(tmp_path)
-    authority = parse_authority(certificate, key)
+    authority = parse_authority(certificate, key, "sbx_1")
     assert authority.certificate_pem == certificate
     contexts = InterceptionContexts(_Fixed(authority))
     shake(client_of(certificate), contexts.server_context("", "api.test", NOW), "api.test")
@@ -450,7 +450,7 @@ def test_an_authority_is_made_of_its_documents(tmp_path: Path) -> None:
 def test_documents_that_make_no_authority(tmp_path: Path) -> None:
     certificate, key = pem_of(tmp_path / "one")
     _, other = pem_of(tmp_path / "two")
-    leaf = parse_authority(certificate, key).issue("api.test", NOW)
+    leaf = parse_authority(certificate, key, "sbx_1").issue("api.test", NOW)
     rsa_key = rsa.generate_private_key(65537, 2048).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -462,10 +462,16 @@ def test_documents_that_make_no_authority(tmp_path: Path) -> None:
         parse_authority(unknown, key)
     for wrong in ((b"", b""), (certificate, b"canary"), (b"canary", key), (certificate, other), (certificate, rsa_key)):
         with pytest.raises(ValueError, match=r"^(not |the certificate is not)") as caught:
-            parse_authority(*wrong)
+            parse_authority(*wrong, "sbx_1")
         assert "canary" not in str(caught.value)
     with pytest.raises(ValueError, match="not the certificate of an authority"):
-        parse_authority(leaf.certificate_pem, leaf.key_pem)
+        parse_authority(leaf.certificate_pem, leaf.key_pem, "sbx_1")
+
+
+def test_t1_an_authority_is_its_own_sandbox_s(tmp_path: Path) -> None:
+    certificate, key = pem_of(tmp_path)
+    with pytest.raises(ValueError, match="another sandbox's authority"):
+        parse_authority(certificate, key, "sbx_2")
 
 
 class _Fixed:
