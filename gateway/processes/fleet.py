@@ -319,12 +319,13 @@ def _withheld(*, withheld: bool) -> Order:
 
 
 def _revocation(kind: str, revoked_id: str, until: float) -> Order:
-    return Order("POST", "/v1/tokens/revoke", _document({"kind": kind, "id": revoked_id, "until": int(until)}))
+    document = _document({"kind": kind, "id": revoked_id, "until": int(until)})
+    return Order("POST", "/v1/tokens/revoke", document, is_urgent=True)
 
 
 def _invalidation(kind: str, identifier: str | None) -> Order:
     members = {"kind": kind} if identifier is None else {"kind": kind, "id": identifier}
-    return Order("POST", "/v1/credentials/invalidate", _document(members))
+    return Order("POST", "/v1/credentials/invalidate", _document(members), is_urgent=True)
 
 
 async def _all(told: Sequence[Awaitable[Answered | None]]) -> list[Answered]:

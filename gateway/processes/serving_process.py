@@ -1,7 +1,8 @@
 """One serving process from its parent's side: started, told, listened to, and started again when it ends.
 
-Always: orders reach a process in the order they were given, and a new one has been told the whole state before it
-accepts. One that does not take an order in time, or refuses it, is ended: its successor will know what it should.
+Always: orders reach a process in the order they were given, save that what is urgent waits for nothing that is not; and
+a new one has been told the whole state before it accepts. One that does not take an order in time, or refuses it, is
+ended: its successor will know what it should.
 """
 
 import asyncio
@@ -42,11 +43,16 @@ _log = structlog.get_logger(__name__)
 
 
 class Order(NamedTuple):
-    """A request to a serving process that has to be taken."""
+    """A request to a serving process that has to be taken.
+
+    is_urgent goes for what takes something out of service: it means the same before a plan and behind it, and a second
+    is all it has, which is what one large plan may take to compile.
+    """
 
     method: str
     target: str
     body: bytes = b""
+    is_urgent: bool = False
 
 
 SERVE: Final = Order("POST", "/internal/serve")
@@ -99,6 +105,7 @@ class ServingProcess:
         self._is_ending = asyncio.Event()
         # Open while a process takes orders; None while there is none that could.
         self._orders: _Orders | None = None
+        self._urgent = _Orders()
         self.socket: Path | None = None
         self.is_serving = False
         self.first_serves = asyncio.Event()
@@ -107,7 +114,7 @@ class ServingProcess:
         """Give an order; what is returned may be awaited or dropped. None: the process has gone, the next will know."""
         if self._orders is None:
             return _nobody()
-        return self._orders.put(order)
+        return (self._urgent if order.is_urgent else self._orders).put(order)
 
     async def ask(self, method: str, target: str, body: bytes = b"") -> Answered:
         """Ask for something that is no order; raises LinkError."""
@@ -190,6 +197,7 @@ class ServingProcess:
             self.is_serving = False
             if self._orders is not None:
                 self._orders.abandon()
+                self._urgent.abandon()
                 self._orders = None
             self._listening.gone(self.number)
             path.unlink(missing_ok=True)
@@ -199,7 +207,8 @@ class ServingProcess:
         try:
             stream, head = await self._connect(path)
             try:
-                orders = self._orders = _Orders()
+                orders, urgent = _Orders(), _Orders()
+                self._orders, self._urgent = orders, urgent
                 # Nothing is awaited between these: what changes from here on comes behind what is true now.
                 for order in self._listening.state():
                     orders.put(order)
@@ -208,6 +217,7 @@ class ServingProcess:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._hear(stream, head), name="reports")
                     tasks.create_task(orders.deliver(path), name="orders")
+                    tasks.create_task(urgent.deliver(path), name="urgent orders")
                     tasks.create_task(self._note_serving(serving, process), name="first orders")
             finally:
                 stream.abort()
@@ -268,7 +278,7 @@ class _Orders:
             while self._waiting:
                 order, done = self._waiting[0]
                 async with asyncio.timeout(ORDER_SECONDS):
-                    answered = await ask(path, *order)
+                    answered = await ask(path, order.method, order.target, order.body)
                 if answered.status >= 300:
                     raise LinkError(f"{order.method} {order.target} was answered {answered.status}")
                 self._waiting.popleft()

@@ -1,5 +1,6 @@
 """One serving process from its parent's side: told everything before it accepts, replaced when it is of no use."""
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -60,6 +61,17 @@ async def test_a_successor_knows_what_the_killed_one_knew_and_what_came_meanwhil
     assert process.process_id != pid
     asked = [line.split(" ")[1] for line in stubs.orders(pid=process.process_id)]
     assert asked == ["/v1/tokens/revoke", "/internal/plans/sbx_one", "/internal/serve"]
+
+
+async def test_a_revocation_does_not_wait_for_a_plan_that_compiles(stubs: StubFleet) -> None:
+    stubs.start()
+    await stubs.serving()
+    stubs.write("hangs", "/internal/plans")
+    stubs.plans.apply(plan([]))
+    await eventually(lambda: "PUT /internal/plans/sbx_one" in " ".join(stubs.orders()))
+    async with asyncio.timeout(5):
+        assert await stubs.fleet.revoke_everywhere(*REVOKE) == 1
+        assert await stubs.fleet.invalidate_everywhere("all", None) == 10
 
 
 @pytest.mark.parametrize("how", ["refuses", "hangs"])
