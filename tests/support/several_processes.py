@@ -100,12 +100,12 @@ class Several:
         raise AssertionError(f"{MANY} connections went to one process")
 
     async def tunnel(self, clock: Clock, token: str) -> tuple[TunnelClient, int]:
-        """Open a tunnel; return it and the number of the process that has it."""
+        """Open a tunnel; return it and the number of the process that has it, 1 where there is one."""
         before = len(self.said("tunnel_opened"))
         client = await dial_tunnel(clock, self.gateway.tunnel_port, token)
         self._tunnels.append(client)
         await self.until(lambda: len(self.said("tunnel_opened")) > before)
-        return client, self.said("tunnel_opened")[-1]["process"]
+        return client, self.said("tunnel_opened")[-1].get("process", 1)
 
 
 @contextlib.contextmanager
@@ -120,12 +120,12 @@ def stopped(pid: int) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def controlled(
-    folder: Path, control: Mapping[str, object], connect_to: Mapping[str, int]
+    folder: Path, control: Mapping[str, object], connect_to: Mapping[str, int], *, workers: int = 2
 ) -> AsyncIterator[Several]:
-    """Run a gateway of two processes under a control plane until the block ends; tokens are that one's."""
+    """Run a gateway of several processes under a control plane until the block ends; tokens are that one's."""
     document = {
         "listen": {"proxy": "127.0.0.1:0", "tunnel": "127.0.0.1:0", "admin": "127.0.0.1:0"},
-        "workers": 2,
+        "workers": workers,
         "control": dict(control),
         "network": {"allow": ["127.0.0.0/8"]},
         "upstream": {"connect_to": {here: f"127.0.0.1:{port}" for here, port in connect_to.items()}},

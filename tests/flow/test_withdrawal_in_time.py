@@ -1,0 +1,260 @@
+"""Within a second of the order nothing is left of what was withdrawn: real processes, one and two, both ways to order.
+
+test_withdrawal.py looks at each state alone and at the order of things; here everything is open at once, and the time
+is measured, from before the order was given to the end of the last stream and link.
+"""
+
+import asyncio
+import base64
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from sallyport.net.clock import Clock
+from sallyport.plan.codec import seal
+from tests.support.fake_control import fake_control
+from tests.support.figures import figure
+from tests.support.gateway_plans import ORGANIZATION, route
+from tests.support.gateway_process import Setting, gateway_process
+from tests.support.in_process import proxy_token, signed_token, signing_jwk
+from tests.support.plan_documents import plan_document, rule_document
+from tests.support.raw_end import RawEnd, RawOrigin, raw_origin
+from tests.support.several_processes import Several, controlled
+
+pytestmark = [pytest.mark.full, pytest.mark.timeout(180), pytest.mark.uvloop]
+
+WITHDRAWN = ("jti", "sid", "sandbox", "connection", "binding", "plan removed", "binding gone", "host gone")
+# What ends opaque streams, too; the others end what carries a credential. The last ends nothing but opaque streams.
+OF_OPAQUE = ("jti", "sid", "sandbox", "plan removed", "host gone")
+WITHIN_SECONDS = 1.0
+UNTIL = 2_000_000_000
+SECRET = "canary-of-the-second"
+EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nping\r\n"
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+UPGRADE = (
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+# The kernel spreads connections by chance: so many are at both processes, or one has none worth speaking of.
+STREAMS = 6
+
+
+def names_of(number: int) -> tuple[str, str, str]:
+    return f"sbx_{number}", f"con_{number}", f"bnd_{number}"
+
+
+def the_plan(number: int, *, revision: int = 1, has_binding: bool = True, allowed: str = "open.test") -> bytes:
+    sandbox_id, connection_id, binding_id = names_of(number)
+    routes = [route("managed", ["api.test"], connection_id, bindingId=binding_id, allowCleartext=True)]
+    document = plan_document(
+        routes if has_binding else [], [rule_document("open", "allow", allowed)], default="deny", revision=revision
+    )
+    return seal(document | {"sandboxId": sandbox_id, "organizationId": ORGANIZATION})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stand:
+    """A gateway, its origins, and whoever gives it orders."""
+
+    several: Several
+    api: RawOrigin
+    opaque: RawOrigin
+    clock: Clock
+    token: Callable[[str, str], str]
+    publish: Callable[[bytes], Awaitable[None]]
+    remove: Callable[[str], Awaitable[None]]
+    revoke: Callable[[str, str], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def by_admin(folder: Path, workers: int, api: RawOrigin, opaque: RawOrigin, clock: Clock) -> AsyncIterator[Stand]:
+    setting = Setting(
+        plan=the_plan(len(WITHDRAWN)),
+        credentials={names_of(number)[1]: f"{SECRET}-{number}" for number in range(len(WITHDRAWN) + 1)},
+        connect_to={"api.test:80": f"127.0.0.1:{api.port}", "open.test:443": f"127.0.0.1:{opaque.port}"},
+        workers=workers,
+    )
+    entered = gateway_process(folder, setting)
+    gateway = await asyncio.to_thread(entered.__enter__)
+    try:
+        with contextlib.closing(Several(gateway)) as several:
+
+            async def order(method: str, path: str, document: object = None) -> None:
+                status, answer = await several.ask(method, path, document)
+                assert status in (200, 204), answer
+
+            async def publish(document: bytes) -> None:
+                sandbox_id = json.loads(document)["sandboxId"]
+                await order("PUT", f"/v1/sandboxes/{sandbox_id}/plan", document)
+
+            async def remove(sandbox_id: str) -> None:
+                await order("DELETE", f"/v1/sandboxes/{sandbox_id}/plan")
+
+            async def revoke(kind: str, name: str) -> None:
+                await order("POST", "/v1/tokens/revoke", {"kind": kind, "id": name, "until": UNTIL})
+
+            yield Stand(
+                several=several,
+                api=api,
+                opaque=opaque,
+                clock=clock,
+                token=lambda audience, sandbox_id: gateway.mint_token(audience, sandbox_id=sandbox_id),
+                publish=publish,
+                remove=remove,
+                revoke=revoke,
+            )
+    finally:
+        await asyncio.to_thread(entered.__exit__, None, None, None)
+
+
+@contextlib.asynccontextmanager
+async def by_watch(folder: Path, workers: int, api: RawOrigin, opaque: RawOrigin, clock: Clock) -> AsyncIterator[Stand]:
+    async with fake_control() as control:
+        control.keys = [{**signing_jwk(), "use": "sig"}]
+        for number in range(len(WITHDRAWN)):
+            value = {"kind": "value", "value": f"{SECRET}-{number}", "version": "1"}
+            control.credentials[names_of(number)[1]] = value
+        settings = {
+            "url": control.url,
+            "token_file": str(control.token_file(folder)),
+            "gateway_id": "gw_in_time",
+            "state_dir": str(folder / "state"),
+        }
+        ports = {"api.test:80": api.port, "open.test:443": opaque.port}
+        async with controlled(folder, settings, ports, workers=workers) as several:
+            await several.until(several.is_ready)
+
+            async def revoke(kind: str, name: str) -> None:
+                await control.revoke(kind, name, UNTIL)
+
+            yield Stand(
+                several=several,
+                api=api,
+                opaque=opaque,
+                clock=clock,
+                token=lambda audience, sandbox_id: (
+                    proxy_token(sandbox_id) if audience == "sallyport-proxy" else signed_token(audience, sandbox_id)
+                ),
+                publish=control.publish,
+                remove=control.remove,
+                revoke=revoke,
+            )
+
+
+# ---- everything that can be open
+
+
+@dataclass(slots=True)
+class Open:
+    """The ends of what is open, the sandbox's and the origin's, by what they carry; and the tokens they were shown."""
+
+    injected: list[RawEnd] = field(default_factory=list)
+    opaque: list[RawEnd] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
+
+
+async def open_everything(stand: Stand, number: int) -> Open:
+    sandbox_id, *_ = names_of(number)
+    proxy, tunnel_token = (stand.token(audience, sandbox_id) for audience in ("sallyport-proxy", "sallyport-tunnel"))
+    opened = Open(tokens=[proxy, tunnel_token])
+    authorization = f"Proxy-Authorization: Bearer {proxy}\r\n".encode()
+    tunnel, _ = await stand.several.tunnel(stand.clock, tunnel_token)
+    await tunnel.message("interception.set")
+    get, upgrade = (b"GET http://api.test/ HTTP/1.1\r\nHost: api.test\r\n" + lines for lines in (b"", UPGRADE))
+    connect = b"CONNECT open.test:443 HTTP/1.1\r\nHost: open.test:443\r\n"
+    for asked in (get, upgrade):
+        for _ in range(STREAMS):
+            client = await stand.several.client()
+            client.send(asked + authorization + b"\r\n")
+            await begin(stand, opened, client, is_upgrade=asked is upgrade)
+        await begin(stand, opened, tunnel.ask(asked + b"\r\n"), is_upgrade=asked is upgrade)
+    for _ in range(STREAMS):
+        client = await stand.several.client()
+        client.send(connect + authorization + b"\r\n")
+        await pass_through(stand, opened, client)
+    await pass_through(stand, opened, tunnel.connect("open.test:443", "passthrough; revision=1"))
+    return opened
+
+
+async def begin(stand: Stand, opened: Open, client: RawEnd, *, is_upgrade: bool) -> None:
+    link = await stand.api.link()
+    assert SECRET.encode() in await link.head()
+    link.send(SWITCHED if is_upgrade else EVENTS)
+    await client.until(b"Upgrade: websocket\r\n" if is_upgrade else b"ping\r\n")
+    if is_upgrade:
+        await client.until(b"\r\n")
+    opened.injected += [client, link]
+
+
+async def pass_through(stand: Stand, opened: Open, client: RawEnd) -> None:
+    assert (await client.head()).startswith(b"HTTP/1.1 200 ")
+    link = await stand.opaque.link()
+    client.send(b"up")
+    assert await link.exactly(2) == b"up"
+    opened.opaque += [client, link]
+
+
+async def withdraw(stand: Stand, what: str, number: int, opened: Open) -> None:
+    sandbox_id, connection_id, binding_id = names_of(number)
+    match what:
+        case "jti" | "sid":
+            for token in opened.tokens:
+                await stand.revoke(what, claims_of(token)[what])
+        case "plan removed":
+            await stand.remove(sandbox_id)
+        case "binding gone":
+            await stand.publish(the_plan(number, revision=2, has_binding=False))
+        case "host gone":
+            await stand.publish(the_plan(number, revision=2, allowed="else.test"))
+        case _:
+            names = {"sandbox": sandbox_id, "connection": connection_id, "binding": binding_id}
+            await stand.revoke(what, names[what])
+
+
+def claims_of(token: str) -> dict[str, str]:
+    payload = token.split(".")[1]
+    return dict(json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("by", [by_admin, by_watch], ids=["admin", "watch"])
+async def test_everything_of_it_ends_within_a_second(
+    tmp_path: Path,
+    by: Callable[[Path, int, RawOrigin, RawOrigin, Clock], contextlib.AbstractAsyncContextManager[Stand]],
+    workers: int,
+) -> None:
+    clock = Clock(asyncio.get_running_loop())
+    try:
+        async with raw_origin() as api, raw_origin() as opaque, by(tmp_path, workers, api, opaque, clock) as stand:
+            for number in range(len(WITHDRAWN)):
+                await stand.publish(the_plan(number))
+            every = [await open_everything(stand, number) for number in range(len(WITHDRAWN))]
+            for number, what in enumerate(WITHDRAWN):
+                opened = every[number]
+                ends = [] if what == "host gone" else opened.injected
+                ends = ends + (opened.opaque if what in OF_OPAQUE else [])
+                begun_at = time.perf_counter()
+                await withdraw(stand, what, number, opened)
+                for end in ends:
+                    assert await end.gone() == b"", what
+                seconds = time.perf_counter() - begun_at
+                figure(f"{what}: end of {len(ends)} ends, {workers} processes, {by.__name__}", seconds)
+                assert seconds < WITHIN_SECONDS, what
+                # All the others, and what this one does not take away, live.
+                left = [] if what in OF_OPAQUE else opened.opaque
+                for each in every[number + 1 :]:
+                    left = left + each.opaque
+                for client, link in zip(left[::2], left[1::2], strict=True):
+                    link.send(b"x")
+                    assert await client.exactly(1) == b"x", what
+            for each in every:  # what was only half closed would hold up the drain
+                for end in each.injected + each.opaque:
+                    end.writer.transport.abort()
+            assert SECRET.encode() not in stand.several.gateway.log
+    finally:
+        clock.close()
