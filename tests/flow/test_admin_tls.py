@@ -14,6 +14,7 @@ from demo.certificates import OriginFiles, write_origin_files
 from gateway.starting import StartError
 from sallyport.plan.codec import seal
 from sallyport_cli.overview import GatewayAccess, gateway_rows, gather
+from tests.support.bad_tokens import BAD_TOKENS, good_token
 from tests.support.gateway_plans import SANDBOX
 from tests.support.in_process import GatewayInProcess, in_process_gateway, signed_token
 from tests.support.plan_documents import plan_document
@@ -67,6 +68,13 @@ async def test_health_alone_needs_no_token(abroad: Abroad) -> None:
         assert await abroad.refusal(path, None) == (401, "authentication_required")
     assert b"sallyport_requests_total" in await abroad.get("/metrics", abroad.token)
     assert SANDBOX in str(await abroad.get("/v1/sandboxes", abroad.token))
+
+
+async def test_t1_a_bad_token_is_401(abroad: Abroad) -> None:
+    for name, make in BAD_TOKENS.items():
+        found = await abroad.refusal("/v1/sandboxes", make(AUDIENCE, "operator"))
+        assert (name, *found) == (name, 401, "authentication_required")
+    await abroad.get("/v1/sandboxes", good_token(AUDIENCE, "operator"))
 
 
 async def test_a_token_of_another_audience_or_one_that_was_revoked_is_none(abroad: Abroad) -> None:

@@ -1,5 +1,6 @@
 """Two organizations that call everything alike, on one gateway: what is one's is never reached by the other."""
 
+import base64
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from sallyport.plan.codec import seal
 from sallyport.wire.websocket import REVOKED
+from tests.support.bad_tokens import BAD_TOKENS, good_token
 from tests.support.gateway_plans import ORGANIZATION, SANDBOX, route
 from tests.support.in_process import GatewayInProcess, in_process_gateway, proxy_token, signed_token
 from tests.support.plan_documents import plan_document, rule_document
@@ -118,6 +120,48 @@ async def test_an_id_that_is_given_again_begins_with_nothing(gateway: GatewayInP
     await served(await gateway.client(), gateway, origin, "con_two")
     keys = {key for key in gateway.parts.credentials._entries if key.organization_id == OTHER}
     assert {key.connection_id for key in keys} == {"con_two"}
+
+
+# ---- tokens that are none
+
+
+@pytest.mark.parametrize("how", ["plain", "basic", "connect"])
+async def test_t1_a_bad_token_is_407_on_the_proxy(gateway: GatewayInProcess, origin: RawOrigin, how: str) -> None:
+    client = await gateway.client()
+    for number, (name, make) in enumerate(BAD_TOKENS.items(), start=1):
+        token = make("sallyport-proxy", SANDBOX).encode()
+        value = b"Basic " + base64.b64encode(b"x:" + token) if how == "basic" else b"Bearer " + token
+        if how == "connect":
+            client = await gateway.client()  # a CONNECT that is refused ends its stream
+        first = b"CONNECT api.test:443" if how == "connect" else b"GET " + URL.encode()
+        host = b"api.test:443" if how == "connect" else b"api.test"
+        client.send(b"%b HTTP/1.1\r\nHost: %b\r\nProxy-Authorization: %b\r\n\r\n" % (first, host, value))
+        answer = await client.answer()
+        assert (name, answer.status, code_of(answer.body)) == (name, 407, "authentication_required")
+        record = (await gateway.audit.until(number))[-1]
+        assert (name, record["sandboxId"], record["code"]) == (name, None, "authentication_required")
+    assert origin._waiting.empty()
+    gateway.token = good_token("sallyport-proxy", SANDBOX)
+    await served(await gateway.client(), gateway, origin)
+
+
+async def test_t1_a_bad_token_is_401_on_the_tunnel(gateway: GatewayInProcess) -> None:
+    for name, make in BAD_TOKENS.items():
+        with pytest.raises(OpeningRefused) as refused:
+            await gateway.tunnel(token=make("sallyport-tunnel", SANDBOX))
+        assert (name, refused.value.answer.status, refused.value.code) == (name, 401, "authentication_required")
+    tunnel = await gateway.tunnel(token=good_token("sallyport-tunnel", SANDBOX))
+    await tunnel.message("interception.set")
+
+
+@pytest.mark.parametrize(
+    "audience", ["sallyport-tunnel", "sallyport-renewal", "sallyport-gateway", "sallyport-control"]
+)
+async def test_t1_tokens_of_other_listeners_are_none_on_the_proxy(gateway: GatewayInProcess, audience: str) -> None:
+    gateway.token = good_token(audience, SANDBOX)
+    client = await gateway.client()
+    client.send(gateway.request(URL))
+    assert (await client.answer()).status == 407
 
 
 # ---- two tokens on one stream

@@ -29,12 +29,12 @@ from tests.support.tunnel_client import TunnelClient, dial_tunnel
 
 type Settings = Mapping[str, Mapping[str, object]]
 
-_signing_key = functools.cache(new_private_key)
+signing_key = functools.cache(new_private_key)
 
 
 def signing_jwk() -> dict[str, object]:
     """Return the public key that the tokens of this module are signed for."""
-    return {**OKPAlgorithm.to_jwk(_signing_key().public_key(), as_dict=True)}
+    return {**OKPAlgorithm.to_jwk(signing_key().public_key(), as_dict=True)}
 
 
 @functools.cache
@@ -68,7 +68,7 @@ def signed_token(
 ) -> str:
     """Sign a token by the key that every gateway of this module trusts."""
     return mint(
-        _signing_key(),
+        signing_key(),
         sandbox_id=sandbox_id,
         organization_id=organization_id,
         audience=audience,
@@ -195,7 +195,7 @@ async def in_process_gateway(
     `further` are sections of the settings, merged over ours.
     """
     key_file = folder / "tokens.pem"
-    key_file.write_bytes(public_pem(_signing_key()))
+    key_file.write_bytes(public_pem(signing_key()))
     # One root instead of the system's, which take longer to load than a test to run.
     ca_file = folder / "origins.pem"
     ca_file.write_bytes(_origin_trust()[1])

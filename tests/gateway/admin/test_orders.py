@@ -19,7 +19,7 @@ from sallyport.wire.websocket import REPLACED
 from sallyport_cli.keys import public_pem
 from tests.support.fake_control import FakeControl, fake_control
 from tests.support.gateway_plans import plan
-from tests.support.in_process import _signing_key, signed_token, signing_jwk
+from tests.support.in_process import signed_token, signing_jwk, signing_key
 from tests.support.raw_end import RawEnd
 from tests.support.tunnel_client import tunnel_client
 
@@ -40,7 +40,7 @@ class Serving:
 
 @contextlib.asynccontextmanager
 async def serving(folder: Path, control: FakeControl | None = None) -> AsyncIterator[Serving]:
-    (folder / "tokens.pem").write_bytes(public_pem(_signing_key()))
+    (folder / "tokens.pem").write_bytes(public_pem(signing_key()))
     (folder / "plan.json").write_bytes(b"not looked at")
     rows = [bind_shared("127.0.0.1", 0, 1)[0] for _ in range(2)]
     # The gateway closes what it inherits.
