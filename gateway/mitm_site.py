@@ -16,6 +16,7 @@ from gateway.core.errors import (
     body_too_large,
     credential_missing,
     no_plan,
+    of_another_organization,
     placeholder_left,
     rate_limited,
     unauthenticated,
@@ -106,6 +107,8 @@ class Site:
         table = self.plans.table(claims.sandbox_id)
         if table is None:
             raise Refused(no_plan())
+        if table.organization_id != claims.organization_id:
+            raise Refused(of_another_organization())
         return table
 
     def admit_connect(self, head: RequestHead) -> Admitted:

@@ -18,7 +18,6 @@ import pytest
 
 from gateway.core.credential_cache import Credential, ResolveRequest
 from gateway.credentials import CredentialSource
-from sallyport.net import clock as clock_module
 from sallyport.plan.codec import seal
 from sallyport.secret import Secret
 from sallyport.wire.websocket import REVOKED
@@ -468,6 +467,9 @@ class Ahead:
 
     seconds = 0.0
 
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(time, "time", self.time)
+
     def time(self) -> float:
         return time.time_ns() / 1e9 + self.seconds
 
@@ -481,7 +483,7 @@ async def test_c10_opaque_bytes_end_with_their_token(
         end, link = await opened(scene)
         assert link is not None
         clock = scene.gateway.parts.clock
-        monkeypatch.setattr(clock_module, "time", ahead := Ahead())
+        ahead = Ahead(monkeypatch)
         let_time_pass(clock, 59)
         link.send(b"more")
         assert await end.exactly(4) == b"more"
@@ -503,7 +505,7 @@ async def test_c10_a_renewed_tunnel_keeps_its_opaque_streams(tmp_path: Path, mon
         assert host is not None
         later = parts.tunnel_tokens.verify(signed_token("sallyport-tunnel", ttl_seconds=7200), parts.clock.wall)
         host._extend(later)
-        monkeypatch.setattr(clock_module, "time", ahead := Ahead())
+        ahead = Ahead(monkeypatch)
         ahead.seconds = 3700
         let_time_pass(parts.clock, 600)
         (stream,) = [each for each in parts.streams.of_sandbox(SANDBOX) if each is not host]

@@ -74,6 +74,14 @@ def test_a_sandbox_without_a_plan(site: Site) -> None:
     site.close()
 
 
+def test_t1_a_token_of_another_organization(site: Site) -> None:
+    claims = site.claims_of(b"Bearer " + proxy_token(organization_id="org_two").encode())
+    with pytest.raises(Refused) as caught:
+        site.table_of(claims)
+    assert code_of(caught) is Code.PROXY_AUTHENTICATION_REQUIRED
+    site.close()
+
+
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
