@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.core.credential_cache import Credential, CredentialKey, ResolveRequest
+from gateway.credentials import CredentialError, CredentialSource
 from sallyport.plan.codec import seal
+from sallyport.secret import Secret
 from tests.support.gateway_plans import denied, route
 from tests.support.in_process import in_process_gateway
 from tests.support.plan_documents import plan_document, rule_document
@@ -156,6 +159,119 @@ async def test_a_large_body_each_way_is_whole(tmp_path: Path) -> None:
         assert await link.exactly(len(body)) == body
         link.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
         assert (await end.answer()).body == body
+
+
+# ---- credentials
+
+
+class Answers(CredentialSource):
+    """Gives what it is told, one after the other, and the last one again."""
+
+    def __init__(self, *answers: Credential | CredentialError) -> None:
+        self.answers = [*answers]
+        self.asked: list[CredentialKey] = []
+
+    async def resolve(self, request: ResolveRequest) -> Credential:
+        self.asked.append(request.key)
+        found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(found, CredentialError):
+            raise found
+        return found
+
+
+def credential(version: str, expires_at: float | None = None) -> Credential:
+    return Credential(Secret(f"canary-of-{version}".encode()), expires_at, version)
+
+
+def use_source(scene: Stage, *answers: Credential | CredentialError) -> Answers:
+    source = scene.gateway.parts.credentials._source = Answers(*answers)
+    return source
+
+
+async def sent_with(scene: Stage, end: RawEnd, version: str, link: RawEnd | None = None, answer: bytes = OK) -> RawEnd:
+    """Ask once, and return the link on which this version of the credential arrived."""
+    end.send(INSIDE)
+    link = link or await scene.tls_origin.link()
+    assert f"Bearer canary-of-{version}\r\n".encode() in await link.head()
+    link.send(answer)
+    return link
+
+
+async def test_c8_credentials_are_told_apart_however_their_names_are_cut(tmp_path: Path) -> None:
+    routes = [
+        one_route(
+            bindingId="bnd_a-con_b",
+            credentialResolver=RESOLVER | {"connectionId": "con_c"},
+            match={"hosts": [HOST], "methods": ["GET"]},
+        ),
+        route("other", [HOST], "con_b-con_c", bindingId="bnd_a", match={"hosts": [HOST], "methods": ["PUT"]}),
+    ]
+    async with tunnelled(tmp_path, routes=routes) as (scene, client):
+        source = use_source(scene, credential("one"), credential("two"))
+        end = await client.inside(MANAGED)
+        await sent_with(scene, end, "one")
+        assert (await end.answer()).status == 200
+        end.send(INSIDE.replace(b"GET", b"PUT", 1))
+        link = await scene.tls_origin.link()  # and so the links are
+        assert b"Bearer canary-of-two\r\n" in await link.head()
+        assert [(key.binding_id, key.connection_id) for key in source.asked] == [
+            ("bnd_a-con_b", "con_c"),
+            ("bnd_a", "con_b-con_c"),
+        ]
+
+
+async def test_c9_a_401_is_tried_once_more_with_a_newer_credential(tmp_path: Path) -> None:
+    unauthorized = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno"
+    async with tunnelled(tmp_path) as (scene, client):
+        source = use_source(scene, credential("old"), credential("new"), credential("newest"))
+        end = await client.inside(MANAGED)
+        refused = await sent_with(scene, end, "old", answer=unauthorized)
+        link = await scene.tls_origin.link()
+        assert b"Bearer canary-of-new\r\n" in await link.head()
+        await refused.gone()
+        link.send(OK)
+        assert (await end.answer()).body == b"ok"
+        # Once in 30 s, whatever the upstream says.
+        await sent_with(scene, end, "new", link, unauthorized)
+        assert (await end.answer()).status == 401
+        assert len(source.asked) == 2
+
+
+@pytest.mark.parametrize("age", [0.0, -1.0, -3600.0])
+async def test_c10_a_credential_that_is_over_is_never_sent(tmp_path: Path, age: float) -> None:
+    async with tunnelled(tmp_path) as (scene, client):
+        use_source(scene, credential("dead", scene.gateway.parts.clock.wall + age))
+        end = await client.inside(MANAGED)
+        end.send(INSIDE)
+        answer = await end.answer()
+        assert (answer.status, answer.value("X-Sallyport-Error")) == (503, "credential_temporarily_unavailable")
+        assert scene.tls_origin._waiting.empty()
+
+
+async def test_c10_a_credential_without_an_end_serves_until_it_is_invalidated(tmp_path: Path) -> None:
+    async with tunnelled(tmp_path) as (scene, client):
+        source = use_source(scene, credential("one"), credential("two"))
+        end = await client.inside(MANAGED)
+        link = await sent_with(scene, end, "one")
+        await end.answer()
+        await sent_with(scene, end, "one", link)
+        await end.answer()
+        assert len(source.asked) == 1
+        scene.gateway.parts.credentials.invalidate("connection", CONNECTION)
+        await sent_with(scene, end, "two", link)
+        assert (await end.answer()).status == 200
+
+
+@pytest.mark.parametrize(("temporary", "status"), [(True, 503), (False, 502)])
+async def test_c11_a_credential_that_cannot_be_had(tmp_path: Path, temporary: bool, status: int) -> None:
+    async with tunnelled(tmp_path) as (scene, client):
+        error = CredentialError("refresh_failed", temporary=temporary, retry_after_seconds=7, detail=SECRET)
+        use_source(scene, error)
+        end = await client.inside(MANAGED)
+        end.send(INSIDE)
+        answer = await end.answer()
+        assert (answer.status, answer.values("Retry-After")) == (status, ["7"] if temporary else [])
+        assert scene.tls_origin._waiting.empty()
 
 
 # ---- what a stream declares
