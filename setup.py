@@ -12,6 +12,7 @@ from setuptools import Extension, setup
 # subclass (audit, parts, credentials), and what is not hot.
 COMPILED = (
     "sallyport/net/clock.py",
+    "sallyport/token_bucket.py",
     "sallyport/wire/http1/body.py",
     "sallyport/wire/http1/codec.py",
     "sallyport/wire/http1/framing.py",
@@ -24,7 +25,7 @@ COMPILED = (
     "gateway/core/inject/prepare.py",
     "gateway/core/inject/query.py",
     "gateway/core/pool_state.py",
-    "gateway/core/route_limit.py",
+    "gateway/core/request_limit.py",
     "gateway/core/route_table.py",
     "gateway/core/scrub.py",
     "gateway/core/upstream_head.py",

@@ -148,7 +148,9 @@ class Assembly:
 
     def _plans(self) -> PlanHolder:
         limits = self._config.limits
-        plans = PlanHolder(max_sandboxes=limits.sandboxes, max_plan_bytes=limits.plan_bytes)
+        plans = PlanHolder(
+            max_sandboxes=limits.sandboxes, max_plan_bytes=limits.plan_bytes, new_limit=limits.of_sandbox
+        )
         if self._place is None:  # plans of files, too, come from the parent, so that all have the same
             for _ in plans.load_files(self._config.plans):
                 self._metrics.plan_applied("applied")

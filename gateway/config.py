@@ -14,6 +14,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final
 
+from gateway.core.request_limit import RequestLimit
 from gateway.setting_kinds import (
     AUDIT_PATH,
     AUDIT_STDOUT,
@@ -43,6 +44,7 @@ from sallyport.settings import (
     describe,
     duration,
     optional_setting,
+    or_off,
     section,
     setting,
     setting_list,
@@ -293,6 +295,30 @@ class Limits:
         "Downstream streams of one sandbox, its tunnel apart: 503.",
         "The same limit as a tunnel's.",
     )
+    sandbox_requests_per_minute: int | None = setting(
+        or_off(count(1, 10_000_000)),
+        "off",
+        "Requests of one sandbox a minute, CONNECTs among them: 429.",
+        "How much a busy agent asks is its operator's to know.",
+    )
+    sandbox_burst: int | None = setting(
+        or_off(count(1, 10_000_000)),
+        "off",
+        "How many of these may come at once.",
+        "Off: a minute's worth, as for a route.",
+    )
+    sandbox_concurrent_requests: int | None = setting(
+        or_off(count(1, 100_000)),
+        "off",
+        "Requests of one sandbox under way at once: 429.",
+        "A stream carries one at a time, so `streams_per_sandbox` bounds them.",
+    )
+    request_body_bytes: int | None = setting(
+        or_off(size("1KiB", "1024GiB")),
+        "off",
+        "A request body, where the plan does not set less: 413.",
+        "Bodies pass through and are not kept, and repositories are large.",
+    )
     links_per_key: int = setting(
         count(1, 10_000),
         "256",
@@ -353,6 +379,13 @@ class Limits:
     sandboxes: int = setting(
         count(1, 1_000_000), "10000", "Plans held at once: 503.", "Bounds memory when plans are pushed by mistake."
     )
+
+    def of_sandbox(self) -> RequestLimit | None:
+        """Make the limit on the requests of one sandbox, where there is one."""
+        per_minute, at_once = self.sandbox_requests_per_minute, self.sandbox_concurrent_requests
+        if per_minute is None and at_once is None:
+            return None
+        return RequestLimit(per_minute=per_minute, max_concurrent=at_once, burst=self.sandbox_burst)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -431,6 +464,8 @@ def _check_together(config: GatewayConfig, reader: Reader) -> None:
     _check_tunnel(config, reader)
     if config.limits.idle_links_per_key > config.limits.links_per_key:
         reader.fault("/limits/idle_links_per_key", "is more than links_per_key; lower it")
+    if config.limits.sandbox_burst is not None and config.limits.sandbox_requests_per_minute is None:
+        reader.fault("/limits/sandbox_burst", "means nothing without sandbox_requests_per_minute; write that too")
     if config.limits.streams_per_sandbox > config.limits.open_streams:
         reader.fault("/limits/streams_per_sandbox", "is more than open_streams; lower it")
 

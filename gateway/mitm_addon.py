@@ -188,7 +188,7 @@ class SallyportAddon:
         limit = None if decided.route is None else decided.route.max_body_bytes
         if limit is not None and not flow.request.stream and len(flow.request.raw_content or b"") > limit:
             self._end(flow)
-            _refuse(flow, body_too_large(limit))
+            _refuse(flow, body_too_large(limit, limit))
 
     async def server_connect(self, data: Any) -> None:  # noqa: ANN401  mitmproxy.proxy.server_hooks.ServerConnectionHookData
         """Dial the address that was checked, under the name that was decided; nothing else is dialled."""

@@ -22,7 +22,7 @@ from gateway.core.errors import (
     unauthenticated,
 )
 from gateway.core.inject.prepare import Injection, UnsupportedInjection
-from gateway.core.route_limit import RouteLimit
+from gateway.core.request_limit import RequestLimit
 from gateway.core.route_table import InjectRoute, RouteTable, RouteUpstream
 from gateway.core.upstream_head import PlaceholderLeft, upstream_head
 from gateway.credentials import CredentialError, LocalCredentials
@@ -152,10 +152,10 @@ class Site:
 
     def _check_limits(self, route: InjectRoute, head: RequestHead) -> None:
         if route.max_body_bytes is not None and head.body > route.max_body_bytes:
-            raise Refused(body_too_large(route.max_body_bytes))
-        retry_after = None if route.limit is None else route.limit.admit(self.clock.now)
-        if retry_after is not None:
-            raise Refused(rate_limited(retry_after, route.rule_id))
+            raise Refused(body_too_large(route.max_body_bytes, route.max_body_bytes))
+        excess = None if route.limit is None else route.limit.admit(self.clock.now)
+        if excess is not None:
+            raise Refused(rate_limited(excess, route.rule_id))
 
     async def _injection(self, route: InjectRoute) -> Injection:
         try:
@@ -199,7 +199,7 @@ def read_site(path: Path) -> Site:
         raise SettingsUnusable(f"{error.filename}: {error.strerror}") from None
 
 
-def release(limit: RouteLimit | None) -> None:
+def release(limit: RequestLimit | None) -> None:
     """Give back what a decided request has counted for."""
     if limit is not None:
         limit.release()

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, Protocol
 
 import structlog
 
+from gateway.core.request_limit import RequestLimit
 from gateway.core.route_table import RouteTable
 from sallyport.plan.codec import PlanError, parse_plan
 
@@ -65,7 +66,15 @@ class PlanHolder:
     While it withholds, nothing is in force, though everything is kept: what is known has become too old to act on.
     """
 
-    def __init__(self, *, max_sandboxes: int, max_plan_bytes: int) -> None:
+    def __init__(
+        self,
+        *,
+        max_sandboxes: int,
+        max_plan_bytes: int,
+        new_limit: Callable[[], RequestLimit | None] = lambda: None,
+    ) -> None:
+        """new_limit makes the operator's limit on a sandbox, once for each that comes."""
+        self._new_limit = new_limit
         self._max_sandboxes = max_sandboxes
         self._max_plan_bytes = max_plan_bytes
         self._tables: dict[str, RouteTable] = {}
@@ -131,6 +140,10 @@ class PlanHolder:
             raise PlanLimitError(f"{self._max_sandboxes} sandboxes have a plan already; raise limits.sandboxes")
         changed = known is None or _supersedes(table, known)
         if changed:
+            if known is None:
+                table.sandbox_limit = self._new_limit()
+            else:
+                table.succeed(known)
             self._tables[table.sandbox_id] = table
             self._documents[table.sandbox_id] = prepared.document
             _log.info("plan_applied", sandbox_id=table.sandbox_id, revision=table.revision, routes=len(table.routes))

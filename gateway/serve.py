@@ -27,12 +27,13 @@ from gateway.core.errors import (
     placeholder_left,
     rate_limited,
     refusal,
+    sandbox_rate_limited,
     upstream_failed,
 )
 from gateway.core.frame_scrub import FrameScrubber
 from gateway.core.inject.prepare import Injection, UnsupportedInjection
 from gateway.core.redact import SentHead
-from gateway.core.route_limit import RouteLimit
+from gateway.core.request_limit import RequestLimit
 from gateway.core.route_table import InjectRoute, RouteTable, RouteUpstream
 from gateway.core.upstream_head import PlaceholderLeft, upstream_head
 from gateway.credentials import CredentialError
@@ -82,7 +83,9 @@ class Exchange:
     bytes_down = 0
     scrubbed = 0
     capture: "Capture | None" = None  # somebody records
-    _limit: RouteLimit | None = None
+    _limit: RequestLimit | None = None  # these two count it until it ends: the route's, the operator's
+    _sandbox_limit: RequestLimit | None = None
+    _max_body_bytes: int | None = None
     _request_id = ""
     _query: bytes | None = None
     _upgrade: bytes | None = None
@@ -150,6 +153,12 @@ class Exchange:
         if table.organization_id != claims.organization_id:
             raise Refused(of_another_organization())
         self.revision = table.revision
+        limit = table.sandbox_limit
+        if limit is not None:
+            excess = limit.admit(self.parts.clock.now)
+            if excess is not None:
+                raise Refused(sandbox_rate_limited(excess))
+            self._sandbox_limit = limit
         return table
 
     # Read and canonicalise --------------------------------------------------------------------------
@@ -177,18 +186,30 @@ class Exchange:
         if isinstance(decision, Forward):
             self.decision = "forward"
             self.labels = (decision.rule_id, None, None)
+            self._check_body_size(None)
             return upstream
         self.decision = "inject"
         self.labels = decision.labels
         self.route = decision
-        if decision.max_body_bytes is not None and self.head.body > decision.max_body_bytes:
-            raise Refused(body_too_large(decision.max_body_bytes))
+        self._check_body_size(decision.max_body_bytes)
         if decision.limit is not None:
-            retry_after = decision.limit.admit(self.parts.clock.now)
-            if retry_after is not None:
-                raise Refused(rate_limited(retry_after, decision.rule_id))
+            excess = decision.limit.admit(self.parts.clock.now)
+            if excess is not None:
+                raise Refused(rate_limited(excess, decision.rule_id))
             self._limit = decision.limit
         return upstream
+
+    def _check_body_size(self, route_limit: int | None) -> None:
+        """Hold a body to the lower of the route's limit and the operator's; raises Refused."""
+        body = self.head.body
+        if body == 0:
+            return
+        limit = self.parts.limits.request_body_bytes
+        if limit is None or (route_limit is not None and route_limit < limit):
+            limit = route_limit
+        if limit is not None and body > limit:
+            raise Refused(body_too_large(limit, route_limit))
+        self._max_body_bytes = limit
 
     # Credential -------------------------------------------------------------------------------------
 
@@ -304,9 +325,9 @@ class Exchange:
         is_chunked = self.head.body == CHUNKED
         if payload:
             self.bytes_up += len(payload)
-            limit = None if self.route is None else self.route.max_body_bytes
+            limit = self._max_body_bytes
             if limit is not None and self.bytes_up > limit:
-                self._fail(body_too_large(limit))
+                self._fail(body_too_large(limit, None if self.route is None else self.route.max_body_bytes))
                 return b""
             if self.capture is not None:
                 self.capture.request_body(payload)
@@ -584,6 +605,8 @@ class Exchange:
             parts.metrics.scrub_matches += self.scrubbed
         if self._limit is not None:
             self._limit.release()
+        if self._sandbox_limit is not None:
+            self._sandbox_limit.release()
         record = exchange_record(self, outcome, seconds)
         parts.audit.record(record)
         if self.capture is not None:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from sallyport.host import HostError, split_authority
 from sallyport.net.loopback import LoopbackError, loopback_addresses
 from sallyport.net.setting_kinds import LISTEN, HostPort
-from sallyport.settings import PATH, Kind
+from sallyport.settings import PATH, Kind, or_off
 
 # A connection id, secret type or slot key (contracts section 1: ids are prefixed words).
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
@@ -43,11 +43,6 @@ type CredentialPlace = EnvironmentPlace | FilePlace
 # Where audit records go when it is not a file.
 AUDIT_STDOUT: Final = "-"
 AUDIT_OFF: Final = "off"
-LISTEN_OFF: Final = "off"
-
-
-def _parse_listen_or_off(value: object, base_dir: Path) -> HostPort | None:
-    return None if value == LISTEN_OFF else LISTEN.parse(value, base_dir)
 
 
 def _parse_host_port(value: object, _: Path) -> HostPort:
@@ -134,7 +129,7 @@ def _parse_audit_path(value: object, base_dir: Path) -> str:
     return str(value) if value in (AUDIT_STDOUT, AUDIT_OFF) else str(PATH.parse(value, base_dir))
 
 
-LISTEN_OR_OFF = Kind(_parse_listen_or_off, f"{LISTEN.bounds}, or `off`")
+LISTEN_OR_OFF = or_off(LISTEN)
 CONNECT_TO = Kind(_parse_connect_to, "host:port to address:port")
 PROXY = Kind(_parse_proxy, "http://host:port")
 NETWORK = Kind(_parse_network, "networks in CIDR notation")

@@ -71,7 +71,7 @@ class Code(Enum):
     BODY_TOO_LARGE = "body_too_large", 413, "The request body is over its limit", False, "http_request_error"
     AUTHORITY_MISMATCH = "authority_mismatch", 421, "The request names two different hosts", False, "http_request_error"
     STALE_INTERCEPTION = "stale_interception", 421, "The managed set has changed", True, "http_request_error"
-    RATE_LIMITED = "rate_limited", 429, "The route's request limit is reached", True, "http_request_denied"
+    RATE_LIMITED = "rate_limited", 429, "A request limit is reached", True, "http_request_denied"
     HEAD_TOO_LARGE = "head_too_large", 431, "The request head is over its limit", False, "http_request_error"
     CREDENTIAL_UNAVAILABLE = (
         "credential_unavailable",

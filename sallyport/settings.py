@@ -288,6 +288,15 @@ def count(low: int, high: int) -> Kind[int]:
     return Kind(parse, f"{low} to {high}")
 
 
+def or_off[T](kind: Kind[T]) -> Kind[T | None]:
+    """A value, or the word `off` for none."""
+
+    def parse(value: object, base_dir: Path) -> T | None:
+        return None if value == "off" else kind.parse(value, base_dir)
+
+    return Kind(parse, f"{kind.bounds}, or `off`")
+
+
 def choice(*words: str) -> Kind[str]:
     """One word of a list."""
 

@@ -1,6 +1,7 @@
 """Answers the gateway makes itself, as bytes (contracts section 9)."""
 
 from gateway.core.decision import Deny
+from gateway.core.request_limit import Excess
 from sallyport.problem import Code, Problem
 from sallyport.wire.http1.answers import problem_answer
 
@@ -42,18 +43,35 @@ def of_another_organization() -> Deny:
     return unauthenticated("the token is not of the organization that the sandbox's plan is of")
 
 
-def body_too_large(limit: int) -> Deny:
-    """The route's own limit on request bodies."""
-    return Deny(code=Code.BODY_TOO_LARGE, detail=f"the route accepts request bodies up to {limit} bytes")
+def body_too_large(limit: int, route_limit: int | None) -> Deny:
+    """The limit on request bodies: the route's own, or the gateway's where the route has none or a higher one."""
+    if limit == route_limit:
+        detail, hint = f"the route accepts request bodies up to {limit} bytes", "the plan sets maxRequestBodyBytes"
+    else:
+        detail = f"the gateway accepts request bodies up to {limit} bytes"
+        hint = "the gateway's operator sets limits.request_body_bytes"
+    return Deny(code=Code.BODY_TOO_LARGE, detail=detail, hint=hint)
 
 
-def rate_limited(retry_after_seconds: int, rule_id: str) -> Deny:
+def rate_limited(excess: Excess, rule_id: str) -> Deny:
     """The route's own limit on requests a minute, or at once."""
     return Deny(
         code=Code.RATE_LIMITED,
         detail="the route's limit on requests is reached",
         rule_id=rule_id,
-        retry_after_seconds=retry_after_seconds,
+        hint=f"the plan sets {'maxConcurrent' if excess.at_once else 'requestsPerMinute'} of this route",
+        retry_after_seconds=excess.retry_after_seconds,
+    )
+
+
+def sandbox_rate_limited(excess: Excess) -> Deny:
+    """The operator's limit on one sandbox's requests a minute, or at once."""
+    name = "sandbox_concurrent_requests" if excess.at_once else "sandbox_requests_per_minute"
+    return Deny(
+        code=Code.RATE_LIMITED,
+        detail="the sandbox's limit on requests is reached, whatever they ask for",
+        hint=f"the gateway's operator sets limits.{name}",
+        retry_after_seconds=excess.retry_after_seconds,
     )
 
 

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gateway.core.credential_cache import CredentialKey, ResolveRequest
-from gateway.core.route_limit import RouteLimit
+from gateway.core.request_limit import RequestLimit
 from sallyport.destination import Destination
 from sallyport.plan.match import Matcher
 from sallyport.plan.model import CompiledRuntimePlan, CredentialResolver, EgressRoute, QueryInjection
@@ -109,9 +109,9 @@ class InjectRoute:
         self.upstream = None if route.upstream is None else route.upstream.destination
         limits = route.limits
         self.max_body_bytes = None if limits is None else limits.max_request_body_bytes
-        self.limit: RouteLimit | None = None
+        self.limit: RequestLimit | None = None
         if limits is not None and (limits.requests_per_minute or limits.max_concurrent):
-            self.limit = RouteLimit(per_minute=limits.requests_per_minute, max_concurrent=limits.max_concurrent)
+            self.limit = RequestLimit(per_minute=limits.requests_per_minute, max_concurrent=limits.max_concurrent)
         self.prepared = None
         self._upstreams: dict[Destination, RouteUpstream] = {}
 
@@ -131,7 +131,7 @@ class InjectRoute:
 
 
 class RouteTable:
-    """One revision of one sandbox's plan, compiled. Replaced whole, never changed."""
+    """One revision of one sandbox's plan, compiled. Replaced whole, never changed once it is in force."""
 
     __slots__ = (
         "_placeholders",
@@ -147,6 +147,7 @@ class RouteTable:
         "revision",
         "routes",
         "sandbox_id",
+        "sandbox_limit",
     )
 
     def __init__(self, plan: CompiledRuntimePlan) -> None:
@@ -158,6 +159,8 @@ class RouteTable:
         self.digest = plan.digest
         # What gateway.core.classify has decided already; a memory, not a part of the value.
         self.classified: dict[tuple[Destination, str, bytes], Classified] = {}
+        # The operator's, kept here so that a request that has its table has it too.
+        self.sandbox_limit: RequestLimit | None = None
         self.matcher = Matcher(plan)
         # Whether any rule or route speaks of hosts: then bytes that name none are not let through to an address (A1).
         self.names_hosts = bool(plan.egress_routes) or any(
@@ -168,6 +171,14 @@ class RouteTable:
         values = {value for route in self.routes.values() for value, _ in route.placeholders}
         self.has_placeholders = bool(values)
         self._placeholders = re.compile(b"|".join(map(re.escape, sorted(values)))) if values else None
+
+    def succeed(self, before: "RouteTable") -> None:
+        """Go on counting where the table before left off: a new revision gives no request away."""
+        self.sandbox_limit = before.sandbox_limit
+        for rule_id, route in self.routes.items():
+            known = before.routes.get(rule_id)
+            if known is not None and known.limit is not None and route.limit is not None:
+                route.limit = known.limit if known.limit.terms == route.limit.terms else route.limit
 
     def holds_placeholder(self, block: bytes) -> bool:
         """Say whether a placeholder of any route stands in block (C5)."""

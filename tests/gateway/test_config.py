@@ -130,11 +130,12 @@ def test_settings_that_contradict_each_other() -> None:
     document = {
         **MINIMAL,
         "listen": {"proxy": "127.0.0.1:9900"},
-        "limits": {"links_per_key": 8, "open_streams": 100},
+        "limits": {"links_per_key": 8, "open_streams": 100, "sandbox_burst": 5},
     }
     assert issues(document) == [
         "/listen/admin: is the same as /listen/proxy; give one of them another port",
         "/limits/idle_links_per_key: is more than links_per_key; lower it",
+        "/limits/sandbox_burst: means nothing without sandbox_requests_per_minute; write that too",
         "/limits/streams_per_sandbox: is more than open_streams; lower it",
     ]
 
@@ -193,7 +194,7 @@ def test_each_setting_takes_its_default_from_the_environment(named: NamedSetting
 def test_numbers_have_bounds_on_both_sides() -> None:
     for named in describe_settings():
         if named.name.startswith(("timeouts.", "limits.")):
-            low, _, high = named.setting.kind.bounds.partition(" to ")
+            low, _, high = named.setting.kind.bounds.removesuffix(", or `off`").partition(" to ")
             named.setting.kind.parse(low, BASE)
             named.setting.kind.parse(high, BASE)
             too_much = re.sub(r"^\d+", lambda digits: str(int(digits[0]) + 1), high)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.core.request_limit import RequestLimit
 from gateway.plan_holder import Applied, PlanConflict, PlanFilesError, PlanHolder, PlanLimitError
 from sallyport.plan.codec import MAX_PLAN_BYTES, PlanError, seal
 from tests.support.plan_documents import plan_document, route_document
@@ -207,3 +208,28 @@ async def test_a_plan_is_asked_of_the_source_unless_it_would_not_count() -> None
     assert await wanted == "sbx_one"
     plans.withhold()
     assert plans.want("sbx_one") is None
+
+
+def test_a_sandbox_s_limit_outlives_revisions_and_not_its_plan() -> None:
+    plans = PlanHolder(
+        max_sandboxes=2,
+        max_plan_bytes=MAX_PLAN_BYTES,
+        new_limit=lambda: RequestLimit(per_minute=1, max_concurrent=None),
+    )
+
+    def limit(sandbox_id: str) -> RequestLimit:
+        table = plans.table(sandbox_id)
+        assert table is not None
+        assert table.sandbox_limit is not None
+        return table.sandbox_limit
+
+    limits = []
+    for revision in (1, 2):
+        plans.apply(body(revision=revision))
+        plans.apply(body("sbx_two", revision=revision))
+        limits.append([limit(name) for name in ("sbx_one", "sbx_two")])
+    assert limits[0] == limits[1]
+    assert limits[0][0] is not limits[0][1]
+    plans.remove("sbx_one")
+    plans.apply(body())
+    assert limit("sbx_one") is not limits[0][0]

@@ -22,6 +22,7 @@ from sallyport.settings import (
     describe,
     duration,
     optional_setting,
+    or_off,
     section,
     setting,
     setting_list,
@@ -192,6 +193,13 @@ def test_switches_and_choices() -> None:
     assert choice("a", "b").parse("b", BASE) == "b"
     with pytest.raises(ValueError, match="'c' is not one of: a, b"):
         choice("a", "b").parse("c", BASE)
+
+
+def test_what_may_be_off() -> None:
+    kind = or_off(count(1, 10))
+    assert (kind.parse("off", BASE), kind.parse(3, BASE), kind.bounds) == (None, 3, "1 to 10, or `off`")
+    with pytest.raises(ValueError, match="out of bounds"):
+        kind.parse(0, BASE)
 
 
 def test_a_home_folder_is_not_guessed() -> None:

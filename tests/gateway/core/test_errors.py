@@ -8,6 +8,7 @@ import pytest
 from gateway.core import errors
 from gateway.core.decision import Deny
 from gateway.core.errors import refusal
+from gateway.core.request_limit import Excess
 from sallyport.problem import Code
 from sallyport.wire.http1.codec import parse_response
 from sallyport.wire.http1.scan import HEAD_END
@@ -92,8 +93,8 @@ def test_a_missing_credential_says_whether_to_try_again() -> None:
         (errors.no_plan(), Code.PLAN_UNAVAILABLE),
         (errors.sandbox_is_full(), Code.OVERLOADED),
         (errors.unauthenticated("the request carries no proxy token"), Code.PROXY_AUTHENTICATION_REQUIRED),
-        (errors.body_too_large(10), Code.BODY_TOO_LARGE),
-        (errors.rate_limited(3, "r"), Code.RATE_LIMITED),
+        (errors.body_too_large(10, 10), Code.BODY_TOO_LARGE),
+        (errors.rate_limited(Excess(3, False), "r"), Code.RATE_LIMITED),
         (errors.placeholder_left("r"), Code.CREDENTIAL_UNAVAILABLE),  # C5
         (errors.answer_not_whole("r"), Code.UPSTREAM_UNREACHABLE),  # A7: 502, retryable
         (errors.answer_not_http("r"), Code.UPSTREAM_PROTOCOL_ERROR),  # S11
@@ -104,3 +105,19 @@ def test_a_missing_credential_says_whether_to_try_again() -> None:
 def test_what_went_wrong_has_its_code_and_a_sentence(deny: Deny, code: Code) -> None:
     assert deny.code is code
     assert len(deny.detail) > 20
+
+
+def test_a_refusal_over_a_limit_says_whose_limit_it_is() -> None:
+    assert "maxRequestBodyBytes" in (errors.body_too_large(8, 8).hint or "")
+    for of_route in (None, 9):
+        deny = errors.body_too_large(8, of_route)
+        assert (deny.detail, deny.hint) == (
+            "the gateway accepts request bodies up to 8 bytes",
+            "the gateway's operator sets limits.request_body_bytes",
+        )
+    hints = [errors.rate_limited(Excess(3, at_once), "r").hint for at_once in (True, False)]
+    assert [hint.split()[3] for hint in hints if hint is not None] == ["maxConcurrent", "requestsPerMinute"]
+    for at_once, name in ((True, "sandbox_concurrent_requests"), (False, "sandbox_requests_per_minute")):
+        deny = errors.sandbox_rate_limited(Excess(3, at_once))
+        assert (deny.code, deny.retry_after_seconds) == (Code.RATE_LIMITED, 3)
+        assert f"limits.{name}" in (deny.hint or "")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from gateway.core.request_limit import RequestLimit
 from gateway.core.route_table import AUTH_SLOTS, MAX_UPSTREAMS_PER_ROUTE, OVERRIDES, InjectRoute, RouteTable
 from sallyport.destination import Destination
 from sallyport.plan.codec import parse_plan, seal
@@ -207,12 +208,12 @@ def test_limits_and_cleartext() -> None:
 @pytest.mark.parametrize(
     ("limits", "admitted"),
     [
-        ({"requestsPerMinute": 2}, [None, None, 30]),
-        ({"maxConcurrent": 1}, [None, 1, 1]),
-        ({"requestsPerMinute": 1, "maxConcurrent": 2, "maxRequestBodyBytes": 5}, [None, 60, 60]),
+        ({"requestsPerMinute": 2}, [None, None, (30, False)]),
+        ({"maxConcurrent": 1}, [None, (1, True), (1, True)]),
+        ({"requestsPerMinute": 1, "maxConcurrent": 2, "maxRequestBodyBytes": 5}, [None, (60, False), (60, False)]),
     ],
 )
-def test_a_route_that_limits_requests_counts_its_own(limits: Document, admitted: list[int | None]) -> None:
+def test_a_route_that_limits_requests_counts_its_own(limits: Document, admitted: list[tuple[int, bool] | None]) -> None:
     table = RouteTable(
         plan_of(
             [
@@ -224,6 +225,24 @@ def test_a_route_that_limits_requests_counts_its_own(limits: Document, admitted:
     for route in table.routes.values():
         assert route.limit is not None
         assert [route.limit.admit(0.0) for _ in admitted] == admitted
+
+
+def test_a_new_revision_goes_on_counting_where_a_route_and_its_limits_are_the_same() -> None:
+    def table(revision: int, **limits: Document) -> RouteTable:
+        routes = [
+            route_document(name, match={"hosts": [f"{name}.example.com"]}, limits=limit)
+            for name, limit in limits.items()
+        ]
+        return RouteTable(parse_plan(seal({**plan_document(routes, []), "revision": revision})))
+
+    before = table(1, same={"maxConcurrent": 1}, other={"maxConcurrent": 1}, gone={"maxConcurrent": 1})
+    after = table(2, same={"maxConcurrent": 1}, other={"maxConcurrent": 2}, new={"maxConcurrent": 1})
+    made = {name: after.routes[name].limit for name in ("other", "new")}
+    before.sandbox_limit = RequestLimit(per_minute=1, max_concurrent=None)
+    after.succeed(before)
+    assert after.sandbox_limit is before.sandbox_limit
+    assert after.routes["same"].limit is before.routes["same"].limit is not None
+    assert {name: after.routes[name].limit for name in made} == made
 
 
 def test_reprs_name_what_they_are() -> None:

@@ -1,0 +1,126 @@
+"""What the operator allows one sandbox, through the explicit listener and through a tunnel alike."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sallyport.plan.codec import seal
+from tests.support.gateway_plans import plan
+from tests.support.plan_documents import plan_document
+from tests.support.raw_end import RawAnswer, RawEnd
+from tests.support.stage import HOST, OK, Stage, one_route, stage
+from tests.support.two_ways import WAYS, way_into
+
+pytestmark = pytest.mark.uvloop
+
+both_ways = pytest.mark.parametrize("way", WAYS)
+GET = b"GET http://%b/v1/x HTTP/1.1\r\nHost: %b\r\n\r\n" % (HOST.encode(), HOST.encode())
+OPEN = b"GET http://open.test/x HTTP/1.1\r\nHost: open.test\r\n\r\n"
+CONNECT = b"CONNECT api.test:443 HTTP/1.1\r\nHost: api.test:443\r\n\r\n"
+REFUSED = b"GET http://api.test/%00 HTTP/1.1\r\nHost: api.test\r\n\r\n"
+
+
+def told(answer: RawAnswer) -> tuple[int, str, str]:
+    """Status, code and the setting that the hint names."""
+    problem: dict[str, Any] = json.loads(answer.body)
+    return answer.status, problem["code"], problem["hint"].split()[-1]
+
+
+async def served(scene: Stage, end: RawEnd) -> int:
+    link = await scene.origin.link()
+    await link.head()
+    link.send(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    return (await end.answer()).status
+
+
+@both_ways
+async def test_s10_a_sandbox_s_requests_in_a_minute(tmp_path: Path, way: str) -> None:
+    """Routes, rules, refusals and CONNECTs alike; another sandbox has its own, and a plan push gives nothing back."""
+    limits = {"limits": {"sandbox_requests_per_minute": 60, "sandbox_burst": 4}}
+    async with stage(tmp_path, further=limits) as scene:
+        gateway = scene.gateway
+        gateway.parts.plans.apply(
+            seal({**plan_document([one_route()], [], default="passthrough"), "sandboxId": "sbx_two"})
+        )
+        ask = await way_into(gateway, way)
+        assert await served(scene, await ask(GET)) == 200
+        assert await served(scene, await ask(OPEN)) == 200
+        assert (await (await ask(REFUSED)).answer()).status == 400
+        assert (await (await ask(CONNECT, "intercepted; revision=1")).head()).startswith(b"HTTP/1.1 200 ")
+        expected = (429, "rate_limited", "limits.sandbox_requests_per_minute")
+        for revision, head, declared in ((2, GET, "plain"), (3, CONNECT, "intercepted"), (4, OPEN, "plain")):
+            gateway.parts.plans.apply(plan([one_route()], default="passthrough", revision=revision))
+            answer = await (await ask(head, f"{declared}; revision={revision}")).answer()
+            assert (told(answer), answer.value("Retry-After")) == (expected, "1")
+        neighbour = await way_into(gateway, way, "sbx_two")
+        assert await served(scene, await neighbour(GET)) == 200
+
+
+@both_ways
+async def test_s10_a_sandbox_s_requests_at_once(tmp_path: Path, way: str) -> None:
+    async with stage(tmp_path, further={"limits": {"sandbox_concurrent_requests": 1}}) as scene:
+        ask = await way_into(scene.gateway, way)
+        first = await ask(GET)
+        link = await scene.origin.link()
+        await link.head()
+        answer = await (await ask(OPEN)).answer()
+        assert told(answer) == (429, "rate_limited", "limits.sandbox_concurrent_requests")
+        assert answer.value("Retry-After") == "1"
+        # A push in between does not open a second place; the end of the first does.
+        scene.gateway.parts.plans.apply(plan([one_route()], default="passthrough", revision=2))
+        assert (await (await ask(GET)).answer()).status == 429
+        link.send(OK)
+        assert (await first.answer()).status == 200
+        await scene.gateway.audit.until(3)
+        assert await served(scene, await ask(OPEN)) == 200
+
+
+@both_ways
+async def test_a_route_s_limit_is_not_reset_by_a_push(tmp_path: Path, way: str) -> None:
+    routes = [one_route(limits={"requestsPerMinute": 1})]
+    async with stage(tmp_path, routes=routes) as scene:
+        ask = await way_into(scene.gateway, way)
+        assert await served(scene, await ask(GET)) == 200
+        scene.gateway.parts.plans.apply(plan(routes, default="passthrough", revision=2))
+        answer = await (await ask(GET)).answer()
+        assert (answer.status, json.loads(answer.body)["egressRuleId"]) == (429, "r")
+        assert "requestsPerMinute" in json.loads(answer.body)["hint"]
+        assert 1 <= int(answer.value("Retry-After")) <= 60
+
+
+@both_ways
+@pytest.mark.parametrize(
+    ("of_route", "setting"),
+    [(None, "limits.request_body_bytes"), (4096, "limits.request_body_bytes"), (512, "maxRequestBodyBytes")],
+)
+async def test_s10_a_body_over_the_lower_limit_is_413(
+    tmp_path: Path, way: str, of_route: int | None, setting: str
+) -> None:
+    limits = {} if of_route is None else {"limits": {"maxRequestBodyBytes": of_route}}
+    lower = 1024 if of_route is None else min(of_route, 1024)
+    async with stage(
+        tmp_path, routes=[one_route(**limits)], further={"limits": {"request_body_bytes": "1KiB"}}
+    ) as scene:
+        ask = await way_into(scene.gateway, way)
+        post = GET.replace(b"GET", b"POST", 1)
+        answer = await (await ask(post.replace(b"\r\n\r\n", b"\r\nContent-Length: %d\r\n\r\n" % (lower + 1)))).answer()
+        assert told(answer) == (413, "body_too_large", setting)
+        end = await ask(post.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n"))
+        end.send(b"%x\r\n%b\r\n" % (lower, bytes(lower)))
+        link = await scene.origin.link()
+        await link.until(bytes(lower) + b"\r\n")
+        end.send(b"1\r\n1\r\n0\r\n\r\n")
+        assert told(await end.answer("POST")) == (413, "body_too_large", setting)
+        assert b"0\r\n\r\n" not in await link.gone()
+
+
+@both_ways
+async def test_s10_a_body_of_a_request_that_is_only_forwarded_has_the_operator_s_limit(
+    tmp_path: Path, way: str
+) -> None:
+    async with stage(tmp_path, further={"limits": {"request_body_bytes": "1KiB"}}) as scene:
+        ask = await way_into(scene.gateway, way)
+        head = OPEN.replace(b"GET", b"POST", 1).replace(b"\r\n\r\n", b"\r\nContent-Length: 1025\r\n\r\n")
+        assert told(await (await ask(head)).answer()) == (413, "body_too_large", "limits.request_body_bytes")
