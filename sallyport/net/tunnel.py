@@ -25,6 +25,7 @@ from sallyport.net.tunnel_limits import (
     ORPHAN_SECONDS,
     TunnelLimits,
 )
+from sallyport.net.tunnel_pace import TunnelPace
 from sallyport.net.tunnel_stream import TunnelStream
 from sallyport.wire import websocket
 from sallyport.wire.errors import LocalProtocolError, RemoteProtocolError
@@ -78,6 +79,7 @@ class Tunnel(asyncio.Protocol):
         "_is_receiving",
         "_orphans",
         "_owner",
+        "_pace",
         "_ping_sent_at",
         "_pinged_at",
         "_pings",
@@ -117,6 +119,8 @@ class Tunnel(asyncio.Protocol):
             self, is_client=is_client, max_streams=limits.max_streams, accept_backlog=limits.accept_backlog
         )
         self._reader = MessageReader(self, is_client=is_client)
+        # A gateway is trusted: it resets what many sandboxes' destinations have ended, as often as that is.
+        self._pace = None if is_client else TunnelPace()
         self._state = _State.NEW
         self._is_receiving = False  # inside data_received: what is to be sent goes out at its end
         self._is_flushing = False
@@ -272,14 +276,19 @@ class Tunnel(asyncio.Protocol):
 
     def binary_received(self, data: bytes) -> None:
         if self._state is _OPEN:
+            if not data:
+                self.empty_received()
             self.session.receive(data)
 
     def text_received(self, data: bytes) -> None:
         if self._state is _OPEN:
+            if self._pace is not None:
+                self._pace.control(self._clock.now)
             self._owner.control_received(data)
 
     def ping_received(self, payload: bytes) -> None:
         if self._state is _OPEN:
+            self.pinged()
             self._send(websocket.PONG, payload)
 
     def close_received(self, code: int | None, reason: str) -> None:
@@ -306,6 +315,18 @@ class Tunnel(asyncio.Protocol):
     def ping_answered(self) -> None:
         round_trip = read_clock() - self._ping_sent_at
         self.round_trip = min(self.round_trip or round_trip, round_trip)
+
+    def pinged(self) -> None:
+        if self._pace is not None:
+            self._pace.ping(self._clock.now)
+
+    def reset_received(self) -> None:
+        if self._pace is not None:
+            self._pace.reset(self._clock.now)
+
+    def empty_received(self) -> None:
+        if self._pace is not None:
+            self._pace.empty_frame(self._clock.now)
 
     def go_away_received(self, code: int) -> None:
         """Nothing to do: open_stream asks the session."""

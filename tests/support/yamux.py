@@ -29,6 +29,7 @@ class Side:
 
     def __init__(self, *, is_client: bool, max_streams: int = 1024, accept_backlog: int = 64) -> None:
         self.lines: list[str] = []
+        self.counted: list[str] = []
         self.streams: dict[int, MuxStream] = {}
         self.on_open: Callable[[MuxStream], None] = lambda stream: None
         self.session = Session(self, is_client=is_client, max_streams=max_streams, accept_backlog=accept_backlog)
@@ -48,6 +49,17 @@ class Side:
 
     def ping_answered(self) -> None:
         self.lines.append("ping answered")
+
+    # What a tunnel counts; tests of the session look at `counted`.
+
+    def pinged(self) -> None:
+        self.counted.append("ping")
+
+    def reset_received(self) -> None:
+        self.counted.append("reset")
+
+    def empty_received(self) -> None:
+        self.counted.append("empty")
 
     def go_away_received(self, code: int) -> None:
         self.lines.append(f"go-away {code}")

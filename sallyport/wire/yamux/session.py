@@ -52,6 +52,15 @@ class SessionSink(Protocol):
     def ping_answered(self) -> None:
         """The peer has answered the ping."""
 
+    def pinged(self) -> None:
+        """The peer has pinged, and is answered. May raise RemoteProtocolError: so often is too often."""
+
+    def reset_received(self) -> None:
+        """The peer has reset a stream, or opened one too many, which is reset. May raise as pinged() does."""
+
+    def empty_received(self) -> None:
+        """The peer has sent a frame that says nothing. May raise as pinged() does."""
+
     def go_away_received(self, code: int) -> None:
         """The peer opens no more streams and takes none."""
 
@@ -248,6 +257,8 @@ class Session:
             stream.window.received(length)
             assert stream.sink is not None, "a stream in the table has a sink"
             stream.sink.stream_data(payload)
+        elif not flags:
+            self._sink.empty_received()
         if flags & (FIN | RST):
             self._ending(flags, stream)
 
@@ -264,6 +275,8 @@ class Session:
                 raise RemoteProtocolError("a window that is too large")
             if stream.unsent_bytes:
                 self.sending.queue(stream)
+        elif not flags:
+            self._sink.empty_received()
         if flags & (FIN | RST):
             self._ending(flags, stream)
 
@@ -296,6 +309,7 @@ class Session:
         if self._is_going_away or self.count >= self._max_streams or self.sending.owed_acks >= self._accept_backlog:
             self._late_bytes += stream.window.available
             self.sending.answer(frame_header(WINDOW_UPDATE, RST, stream_id, 0))
+            self._sink.reset_received()
             return None
         self.streams[stream_id] = stream
         self.sending.owed_acks += 1
@@ -322,6 +336,7 @@ class Session:
             stream.state = advance(stream.state, StreamEvent.RECEIVE_RST)
             self._forget(stream)
             stream.sink.stream_reset()
+            self._sink.reset_received()
             return
         stream.state = advance(stream.state, StreamEvent.RECEIVE_FIN)
         if stream.state is StreamState.ENDED:
@@ -333,6 +348,7 @@ class Session:
             raise RemoteProtocolError("a ping that is neither question nor answer")
         if flags == SYN:
             self.sending.answer(frame_header(PING, ACK, SESSION_ID, value))
+            self._sink.pinged()
         elif value != self._ping_value:
             raise RemoteProtocolError("the answer to a ping that was not sent")
         else:

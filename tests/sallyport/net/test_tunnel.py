@@ -14,11 +14,12 @@ from sallyport.net.clock import Clock
 from sallyport.net.memory import MemoryTransport, memory_pair
 from sallyport.net.tunnel import Tunnel, TunnelUnavailable
 from sallyport.net.tunnel_limits import CLOSE_SECONDS, ORPHAN_SECONDS, TunnelLimits
+from sallyport.net.tunnel_pace import CONTROLS_BURST, EMPTY_BURST, PINGS_BURST, RESETS_BURST
 from sallyport.net.tunnel_stream import TunnelStream
 from sallyport.wire import websocket
 from sallyport.wire.errors import LocalProtocolError
 from sallyport.wire.websocket import BINARY, MAX_MESSAGE_BYTES, TEXT, MessageReader, close_payload, message
-from sallyport.wire.yamux.frames import ACK, DATA, GO_AWAY, PING, SYN, WINDOW_UPDATE
+from sallyport.wire.yamux.frames import ACK, DATA, GO_AWAY, PING, RST, SYN, WINDOW_UPDATE
 from sallyport.wire.yamux.session import MAX_ANSWERS
 from tests.support.passing_time import let_time_pass
 from tests.support.transports import End, tcp_pair
@@ -428,7 +429,26 @@ BREAKS = [
     (message(BINARY, frame(DATA, 0, 7, b"x"), MASK), "a frame for a stream that was never opened"),
     (message(BINARY, frame(GO_AWAY, 0, 0, 9), MASK), "a go-away that means nothing"),
     (message(TEXT, b"\xff", MASK), "a text message that is not UTF-8"),
-    (message(BINARY, frame(PING, SYN, 0) * 4000, MASK) * (MAX_ANSWERS // 4000 + 1), "the peer asks and does not read"),
+    (message(BINARY, b"", MASK) * (EMPTY_BURST + 1), "frames without a meaning"),
+    (message(BINARY, frame(DATA, SYN, 1) + frame(DATA, 0, 1) * (EMPTY_BURST + 1), MASK), "frames without a meaning"),
+    (
+        message(BINARY, frame(DATA, SYN, 1) + frame(WINDOW_UPDATE, 0, 1) * (EMPTY_BURST + 1), MASK),
+        "frames without a meaning",
+    ),
+    (message(BINARY, frame(PING, SYN, 0) * (PINGS_BURST + 1), MASK), "more pings than a sandbox needs"),
+    (message(websocket.PING, b"", MASK) * (PINGS_BURST + 1), "more pings than a sandbox needs"),
+    (message(TEXT, b"{}", MASK) * (CONTROLS_BURST + 1), "more control messages than a sandbox needs"),
+    (
+        b"".join(
+            message(BINARY, frame(DATA, SYN, number) + frame(WINDOW_UPDATE, RST, number), MASK)
+            for number in range(1, 2 * RESETS_BURST + 2, 2)
+        ),
+        "more resets than a sandbox needs",
+    ),
+    (
+        b"".join(message(BINARY, frame(DATA, SYN, 2 * number + 1), MASK) for number in range(RESETS_BURST + 65)),
+        "more resets than a sandbox needs",
+    ),
 ]
 
 
@@ -438,19 +458,34 @@ async def test_a_peer_that_breaks_the_protocol(clock: Clock, lie: bytes, reason:
     end = End()
     side.tunnel.open_stream(end)
     await side.peer.hears("SYN 0")
-    if "does not read" in reason:
-        side.peer.transport.pause_reading()
-        side.tunnel.pause_writing()
     side.tunnel.data_received(lie)
     assert not side.tunnel.is_open
     side.tunnel.data_received(lie)  # not read any more
-    side.peer.transport.resume_reading()
     await side.peer.hears("close 1008")
     side.peer.transport.close()
     code, told = await side.lost()
     assert code == websocket.PROTOCOL
     assert told.startswith(reason)
     await end.until_event("lost")
+
+
+async def test_a_gateway_that_asks_and_does_not_read_the_answers(clock: Clock) -> None:
+    side = OneSide(clock, is_client=True)
+    side.tunnel.pause_writing()
+    side.tunnel.data_received(message(BINARY, frame(PING, SYN, 0) * 4000, None) * (MAX_ANSWERS // 4000 + 1))
+    side.peer.transport.close()
+    code, told = await side.lost()
+    assert (code, told) == (websocket.PROTOCOL, "the peer asks and does not read the answers")
+
+
+async def test_a_gateway_may_reset_and_tell_as_much_as_it_must(clock: Clock) -> None:
+    side = OneSide(clock, is_client=True)
+    side.tunnel.data_received(message(TEXT, b"{}", None) * (CONTROLS_BURST + 1))
+    for number in range(2, 2 * RESETS_BURST + 4, 2):
+        frames = frame(DATA, SYN, number) + frame(WINDOW_UPDATE, RST, number)
+        side.tunnel.data_received(message(BINARY, frames, None))
+    assert side.tunnel.is_open
+    assert len(side.owner.controls) == CONTROLS_BURST + 1
 
 
 async def test_a_peer_that_breaks_the_protocol_and_stays(clock: Clock) -> None:

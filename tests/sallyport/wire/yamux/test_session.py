@@ -409,3 +409,28 @@ def test_chunking_never_matters_and_nothing_else_is_raised(frames: list[bytes], 
             turn += 1
         outcomes.append((side.lines, refused, repr(side.session)))
     assert outcomes[0] == outcomes[1]
+
+
+# What costs the peer nothing -------------------------------------------------------------------------
+
+
+def test_what_costs_the_peer_nothing_is_told() -> None:
+    pair = SidePair()
+    stream = pair.client.open()
+    pair.client.session.write(stream, b"x")
+    pair.deliver()
+    pair.client.session.ping(1)
+    pair.deliver()
+    assert (pair.server.counted, pair.client.counted) == (["ping"], [])
+    for empty in (frame(DATA, 0, 1), frame(WINDOW_UPDATE, 0, 1)):
+        pair.server.session.receive(empty)
+    pair.client.session.reset(stream)
+    pair.deliver()
+    assert pair.server.counted == ["ping", "empty", "empty", "reset"]
+
+
+def test_a_stream_too_many_counts_as_a_reset() -> None:
+    pair = SidePair()
+    for number in range(65):
+        pair.server.session.receive(frame(DATA, SYN, 2 * number + 1))
+    assert pair.server.counted == ["reset"]
