@@ -48,10 +48,11 @@ from sallyport.destination import Destination
 from sallyport.host import split_authority
 from sallyport.net.buffer_budget import BufferBudget
 from sallyport.net.clock import Clock, read_wall
-from sallyport.net.dial import Dialer, Resolver
+from sallyport.net.dial import Dialer
 from sallyport.net.interception import InterceptionContexts
 from sallyport.net.listener_tls import listener_context
 from sallyport.net.own_places import OwnPlaces
+from sallyport.net.resolve import Resolver
 from sallyport.net.setting_kinds import HostPort
 from sallyport.net.tasks import TaskSet
 from sallyport.net.transports import Listener, adopt, listen
@@ -301,7 +302,10 @@ def _own_places(config: GatewayConfig, listening: Sequence[tuple[str, int]]) -> 
 
 
 def _dialer(config: GatewayConfig, own: OwnPlaces, opened: contextlib.AsyncExitStack) -> Dialer:
-    resolver = Resolver(max_names=config.limits.resolver_cache_entries)
+    limits = config.limits
+    resolver = Resolver(
+        max_names=limits.resolver_cache_entries, max_concurrent=limits.lookups, max_each=limits.lookups_per_sandbox
+    )
     opened.callback(resolver.close)
     return Dialer(
         AddressPolicy(allow=config.network.allow),

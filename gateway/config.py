@@ -364,6 +364,15 @@ class Limits:
     resolver_cache_entries: int = setting(
         count(16, 1_000_000), "4096", "Resolved names remembered.", "One slow resolver must not stall every dial."
     )
+    lookups: int = setting(
+        count(1, 256),
+        "16",
+        "Names being resolved at once; others wait.",
+        "A thread each: the system's resolver blocks.",
+    )
+    lookups_per_sandbox: int = setting(
+        count(1, 256), "4", "Of these, for one sandbox.", "Whose names are slow must not hold up the others."
+    )
     dial_attempts: int = setting(
         count(1, 16), "4", "Addresses of one name tried for one dial.", "Two of each family (RFC 8305)."
     )
@@ -464,6 +473,8 @@ def _check_together(config: GatewayConfig, reader: Reader) -> None:
     _check_tunnel(config, reader)
     if config.limits.idle_links_per_key > config.limits.links_per_key:
         reader.fault("/limits/idle_links_per_key", "is more than links_per_key; lower it")
+    if config.limits.lookups_per_sandbox > config.limits.lookups:
+        reader.fault("/limits/lookups_per_sandbox", "is more than lookups; lower it")
     if config.limits.sandbox_burst is not None and config.limits.sandbox_requests_per_minute is None:
         reader.fault("/limits/sandbox_burst", "means nothing without sandbox_requests_per_minute; write that too")
     if config.limits.streams_per_sandbox > config.limits.open_streams:

@@ -27,7 +27,7 @@ from gateway.upstream import DIAL_CODES
 from sallyport.claims import Claims
 from sallyport.destination import Destination
 from sallyport.host import HostError, normalize_host
-from sallyport.net.dial import DialError
+from sallyport.net.dial_error import DialError
 from sallyport.problem import Code
 from sallyport.wire.client_hello import HANDSHAKE_RECORD
 from sallyport.wire.errors import RemoteProtocolError

@@ -34,7 +34,8 @@ from sallyport.address_policy import AddressPolicy
 from sallyport.claims import AUDIENCE_PROXY, Claims, TokenError
 from sallyport.destination import Destination
 from sallyport.net.clock import Clock
-from sallyport.net.dial import Dialer, Resolver
+from sallyport.net.dial import Dialer
+from sallyport.net.resolve import Resolver
 from sallyport.problem import Code
 from sallyport.settings import ConfigError
 from sallyport.wire.http1.head import RequestHead

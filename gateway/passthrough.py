@@ -17,7 +17,7 @@ from sallyport.claims import Claims
 from sallyport.destination import Destination
 from sallyport.host import HostError, normalize_host
 from sallyport.net.clock import NEVER, read_clock
-from sallyport.net.dial import DialError
+from sallyport.net.dial_error import DialError
 from sallyport.problem import AuditCode, Code
 from sallyport.wire.client_hello import HANDSHAKE_RECORD, parse_client_hello
 from sallyport.wire.errors import RemoteProtocolError
@@ -102,7 +102,9 @@ class Passthrough(asyncio.Protocol, OpenStream):
     async def _dial(self) -> None:
         destination = self._destination
         try:
-            upstream, first_bytes = await self._parts.dialer.dial(destination.host, destination.port, _FirstBytes)
+            upstream, first_bytes = await self._parts.dialer.dial(
+                destination.host, destination.port, _FirstBytes, self._table.sandbox_id
+            )
         except DialError as error:
             _log.info("upstream_failed", upstream=destination.host_port, detail=error.detail)
             self._refuse(DIAL_CODES[error.kind])

@@ -274,7 +274,7 @@ class Exchange:
             if not self._request_block and not self._inject(table, upstream):
                 return
             link = None if self._is_second_try else self.parts.upstreams.checkout(upstream.pool_key)
-            self._send(link or await self.parts.upstreams.open(upstream))
+            self._send(link or await self.parts.upstreams.open(upstream, table.sandbox_id))
         except CredentialError as error:
             self.refuse(credential_missing(error.code, error.temporary, error.retry_after_seconds, self.rule_id))
         except UnsupportedInjection as error:

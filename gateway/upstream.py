@@ -9,7 +9,8 @@ from typing import Final, Protocol, cast
 from gateway.core.pool_state import Kept, PoolState
 from gateway.core.route_table import PoolKey, RouteUpstream
 from sallyport.net.clock import NEVER, Clock
-from sallyport.net.dial import Dialer, DialError, DialFault
+from sallyport.net.dial import Dialer
+from sallyport.net.dial_error import DialError, DialFault
 from sallyport.net.tls import TlsTransport
 from sallyport.problem import Code
 
@@ -178,8 +179,8 @@ class UpstreamPool:
         else:
             self._hand_over(kept, link)
 
-    async def open(self, upstream: RouteUpstream) -> UpstreamLink:
-        """Dial a fresh link, or wait for one where the key has all the links it may have; raises UpstreamError."""
+    async def open(self, upstream: RouteUpstream, sandbox_id: str) -> UpstreamLink:
+        """Dial a fresh link for a sandbox, or wait for one where the key has all it may have; raises UpstreamError."""
         key = upstream.pool_key
         while not self.state.reserve(key):
             waited = await self._wait(key)
@@ -191,7 +192,7 @@ class UpstreamPool:
         started_at = loop.time()
         link = UpstreamLink(self, key)
         try:
-            await self._connect(link, upstream)
+            await self._connect(link, upstream, sandbox_id)
         except BaseException:
             link.leave_pool()
             raise
@@ -246,10 +247,10 @@ class UpstreamPool:
         if waiter is not None:
             waiter.set_result(None)
 
-    async def _connect(self, link: UpstreamLink, upstream: RouteUpstream) -> None:
+    async def _connect(self, link: UpstreamLink, upstream: RouteUpstream, sandbox_id: str) -> None:
         destination = upstream.destination
         try:
-            transport, _ = await self._dialer.dial(destination.host, destination.port, asyncio.Protocol)
+            transport, _ = await self._dialer.dial(destination.host, destination.port, asyncio.Protocol, sandbox_id)
         except DialError as error:
             raise UpstreamError(DIAL_CODES[error.kind], error.detail) from None
         peer = transport.get_extra_info("peername")
@@ -305,4 +306,5 @@ DIAL_CODES: Final = {
     DialFault.UNREACHABLE: Code.UPSTREAM_UNREACHABLE,
     DialFault.TIMEOUT: Code.UPSTREAM_TIMEOUT,
     DialFault.PROXY_REFUSED: Code.UPSTREAM_UNREACHABLE,
+    DialFault.OVERLOADED: Code.OVERLOADED,
 }

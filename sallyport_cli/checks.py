@@ -13,7 +13,9 @@ from control_client.gateway import GatewayError, fetch_ca
 from sallyport.address_policy import AddressPolicy
 from sallyport.destination import DEFAULT_PORTS
 from sallyport.host import HostPatternKind
-from sallyport.net.dial import Dialer, DialError, Resolver
+from sallyport.net.dial import Dialer
+from sallyport.net.dial_error import DialError
+from sallyport.net.resolve import Resolver
 from sallyport.trust_env import REMOVED, variables
 from sallyport_cli.finding import Finding, failed, ok, skipped, warning
 from sallyport_cli.output import counted

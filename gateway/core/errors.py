@@ -10,7 +10,7 @@ _UPSTREAM_DETAILS = {
     Code.ADDRESS_REFUSED: "the destination's address is not one the gateway connects to",
     Code.UPSTREAM_UNREACHABLE: "the destination could not be reached",
     Code.UPSTREAM_TIMEOUT: "the destination did not accept a connection in time",
-    Code.OVERLOADED: "the gateway has as many links to the destination as it may",
+    Code.OVERLOADED: "the gateway can open no more links at the moment, to this destination or at all",
 }
 
 
@@ -104,7 +104,8 @@ def credential_missing(word: str, temporary: bool, retry_after_seconds: int, rul
 
 def upstream_failed(code: Code, rule_id: str | None) -> Deny:
     """No link could be had."""
-    return Deny(code=code, detail=_UPSTREAM_DETAILS[code], rule_id=rule_id)
+    retry_after = 1 if code is Code.OVERLOADED else None
+    return Deny(code=code, detail=_UPSTREAM_DETAILS[code], rule_id=rule_id, retry_after_seconds=retry_after)
 
 
 def answer_not_whole(rule_id: str | None) -> Deny:

@@ -1,157 +1,34 @@
 """Open a TCP connection to a destination, and to nothing the address policy refuses.
 
 A name is resolved once, every answer is checked, and the numeric address that was checked is the one connected to
-(H8): no second lookup stands between the check and the connect. What stands here, in the order of a dial:
-`Resolver` (names to addresses), `Dialer` (the checks and the attempts).
+(H8): no second lookup stands between the check and the connect. Names become
+addresses in resolve.py.
 """
 
 import asyncio
 import dataclasses
-import enum
 import ipaddress
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 from sallyport.address_policy import AddressPolicy, is_loopback_name, is_metadata_host
 from sallyport.destination import Destination
 from sallyport.host import HostError, normalize_host, split_authority
+from sallyport.net.dial_error import DialError, DialFault, fault_of
 from sallyport.net.own_places import OwnPlaces
 from sallyport.net.proxy_connect import ProtocolFactory, ProxyConnect, ProxyRefused
+from sallyport.net.resolve import OPERATOR, Resolver
 
-type Lookup = Callable[[str], tuple[str, ...]]
 type Dialled = tuple[asyncio.Transport, asyncio.Protocol]
 type Connect = Callable[[ProtocolFactory, str, int], Awaitable[Dialled]]
 
-# A failed lookup is remembered only long enough to absorb a loop that retries without waiting.
-_FAILURE_TTL_SECONDS = 1.0
 # A dial waits so long to hear where a place of the gateway's own is now; then what was heard last holds.
 _OWN_NAME_SECONDS = 1.0
 _EVERY_NETWORK = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 
 
-class DialFault(enum.Enum):
-    """Why no connection came about. Only UNRESOLVED, UNREACHABLE and TIMEOUT can change by trying again."""
-
-    ADDRESS_REFUSED = "address_refused"
-    UNRESOLVED = "unresolved"
-    UNREACHABLE = "unreachable"
-    TIMEOUT = "timeout"
-    PROXY_REFUSED = "proxy_refused"
-
-
-class DialError(Exception):
-    """A dial failed. `str()` is the kind alone; `detail` may name addresses and is for the log only."""
-
-    def __init__(self, kind: DialFault, detail: str) -> None:
-        super().__init__(kind.value)
-        self.kind = kind
-        self.detail = detail
-
-
-# Names to addresses
-
-
-def lookup_addresses(host: str) -> tuple[str, ...]:
-    """Ask the system's resolver for every address of `host`, in its order; OSError when there is none. Blocks."""
-    answers = socket.getaddrinfo(host.encode("ascii"), None, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-    return tuple(dict.fromkeys(str(sockaddr[0]) for _, _, _, _, sockaddr in answers))
-
-
-class Resolver:
-    """Resolve names on threads of its own, one lookup per name at a time, answers kept for a few seconds.
-
-    Its own threads, because the event loop's few are shared with everything else and one slow name server would
-    stall all of it. Always: a name is in `_pending` exactly while its lookup is queued or running.
-    """
-
-    def __init__(
-        self,
-        lookup: Lookup = lookup_addresses,
-        *,
-        ttl_seconds: float = 5.0,
-        max_names: int = 4096,
-        max_concurrent: int = 16,
-        max_pending: int = 1024,
-        now: Callable[[], float] | None = None,
-    ) -> None:
-        self._lookup = lookup
-        self._ttl_seconds = ttl_seconds
-        self._max_names = max_names
-        self._max_pending = max_pending
-        self._now = now
-        self._threads = ThreadPoolExecutor(max_concurrent, thread_name_prefix="resolve")
-        self._pending: dict[str, asyncio.Future[tuple[str, ...] | DialError]] = {}
-        # Oldest first, so that making room drops what expires soonest. A failure is kept as its DialError.
-        self._known: dict[str, tuple[float, tuple[str, ...] | DialError]] = {}
-
-    async def resolve(self, host: str, timeout_seconds: float) -> tuple[str, ...]:
-        """Give every address of `host` as numeric text, at least one; DialError UNRESOLVED or TIMEOUT.
-
-        A lookup outlives the callers that gave up on it, so that its answer serves the next one.
-        """
-        known = self._known.get(host)
-        if known is not None and self._time() < known[0]:
-            return _addresses_of(host, known[1])
-        pending = self._pending.get(host)
-        if pending is None:
-            if len(self._pending) >= self._max_pending:
-                raise DialError(DialFault.UNRESOLVED, f"{host}: {self._max_pending} lookups are waiting already")
-            pending = self._start(host)
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                return _addresses_of(host, await asyncio.shield(pending))
-        except TimeoutError:
-            raise DialError(DialFault.TIMEOUT, f"{host}: no answer from the resolver in {timeout_seconds} s") from None
-
-    def close(self) -> None:
-        """Take no more lookups and fail those that have not started; does not wait for running ones."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def _time(self) -> float:
-        return self._now() if self._now is not None else asyncio.get_running_loop().time()
-
-    def _start(self, host: str) -> asyncio.Future[tuple[str, ...] | DialError]:
-        loop = asyncio.get_running_loop()
-        try:
-            lookup = asyncio.wrap_future(self._threads.submit(self._lookup, host), loop=loop)
-        except RuntimeError as error:  # closed
-            raise DialError(DialFault.UNRESOLVED, f"{host}: {error}") from None
-        pending = self._pending[host] = loop.create_future()
-        lookup.add_done_callback(lambda done: self._finish(host, done))
-        return pending
-
-    def _finish(self, host: str, lookup: asyncio.Future[tuple[str, ...]]) -> None:
-        pending = self._pending.pop(host)
-        error = None if lookup.cancelled() else lookup.exception()
-        if lookup.cancelled():
-            answer: tuple[str, ...] | DialError = DialError(DialFault.UNRESOLVED, f"{host}: the resolver was closed")
-        elif error is not None:
-            answer = DialError(DialFault.UNRESOLVED, f"{host}: {error}")
-        else:
-            answer = lookup.result()
-        self._remember(host, answer)
-        if not pending.done():
-            pending.set_result(answer)
-
-    def _remember(self, host: str, answer: tuple[str, ...] | DialError) -> None:
-        ttl_seconds = _FAILURE_TTL_SECONDS if isinstance(answer, DialError) else self._ttl_seconds
-        self._known.pop(host, None)
-        while len(self._known) >= self._max_names:
-            del self._known[next(iter(self._known))]
-        self._known[host] = (self._time() + ttl_seconds, answer)
-
-    def __repr__(self) -> str:
-        return f"<Resolver: {len(self._known)} names known, {len(self._pending)} being looked up>"
-
-
-def _addresses_of(host: str, answer: tuple[str, ...] | DialError) -> tuple[str, ...]:
-    if isinstance(answer, DialError):
-        raise DialError(answer.kind, answer.detail)  # a new one: the kept one must not collect tracebacks
-    if not answer:
-        raise DialError(DialFault.UNRESOLVED, f"{host}: the resolver gave no address")
-    return answer
+# The checks and the attempts
 
 
 def interleave_families(addresses: tuple[str, ...]) -> tuple[str, ...]:
@@ -164,9 +41,6 @@ def interleave_families(addresses: tuple[str, ...]) -> tuple[str, ...]:
         ordered += first[position : position + 1]
         ordered += second[position : position + 1]
     return tuple(ordered)
-
-
-# The checks and the attempts
 
 
 async def connect_tcp(protocol_factory: ProtocolFactory, address: str, port: int) -> Dialled:
@@ -231,9 +105,12 @@ class Dialer:
         self._max_attempts = max_attempts
         self._connect = connect
 
-    async def dial(self, host: str, port: int, protocol_factory: ProtocolFactory) -> Dialled:
+    async def dial(
+        self, host: str, port: int, protocol_factory: ProtocolFactory, owner: str = OPERATOR
+    ) -> Dialled:
         """Connect a new protocol to host and port; its `connection_made` has been called on return.
 
+        owner is the sandbox whose dial it is, because sandboxes take turns in asking for names.
         Raises DialError and nothing else. The factory is called once per attempt, so a protocol may be made, lose
         its connection and never be returned.
         """
@@ -246,7 +123,7 @@ class Dialer:
             elif is_loopback_name(host):
                 await self._check_every(("127.0.0.1",), port, self._policy)
             return await self._dial_through(self._proxy, host, port, protocol_factory)
-        addresses = await self._checked_addresses(host, port, self._policy)
+        addresses = await self._checked_addresses(host, port, self._policy, owner)
         return await self._attempt(addresses, port, self._connect, protocol_factory)
 
     def _usable_name(self, host: str, port: int) -> str:
@@ -261,11 +138,11 @@ class Dialer:
             raise DialError(DialFault.ADDRESS_REFUSED, f"{_host_port(host, port)}: a place of the gateway's own")
         return host
 
-    async def _checked_addresses(self, host: str, port: int, policy: AddressPolicy) -> tuple[str, ...]:
+    async def _checked_addresses(self, host: str, port: int, policy: AddressPolicy, owner: str) -> tuple[str, ...]:
         if _is_literal(host):
             addresses: tuple[str, ...] = (host,)
         else:
-            addresses = await self._resolver.resolve(host, self._resolve_timeout_seconds)
+            addresses = await self._resolver.resolve(host, self._resolve_timeout_seconds, owner)
         await self._check_every(addresses, port, policy)
         return interleave_families(addresses)[: self._max_attempts]
 
@@ -310,13 +187,15 @@ class Dialer:
                 detail = f"no connection in {share_seconds:.1f} s" if limit.expired() else str(error)
                 failure = DialError(DialFault.TIMEOUT, f"{_host_port(address, port)}: {detail}")
             except (OSError, ValueError) as error:
-                failure = DialError(DialFault.UNREACHABLE, f"{_host_port(address, port)}: {error}")
+                failure = DialError(fault_of(error, DialFault.UNREACHABLE), f"{_host_port(address, port)}: {error}")
+                if failure.kind is DialFault.OVERLOADED:
+                    break
         raise failure
 
     async def _dial_through(
         self, proxy: Destination, host: str, port: int, protocol_factory: ProtocolFactory
     ) -> Dialled:
-        addresses = await self._checked_addresses(proxy.host, proxy.port, self._proxy_policy)
+        addresses = await self._checked_addresses(proxy.host, proxy.port, self._proxy_policy, OPERATOR)
         authority = _host_port(host, port)
 
         async def connect_through(factory: ProtocolFactory, address: str, proxy_port: int) -> Dialled:

@@ -10,7 +10,7 @@ from gateway.core.authority import Refused, TargetReader
 from gateway.core.decision import Mode
 from gateway.mitm_site import SettingsUnusable, Site, read_site, release
 from sallyport.destination import Destination
-from sallyport.net.dial import DialError, DialFault
+from sallyport.net.dial_error import DialError, DialFault
 from sallyport.problem import Code
 from sallyport.wire.http1.codec import parse_request
 from sallyport.wire.http1.head import RequestHead

@@ -16,7 +16,7 @@ from sallyport.net.interception import _server_context
 from sallyport.plan.codec import seal
 from sallyport.problem import Code
 from tests.support import in_process
-from tests.support.gateway_plans import plan, route
+from tests.support.gateway_plans import SANDBOX, plan, route
 from tests.support.in_process import GatewayInProcess, in_process_gateway, origin_context, proxy_token
 from tests.support.passing_time import let_time_pass
 from tests.support.plan_documents import plan_document, rule_document
@@ -179,8 +179,8 @@ async def test_a_waiter_that_was_cancelled_does_not_keep_the_place_it_was_given(
 ) -> None:
     async with started(tmp_path, origin.port, limits={"links_per_key": 1, "idle_links_per_key": 1}) as gateway:
         pool, upstream = gateway.parts.upstreams, plain_upstream()
-        link = await pool.open(upstream)
-        waiting = gateway.parts.tasks.spawn(pool.open(upstream), name="waiter")
+        link = await pool.open(upstream, SANDBOX)
+        waiting = gateway.parts.tasks.spawn(pool.open(upstream, SANDBOX), name="waiter")
         await asyncio.sleep(0)
         # In one turn of the loop: the waiter's sandbox has gone, and so has the link. The waiter is in the queue yet.
         waiting.cancel()
@@ -188,15 +188,15 @@ async def test_a_waiter_that_was_cancelled_does_not_keep_the_place_it_was_given(
         await asyncio.wait([waiting])
         link.transport.abort()
         await until(lambda: pool.state.open == 0)
-        assert not (await pool.open(upstream)).is_lost
+        assert not (await pool.open(upstream, SANDBOX)).is_lost
 
 
 async def test_a_waiter_that_was_cancelled_passes_on_the_link_it_was_given(tmp_path: Path, origin: RawOrigin) -> None:
     async with started(tmp_path, origin.port, limits={"links_per_key": 1, "idle_links_per_key": 1}) as gateway:
         pool, upstream = gateway.parts.upstreams, plain_upstream()
-        link = await pool.open(upstream)
-        first = gateway.parts.tasks.spawn(pool.open(upstream), name="first")
-        second = gateway.parts.tasks.spawn(pool.open(upstream), name="second")
+        link = await pool.open(upstream, SANDBOX)
+        first = gateway.parts.tasks.spawn(pool.open(upstream, SANDBOX), name="first")
+        second = gateway.parts.tasks.spawn(pool.open(upstream, SANDBOX), name="second")
         await asyncio.sleep(0)
         pool.release(link)
         first.cancel()
@@ -206,7 +206,9 @@ async def test_a_waiter_that_was_cancelled_passes_on_the_link_it_was_given(tmp_p
 async def test_a_dial_that_is_given_up_gives_its_place_back(gateway: GatewayInProcess) -> None:
     async with raw_origin() as silent:
         gateway.parts.dialer._connect_to[("api.test", 443)] = ("127.0.0.1", silent.port)
-        dialling = gateway.parts.tasks.spawn(gateway.parts.upstreams.open(plain_upstream("https")), name="dial")
+        dialling = gateway.parts.tasks.spawn(
+            gateway.parts.upstreams.open(plain_upstream("https"), SANDBOX), name="dial"
+        )
         await silent.link()
         assert gateway.parts.upstreams.state.open == 1
         dialling.cancel()
@@ -226,9 +228,9 @@ async def test_a_sandbox_that_goes_as_the_handshake_ends_costs_no_place_twice(
 
     async with raw_origin(origin_context("api.test")) as served:
         gateway.parts.dialer._connect_to[("api.test", 443)] = ("127.0.0.1", served.port)
-        kept = await pool.open(plain_upstream("https"))
+        kept = await pool.open(plain_upstream("https"), SANDBOX)
         monkeypatch.setattr(UpstreamLink, "connection_made", note)
-        dialling = gateway.parts.tasks.spawn(pool.open(plain_upstream("https")), name="dial")
+        dialling = gateway.parts.tasks.spawn(pool.open(plain_upstream("https"), SANDBOX), name="dial")
         await asyncio.wait([dialling])
         assert dialling.cancelled()
         await served.link()
@@ -345,7 +347,7 @@ async def test_a4_an_upstream_that_cannot_be_verified_is_never_spoken_to(
 async def test_a_handshake_that_does_not_end_is_a_504(tmp_path: Path, origin: RawOrigin) -> None:
     async with started(tmp_path, origin.port, timeouts={"handshake": "100ms"}) as gateway:
         with pytest.raises(UpstreamError) as caught:
-            await gateway.parts.upstreams.open(plain_upstream("https"))
+            await gateway.parts.upstreams.open(plain_upstream("https"), SANDBOX)
         assert caught.value.code is Code.UPSTREAM_TIMEOUT
         assert gateway.parts.upstreams.state.open == 0
 

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import errno
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -11,20 +12,18 @@ from sallyport.address_policy import AddressPolicy
 from sallyport.destination import Destination
 from sallyport.net.dial import (
     Dialer,
-    DialError,
-    DialFault,
     Dialled,
-    Resolver,
     connect_tcp,
     interleave_families,
-    lookup_addresses,
 )
+from sallyport.net.dial_error import DialError, DialFault
 from sallyport.net.own_places import OwnPlaces
 from sallyport.net.proxy_connect import ProtocolFactory
+from sallyport.net.resolve import Resolver
+from tests.support.names import PUBLIC, Names
 
 LOOPBACK = AddressPolicy(allow=(ip_network("127.0.0.0/8"), ip_network("::1/128")))
 EVERYTHING = AddressPolicy(allow=(ip_network("0.0.0.0/0"), ip_network("::/0")))
-PUBLIC = "93.184.216.34"
 
 
 class Recorder(asyncio.Protocol):
@@ -45,23 +44,6 @@ class Recorder(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.events.append("lost")
         self.changed.set()
-
-
-class Names:
-    """A lookup that answers from a table, counts, and can be held up."""
-
-    def __init__(self, **table: tuple[str, ...]) -> None:
-        self.table = {name.replace("_", "."): answers for name, answers in table.items()}
-        self.asked: list[str] = []
-        self.gate = threading.Event()
-        self.gate.set()
-
-    def __call__(self, host: str) -> tuple[str, ...]:
-        self.asked.append(host)
-        self.gate.wait(5)
-        if host not in self.table:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return self.table[host]
 
 
 class Wire:
@@ -120,108 +102,6 @@ async def refused(dialer: Dialer, host: str, port: int = 443) -> DialFault:
         await dialer.dial(host, port, Recorder)
     assert str(caught.value) == caught.value.kind.value  # nothing of the detail in the text
     return caught.value.kind
-
-
-# Resolver
-
-
-async def test_answers_are_kept_for_the_ttl_and_then_asked_for_again() -> None:
-    now = 100.0
-    names = Names(a_test=(PUBLIC,))
-    resolver = Resolver(names, ttl_seconds=5, now=lambda: now)
-    for now in (100.0, 104.9, 105.0):  # noqa: B007  the lambda reads it
-        assert await resolver.resolve("a.test", 1) == (PUBLIC,)
-    assert names.asked == ["a.test", "a.test"]
-
-
-async def test_one_lookup_serves_all_who_wait_even_when_the_first_gives_up() -> None:
-    names = Names(a_test=(PUBLIC,))
-    names.gate.clear()
-    resolver = Resolver(names)
-    async with asyncio.TaskGroup() as group:
-        first = group.create_task(resolver.resolve("a.test", 5))
-        others = [group.create_task(resolver.resolve("a.test", 5)) for _ in range(20)]
-        await asyncio.sleep(0)
-        first.cancel()
-        await asyncio.sleep(0)
-        names.gate.set()
-    assert {task.result() for task in others} == {(PUBLIC,)}
-    assert names.asked == ["a.test"]
-
-
-async def test_slow_lookup_times_out_and_its_answer_serves_the_next() -> None:
-    names = Names(a_test=(PUBLIC,))
-    names.gate.clear()
-    resolver = Resolver(names)
-    with pytest.raises(DialError) as caught:
-        await resolver.resolve("a.test", 0)
-    assert caught.value.kind is DialFault.TIMEOUT
-    names.gate.set()
-    assert await resolver.resolve("a.test", 5) == (PUBLIC,)
-    assert names.asked == ["a.test"]
-
-
-async def test_failure_is_remembered_for_a_second() -> None:
-    now = 0.0
-    names = Names()
-    resolver = Resolver(names, now=lambda: now)
-    for now in (0.0, 0.9, 1.0):  # noqa: B007  the lambda reads it
-        with pytest.raises(DialError) as caught:
-            await resolver.resolve("gone.test", 1)
-        assert caught.value.kind is DialFault.UNRESOLVED
-    assert len(names.asked) == 2
-
-
-async def test_empty_answer_is_unresolved() -> None:
-    with pytest.raises(DialError) as caught:
-        await Resolver(Names(a_test=())).resolve("a.test", 1)
-    assert caught.value.kind is DialFault.UNRESOLVED
-
-
-async def test_names_kept_and_lookups_waiting_are_bounded() -> None:
-    names = Names(a_test=("1.1.1.1",), b_test=("1.1.1.1",), c_test=("1.1.1.1",))
-    resolver = Resolver(names, max_names=2, max_pending=1)
-    for host in ("a.test", "b.test", "c.test", "b.test", "a.test"):
-        await resolver.resolve(host, 1)
-    assert names.asked == ["a.test", "b.test", "c.test", "a.test"]
-    names.gate.clear()
-    async with asyncio.TaskGroup() as group:
-        waiting = group.create_task(resolver.resolve("b.test", 5))
-        await asyncio.sleep(0)
-        assert repr(resolver) == "<Resolver: 2 names known, 1 being looked up>"
-        with pytest.raises(DialError) as caught:
-            await resolver.resolve("d.test", 1)
-        names.gate.set()
-        assert await waiting == ("1.1.1.1",)
-    assert caught.value.kind is DialFault.UNRESOLVED
-
-
-async def test_closed_resolver_fails_what_waits_and_what_comes() -> None:
-    names = Names(a_test=(PUBLIC,))
-    names.gate.clear()
-    resolver = Resolver(names, max_concurrent=1)
-    async with asyncio.TaskGroup() as group:
-        running = group.create_task(resolver.resolve("a.test", 5))
-        queued = group.create_task(_fault_of(resolver, "b.test"))
-        await asyncio.sleep(0)
-        resolver.close()
-        assert await queued is DialFault.UNRESOLVED
-        assert await _fault_of(resolver, "c.test") is DialFault.UNRESOLVED
-        names.gate.set()
-        assert await running == (PUBLIC,)
-
-
-async def _fault_of(resolver: Resolver, host: str) -> DialFault:
-    with pytest.raises(DialError) as caught:
-        await resolver.resolve(host, 5)
-    return caught.value.kind
-
-
-def test_system_lookup_gives_numeric_addresses_once_each() -> None:
-    addresses = lookup_addresses("localhost")
-    assert set(addresses) <= {"127.0.0.1", "::1"}
-    assert addresses
-    assert len(set(addresses)) == len(addresses)
 
 
 def test_families_alternate_and_keep_their_order() -> None:
@@ -557,3 +437,15 @@ async def test_proxy_variables_of_the_environment_are_ignored_t3(monkeypatch: py
     wire = Wire()
     await Dialer(AddressPolicy(), Resolver(Names(a_test=(PUBLIC,))), connect=wire).dial("a.test", 443, Recorder)
     assert wire.reached == [(PUBLIC, 443)]
+
+
+async def test_t5_without_a_descriptor_we_are_overloaded_and_try_no_further_address() -> None:
+    tried: list[str] = []
+
+    async def exhausted(protocol_factory: ProtocolFactory, address: str, port: int) -> Dialled:
+        tried.append(address)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    dialer = Dialer(AddressPolicy(), Resolver(Names(a_test=("1.1.1.1", "1.0.0.1"))), connect=exhausted)
+    assert await refused(dialer, "a.test") is DialFault.OVERLOADED
+    assert tried == ["1.1.1.1"]
