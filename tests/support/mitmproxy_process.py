@@ -88,6 +88,7 @@ def mitmproxy_process(
     command = [str(BIN / program), "--set", f"confdir={folder}", *arguments]
     variables = {
         "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),  # this tree's code, whichever the environment was made for
         "HOME": str(folder),
         "LANG": "C.UTF-8",
         "PYTHONPATH": str(ROOT),  # this tree, whichever its environment was made for
