@@ -5,6 +5,7 @@ gateway/core/credential_cache.py; here are the tasks, the timeout, and the sourc
 """
 
 import asyncio
+import errno
 import os
 import secrets
 import stat
@@ -36,6 +37,8 @@ LONGEST_RETRY_PAUSE_SECONDS: Final = 1
 ROUNDS: Final = 3
 # A credential is at most a few kilobytes; RFC 9110 recommends no size, servers stop at 8 to 64 KiB of head.
 MAX_FILE_BYTES: Final = 64 * 1024
+# What says nothing of a file, only of the moment: no descriptor, no memory, a disk or a mount that is not well.
+PASSING_ERRORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT})
 
 _log = structlog.get_logger(__name__)
 
@@ -322,6 +325,8 @@ def _read_file(path: Path) -> str:
         # Not blocking: opening a FIFO would otherwise wait for a writer and hold the thread.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in PASSING_ERRORS:
+            raise _not_read(path, error) from None
         reason = error.strerror if isinstance(error, OSError) else "not a path"
         raise _not_found(f"the file {path} cannot be read ({reason}); create it or correct its owner") from None
     try:
@@ -330,7 +335,7 @@ def _read_file(path: Path) -> str:
         with open(descriptor, "rb", closefd=False) as file:
             value = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise _not_found(f"the file {path} cannot be read ({error.strerror})") from None
+        raise _not_read(path, error) from None
     finally:
         os.close(descriptor)
     if len(value) > MAX_FILE_BYTES:
@@ -346,6 +351,12 @@ def _usable(place: CredentialPlace, text: str) -> Secret:
     if reason is not None:
         raise _unusable(f"the value of {place} is refused: {reason}; write it again without that")
     return Secret(text.encode("latin-1"))
+
+
+def _not_read(path: Path, error: OSError) -> CredentialError:
+    """The file may be as good as it was: nobody could look."""
+    detail = f"the file {path} could not be read ({error.strerror})"
+    return CredentialError("resolution_failed", temporary=True, retry_after_seconds=1, detail=detail)
 
 
 def _not_found(detail: str) -> CredentialError:

@@ -60,6 +60,7 @@ class PlanStore:
         self._pending: dict[str, bytes | None] = {}
         self._writer: asyncio.Task[None] | None = None
         self.failures = 0
+        self._is_failing = False
 
     def open(self) -> Restored:
         """Make the directory where it is missing, and read what is there; raises StateError. Blocks."""
@@ -125,7 +126,17 @@ class PlanStore:
             except OSError as error:
                 # A full disk costs the next restart its memory, not this process its service.
                 self.failures += 1
-                _log.error("state_not_saved", file=name, detail=error.strerror)
+                self._report(error.strerror, name)
+            else:
+                self._report(None, name)
+
+    def _report(self, failure: str | None, name: str) -> None:
+        # One line per change of state, as for audit: what is heard is written every few seconds.
+        if failure is not None and not self._is_failing:
+            _log.error("state_not_saved", file=name, detail=failure)
+        elif failure is None and self._is_failing:
+            _log.warning("state_saved_again", file=name)
+        self._is_failing = failure is not None
 
     def _replace(self, name: str, content: bytes) -> None:
         descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=self._state_dir)  # 0600 from its first moment

@@ -1,9 +1,10 @@
 """What a trusted part says on standard error: events, as JSON lines or for people. sandboxd has a lighter one."""
 
+import contextlib
 import logging
 import sys
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TextIO, cast
 
 import structlog
 
@@ -24,6 +25,22 @@ class Log:
     )
 
 
+class _LossyOutput:
+    """A text file whose disk may be full or whose reader may have gone: a line is lost then, and nothing else."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            return self._file.write(text)
+        return 0
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.flush()
+
+
 def configure_log(log: Log) -> None:
     """Write events to standard error, as JSON lines or for people."""
     renderer: structlog.typing.Processor = (
@@ -40,6 +57,6 @@ def configure_log(log: Log) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[log.level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _LossyOutput(sys.stderr))),
         cache_logger_on_first_use=False,
     )

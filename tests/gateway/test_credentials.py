@@ -13,6 +13,7 @@ from gateway.credentials import ATTEMPTS, MAX_FILE_BYTES, CredentialError, Crede
 from gateway.setting_kinds import CredentialPlace, EnvironmentPlace, FilePlace
 from sallyport.net.tasks import TaskSet
 from sallyport.secret import Secret
+from tests.support.descriptors import no_descriptors
 
 NOW = 1_800_000_000.0
 KEY = CredentialKey("org_1", "sbx_1", "bnd_1", "con_1", "api_key", None, None)
@@ -511,3 +512,13 @@ def test_problems_are_known_at_start(tmp_path: Path) -> None:
     ]
     assert "ABSENT is not set" in problems[0]
     assert "canary" not in "".join(problems)
+
+
+async def test_t5_a_file_that_nobody_could_open_is_not_gone(tmp_path: Path) -> None:
+    source = local({("con_1",): file_place(tmp_path, b"canary-1234")})
+    assert (await source.resolve(REQUEST)).value == Secret(b"canary-1234")  # the thread is there from now on
+    with no_descriptors(), pytest.raises(CredentialError) as refused:
+        await source.resolve(REQUEST)
+    assert (refused.value.code, refused.value.temporary) == ("resolution_failed", True)
+    assert "Too many open files" in refused.value.detail
+    assert (await source.resolve(REQUEST)).value == Secret(b"canary-1234")

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.plan_store import Contact, PlanStore, Restored, StateError
 from gateway.revocations import Revocation
@@ -127,3 +128,19 @@ async def test_a_directory_that_disappeared_is_counted(tmp_path: Path, tasks: Ta
     store.save_keys(b"newer")
     await store.flush()
     assert kept(tmp_path, tasks).jwks == b"newer"
+
+
+async def test_t5_a_disk_that_is_full_is_told_once_and_so_is_its_end(tmp_path: Path, tasks: TaskSet) -> None:
+    store = await filled(tmp_path, tasks)
+    (tmp_path / "state").rename(tmp_path / "elsewhere")
+    with capture_logs() as logs:
+        for number in range(3):
+            store.save_keys(b"keys %d" % number)
+            await store.flush()
+        (tmp_path / "elsewhere").rename(tmp_path / "state")
+        for number in range(3):
+            store.save_keys(b"keys again %d" % number)
+            await store.flush()
+    assert [event["event"] for event in logs] == ["state_not_saved", "state_saved_again"]
+    assert store.failures == 3
+    assert kept(tmp_path, tasks).jwks == b"keys again 2"

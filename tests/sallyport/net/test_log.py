@@ -1,6 +1,9 @@
 """The log of a trusted part."""
 
+import io
 import json
+import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -58,3 +61,16 @@ def test_the_log_for_people(events: structlog.typing.FilteringBoundLogger, capsy
     assert "plan_applied" in line
     assert "revision=7" in line
     assert "\x1b" not in line  # standard error is no terminal here
+
+
+def test_t5_a_log_on_a_full_disk_fails_nobody(
+    events: structlog.typing.FilteringBoundLogger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    descriptor = os.open("/dev/full", os.O_WRONLY)
+    # As standard error is opened: what cannot be written fails at once and stays in no buffer of ours.
+    with monkeypatch.context() as full:
+        full.setattr(sys, "stderr", io.TextIOWrapper(io.FileIO(descriptor, "w", closefd=False), write_through=True))
+        configure_log(Log(level="info", format="json"))
+        for _ in range(1000):
+            events.info("plan_applied")
+    os.close(descriptor)
