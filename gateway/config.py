@@ -343,6 +343,12 @@ class Limits:
         "Bytes held for streams of all tunnels that do not take them; over it the largest is reset.",
         "64 windows of 4 MiB.",
     )
+    sandbox_buffer_bytes: int = setting(
+        size("256KiB", "64GiB"),
+        "64MiB",
+        "Of these, for one tunnel; over it no stream of it gets credit, then its largest is reset.",
+        "A quarter: who takes nothing must not hold up all the others.",
+    )
     interim_answers: int = setting(
         count(0, 100), "8", "1xx answers relayed for one request; more: 502.", "100, 103 and a few 102s."
     )

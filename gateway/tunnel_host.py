@@ -17,6 +17,7 @@ from gateway.renewal import RenewedTokens, TokenRenewalError
 from gateway.tunnel_stream import StreamDoorman
 from sallyport.claims import MAX_TEXT_LENGTH, Claims, TokenError
 from sallyport.json_object import json_object
+from sallyport.net.buffer_budget import BufferBudget
 from sallyport.net.clock import NEVER
 from sallyport.net.tunnel import Tunnel
 from sallyport.net.tunnel_stream import TunnelStream
@@ -38,6 +39,7 @@ class TunnelHost(OpenStream):
         "_drain_half_at",
         "_parts",
         "_renewing",
+        "_share",
         "_task",
         "claims",
         "deadline_at",
@@ -65,7 +67,8 @@ class TunnelHost(OpenStream):
         self._renewing: str | None = None
         self._answered: dict[str, object] = {}
         self._task: asyncio.Task[None] | None = None
-        self.tunnel = Tunnel(self, is_client=False, clock=parts.clock, budget=parts.tunnel_buffers)
+        self._share = BufferBudget(parts.limits.sandbox_buffer_bytes, parts.tunnel_buffers)
+        self.tunnel = Tunnel(self, is_client=False, clock=parts.clock, budget=self._share)
 
     # The beginning ----------------------------------------------------------------------------------
 
@@ -207,6 +210,7 @@ class TunnelHost(OpenStream):
         self.deadline_at = NEVER
         if self._task is not None:
             self._task.cancel()
+        self._share.close()
         self._parts.streams.remove(self)
         self._parts.tunnels.remove(self)
         _log.info("tunnel_lost", sandbox_id=self.sandbox_id, code=code, reason=reason)

@@ -70,7 +70,7 @@ async def scene(folder: Path, **further: dict[str, object]) -> AsyncIterator[Sce
             in_files=True,
             connect_to={f"{host}:80": f"127.0.0.1:{origin.port}" for host in (HOST, OTHER)},
             # Idle tunnels are waited for until half of the drain.
-            further={"timeouts": {"drain": "1s"}} | further,
+            further={"timeouts": {"drain": "1s"}, **further},
         )
         with gateway_process(folder / "gateway", setting) as gateway:
             clock = Clock(asyncio.get_running_loop())

@@ -12,6 +12,7 @@ from tests.support.plan_documents import plan_document
 from tests.support.raw_end import RawAnswer, RawEnd
 from tests.support.stage import HOST, OK, Stage, one_route, stage
 from tests.support.two_ways import WAYS, way_into
+from tests.support.until import until
 
 pytestmark = pytest.mark.uvloop
 
@@ -124,3 +125,37 @@ async def test_s10_a_body_of_a_request_that_is_only_forwarded_has_the_operator_s
         ask = await way_into(scene.gateway, way)
         head = OPEN.replace(b"GET", b"POST", 1).replace(b"\r\n\r\n", b"\r\nContent-Length: 1025\r\n\r\n")
         assert told(await (await ask(head)).answer()) == (413, "body_too_large", "limits.request_body_bytes")
+
+
+async def test_a_sandbox_whose_destinations_take_nothing_holds_up_no_other(tmp_path: Path) -> None:
+    """Each stream is within its window; the sum is over the sandbox's share of what the process holds."""
+    limits = {"limits": {"tunnel_buffer_bytes": "4MiB", "sandbox_buffer_bytes": "1MiB", "write_buffer_bytes": "16KiB"}}
+    async with stage(tmp_path, further=limits) as scene:
+        gateway = scene.gateway
+        gateway.parts.plans.apply(
+            seal({**plan_document([one_route()], [], default="passthrough"), "sandboxId": "sbx_two"})
+        )
+        greedy, modest = await way_into(gateway, "tunnel"), await way_into(gateway, "tunnel", "sbx_two")
+        post = GET.replace(b"GET", b"POST", 1).replace(b"\r\n\r\n", b"\r\nContent-Length: 50000000\r\n\r\n")
+        stuck = []
+        for _ in range(24):
+            end = await greedy(post)
+            link = await scene.origin.link()
+            await link.head()
+            link.pause()
+            end.send(bytes(8 * 1024 * 1024))
+            stuck.append(end)
+        budget = gateway.parts.tunnel_buffers
+        await until(lambda: budget.held > 512 * 1024)
+        size = 2 * 1024 * 1024
+        end = await modest(post.replace(b"50000000", b"%d" % size))
+        link = await scene.origin.link()
+        await link.head()
+        end.send(bytes(size))
+        assert await link.exactly(size) == bytes(size)
+        link.send(OK)
+        assert (await end.answer()).status == 200
+        assert 512 * 1024 < budget.held <= 1.25 * 1024 * 1024
+        for end in stuck:
+            end.writer.transport.abort()
+        await until(lambda: budget.held == 0)
