@@ -27,6 +27,7 @@ from gateway.config import GatewayConfig
 from gateway.control import ControlSide
 from gateway.credentials import Credentials
 from gateway.keys import KeyRing
+from gateway.memory import MemoryWatch, memory_limit
 from gateway.metrics import Metrics
 from gateway.parts import GatewayParts
 from gateway.plan_holder import PlanHolder
@@ -130,6 +131,7 @@ class Assembly:
             token_issuer=None if control is None else control.token_issuer,
         )
         _watch_sizes(parts)
+        self._watch_memory(parts)
         if ours is None:  # of several processes the parent counts what all of them have
             self._metrics.watch("plans_active", plans.__len__)
         plans.subscribe(parts.tunnels.plan_changed)
@@ -170,6 +172,12 @@ class Assembly:
         tasks = TaskSet(task_failed)
         self._opened.push_async_callback(tasks.close)
         return clock, tasks
+
+    def _watch_memory(self, parts: GatewayParts) -> None:
+        config = self._config
+        limit_bytes = memory_limit(config.limits.memory, config.workers)
+        if limit_bytes is not None:
+            self._opened.callback(MemoryWatch(parts, limit_bytes).close)
 
     def _control_session(self) -> ControlSession | None:
         """Open the session to the control plane; closed after the tasks that use it."""

@@ -22,6 +22,7 @@ from gateway.setting_kinds import (
     CONNECT_TO,
     CREDENTIAL,
     LISTEN_OR_OFF,
+    MEMORY,
     NETWORK,
     PART_ID,
     PROXY,
@@ -354,6 +355,12 @@ class Limits:
     )
     pipelined_bytes: int = setting(
         size("4KiB", "1MiB"), "64KiB", "Bytes of later requests held while one is served.", "One head's limit."
+    )
+    memory: int | str = setting(
+        MEMORY,
+        "cgroup",
+        "Resident memory of a process; over it new requests are 503 and the streams that hold most are reset.",
+        "Four fifths of the cgroup's limit, shared by the processes: shedding is better than being killed.",
     )
     leaf_contexts: int = setting(
         count(16, 100_000),

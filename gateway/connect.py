@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from gateway.core.authority import Refused, check_connect_host, invalid, read_connect_destination
 from gateway.core.decision import Admission, Deny, Mode
-from gateway.core.errors import of_another_organization, sandbox_rate_limited
+from gateway.core.errors import memory_is_full, of_another_organization, sandbox_rate_limited
 from gateway.core.route_table import RouteTable
 from gateway.not_yet import missing_plan
 from gateway.stream import ServedStream
@@ -41,6 +41,8 @@ def admit_connect(
             raise missing_plan(plans, claims.sandbox_id)
         if table.organization_id != claims.organization_id:
             raise Refused(of_another_organization())
+        if stream.parts.is_shedding:
+            raise Refused(memory_is_full())
         excess = None if table.sandbox_limit is None else table.sandbox_limit.spend(stream.parts.clock.now)
         if excess is not None:
             raise Refused(sandbox_rate_limited(excess))

@@ -112,6 +112,11 @@ class Downstream(asyncio.Protocol, OpenStream):
         self.resume_reading("pipeline")
         return data
 
+    @property
+    def held_bytes(self) -> int:
+        """What was read and not used, and what was written and not taken."""
+        return len(self._buffer) + self.transport.get_write_buffer_size()
+
     # The end ----------------------------------------------------------------------------------------
 
     def refuse(

@@ -97,6 +97,7 @@ class Metrics:
         self.scrub_matches = 0
         self.scrub_unscanned = 0
         self.scrub_short_secrets = 0
+        self.streams_shed = 0
         self.request_duration = Histogram(DURATION_BOUNDS)
         self.upstream_connect = Histogram(CONNECT_BOUNDS)
         self._requests = {source: dict.fromkeys(OUTCOMES, 0) for source in SOURCES}
@@ -186,6 +187,7 @@ class Metrics:
         yield _counter("scrub_matches", "Injected secrets found in answers and blanked.", self.scrub_matches)
         yield _counter("scrub_unscanned", "Answers whose coding kept them from being scanned.", self.scrub_unscanned)
         yield _counter("scrub_short_secrets", "Credentials too short to be looked for.", self.scrub_short_secrets)
+        yield _counter("streams_shed", "Streams reset because the process held too much memory.", self.streams_shed)
         yield from self._of_control()
 
     def _of_control(self) -> Iterator[Metric]:

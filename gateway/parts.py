@@ -37,6 +37,11 @@ class OpenStream:
     # A tunnel is open as a stream is, but what it carries is what a sandbox's limit is about.
     is_tunnel: ClassVar[bool] = False
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes kept in this process because one side does not take them; a tunnel's are those of its streams."""
+        return 0
+
     def carries(self, kind: str, identifier: str) -> bool:
         """Whether an open exchange uses the credential of this "connection" or "binding"."""
         return False
@@ -145,6 +150,8 @@ class GatewayParts:
     # Who renews tunnel tokens; nobody does for a gateway that stands alone.
     token_issuer: TokenIssuer | None = None
     is_draining: bool = False
+    # The process holds too much memory: nothing new is begun.
+    is_shedding: bool = False
     _requests: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def next_request_id(self) -> str:

@@ -292,6 +292,12 @@ class Passthrough(asyncio.Protocol, OpenStream):
         """Close now: nothing here ends in any better order."""
         self.abort()
 
+    @property
+    def held_bytes(self) -> int:
+        """What either side has been written and has not taken."""
+        up = 0 if self._upstream is None else self._upstream.get_write_buffer_size()
+        return len(self._buffer) + self._transport.get_write_buffer_size() + up
+
     def abort(self) -> None:
         """Close now."""
         self._transport.abort()

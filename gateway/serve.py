@@ -23,6 +23,7 @@ from gateway.core.errors import (
     answer_unreadable,
     body_too_large,
     credential_missing,
+    memory_is_full,
     of_another_organization,
     placeholder_left,
     rate_limited,
@@ -153,6 +154,8 @@ class Exchange:
         if table.organization_id != claims.organization_id:
             raise Refused(of_another_organization())
         self.revision = table.revision
+        if self.parts.is_shedding:
+            raise Refused(memory_is_full())
         limit = table.sandbox_limit
         if limit is not None:
             excess = limit.admit(self.parts.clock.now)
@@ -520,6 +523,11 @@ class Exchange:
         """The sandbox is slow: read no more of the answer."""
         if self._answer is not None:
             self._answer.hold()
+
+    @property
+    def held_bytes(self) -> int:
+        """What was written toward the upstream and not taken."""
+        return 0 if self._answer is None else self._answer.link.transport.get_write_buffer_size()
 
     def resume_answer(self) -> None:
         """The sandbox reads again."""

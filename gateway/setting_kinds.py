@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from sallyport.host import HostError, split_authority
 from sallyport.net.loopback import LoopbackError, loopback_addresses
 from sallyport.net.setting_kinds import LISTEN, HostPort
-from sallyport.settings import PATH, Kind, or_off
+from sallyport.settings import PATH, Kind, or_off, size
 
 # A connection id, secret type or slot key (contracts section 1: ids are prefixed words).
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
@@ -41,6 +41,9 @@ class FilePlace:
 type CredentialPlace = EnvironmentPlace | FilePlace
 
 # Where audit records go when it is not a file.
+# Words of limits.memory that are no size.
+MEMORY_CGROUP: Final = "cgroup"
+MEMORY_OFF: Final = "off"
 AUDIT_STDOUT: Final = "-"
 AUDIT_OFF: Final = "off"
 
@@ -125,10 +128,16 @@ def _parse_part_id(value: object, _: Path) -> str:
     return value
 
 
+def _parse_memory(value: object, base_dir: Path) -> int | str:
+    return str(value) if value in (MEMORY_CGROUP, MEMORY_OFF) else _MEMORY_SIZE.parse(value, base_dir)
+
+
 def _parse_audit_path(value: object, base_dir: Path) -> str:
     return str(value) if value in (AUDIT_STDOUT, AUDIT_OFF) else str(PATH.parse(value, base_dir))
 
 
+_MEMORY_SIZE = size("128MiB", "1024GiB")
+MEMORY = Kind(_parse_memory, f"{_MEMORY_SIZE.bounds}, `cgroup`, or `off`")
 LISTEN_OR_OFF = or_off(LISTEN)
 CONNECT_TO = Kind(_parse_connect_to, "host:port to address:port")
 PROXY = Kind(_parse_proxy, "http://host:port")

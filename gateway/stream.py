@@ -10,7 +10,7 @@ from typing import Final, Protocol, cast
 
 from gateway.core.authority import Refused, invalid
 from gateway.core.decision import Deny, Mode
-from gateway.core.errors import sandbox_is_full, unauthenticated
+from gateway.core.errors import memory_is_full, sandbox_is_full, unauthenticated
 from gateway.core.route_table import RouteTable
 from gateway.downstream import Downstream
 from gateway.not_yet import NotYet
@@ -84,6 +84,8 @@ class ServedStream(Downstream):
         of_sandbox = 0 if self.claims is None else parts.streams.claim(self, None, self.claims)
         if of_sandbox > parts.limits.streams_per_sandbox:
             self.refuse(sandbox_is_full())
+        elif parts.is_shedding:
+            self.refuse(memory_is_full())
         elif parts.streams.open > parts.limits.open_streams:
             full = "the gateway has as many streams as it may"
             self.refuse(Deny(code=Code.OVERLOADED, detail=full, retry_after_seconds=1))
@@ -414,6 +416,12 @@ class ServedStream(Downstream):
         self.close_after_answer = True
         is_told = not self._is_lingering and not self.transport.get_write_buffer_size()
         return self._exchange is None and is_told
+
+    @property
+    def held_bytes(self) -> int:
+        """What either side of the stream keeps here."""
+        exchange = self._exchange
+        return super().held_bytes + (0 if exchange is None else exchange.held_bytes)
 
     @property
     def exchange(self) -> Exchange | None:

@@ -28,6 +28,11 @@ def settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+    return_memory()
+
+
+def return_memory() -> None:
+    """Give the system back what the allocator keeps and nobody uses."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
     if trim is not None:
         trim(0)

@@ -56,6 +56,10 @@ class Scene:
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.gateway.process.pid}/fd"))
 
+    def mapped_bytes(self) -> int:
+        pages = Path(f"/proc/{self.gateway.process.pid}/statm").read_text().split()[0]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
     def processor_seconds(self) -> float:
         fields = Path(f"/proc/{self.gateway.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -181,3 +185,44 @@ async def test_t5_an_audit_disk_that_is_full_stops_nobody_and_is_told_once(tmp_p
             assert {json.loads(line)["host"] for line in lines} == {HOST}
             assert written > 50
             kept.close()
+
+
+MIB = 1024 * 1024
+
+
+@pytest.mark.parametrize("way", ["explicit", "tunnel"])
+async def test_t5_a_gateway_at_its_memory_sheds_lives_and_recovers(tmp_path: Path, way: str) -> None:
+    """Sandboxes that take none of their answers; what the process may map is bounded above what it may hold."""
+    limit = 160 * MIB
+    limits: dict[str, object] = {"memory": limit, "write_buffer_bytes": "8MiB"}
+    async with scene(tmp_path, limits=limits) as here:
+        kept = await here.open("explicit")
+        here.send(kept, "explicit")
+        assert (await kept.answer()).status == 200
+        pid = here.gateway.process.pid
+        mapped = here.mapped_bytes()
+        resource.prlimit(pid, resource.RLIMIT_AS, (mapped + 512 * MIB, mapped + 512 * MIB))
+        flood = [await here.open(way) for _ in range(64)]
+        statuses = []
+        for end in flood:
+            if way == "explicit":
+                end.pause()
+            own = "Sallyport-Stream: plain; revision=1" if way == "tunnel" else ""
+            own = own or f"Proxy-Authorization: Bearer {here.gateway.token}"
+            end.send(f"GET http://{HOST}/bytes/{64 * MIB} HTTP/1.1\r\n{own}\r\nHost: {HOST}\r\n\r\n".encode())
+            if way == "tunnel":
+                end.writer.transport.pause_reading()  # type: ignore[attr-defined]  # it reads as well
+        await until(lambda: b"memory_over_limit" in here.gateway.log)
+        while 503 not in statuses:
+            here.send(kept, "explicit", first=False)
+            statuses.append((await kept.answer()).status)
+        assert set(statuses) <= {200, 503}
+        assert await asyncio.to_thread(here.gateway.metric, "sallyport_streams_shed_total") > 0
+        for end in flood:
+            end.writer.transport.abort()
+        await until(lambda: b"memory_recovered" in here.gateway.log)
+        here.send(kept, "explicit", first=False)
+        assert (await kept.answer()).status == 200
+        assert (await here.ask("explicit", OTHER)).status == 200
+        assert here.gateway.resident_bytes() < limit
+        kept.close()
