@@ -336,6 +336,7 @@ def _upstream_pool(
         context=context,
         links_per_key=config.limits.links_per_key,
         idle_per_key=config.limits.idle_links_per_key,
+        links_per_owner=config.limits.links_per_owner,
         write_buffer_bytes=config.limits.write_buffer_bytes,
         handshake_timeout=config.timeouts.handshake,
         queue_timeout=config.timeouts.connect,

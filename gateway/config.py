@@ -332,6 +332,12 @@ class Limits:
         "Idle upstream links kept for one pool key.",
         "As many as may be open: closing one means dialling the next.",
     )
+    links_per_owner: int = setting(
+        count(1, 1_000_000),
+        "2048",
+        "Upstream links of one sandbox, or of what shares a connection, to all destinations; idle ones make room.",
+        "Twice its streams: whoever asks a new host each time keeps no others from descriptors.",
+    )
     write_buffer_bytes: int = setting(
         size("16KiB", "16MiB"),
         "256KiB",

@@ -142,6 +142,7 @@ class UpstreamPool:
         context: ssl.SSLContext,
         links_per_key: int,
         idle_per_key: int,
+        links_per_owner: int,
         write_buffer_bytes: int,
         handshake_timeout: float,
         queue_timeout: float,
@@ -158,7 +159,10 @@ class UpstreamPool:
         self._observe_connect = observe_connect
         self._sessions: OrderedDict[PoolKey, ssl.SSLSession] = OrderedDict()
         self.state: PoolState[PoolKey, UpstreamLink, asyncio.Future[UpstreamLink | None]] = PoolState(
-            links_per_key=links_per_key, idle_per_key=idle_per_key
+            links_per_key=links_per_key,
+            idle_per_key=idle_per_key,
+            links_per_owner=links_per_owner,
+            owner_of=_owner_of,
         )
 
     def checkout(self, key: PoolKey) -> UpstreamLink | None:
@@ -183,6 +187,9 @@ class UpstreamPool:
         """Dial a fresh link for a sandbox, or wait for one where the key has all it may have; raises UpstreamError."""
         key = upstream.pool_key
         while not self.state.reserve(key):
+            if self.state.is_owner_full(key):
+                self._make_room(key)
+                continue
             waited = await self._wait(key)
             if waited is None:
                 break
@@ -209,6 +216,14 @@ class UpstreamPool:
         for link in links:
             link.transport.abort()
         return len(links)
+
+    def _make_room(self, key: PoolKey) -> None:
+        """Close an idle link of an owner that has all it may have; raises UpstreamError where none is idle."""
+        spare = self.state.spare(key)
+        if spare is None:
+            raise UpstreamError(Code.OVERLOADED, f"{'/'.join(key.owner)} has as many links as it may")
+        spare.leave_pool()
+        spare.transport.abort()
 
     async def _wait(self, key: PoolKey) -> UpstreamLink | None:
         """Wait for a link (returned) or for a place to dial into (None)."""
@@ -298,6 +313,10 @@ class UpstreamPool:
             self._sessions.move_to_end(link.key)
             if len(self._sessions) > MAX_TLS_SESSIONS:
                 self._sessions.popitem(last=False)
+
+
+def _owner_of(key: PoolKey) -> tuple[str, tuple[str, ...]]:
+    return key.organization_id, key.owner
 
 
 DIAL_CODES: Final = {

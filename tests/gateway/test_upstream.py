@@ -164,6 +164,23 @@ async def test_a_waiter_dials_when_the_link_it_waits_for_is_lost(tmp_path: Path,
         assert (await second.answer()).status == 200
 
 
+async def test_an_owner_s_idle_link_makes_room_for_another_and_a_busy_one_does_not(
+    tmp_path: Path, origin: RawOrigin
+) -> None:
+    other = "http://open.test:443/"
+    async with started(tmp_path, origin.port, limits={"links_per_owner": 1}) as gateway:
+        link = await complete(gateway, origin, OPEN)
+        await ask(gateway, other)
+        assert await link.gone() == b""
+        busy = await origin.link()
+        await busy.head()
+        assert gateway.parts.upstreams.state.open == 1
+        assert await status(gateway, OPEN) == (503, "overloaded")
+        # What shares a connection is an owner of its own.
+        await complete(gateway, origin, API)
+    assert len(origin.ends) == 3
+
+
 async def test_who_waits_too_long_is_told_that_the_gateway_is_overloaded(tmp_path: Path, origin: RawOrigin) -> None:
     one = {"links_per_key": 1, "idle_links_per_key": 1}
     async with started(tmp_path, origin.port, limits=one, timeouts={"connect": "100ms"}) as gateway:

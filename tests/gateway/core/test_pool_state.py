@@ -8,10 +8,51 @@ from gateway.core.pool_state import Kept, PoolState
 
 LINKS_PER_KEY = 3
 IDLE_PER_KEY = 2
+LINKS_PER_OWNER = 5
 
 
-def pool(links: int = LINKS_PER_KEY, idle: int = IDLE_PER_KEY) -> PoolState[str, str, str]:
-    return PoolState(links_per_key=links, idle_per_key=idle)
+def pool(
+    links: int = LINKS_PER_KEY, idle: int = IDLE_PER_KEY, of_owner: int = LINKS_PER_OWNER
+) -> PoolState[str, str, str]:
+    return PoolState(links_per_key=links, idle_per_key=idle, links_per_owner=of_owner, owner_of=lambda key: key[0])
+
+
+# --- owners ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_owner_has_a_limit_over_all_its_keys() -> None:
+    state = pool(of_owner=2)
+    assert state.reserve("a1")
+    assert state.reserve("a2")
+    assert not state.reserve("a3")
+    assert not state.reserve("a1")
+    assert state.is_owner_full("a3")
+    assert state.spare("a3") is None
+    assert not state.is_owner_full("b1")
+    assert state.spare("b1") is None
+    assert state.reserve("b1")
+    assert repr(state) == "<PoolState 3 open, 0 idle, 3 keys>"
+
+
+def test_an_idle_link_of_the_owner_makes_room() -> None:
+    state = pool(of_owner=2)
+    for key in ("a1", "a2"):
+        state.reserve(key)
+        state.give_back(key, f"link of {key}")
+    assert state.spare("a3") == "link of a1"
+    assert state.lose("a1", "link of a1") is None
+    assert state.reserve("a3")
+    assert not state.reserve("a4")
+    assert state.spare("a4") == "link of a2"
+
+
+def test_a_dial_that_failed_gives_the_owner_its_place_back() -> None:
+    state = pool(of_owner=1)
+    for _ in range(3):
+        assert state.reserve("a1")
+        assert state.is_owner_full("a2")
+        assert state.lose("a1", None) is None
+    assert not state.is_owner_full("a1")
 
 
 # --- one thing at a time ----------------------------------------------------------------------------------------------
@@ -132,7 +173,12 @@ class AgainstModel(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.state: PoolState[str, int, int] = PoolState(links_per_key=LINKS_PER_KEY, idle_per_key=IDLE_PER_KEY)
+        self.state: PoolState[str, int, int] = PoolState(
+            links_per_key=LINKS_PER_KEY,
+            idle_per_key=IDLE_PER_KEY,
+            links_per_owner=1000,
+            owner_of=lambda key: key,
+        )
         self.number = 0
         self.dialling = {"a": 0, "b": 0}
         self.in_use: dict[str, list[int]] = {"a": [], "b": []}
