@@ -28,6 +28,10 @@ from sallyport.wire.http1.scan import HEAD_END
 
 # RFC 9112 section 2.2: an empty line before a request is skipped; more than two are not a slip.
 MAX_LEADING_BYTES: Final = 4
+# Requests that are answered here, without an upstream, in one turn of the loop: a millisecond's work. A read may hold
+# thousands of them, and whoever pipelines what is refused must not hold up everybody else's streams.
+TURN_REQUESTS: Final = 16
+TURN_HEAD_BYTES: Final = 32 * 1024
 
 
 class Doorman(Protocol):
@@ -115,6 +119,7 @@ class ServedStream(Downstream):
     def _serve(self, data: bytes) -> None:
         """Begin exchanges while whole heads are there and nothing stands before them."""
         self._is_serving = True
+        begun = taken = 0
         while True:
             end = data.find(HEAD_END)
             if end < 0 or end > self.parts.limits.head_bytes or data[:2] == b"\r\n":
@@ -147,7 +152,20 @@ class ServedStream(Downstream):
             if self.is_writing_held or not data:
                 self._idle()
                 break
+            begun += 1
+            taken += end
+            if begun == TURN_REQUESTS or taken > TURN_HEAD_BYTES:
+                # Held, so that the transport reads no further meanwhile, nor tells of an end that comes after these.
+                self.hold_reading("turn")
+                self.parts.loop.call_soon(self._next_turn)
+                break
         self._is_serving = False
+
+    def _next_turn(self) -> None:
+        """Go on with what was left for this turn."""
+        self.resume_reading("turn")
+        if self._exchange is None and not (self._is_detached or self._is_lingering):
+            self._go_on()
 
     def _look_closer(self, data: bytes) -> bytes:
         """There is no whole head, or an empty line before it: return what is left to serve, nothing to wait."""

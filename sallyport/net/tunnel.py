@@ -23,6 +23,8 @@ from sallyport.net.tunnel_limits import (
     MAX_UNREAD_BYTES,
     NOT_SENT_BYTES,
     ORPHAN_SECONDS,
+    SLICE_BYTES,
+    TURN_SECONDS,
     TunnelLimits,
 )
 from sallyport.net.tunnel_pace import TunnelPace
@@ -86,6 +88,7 @@ class Tunnel(asyncio.Protocol):
         "_reader",
         "_state",
         "_streams",
+        "_unread",
         "_writing_paused",
         "budget",
         "bytes_in",
@@ -123,6 +126,7 @@ class Tunnel(asyncio.Protocol):
         self._pace = None if is_client else TunnelPace()
         self._state = _State.NEW
         self._is_receiving = False  # inside data_received: what is to be sent goes out at its end
+        self._unread = b""  # left for the next turn; the transport reads nothing meanwhile
         self._is_flushing = False
         self._flush_scheduled = False
         self._writing_paused = False
@@ -224,6 +228,33 @@ class Tunnel(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.bytes_in += len(data)
+        if self._unread:
+            self._unread += data
+        elif len(data) <= SLICE_BYTES:
+            self._take(data)
+        else:
+            self._take_slices(data)
+
+    def _take_slices(self, data: bytes) -> None:
+        """Take as much as a turn allows, and leave the rest for the next."""
+        began = read_clock()
+        for at in range(0, len(data), SLICE_BYTES):
+            if at and read_clock() - began > TURN_SECONDS:
+                self._unread = data[at:]
+                self.transport.pause_reading()
+                self.loop.call_soon(self._next_turn)
+                return
+            self._take(data[at : at + SLICE_BYTES])
+
+    def _next_turn(self) -> None:
+        data, self._unread = self._unread, b""
+        if self._state is _State.LOST:
+            return
+        self._take_slices(data)
+        if not self._unread:
+            self.transport.resume_reading()
+
+    def _take(self, data: bytes) -> None:
         if self._is_deaf:
             return
         self._is_receiving = True

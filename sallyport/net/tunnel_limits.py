@@ -17,6 +17,12 @@ MAX_UNREAD_BYTES: Final = 1024 * 1024
 NOT_SENT_BYTES: Final = 128 * 1024
 
 
+# A longer read is taken in slices, and what is left after so long waits for the next turn of the loop: a megabyte of
+# the smallest frames would hold up all other tunnels for a second.
+SLICE_BYTES: Final = 32 * 1024
+TURN_SECONDS: Final = 0.005
+
+
 class TunnelLimits:
     """What one tunnel may use (docs/tunnel-protocol.md)."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.downstream import LINGER_BYTES
-from gateway.stream import ServedStream
+from gateway.stream import TURN_REQUESTS, ServedStream
 from tests.support.gateway_plans import SANDBOX, denied, plan
 from tests.support.in_process import in_process_gateway, proxy_token
 from tests.support.raw_end import RawEnd
@@ -591,3 +591,31 @@ async def test_a_stream_says_in_its_repr_whose_it_is_and_no_secret(tmp_path: Pat
         await (await gateway.client()).is_quiet(0.01)
         (stream,) = gateway.parts.streams.all()
         assert repr(stream) == "<ServedStream of nobody, plain, idle>"
+
+
+async def test_t6_requests_that_are_refused_here_leave_others_their_turn(tmp_path: Path) -> None:
+    """What one read holds is answered in many turns of the loop, in order, and all of it before the end of file."""
+    async with stage(tmp_path, rules=RULES) as scene:
+        turns = 0
+        is_over = False
+
+        def turn() -> None:
+            nonlocal turns
+            turns += 1
+            if not is_over:
+                scene.gateway.parts.loop.call_soon(turn)
+
+        client = await scene.gateway.client()
+        count = 10 * TURN_REQUESTS + 3
+        requests = [scene.gateway.request(f"{DENIED}{number}") for number in range(count)]
+        turn()
+        began = turns
+        client.send(b"".join(requests))
+        client.end()
+        for _ in range(count):
+            assert (await client.answer()).status == 403
+        assert await client.rest() == b""
+        assert turns - began >= 10
+        records = await scene.gateway.audit.until(count)
+        assert [record["path"] for record in records] == [f"/x{number}" for number in range(count)]
+        is_over = True
