@@ -31,7 +31,8 @@ from tests.support.two_ways import WAYS
 pytestmark = [pytest.mark.full, pytest.mark.timeout(120)]
 
 HOST = "api.flood.test"
-SECRET = "flood-credential-5ca1ab1e"
+# A connection each: links of one that is shared are taken in the order in which they are asked for.
+SECRETS = {"con_one": "flood-credential-5ca1ab1e", "con_two": "calm-credential-0ddba11"}
 MIB = 1024 * 1024
 # On two cores that this test, the origin, the flood and the gateway share: far above what is seen, far below a stall.
 P99_SECONDS = 1.0
@@ -68,7 +69,7 @@ class Neighbour:
         self._end.send(f"GET http://{HOST}/ HTTP/1.1\r\n{self._fields}Host: {HOST}\r\n\r\n".encode())
         if self.tunnel is not None:
             self._fields = ""
-        assert (await self._end.answer()).body == b"con_one"
+        assert (await self._end.answer()).body == b"con_two"
         return time.perf_counter() - began
 
     def close(self) -> None:
@@ -79,16 +80,16 @@ class Neighbour:
 
 @asynccontextmanager
 async def scene(folder: Path) -> AsyncIterator[Scene]:
-    async with load_origin({SECRET: "con_one"}) as origin:
-        routes = [route("r", [HOST], "con_one", allowCleartext=True)]
+    async with load_origin({secret: name for name, secret in SECRETS.items()}) as origin:
         setting = Setting(
-            plan=plan(routes),
-            credentials={"con_one": SECRET},
+            plan=plan([route("r", [HOST], "con_one", allowCleartext=True)]),
+            credentials=SECRETS,
             connect_to={f"{HOST}:80": f"127.0.0.1:{origin.port}"},
             further={"timeouts": {"drain": "1s", "head": "2s"}},
         )
         with gateway_process(folder / "gateway", setting) as gateway:
-            other = seal({**plan_document(routes, [], default="deny"), "sandboxId": "sbx_two"})
+            calm = [route("r", [HOST], "con_two", allowCleartext=True)]
+            other = seal({**plan_document(calm, [], default="deny"), "sandboxId": "sbx_two"})
             assert (await asyncio.to_thread(gateway.put_plan, other, "sbx_two"))[0] in (200, 201)
             clock = Clock(asyncio.get_running_loop())
             yield Scene(gateway=gateway, clock=clock)
@@ -123,8 +124,7 @@ def flooding(gateway: GatewayProcess, flood: str) -> Iterator[subprocess.Popen[b
     [
         "half_open",  # a thousand connections that say nothing
         "slow_heads",  # a thousand that send a byte now and then
-        "slow_bodies",
-        "slow_readers",
+        "slow_bodies",  # two hundred, for each has a link to the origin, which is this process
         "heads",  # as many requests as go through, each refused
         "pipelined",  # the same, on streams that are kept
         "headers",  # a hundred fields in each head

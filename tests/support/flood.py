@@ -17,6 +17,7 @@ from sallyport.wire.yamux.frames import DATA, PING, RST, SYN, WINDOW_UPDATE, fra
 
 HOST: Final = b"api.flood.test"
 STREAMS: Final = 1000
+LINKED: Final = 200
 BUSY: Final = 8
 MASK: Final = b"mask"
 
@@ -66,13 +67,6 @@ class Flood:
                 return
             writer.write(bytes((byte,)))
             await asyncio.sleep(0.2 + random.random() / 10)
-
-    async def slow_readers(self) -> None:
-        reader, writer = await self.dial()
-        writer.transport.pause_reading()  # type: ignore[attr-defined]  # it reads as well
-        writer.write(self.get(b"/bytes/1000000"))
-        await asyncio.sleep(3600)
-        del reader
 
     async def interceptions(self) -> None:
         reader, writer = await self.dial()
@@ -182,12 +176,13 @@ async def main(kind: str, proxy_port: int, tunnel_port: int) -> None:
     proxy_token, tunnel_token = sys.stdin.readline().split()
     flood = Flood(proxy_port, tunnel_port, proxy_token, tunnel_token)
     work: Callable[[], Awaitable[None]] = getattr(flood, kind)
-    many = kind in ("half_open", "slow_heads", "slow_bodies", "slow_readers", "interceptions")
-    count = STREAMS if many else 1 if kind.startswith("tunnel_") else BUSY
+    many = kind in ("half_open", "slow_heads", "interceptions")
+    linked = kind == "slow_bodies"
+    count = STREAMS if many else LINKED if linked else 1 if kind.startswith("tunnel_") else BUSY
     async with asyncio.TaskGroup() as tasks:
         for number in range(count):
             tasks.create_task(keep_at(work), name=f"{kind} {number}")
-        await asyncio.sleep(1 if many else 0.2)
+        await asyncio.sleep(1 if many or linked else 0.2)
         print("flooding", flush=True)
 
 
