@@ -1,6 +1,7 @@
 """What the operator allows one sandbox, through the explicit listener and through a tunnel alike."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from sallyport.plan.codec import seal
 from tests.support.gateway_plans import plan
+from tests.support.passing_time import let_time_pass
 from tests.support.plan_documents import plan_document
 from tests.support.raw_end import RawAnswer, RawEnd
 from tests.support.stage import HOST, OK, Stage, one_route, stage
@@ -159,3 +161,33 @@ async def test_a_sandbox_whose_destinations_take_nothing_holds_up_no_other(tmp_p
         for end in stuck:
             end.writer.transport.abort()
         await until(lambda: budget.held == 0)
+
+
+@both_ways
+async def test_t5_a_clock_that_jumps_eight_days_hangs_and_unlocks_nothing(tmp_path: Path, way: str) -> None:
+    """The wall clock, forward and back, until its next tick; then the monotonic one, under which all deadlines pass."""
+    eight_days = 8 * 86400.0
+    limits = {"limits": {"sandbox_requests_per_minute": 60, "sandbox_burst": 8}}
+    async with stage(tmp_path, further=limits) as scene:
+        clock = scene.gateway.parts.clock
+        clock._timer.cancel()  # the next tick would put it right
+        ask = await way_into(scene.gateway, way)
+        assert await served(scene, await ask(GET)) == 200
+        end = await ask(GET)
+        link = await scene.origin.link()
+        await link.head()
+        # Eight days ago the explicit listener's token was not valid yet; a tunnel's was looked at when it came.
+        for jump, status in ((eight_days, 407), (-eight_days, 407 if way == "explicit" else 200)):
+            clock.wall += jump
+            probe = await ask(OPEN)
+            if status == 407:
+                assert (await probe.answer()).status == 407
+            else:
+                assert await served(scene, probe) == 200
+            clock.wall = time.time_ns() / 1e9
+        # What was under way when the clock on the wall went wrong is answered.
+        link.send(OK)
+        assert (await end.answer()).status == 200
+        let_time_pass(clock, eight_days)
+        again = await way_into(scene.gateway, way)
+        assert await served(scene, await again(GET)) == 200
