@@ -105,9 +105,7 @@ class Dialer:
         self._max_attempts = max_attempts
         self._connect = connect
 
-    async def dial(
-        self, host: str, port: int, protocol_factory: ProtocolFactory, owner: str = OPERATOR
-    ) -> Dialled:
+    async def dial(self, host: str, port: int, protocol_factory: ProtocolFactory, owner: str = OPERATOR) -> Dialled:
         """Connect a new protocol to host and port; its `connection_made` has been called on return.
 
         owner is the sandbox whose dial it is, because sandboxes take turns in asking for names.

@@ -6,8 +6,9 @@ the checks, the order of things.
 
 from collections.abc import Callable
 
-from sallyport.net.dial import Dialled, Resolver, connect_tcp
+from sallyport.net.dial import Dialled, connect_tcp
 from sallyport.net.proxy_connect import ProtocolFactory
+from sallyport.net.resolve import Resolver
 from tests.support.in_process import GatewayInProcess
 
 PUBLIC = "93.184.216.34"

@@ -2,7 +2,6 @@ import asyncio
 import contextlib
 import errno
 import socket
-import threading
 from collections.abc import AsyncIterator, Callable
 from ipaddress import ip_network
 
