@@ -140,7 +140,7 @@ class PlanHolder:
             raise PlanLimitError(f"{self._max_sandboxes} sandboxes have a plan already; raise limits.sandboxes")
         changed = known is None or _supersedes(table, known)
         if changed:
-            if known is None:
+            if known is None or known.organization_id != table.organization_id:
                 table.sandbox_limit = self._new_limit()
             else:
                 table.succeed(known)

@@ -64,7 +64,7 @@ def in_pem(kind: bytes, content: bytes) -> bytes:
 def check_authority(certificate: bytes, key: bytes) -> None:
     """It is refused, or it can issue."""
     try:
-        authority = parse_authority(certificate, key)
+        authority = parse_authority(certificate, key, "sbx_one")
     except ValueError as error:
         assert str(error).startswith(("not ", "the certificate is not"))
         return

@@ -233,3 +233,5 @@ def test_a_sandbox_s_limit_outlives_revisions_and_not_its_plan() -> None:
     plans.remove("sbx_one")
     plans.apply(body())
     assert limit("sbx_one") is not limits[0][0]
+    plans.apply(body("sbx_two", revision=3, organizationId="org_other"))
+    assert limit("sbx_two") is not limits[0][1], "another organization begins anew"

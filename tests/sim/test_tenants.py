@@ -15,6 +15,7 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.config import Scrub
 from gateway.core.credential_cache import Credential, ResolveRequest, RevocationsFull
 from gateway.core.inject.prepare import Injection
 from gateway.core.route_table import InjectRoute, PoolKey, RouteTable
@@ -122,6 +123,7 @@ class World:
             context=cast(Any, None),
             links_per_key=100,
             idle_per_key=3,
+            links_per_owner=100,
             write_buffer_bytes=1,
             handshake_timeout=1,
             queue_timeout=1,
@@ -135,7 +137,7 @@ class World:
             timeouts=nothing,
             limits=nothing,
             passthrough_hosts=(),
-            scrub=False,
+            scrub=Scrub(enabled=False),
             tokens=nothing,
             tunnel_tokens=nothing,
             renewal_tokens=nothing,

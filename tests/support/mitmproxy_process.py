@@ -91,7 +91,6 @@ def mitmproxy_process(
         "PYTHONPATH": str(ROOT),  # this tree's code, whichever the environment was made for
         "HOME": str(folder),
         "LANG": "C.UTF-8",
-        "PYTHONPATH": str(ROOT),  # this tree, whichever its environment was made for
         "PYTHONUNBUFFERED": "1",
         **(environment or {}),
     }

@@ -459,7 +459,7 @@ def test_documents_that_make_no_authority(tmp_path: Path) -> None:
     unknown = unknown.replace(bytes.fromhex("2a8648ce3d0201"), bytes.fromhex("2a8648ce3d027f"))
     unknown = b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(unknown) + b"-----END CERTIFICATE-----\n"
     with pytest.raises(ValueError, match="not a private key and the certificate"):
-        parse_authority(unknown, key)
+        parse_authority(unknown, key, "sbx_1")
     for wrong in ((b"", b""), (certificate, b"canary"), (b"canary", key), (certificate, other), (certificate, rsa_key)):
         with pytest.raises(ValueError, match=r"^(not |the certificate is not)") as caught:
             parse_authority(*wrong, "sbx_1")
