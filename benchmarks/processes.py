@@ -26,18 +26,26 @@ class BenchmarkError(Exception):
 
 
 class Cores(NamedTuple):
-    """The subject has `proxy` to itself; load and origin share `load`."""
+    """The subject has `proxy` to itself; load and origin share `load`. One of two processes has `second` beside it.
+
+    Where the machine has two cores alone, `second` is None, and two processes share `proxy`.
+    """
 
     proxy: int
     load: int
+    second: int | None = None
+
+    def of(self, processes: int) -> tuple[int, ...]:
+        """Return the cores of a subject of so many processes."""
+        return (self.proxy,) if processes == 1 or self.second is None else (self.proxy, self.second)
 
 
 def choose_cores() -> Cores:
-    """Return the first two cores this process may use, or raise BenchmarkError."""
+    """Return the first two or three cores this process may use, or raise BenchmarkError."""
     allowed = sorted(os.sched_getaffinity(0))
     if len(allowed) < 2:
         raise BenchmarkError("two cores are needed, one for the proxy and one for load and origin; this machine has 1")
-    return Cores(allowed[0], allowed[1])
+    return Cores(*allowed[:3])
 
 
 @contextmanager
@@ -77,11 +85,11 @@ class Processes:
                 if pipe is not None:
                     pipe.close()
 
-    def start_subject(self, name: str, launch: Launch, core: int) -> int:
+    def start_subject(self, name: str, launch: Launch, cores: tuple[int, ...]) -> int:
         """Start a subject, wait until it listens, return its session's id; BenchmarkError with its last words."""
         log = self._directory / f"{name}.log"
         with log.open("w") as output:
-            process = self._start(launch.command, core, output)
+            process = self._start(launch.command, cores, output)
         deadline = time.perf_counter() + _READY_SECONDS
         while not _listens(launch.port):
             if process.poll() is not None:
@@ -93,11 +101,11 @@ class Processes:
 
     def start_helper(self, module: str, core: int) -> "HelperProgram":
         """Start one of our own programs that is told by lines of JSON what to do."""
-        return HelperProgram(self._start((sys.executable, "-m", module), core, None))
+        return HelperProgram(self._start((sys.executable, "-m", module), (core,), None))
 
-    def _start(self, command: tuple[str, ...], core: int, output: IO[str] | None) -> subprocess.Popen[str]:
+    def _start(self, command: tuple[str, ...], cores: tuple[int, ...], output: IO[str] | None) -> subprocess.Popen[str]:
         # setpriv: the kernel ends the child when this process is killed and can run no clean-up of its own.
-        wrapped = ("setpriv", "--pdeathsig", "TERM", "taskset", "-c", str(core), *command)
+        wrapped = ("setpriv", "--pdeathsig", "TERM", "taskset", "-c", ",".join(map(str, cores)), *command)
         pipes = (subprocess.PIPE, subprocess.PIPE, None) if output is None else (subprocess.DEVNULL, output, output)
         process = subprocess.Popen(
             wrapped, stdin=pipes[0], stdout=pipes[1], stderr=pipes[2], text=True, cwd=ROOT, start_new_session=True

@@ -3,15 +3,17 @@
 import secrets
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.certificates import make_certificates
 from benchmarks.figures import Row, Sample, order_of_round, summarize, take_sample
 from benchmarks.load import Order, Tally
 from benchmarks.pace import Pace
 from benchmarks.processes import BenchmarkError, Cores, HelperProgram, Processes
-from benchmarks.registry import DIRECT, SUBJECTS, TWO_RELAYS
+from benchmarks.registry import DIRECT, SUBJECTS, TWO_RELAYS, takes_part
 from benchmarks.sandbox_side import NOWHERE, SandboxRows, Spot
 from benchmarks.subject import Site
 from benchmarks.workloads.workload import HOST, PLACEHOLDER, Way, Workload
@@ -47,9 +49,14 @@ class Running:
     session: int | None
     proxy_token: str
     spot: Spot = NOWHERE
+    plan_tokens: Mapping[int, str] = field(default_factory=dict)
 
     def has(self, workload: Workload) -> bool:
         """Say whether `workload` can be measured here."""
+        if not takes_part(self.name, workload.name) or (
+            workload.plan_routes and workload.plan_routes not in self.plan_tokens
+        ):
+            return False
         return self.port != 0 if workload.way is Way.PROXY else self.spot.has(workload.way)
 
 
@@ -88,13 +95,18 @@ class Run:
         self._origin_port: int = ports["port"]
         self._origin_tls_port: int = ports["tls_port"]
         self._workloads = workloads
-        self._rows = SandboxRows(processes, cores, directory, workloads, self._origin_ca, self._origin_tls_port)
+        self._certificates = make_certificates(directory, HOST, datetime.now(UTC).timestamp())
+        self._rows = SandboxRows(
+            processes, cores, directory, workloads, self._origin_ca, self._origin_port, self._origin_tls_port
+        )
         self.outcome = Outcome()
 
     def start(self, names: Sequence[str]) -> list[Running]:
         """Start every named subject that can be started; the others are named in `outcome.missing`."""
         running = []
         for name in names:
+            if not any(takes_part(name, workload.name) for workload in self._workloads):
+                continue
             try:
                 subject = self._start_one(name)
                 self._probe(subject)
@@ -120,7 +132,9 @@ class Run:
         samples |= {(workload.name, subject.name): [] for workload, subject in pairs}
         errors = dict.fromkeys(samples, 0)
         for workload in self._workloads:
-            lacking = [subject.name for subject in subjects if not subject.has(workload)]
+            lacking = [
+                each.name for each in subjects if takes_part(each.name, workload.name) and not each.has(workload)
+            ]
             self.outcome.without |= {workload.name: lacking} if lacking else {}
         for number in range(timing.rounds):
             self._say(f"round {number + 1} of {timing.rounds}")
@@ -156,16 +170,24 @@ class Run:
                 credential=self._credential,
                 origin_tls_port=self._origin_tls_port,
                 origin_ca=self._origin_ca,
+                certificates=self._certificates,
             )
         )
         self.outcome.versions[name] = subject.version()
-        session = self._processes.start_subject(name, launch, self._cores.proxy)
-        spot = NOWHERE if launch.sandbox is None else self._rows.start_beside(name, launch.sandbox, session)
-        return Running(name=name, port=launch.port, session=session, proxy_token=launch.proxy_token, spot=spot)
+        session = self._processes.start_subject(name, launch, self._cores.of(launch.processes))
+        spot = self._rows.start_beside(name, launch, session)
+        return Running(
+            name=name,
+            port=launch.port,
+            session=session,
+            proxy_token=launch.proxy_token,
+            spot=spot,
+            plan_tokens=launch.plan_tokens,
+        )
 
     def _probe(self, subject: Running) -> None:
-        """Ask once by each way, or raise BenchmarkError."""
-        for workload in {each.way: each for each in self._workloads if subject.has(each)}.values():
+        """Ask once by each way, kept links and new ones, or raise BenchmarkError."""
+        for workload in {(each.way, each.cold): each for each in self._workloads if subject.has(each)}.values():
             tally = self._measure_one(subject, workload, _PROBE, links=1)
             if tally.errors:
                 raise BenchmarkError(f"started, but does not answer {workload.name} rightly: {tally.first_error}")
@@ -176,12 +198,14 @@ class Run:
         if subject.session is None:
             request = workload.direct_request(self._credential)
         else:
-            request = workload.proxied_request(subject.proxy_token or _FOREIGN_TOKEN)
+            token = subject.plan_tokens.get(workload.plan_routes, subject.proxy_token)
+            request = workload.proxied_request(token or _FOREIGN_TOKEN)
         return self._ask(request, workload, subject.port, subject.session, timing, links)
 
     def _measure_row(self, subject: Running, workload: Workload, timing: Timing, links: int) -> Tally:
         # What changes nothing on the way has to be sent what the origin wants.
-        request = workload.direct_request(self._credential if subject.session is None else PLACEHOLDER)
+        changes_nothing = subject.session is None or workload.way is Way.OPAQUE
+        request = workload.direct_request(self._credential if changes_nothing else PLACEHOLDER)
         if workload.way is Way.CHAIN:
             open_seconds = max(_PROBE.warm_seconds, timing.open_seconds * _CHAIN_SECONDS_FACTOR)
             timing = replace(timing, closed_seconds=0.0, open_seconds=open_seconds)

@@ -1,54 +1,37 @@
-"""The rows with a tunnel: what runs beside the gateway for them, and who carries which load."""
+"""The rows by a tunnel or a door: what runs beside the gateway for them, and who carries which load."""
 
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from benchmarks.door_order import DoorOrder
 from benchmarks.load import Tally
 from benchmarks.pace import Pace
 from benchmarks.processes import Cores, HelperProgram, Processes
-from benchmarks.subject import Launch, SandboxSide, free_port
-from benchmarks.tls_load import TlsOrder
+from benchmarks.subject import Door, Launch, SandboxSide, free_port
 from benchmarks.tunnel_load import TunnelOrder
 from benchmarks.workloads.workload import HOST, PLACEHOLDER, Way, Workload
 
 _SECURE = f"{HOST}:443"
 _CLEAR = f"{HOST}:80"
+_BY_A_DOOR = {Way.SANDBOXD, Way.CHAIN, Way.TLS, Way.OPAQUE}
 # As small_get, the requests inside are http:// ones: what is compared is the way in, not TLS to the origin.
 _DECLARED = "intercepted; revision=1; cleartext"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Door:
-    """Where a sandbox process of a row enters, and how; `sessions` are those whose CPU time counts."""
-
-    port: int
-    authority: str
-    ca_file: Path
-    sessions: list[int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Spot:
-    """A subject as these rows see it: where it takes tunnels, whose session that is, and its doors of two rows."""
+    """A subject as these rows see it: where it takes tunnels, whose session that is, and its doors."""
 
     tunnel_port: int = 0
     token: str = ""
     session: int = 0
-    sandboxd: Door | None = None
-    chain: Door | None = None
+    doors: Mapping[Way, Door] = field(default_factory=dict)
 
     def has(self, way: Way) -> bool:
         """Say whether the rows of `way` can be measured here."""
-        match way:
-            case Way.TUNNEL:
-                return self.tunnel_port != 0
-            case Way.SANDBOXD:
-                return self.sandboxd is not None
-            case Way.CHAIN:
-                return self.chain is not None
-        return False
+        return self.tunnel_port != 0 if way is Way.TUNNEL else way in self.doors
 
 
 NOWHERE = Spot()
@@ -64,20 +47,22 @@ class SandboxRows:
         directory: Path,
         workloads: Sequence[Workload],
         origin_ca: Path,
+        origin_port: int,
         tls_port: int,
     ) -> None:
         self._processes = processes
         self._cores = cores
         self._directory = directory
         self._ways = {workload.way for workload in workloads}
+        self._origin_port = origin_port
         self._tls_port = tls_port
         self._origin_ca = origin_ca
         self._tunnel_load: HelperProgram | None = None
-        self._tls_load: HelperProgram | None = None
+        self._door_load: HelperProgram | None = None
         if Way.TUNNEL in self._ways:
             self._tunnel_load = processes.start_helper("benchmarks.tunnel_load", cores.load)
-        if self._ways & {Way.SANDBOXD, Way.CHAIN}:
-            self._tls_load = processes.start_helper("benchmarks.tls_load", cores.load)
+        if self._ways & _BY_A_DOOR:
+            self._door_load = processes.start_helper("benchmarks.door_load", cores.load)
         self._stand_in = 0
         for workload in workloads:
             if workload.way is Way.SANDBOXD:
@@ -92,7 +77,8 @@ class SandboxRows:
 
     def direct(self) -> Spot:
         """The load speaks to the origin itself."""
-        return Spot(chain=Door(port=self._tls_port, authority="", ca_file=self._origin_ca, sessions=[]))
+        by_tls = Door(port=self._tls_port, ca_file=self._origin_ca)
+        return Spot(doors={Way.CHAIN: by_tls, Way.TLS: by_tls, Way.OPAQUE: Door(port=self._origin_port)})
 
     def start_relays(self, name: str) -> Spot:
         """Start two relays in a row before the origin; BenchmarkError."""
@@ -100,20 +86,21 @@ class SandboxRows:
         for number in (2, 1):
             port, next_port = free_port(), port
             sessions.append(
-                self._processes.start_subject(f"{name}-{number}", _relay(port, next_port), self._cores.proxy)
+                self._processes.start_subject(f"{name}-{number}", _relay(port, next_port), (self._cores.proxy,))
             )
-        return Spot(chain=Door(port=port, authority="", ca_file=self._origin_ca, sessions=sessions))
+        return Spot(doors={Way.CHAIN: Door(port=port, ca_file=self._origin_ca, sessions=sessions)})
 
-    def start_beside(self, name: str, side: SandboxSide, session: int) -> Spot:
-        """Start the sandboxds that the rows need beside a gateway that runs; BenchmarkError."""
-        sandboxd = chain = None
+    def start_beside(self, name: str, launch: Launch, session: int) -> Spot:
+        """Return the spot of a subject that runs; start the sandboxds that the rows need beside it. BenchmarkError."""
+        doors = {way: replace(door, sessions=[session]) for way, door in launch.doors.items()}
+        side = launch.sandbox
+        if side is None:
+            return Spot(doors=doors)
         if Way.SANDBOXD in self._ways:
-            sandboxd = self._start_sandboxd(f"{name}-sandboxd", side, self._stand_in, [])
+            doors[Way.SANDBOXD] = self._start_sandboxd(f"{name}-sandboxd", side, self._stand_in, [])
         if Way.CHAIN in self._ways:
-            chain = self._start_sandboxd(f"{name}-chain", side, side.tunnel_port, [session])
-        return Spot(
-            tunnel_port=side.tunnel_port, token=side.load_token, session=session, sandboxd=sandboxd, chain=chain
-        )
+            doors[Way.CHAIN] = self._start_sandboxd(f"{name}-chain", side, side.tunnel_port, [session])
+        return Spot(tunnel_port=side.tunnel_port, token=side.load_token, session=session, doors=doors)
 
     def _start_sandboxd(self, name: str, side: SandboxSide, gateway_port: int, further: list[int]) -> Door:
         directory = self._directory / name
@@ -129,7 +116,7 @@ class SandboxRows:
         }
         settings = (f"SALLYPORT_{key}={value}" for key, value in variables.items())
         launch = Launch(command=("env", *settings, *side.sandboxd), port=port)
-        session = self._processes.start_subject(name, launch, self._cores.proxy)
+        session = self._processes.start_subject(name, launch, (self._cores.proxy,))
         ca_file = directory / "state" / "ca.pem"
         return Door(port=port, authority=_SECURE, ca_file=ca_file, sessions=[session, *further])
 
@@ -148,20 +135,21 @@ class SandboxRows:
                 pace=replace(pace, sessions=[spot.session]),
             )
             return Tally(**self._tunnel_load.ask(asdict(tunnel)))
-        door = spot.sandboxd if workload.way is Way.SANDBOXD else spot.chain
-        assert door is not None, "the spot has this row"
-        assert self._tls_load is not None, "there is one for each way that was asked for"
-        order = TlsOrder(
+        door = spot.doors[workload.way]
+        assert self._door_load is not None, "there is one for each way that was asked for"
+        order = DoorOrder(
             port=door.port,
             authority=door.authority,
             host=HOST,
-            ca_file=str(door.ca_file),
+            token=door.token,
+            ca_file="" if door.ca_file is None else str(door.ca_file),
             links=links,
+            cold=workload.cold,
             request=request.decode("latin-1"),
             answer_bytes=len(workload.answer_body),
             pace=replace(pace, sessions=door.sessions),
         )
-        return Tally(**self._tls_load.ask(asdict(order)))
+        return Tally(**self._door_load.ask(asdict(order)))
 
 
 def _relay(port: int, next_port: int) -> Launch:

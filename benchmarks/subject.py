@@ -2,9 +2,13 @@
 
 import socket
 import string
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+from benchmarks.certificates import Certificates
+from benchmarks.workloads.workload import Way
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -13,15 +17,32 @@ ROOT = Path(__file__).resolve().parent.parent
 class Site:
     """What every subject is told. `credential` is the value the origin demands; it guards nothing real.
 
-    At `origin_tls_port` the same origin shows a certificate that the file `origin_ca` vouches for.
+    At `origin_tls_port` the same origin shows a certificate that the file `origin_ca` vouches for. `certificates` is
+    what the subject shows clients itself.
     """
 
     directory: Path
     host: str
     origin_port: int
     credential: str
-    origin_tls_port: int = 0
-    origin_ca: Path | None = None
+    origin_tls_port: int
+    origin_ca: Path
+    certificates: Certificates
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """Where a client enters that does not speak plain HTTP to a proxy, and how.
+
+    With `authority` it begins with a CONNECT to it, which carries `token` where there is one. With `ca_file` TLS
+    follows, with a certificate that this file vouches for. `sessions` are those whose CPU time counts.
+    """
+
+    port: int
+    authority: str = ""
+    token: str = ""
+    ca_file: Path | None = None
+    sessions: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +63,17 @@ class SandboxSide:
 class Launch:
     """How to start a subject, and where it will listen. `proxy_token` is empty where none is needed.
 
-    `sandbox` is there where tunnels are taken.
+    `doors` are the further ways in that it has; `sandbox` is there where tunnels are taken; `plan_tokens` are the proxy
+    tokens of sandboxes whose plans have so many routes. `processes` is how many serve.
     """
 
     command: tuple[str, ...]
     port: int
     proxy_token: str = ""
+    doors: Mapping[Way, Door] = field(default_factory=dict)
     sandbox: SandboxSide | None = None
+    plan_tokens: Mapping[int, str] = field(default_factory=dict)
+    processes: int = 1
 
 
 class Subject(Protocol):

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from benchmarks.subject import ROOT
 
-_ENVIRONMENT = ROOT / ".venv-bench"
+ENVIRONMENT = ROOT / ".venv-bench"
 
 
 def in_bench_environment(pattern: str) -> Path | None:
     """Return the file of `.venv-bench` that matches `pattern`, if there is one."""
-    return next(_ENVIRONMENT.glob(pattern), None)
+    return next(ENVIRONMENT.glob(pattern), None)

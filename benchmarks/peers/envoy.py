@@ -5,7 +5,8 @@ import subprocess
 from pathlib import Path
 
 from benchmarks.peers.environment import in_bench_environment
-from benchmarks.subject import Launch, Site, free_port, write_config
+from benchmarks.subject import Door, Launch, Site, free_port, write_config
+from benchmarks.workloads.workload import Way
 
 _CONFIG = Path(__file__).with_name("envoy.yaml")
 
@@ -21,7 +22,8 @@ class Envoy:
         return shown.stdout.strip().rpartition(" ")[2].split("/")[1]
 
     def prepare(self, site: Site) -> Launch:
-        port = free_port()
+        port, tls_port = free_port(), free_port()
+        certificates = site.certificates
         config = write_config(
             site,
             _CONFIG,
@@ -30,9 +32,21 @@ class Envoy:
             host=site.host,
             origin_port=site.origin_port,
             credential=site.credential,
+            tls_port=tls_port,
+            leaf=certificates.leaf,
+            leaf_key=certificates.leaf_key,
+            origin_tls_port=site.origin_tls_port,
+            origin_ca=site.origin_ca,
         )
         options = ("--concurrency", "1", "--disable-hot-restart", "--log-level", "warning")
-        return Launch(command=(_program() or "", "-c", str(config), *options), port=port)
+        return Launch(
+            command=(_program() or "", "-c", str(config), *options),
+            port=port,
+            doors={
+                Way.TLS: Door(port=tls_port, ca_file=certificates.ca),
+                Way.OPAQUE: Door(port=port, authority=f"127.0.0.1:{site.origin_port}"),
+            },
+        )
 
 
 def _program() -> str | None:

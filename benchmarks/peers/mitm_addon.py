@@ -19,10 +19,14 @@ class WriteCredential:
     def request(self, flow: Any) -> None:  # noqa: ANN401 - mitmproxy.http.HTTPFlow, not installed where this is checked
         request = flow.request
         host = request.host_header
-        request.host, request.port = "127.0.0.1", _SETTINGS["origin_port"]
+        request.host, request.port = "127.0.0.1", _SETTINGS["ports"][request.scheme]
         request.host_header = host
         request.headers.pop("proxy-authorization", None)
         request.headers["authorization"] = self._authorization
+
+    def server_connect(self, data: Any) -> None:  # noqa: ANN401 - mitmproxy.proxy.server_hooks.ServerConnectionHookData
+        if data.server.address == ("127.0.0.1", _SETTINGS["ports"]["https"]):
+            data.server.sni = _SETTINGS["host"]  # the name that its certificate is verified for
 
     def response(self, flow: Any) -> None:  # noqa: ANN401 - as above
         request, response = flow.request, flow.response

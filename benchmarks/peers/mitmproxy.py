@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 
 from benchmarks.peers.environment import in_bench_environment
-from benchmarks.subject import Launch, Site, free_port
+from benchmarks.subject import Door, Launch, Site, free_port
+from benchmarks.workloads.workload import Way
 
 _ADDON = Path(__file__).with_name("mitm_addon.py")
 
@@ -24,11 +25,31 @@ class Mitmproxy:
     def prepare(self, site: Site) -> Launch:
         port = free_port()
         addon = shutil.copy(_ADDON, site.directory)
-        settings = {"credential": site.credential, "origin_port": site.origin_port}
+        settings = {
+            "credential": site.credential,
+            "host": site.host,
+            "ports": {"http": site.origin_port, "https": site.origin_tls_port},
+        }
         (site.directory / "settings.json").write_text(json.dumps(settings))
-        options = ("--set", f"confdir={site.directory}", "--set", "connection_strategy=lazy")
+        options = (
+            *("--set", f"confdir={site.directory}"),
+            *("--set", "connection_strategy=lazy"),
+            *("--set", f"ssl_verify_upstream_trusted_ca={site.origin_ca}"),
+            # Connections by address are the opaque ones; those to intercept are by name.
+            *("--ignore-hosts", r"^127\.0\.0\.1:"),
+        )
+        # mitmproxy issues under what it finds here: the authority of this run, key and certificate in one file.
+        authority = site.directory / "mitmproxy-ca.pem"
+        authority.write_bytes(site.certificates.ca_key.read_bytes() + site.certificates.ca.read_bytes())
         listen = ("--listen-host", "127.0.0.1", "--listen-port", str(port))
-        return Launch(command=(_program() or "", "-q", *listen, *options, "-s", str(addon)), port=port)
+        return Launch(
+            command=(_program() or "", "-q", *listen, *options, "-s", str(addon)),
+            port=port,
+            doors={
+                Way.TLS: Door(port=port, authority=f"{site.host}:443", ca_file=site.certificates.ca),
+                Way.OPAQUE: Door(port=port, authority=f"127.0.0.1:{site.origin_port}"),
+            },
+        )
 
 
 def _program() -> str | None:

@@ -4,7 +4,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from benchmarks.subject import Launch, Site, free_port, write_config
+from benchmarks.subject import Door, Launch, Site, free_port, write_config
+from benchmarks.workloads.workload import Way
 
 _CONFIG = Path(__file__).with_name("nginx.conf")
 
@@ -20,7 +21,8 @@ class Nginx:
         return shown.stderr.strip().rpartition("/")[2]
 
     def prepare(self, site: Site) -> Launch:
-        port = free_port()
+        port, tls_port = free_port(), free_port()
+        certificates = site.certificates
         config = write_config(
             site,
             _CONFIG,
@@ -29,8 +31,14 @@ class Nginx:
             host=site.host,
             origin_port=site.origin_port,
             credential=site.credential,
+            tls_port=tls_port,
+            leaf=certificates.leaf,
+            leaf_key=certificates.leaf_key,
+            origin_tls_port=site.origin_tls_port,
+            origin_ca=site.origin_ca,
         )
-        return Launch(command=(_program() or "", "-e", str(site.directory / "error.log"), "-c", str(config)), port=port)
+        command = (_program() or "", "-e", str(site.directory / "error.log"), "-c", str(config))
+        return Launch(command=command, port=port, doors={Way.TLS: Door(port=tls_port, ca_file=certificates.ca)})
 
 
 def _program() -> str | None:

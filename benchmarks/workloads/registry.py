@@ -1,6 +1,6 @@
 """Every workload by name. A new one is a value in a module and a line here."""
 
-from benchmarks.workloads import get_1m, post_10k, sandbox, small_get, tunnel
+from benchmarks.workloads import door, get_1m, post_10k, routes, sandbox, small_get, tunnel
 from benchmarks.workloads.workload import Workload
 
 WORKLOADS: dict[str, Workload] = {
@@ -10,6 +10,11 @@ WORKLOADS: dict[str, Workload] = {
         small_get.ONE_LINK,
         post_10k.WORKLOAD,
         get_1m.WORKLOAD,
+        door.TLS_TLS,
+        door.COLD_INTERCEPT,
+        door.PASSTHROUGH_BULK,
+        routes.ROUTES_10,
+        routes.ROUTES_1000,
         *tunnel.WORKLOADS,
         sandbox.SANDBOXD_INTERCEPTED,
         sandbox.CHAIN_400,

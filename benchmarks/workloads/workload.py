@@ -16,6 +16,8 @@ class Way(Enum):
     TUNNEL = "by the streams of a tunnel, to a gateway's tunnel listener"
     SANDBOXD = "by CONNECT and TLS to sandboxd, whose gateway is a stand-in"
     CHAIN = "by CONNECT and TLS through sandboxd, tunnel and gateway, TLS to the origin"
+    TLS = "by TLS that the subject ends, after a CONNECT where it intercepts, and TLS to the origin"
+    OPAQUE = "by CONNECT, as bytes that the subject does not look into"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +25,9 @@ class Workload:
     """A request sent over and over, and the one answer the origin gives to it.
 
     `path` is unique among workloads: by it the origin knows which answer to give. With `bulk` the figure that counts
-    is megabytes per CPU second, not microseconds per request. `links` are streams where the way is a tunnel.
+    is megabytes per CPU second, not microseconds per request. `links` are streams where the way is a tunnel. With
+    `cold` each request comes on a connection of its own, which ends with the answer. With `plan_routes` it comes from
+    a sandbox whose plan has so many, which only a gateway has.
     """
 
     name: str
@@ -37,6 +41,8 @@ class Workload:
     links: int = 64
     open_rate: float = 200.0
     bulk: bool = False
+    cold: bool = False
+    plan_routes: int = 0
     way: Way = Way.PROXY
 
     def proxied_request(self, proxy_token: str) -> bytes:

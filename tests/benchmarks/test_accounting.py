@@ -5,26 +5,38 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.accounting import core_busy_seconds, resident_mib, session_cpu_seconds, stat_ticks
+from benchmarks.accounting import core_busy_seconds, parse_stat, resident_mib, session_cpu_seconds
 
 
 def _stat(
-    pid: int, command: str, session: int, utime: int, stime: int, cutime: int = 0, cstime: int = 0, pages: int = 0
+    pid: int,
+    command: str,
+    session: int,
+    utime: int,
+    stime: int,
+    cutime: int = 0,
+    cstime: int = 0,
+    pages: int = 0,
+    parent: int = 1,
 ) -> bytes:
-    before = f"{pid} ({command}) S 1 {pid} {session} 0 -1 4194304 100 0 0 0"
+    before = f"{pid} ({command}) S {parent} {pid} {session} 0 -1 4194304 100 0 0 0"
     return f"{before} {utime} {stime} {cutime} {cstime} 20 0 4 0 1000 0 {pages}".encode()
 
 
-def test_ticks_of_the_session_are_summed_with_reaped_children() -> None:
-    assert stat_ticks(_stat(7, "nginx", 5, 10, 20, 3, 4), session=5) == 37
-
-
-def test_another_session_counts_nothing() -> None:
-    assert stat_ticks(_stat(7, "nginx", 6, 10, 20), session=5) == 0
+def test_ticks_are_those_of_a_process_with_its_reaped_children() -> None:
+    stat = parse_stat(_stat(7, "nginx", 5, 10, 20, 3, 4, parent=2))
+    assert (stat.session, stat.parent, stat.ticks) == (5, 2, 37)
 
 
 def test_a_command_with_spaces_and_parentheses_does_not_shift_the_fields() -> None:
-    assert stat_ticks(_stat(7, "a) S 1 (b", 5, 1, 2), session=5) == 3
+    assert parse_stat(_stat(7, "a) S 1 (b", 5, 1, 2)).ticks == 3
+
+
+def test_a_worker_in_a_session_of_its_own_is_its_parents(tmp_path: Path) -> None:
+    for pid, session, parent in ((10, 10, 1), (11, 11, 10), (12, 12, 11), (13, 13, 1)):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_bytes(_stat(pid, "worker", session, 1, 0, parent=parent))
+    assert session_cpu_seconds(10, tmp_path) == 3 * session_cpu_seconds(13, tmp_path)
 
 
 def test_every_process_of_the_session_is_found_and_other_entries_are_ignored(tmp_path: Path) -> None:

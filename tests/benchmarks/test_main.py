@@ -1,5 +1,6 @@
 """The command line, and when --assert fails."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -28,7 +29,11 @@ def _outcome(own: float, envoy: float, errors: int = 0) -> Outcome:
 
 
 def _fails(outcome: Outcome, subjects: list[str]) -> bool:
-    report = Report(
+    return is_failure(_report(outcome, subjects))
+
+
+def _report(outcome: Outcome, subjects: list[str]) -> Report:
+    return Report(
         machine={},
         commit="none",
         date=_a_day(),
@@ -39,7 +44,6 @@ def _fails(outcome: Outcome, subjects: list[str]) -> bool:
         rows=outcome.rows,
         judged=judge_all(["small_get"], subjects, outcome),
     )
-    return is_failure(report)
 
 
 def _a_day() -> datetime:
@@ -64,6 +68,12 @@ def test_a_tunnel_is_judged_by_the_explicit_listener_in_the_same_run(tunnel: flo
     outcome.samples["tunnel_64", "sallyport-pure"] = [_sample(tunnel)]
     judged = judge_all(["small_get", "tunnel_64"], ["sallyport-pure"], outcome)
     assert [each.judgement for each in judged if each.target.workload == "tunnel_64"] == [judgement]
+
+
+def test_assert_passes_over_what_this_machine_cannot_show() -> None:
+    judged = judge_all(["small_get"], ["sallyport-pure-2"], Outcome(), cores=2)
+    assert [each.judgement for each in judged] == [Judgement.TOO_FEW_CORES]
+    assert not is_failure(replace(_report(Outcome(), []), judged=judged))
 
 
 def test_assert_fails_when_the_peer_gave_no_figures() -> None:

@@ -1,6 +1,7 @@
 """Both loops, over ways that answer at once, late, or never."""
 
 from collections.abc import Sequence
+from time import perf_counter
 
 import pytest
 
@@ -34,6 +35,21 @@ class _Echo:
         return done
 
 
+class _Slow(_Echo):
+    """Its first answers take longer than the warm-up was to last."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.polls_before_first = 0
+        self._slow_until = perf_counter() + 0.05
+
+    def poll(self, seconds: float) -> Sequence[int]:
+        if perf_counter() < self._slow_until:
+            self.polls_before_first += 1
+            return ()
+        return super().poll(seconds)
+
+
 def _pace(closed_seconds: float = 0.02, open_rate: float = 2000.0) -> Pace:
     return Pace(
         sessions=[],
@@ -59,6 +75,13 @@ def test_without_a_closed_loop_the_open_one_counts() -> None:
     tally = measure(_Echo(4), _pace(closed_seconds=0.0))
     assert tally.answered == len(tally.latencies_us) > 0
     assert tally.seconds > 0
+
+
+def test_the_warm_up_lasts_until_every_way_was_answered() -> None:
+    ways = _Slow(4)
+    measure(ways, _pace())
+    assert ways.polls_before_first > 0
+    assert ways.sent > 4
 
 
 def test_more_requests_than_ways_wait_their_turn() -> None:

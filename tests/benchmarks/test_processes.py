@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.processes import BenchmarkError, Processes, only_run
+from benchmarks.processes import BenchmarkError, Cores, Processes, only_run
 from benchmarks.subject import ROOT, Launch, free_port
 
 
@@ -24,7 +24,7 @@ def test_a_subject_that_ends_at_once_is_told_with_its_last_words_and_without_our
     script = f"import sys; sys.exit('cannot read {ROOT}/x.yaml')"
     launch = Launch(command=(sys.executable, "-c", script), port=free_port())
     with Processes(tmp_path) as processes, pytest.raises(BenchmarkError) as raised:
-        processes.start_subject("gateway", launch, core)
+        processes.start_subject("gateway", launch, (core,))
     assert "status 1" in str(raised.value)
     assert "cannot read x.yaml" in str(raised.value)
 
@@ -34,8 +34,14 @@ def test_what_was_started_ends_with_the_run(tmp_path: Path) -> None:
     port = free_port()
     script = f"import socket; s = socket.create_server(('127.0.0.1', {port})); s.accept(); s.accept()"
     with Processes(tmp_path) as processes:
-        session = processes.start_subject("server", Launch(command=(sys.executable, "-c", script), port=port), core)
+        session = processes.start_subject("server", Launch(command=(sys.executable, "-c", script), port=port), (core,))
         assert os.getsid(session) == session
         assert os.sched_getaffinity(session) == {core}
     with pytest.raises(ProcessLookupError):
         os.getsid(session)
+
+
+def test_two_processes_have_two_cores_where_the_machine_has_three() -> None:
+    assert Cores(0, 1, 2).of(2) == (0, 2)
+    assert Cores(0, 1, 2).of(1) == (0,)
+    assert Cores(0, 1).of(2) == (0,)

@@ -11,7 +11,9 @@ from benchmarks.run import Run, Running, Timing
 from benchmarks.workloads.registry import WORKLOADS
 
 _MOMENT = Timing(rounds=1, warm_seconds=0.02, closed_seconds=0.05, open_seconds=0.05)
-_NAMES = ("tunnel_64", "sandboxd_intercepted", "chain_400")
+_TUNNELLED = ("tunnel_64", "sandboxd_intercepted", "chain_400")
+_BY_DOOR = ("tls_tls", "cold_intercept", "passthrough_bulk")
+_NAMES = (*_TUNNELLED, *_BY_DOOR, "routes_1000")
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,13 @@ def _measure(run: Run, subject: Running, workload: str, links: int) -> Tally:
         ("chain_400", "sallyport-pure", 2),
         ("chain_400", "direct", 2),
         ("chain_400", "two-relays", 2),
+        ("tls_tls", "sallyport-pure", 2),
+        ("tls_tls", "direct", 2),
+        ("cold_intercept", "sallyport-pure", 2),
+        ("cold_intercept", "direct", 2),
+        ("passthrough_bulk", "sallyport-pure", 2),
+        ("passthrough_bulk", "direct", 2),
+        ("routes_1000", "sallyport-pure", 2),
     ],
 )
 def test_every_row_is_answered_rightly(
@@ -53,7 +62,11 @@ def test_every_row_is_answered_rightly(
 
 def test_who_has_no_tunnel_is_not_in_its_rows(run: tuple[Run, dict[str, Running]]) -> None:
     has = {name: [each for each in _NAMES if subject.has(WORKLOADS[each])] for name, subject in run[1].items()}
-    assert has == {"sallyport-pure": list(_NAMES), "direct": ["chain_400"], "two-relays": ["chain_400"]}
+    assert has == {
+        "sallyport-pure": list(_NAMES),
+        "direct": ["chain_400", *_BY_DOOR],
+        "two-relays": ["chain_400"],
+    }
     assert not run[1]["two-relays"].has(WORKLOADS["small_get"])
 
 

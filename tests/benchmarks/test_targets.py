@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.figures import FIGURES, Ratio
-from benchmarks.registry import DEFAULT
+from benchmarks.registry import DEFAULT, ONLY_IN, takes_part
 from benchmarks.targets import TARGETS, Judgement, Target, judge, targets_for
 from benchmarks.workloads.registry import WORKLOADS
 
@@ -34,6 +34,14 @@ def test_what_was_not_measured_is_never_met() -> None:
     assert judge(_COST, None) is Judgement.NOT_MEASURED
 
 
+def test_two_processes_are_judged_where_there_are_cores_for_them() -> None:
+    target = next(each for each in TARGETS if each.subject == "sallyport-2")
+    assert target.figure == "requests_per_second"
+    assert judge(target, _ratio(1.9), cores=3) is Judgement.MET
+    assert judge(target, _ratio(1.7), cores=3) is Judgement.MISSED
+    assert judge(target, _ratio(1.0), cores=2) is Judgement.TOO_FEW_CORES
+
+
 def test_only_what_was_asked_for_is_judged() -> None:
     asked = targets_for(["small_get"], ["sallyport-pure", "nginx"])
     assert {(target.workload, target.subject) for target in asked} == {("small_get", "sallyport-pure")}
@@ -52,6 +60,8 @@ def test_every_target_names_what_exists() -> None:
         assert target.workload in WORKLOADS
         assert {target.subject, target.peer} <= set(DEFAULT)
         assert target.figure in FIGURES
+        assert takes_part(target.subject, target.workload)
+        assert takes_part(target.peer, target.peer_workload or target.workload)
 
 
 def test_a_tunnel_is_held_against_the_explicit_listener_of_the_same_gateway() -> None:
@@ -72,3 +82,8 @@ def test_every_other_workload_that_a_target_names_exists() -> None:
 def test_the_pure_codec_must_stay_within_six_tenths_of_envoy() -> None:
     first = next(target for target in TARGETS if (target.subject, target.peer) == ("sallyport-pure", "envoy"))
     assert (first.workload, first.must) == ("small_get", 0.60)
+
+
+def test_who_is_there_for_some_workloads_alone_names_what_exists() -> None:
+    assert set(ONLY_IN) <= set(DEFAULT)
+    assert {name for names in ONLY_IN.values() for name in names} <= set(WORKLOADS)
