@@ -14,7 +14,8 @@ class Sample:
     """One subject in one round. A figure that could not be taken is None.
 
     `load_share`: the share of its core that the load took; near 1 it was the limit. `resident_mib` only where the
-    subject's memory was asked for, before each round's first request.
+    subject's memory was asked for, before each round's first request; `grown_mib`: by how much it was more at the
+    end. `longest_us` is the longest that a request of the open loop took.
     """
 
     cpu_us_per_request: float | None
@@ -24,6 +25,8 @@ class Sample:
     mb_per_cpu_second: float | None
     load_share: float | None = None
     resident_mib: float | None = None
+    grown_mib: float | None = None
+    longest_us: float | None = None
 
 
 FIGURES = tuple(field.name for field in fields(Sample))
@@ -42,6 +45,8 @@ class Row:
     mb_per_cpu_second: float | None
     load_share: float | None = None
     resident_mib: float | None = None
+    grown_mib: float | None = None
+    longest_us: float | None = None
     errors: int
     rounds: int
     spread: dict[str, tuple[float, float]]
@@ -69,6 +74,8 @@ def take_sample(tally: Tally, workload: Workload) -> Sample | None:
     if not tally.answered:
         return None
     cpu = tally.cpu_seconds or None  # less than a tick is no figure: the subject did not get to run
+    if workload.tick_seconds:
+        cpu = None  # most of it went into what was beside, which is not what was counted
     moved = tally.answered * (len(workload.answer_body) + len(workload.request_body)) / 1e6
     return Sample(
         cpu_us_per_request=None if cpu is None else cpu / tally.answered * 1e6,
@@ -78,6 +85,8 @@ def take_sample(tally: Tally, workload: Workload) -> Sample | None:
         mb_per_cpu_second=moved / cpu if cpu else None,
         load_share=tally.load_share,
         resident_mib=tally.resident_mib if workload.way is Way.SANDBOXD else None,
+        grown_mib=tally.grown_mib if workload.beside_bytes_per_second else None,
+        longest_us=max(tally.latencies_us, default=None),
     )
 
 

@@ -56,7 +56,8 @@ class Tally:
     """What came of it: `latencies_us` in the open loop, all other figures in the closed one.
 
     `foreign_seconds`: how long the subject's core was busy with something else, or taken away by a hypervisor.
-    `load_share`: the share of a core that the load itself took. `resident_mib`: the subject's memory before it began.
+    `load_share`: the share of a core that the load itself took. `resident_mib`: the subject's memory before it began;
+    `grown_mib`: by how much it was more at the end.
     """
 
     answered: int = 0
@@ -68,6 +69,7 @@ class Tally:
     first_error: str = ""
     load_share: float | None = None
     resident_mib: float | None = None
+    grown_mib: float | None = None
 
 
 class Load:
@@ -212,7 +214,7 @@ async def _connect(load: Load, order: Order) -> None:
 async def _run(load: Load, order: Order) -> Tally:
     for link in load.links:
         link.send()
-    await asyncio.sleep(order.warm_seconds)
+    await _warm_up(load, order)
 
     answered, started_at, (cpu_before, busy_before) = load.answered, perf_counter(), _cpu_seconds(order)
     load_before = process_time()
@@ -241,6 +243,14 @@ def _cpu_seconds(order: Order) -> tuple[float, float]:
     if order.session is None:
         return 0.0, 0.0
     return session_cpu_seconds(order.session), core_busy_seconds(order.core)
+
+
+async def _warm_up(load: Load, order: Order) -> None:
+    """Let the closed loop run until there were as many answers as links, and at least so long."""
+    await asyncio.sleep(order.warm_seconds)
+    deadline = perf_counter() + _SETTLE_SECONDS
+    while load.answered + load.failed < len(load.links) and perf_counter() < deadline:  # noqa: ASYNC110 - as below
+        await asyncio.sleep(0.01)
 
 
 async def _settle(load: Load) -> None:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from time import perf_counter_ns
 from typing import NamedTuple, cast
 
 import uvloop
@@ -31,12 +32,13 @@ _NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 class Page(NamedTuple):
     answer: bytes
     request_body_bytes: int
+    tick_seconds: float = 0.0
 
 
 class OriginLink(asyncio.Protocol):
     """One accepted socket. Requests come one at a time: none of the subjects pipelines upstream."""
 
-    __slots__ = ("_answer", "_body_left", "_credential", "_held", "_pages", "_transport", "_write")
+    __slots__ = ("_answer", "_body_left", "_credential", "_held", "_pages", "_tick_seconds", "_transport", "_write")
 
     def __init__(self, credential: bytes, pages: Mapping[bytes, Page]) -> None:
         # The end of the field's name, so that its spelling ("Authorization", "authorization") does not matter.
@@ -45,6 +47,7 @@ class OriginLink(asyncio.Protocol):
         self._held = b""
         self._body_left = 0
         self._answer = b""
+        self._tick_seconds = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
@@ -73,6 +76,7 @@ class OriginLink(asyncio.Protocol):
             self._write(_NOT_FOUND)
             return
         self._answer = page.answer if authorized else _UNAUTHORIZED
+        self._tick_seconds = page.tick_seconds if authorized else 0.0
         self._body_left = page.request_body_bytes
         self._read_body(len(data) - head_bytes)
 
@@ -80,15 +84,27 @@ class OriginLink(asyncio.Protocol):
         self._body_left -= received
         if self._body_left == 0:
             self._write(self._answer)
+            if self._tick_seconds:
+                self._tick(asyncio.get_running_loop().time())
         elif self._body_left < 0:
             self._transport.abort()
+
+    def _tick(self, due_at: float) -> None:
+        """Send an event that says when, as a chunk. The next is due a tick after this one was, not after it went."""
+        if self._transport.is_closing():
+            return
+        event = b"data: %d\n\n" % perf_counter_ns()
+        self._write(b"%x\r\n%b\r\n" % (len(event), event))
+        next_at = due_at + self._tick_seconds
+        asyncio.get_running_loop().call_at(next_at, self._tick, next_at)
 
 
 async def serve() -> None:
     stdin = await open_stdin()
     told = json.loads(await stdin.readline())
     credential = told["credential"].encode("ascii")
-    pages = {w.path.encode("ascii"): Page(w.answer(), len(w.request_body)) for w in WORKLOADS.values()}
+    answered = [*WORKLOADS.values(), *(each.beside for each in WORKLOADS.values() if each.beside is not None)]
+    pages = {w.path.encode("ascii"): Page(w.answer(), len(w.request_body), w.tick_seconds) for w in answered}
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: OriginLink(credential, pages), "127.0.0.1", 0, backlog=1024)
     context = _tls(Path(told["ca_file"]))

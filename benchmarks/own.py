@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 
 import jwt
@@ -13,8 +14,10 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from benchmarks.plan_pushes import PlanPushes
 from benchmarks.subject import ROOT, Door, Launch, SandboxSide, Site, free_port
 from benchmarks.workloads.registry import WORKLOADS
+from benchmarks.workloads.routes import PLAN_SWAP
 from benchmarks.workloads.workload import Way
 from sallyport.net.interception import CaStore
 from sallyport.plan.codec import seal
@@ -24,6 +27,7 @@ _SANDBOXD_ID = "sbx_sandboxd"  # of the chain: a sandbox has one tunnel, and the
 _ORGANIZATION_ID = "org_bench"
 _TOKEN_SECONDS = 86_400
 _ROUTES = 10
+_SWAPPED_ROUTES = PLAN_SWAP.plan_routes
 _PLAN_SIZES = tuple(sorted({each.plan_routes for each in WORKLOADS.values()} - {0}))
 # No route names it and a rule lets it pass: its bytes are opaque.
 OPAQUE_HOST = "opaque.bench.test"
@@ -144,6 +148,7 @@ def prepare_gateway(site: Site, python: tuple[str, ...], variant: Variant) -> La
         },
         plan_tokens={routes: _token(key, "sallyport-proxy", _sandbox_with(routes)) for routes in _PLAN_SIZES},
         processes=variant.workers,
+        plan_pushes=PlanPushes(admin, _sandbox_with(_SWAPPED_ROUTES), partial(_swapped_plan, site.host)),
         sandbox=SandboxSide(
             tunnel_port=tunnel,
             load_token=_token(key, "sallyport-tunnel"),
@@ -161,11 +166,17 @@ def upstream_settings(site: Site) -> dict[str, object]:
     return {"connect_to": connect_to, "ca_file": str(site.origin_ca)}
 
 
+def _swapped_plan(host: str, revision: int) -> bytes:
+    return seal(plan_document(host, _sandbox_with(_SWAPPED_ROUTES), _SWAPPED_ROUTES, revision))
+
+
 def _sandbox_with(routes: int) -> str:
     return f"sbx_routes_{routes}"
 
 
-def plan_document(host: str, sandbox_id: str = _SANDBOX_ID, routes: int = _ROUTES) -> dict[str, object]:
+def plan_document(
+    host: str, sandbox_id: str = _SANDBOX_ID, routes: int = _ROUTES, revision: int = 1
+) -> dict[str, object]:
     """Return a plan of so many routes, of which one, in the middle, claims the origin.
 
     The first half are of other hosts, the rest of the same host below other paths: both have to be told apart.
@@ -180,7 +191,7 @@ def plan_document(host: str, sandbox_id: str = _SANDBOX_ID, routes: int = _ROUTE
         "version": 1,
         "organizationId": _ORGANIZATION_ID,
         "sandboxId": sandbox_id,
-        "revision": 1,
+        "revision": revision,
         "image": {"source": "base", "imageRef": "bench"},
         "egress": {"default": "deny", "managedPassthrough": "deny", "rules": [_OPAQUE_RULE]},
         "egressRoutes": [_route(number, *match) for number, match in enumerate(matches)],

@@ -18,9 +18,12 @@ from typing import Protocol
 from benchmarks.accounting import core_busy_seconds, resident_mib, session_cpu_seconds
 from benchmarks.answers import LoadError
 from benchmarks.load import REST_SECONDS, Tally
+from benchmarks.ticks import Ticks
 
 _POLL_SECONDS = 0.05
 _SETTLE_SECONDS = 10.0
+# Three have two distances to compare.
+_LEAST_TICKS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +96,33 @@ def measure(ways: Ways, pace: Pace) -> Tally:
     if not pace.closed_seconds:
         tally.answered = len(tally.latencies_us)
         watch.stop(tally)
+    if tally.resident_mib is not None:
+        tally.grown_mib = sum(map(resident_mib, pace.sessions)) - tally.resident_mib
     return tally
+
+
+def measure_ticks(ways: Ways, ticks: Ticks, pace: Pace) -> Tally:
+    """Let events come for as long as both loops would last; latencies are by how much they came out of step."""
+    ways.send(0)
+    ways.flush()
+    _take_ticks(ways, ticks, pace.warm_seconds)
+    ticks.forget()
+    tally, watch = Tally(), _Watch(pace)
+    _take_ticks(ways, ticks, pace.closed_seconds + pace.open_seconds)
+    watch.stop(tally)
+    tally.answered, tally.latencies_us = ticks.count, ticks.jitters_us()
+    return tally
+
+
+def _take_ticks(ways: Ways, ticks: Ticks, seconds: float) -> None:
+    now = perf_counter()
+    ends_at, deadline = now + seconds, now + seconds + _SETTLE_SECONDS
+    while now < ends_at or ticks.count < _LEAST_TICKS:
+        ways.poll(_POLL_SECONDS)
+        ways.flush()
+        now = perf_counter()
+        if now > deadline:
+            raise LoadError("no events came")
 
 
 def _warm_up(ways: Ways, seconds: float) -> None:

@@ -29,7 +29,7 @@ _COLUMNS = {
     "mb_per_cpu_second": "MB/CPU s",
 }
 # Shown as a share, beside the proxy's own; and not shown, because the targets have it.
-_FIGURE_NAMES = _COLUMNS | {"resident_mib": "resident MiB"}
+_FIGURE_NAMES = _COLUMNS | {"resident_mib": "resident MiB", "grown_mib": "grown by MiB", "longest_us": "longest µs"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +121,9 @@ class Report:
         for name in dict.fromkeys(row.workload for row in self.rows):
             workload = WORKLOADS[name]
             figure = _main_figure(workload)
-            drawn = plot(workload.title, figure, _COLUMNS[figure], [row for row in self.rows if row.workload == name])
+            drawn = plot(
+                workload.title, figure, _FIGURE_NAMES[figure], [row for row in self.rows if row.workload == name]
+            )
             if drawn:
                 (directory / f"latest.{name}.svg").write_text(drawn)
 
@@ -145,6 +147,10 @@ class Report:
 def _main_figure(workload: Workload) -> str:
     if workload.way is Way.CHAIN:
         return "p50_us"
+    if workload.plan_pushes:
+        return "longest_us"
+    if workload.beside is not None:
+        return "p99_us"
     return "mb_per_cpu_second" if workload.bulk else "cpu_us_per_request"
 
 

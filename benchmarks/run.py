@@ -12,6 +12,7 @@ from benchmarks.certificates import make_certificates
 from benchmarks.figures import Row, Sample, order_of_round, summarize, take_sample
 from benchmarks.load import Order, Tally
 from benchmarks.pace import Pace
+from benchmarks.plan_pushes import PlanPushes
 from benchmarks.processes import BenchmarkError, Cores, HelperProgram, Processes
 from benchmarks.registry import DIRECT, SUBJECTS, TWO_RELAYS, takes_part
 from benchmarks.sandbox_side import NOWHERE, SandboxRows, Spot
@@ -50,6 +51,7 @@ class Running:
     proxy_token: str
     spot: Spot = NOWHERE
     plan_tokens: Mapping[int, str] = field(default_factory=dict)
+    plan_pushes: PlanPushes | None = None
 
     def has(self, workload: Workload) -> bool:
         """Say whether `workload` can be measured here."""
@@ -142,7 +144,10 @@ class Run:
                 having = [subject.name for subject in subjects if subject.has(workload)]
                 for name in order_of_round(having, number):
                     tally = self._measure_one(by_name[name], workload, timing, workload.links)
-                    samples[workload.name, name].append(take_sample(tally, workload))
+                    sample = take_sample(tally, workload)
+                    if sample is None and not tally.errors:
+                        tally.errors, tally.first_error = 1, "no answer within the window"
+                    samples[workload.name, name].append(sample)
                     errors[workload.name, name] += tally.errors
                     if tally.foreign_seconds is not None:
                         self.outcome.foreign_shares.append(tally.foreign_seconds / tally.seconds)
@@ -183,6 +188,7 @@ class Run:
             proxy_token=launch.proxy_token,
             spot=spot,
             plan_tokens=launch.plan_tokens,
+            plan_pushes=launch.plan_pushes,
         )
 
     def _probe(self, subject: Running) -> None:
@@ -200,7 +206,15 @@ class Run:
         else:
             token = subject.plan_tokens.get(workload.plan_routes, subject.proxy_token)
             request = workload.proxied_request(token or _FOREIGN_TOKEN)
-        return self._ask(request, workload, subject.port, subject.session, timing, links)
+        if not workload.plan_pushes:
+            return self._ask(request, workload, subject.port, subject.session, timing, links)
+        assert subject.plan_pushes is not None, "who has such plans can have them replaced"
+        with subject.plan_pushes.under_way() as pushed:
+            tally = self._ask(request, workload, subject.port, subject.session, timing, links)
+        if pushed.refused:
+            tally.errors += len(pushed.refused)
+            tally.first_error = tally.first_error or f"a plan was refused: {pushed.refused[0]}"
+        return tally
 
     def _measure_row(self, subject: Running, workload: Workload, timing: Timing, links: int) -> Tally:
         # What changes nothing on the way has to be sent what the origin wants.

@@ -10,7 +10,7 @@ from benchmarks.load import Tally
 from benchmarks.pace import Pace
 from benchmarks.processes import Cores, HelperProgram, Processes
 from benchmarks.subject import Door, Launch, SandboxSide, free_port
-from benchmarks.tunnel_load import TunnelOrder
+from benchmarks.tunnel_load import Beside, TunnelOrder
 from benchmarks.workloads.workload import HOST, PLACEHOLDER, Way, Workload
 
 _SECURE = f"{HOST}:443"
@@ -132,6 +132,8 @@ class SandboxRows:
                 streams=links,
                 request=request.decode("latin-1"),
                 answer_bytes=len(workload.answer_body),
+                has_ticks=workload.tick_seconds > 0,
+                beside=_beside(workload),
                 pace=replace(pace, sessions=[spot.session]),
             )
             return Tally(**self._tunnel_load.ask(asdict(tunnel)))
@@ -150,6 +152,17 @@ class SandboxRows:
             pace=replace(pace, sessions=door.sessions),
         )
         return Tally(**self._door_load.ask(asdict(order)))
+
+
+def _beside(workload: Workload) -> Beside | None:
+    if workload.beside is None:
+        return None
+    return Beside(
+        streams=workload.beside_streams,
+        request=workload.beside.direct_request(PLACEHOLDER).decode("latin-1"),
+        answer_bytes=len(workload.beside.answer_body),
+        bytes_per_second=workload.beside_bytes_per_second,
+    )
 
 
 def _relay(port: int, next_port: int) -> Launch:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks.certificates import Certificates
+from benchmarks.plan_pushes import PlanPushes
 from benchmarks.workloads.workload import Way
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,6 +66,7 @@ class Launch:
 
     `doors` are the further ways in that it has; `sandbox` is there where tunnels are taken; `plan_tokens` are the proxy
     tokens of sandboxes whose plans have so many routes. `processes` is how many serve.
+    `plan_pushes` replaces a plan of such a sandbox.
     """
 
     command: tuple[str, ...]
@@ -74,6 +76,7 @@ class Launch:
     sandbox: SandboxSide | None = None
     plan_tokens: Mapping[int, str] = field(default_factory=dict)
     processes: int = 1
+    plan_pushes: PlanPushes | None = None
 
 
 class Subject(Protocol):

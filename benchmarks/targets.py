@@ -10,7 +10,8 @@ _CPU = "cpu_us_per_request"
 _BULK = "mb_per_cpu_second"
 _RATE = "requests_per_second"
 _P50, _P99 = "p50_us", "p99_us"
-_RESIDENT = "resident_mib"
+_RESIDENT, _GROWN = "resident_mib", "grown_mib"
+_LONGEST = "longest_us"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,18 @@ def _sandbox_side(subject: str) -> Iterator[Target]:
     yield Target(workload="tunnel_1", subject=subject, peer=subject, peer_workload="small_get_1")
     yield Target(workload="tunnel_64", subject=subject, peer=subject, peer_workload=explicit, must=1.1, aim=0.9)
     yield Target(workload="tunnel_512", subject=subject, peer=subject, peer_workload=explicit)
+    slow = "slow_reader"
+    yield Target(workload=slow, subject=subject, peer=subject, peer_workload="tunnel_100", figure=_P99, must=1.5)
+    yield Target(workload=slow, subject=subject, peer=subject, comparison=Comparison.ALONE, figure=_GROWN, must=32.0)
+    yield Target(
+        workload="sse_beside_bulk",
+        subject=subject,
+        peer=subject,
+        comparison=Comparison.ALONE,
+        figure=_P99,
+        must=10_000.0,
+        aim=3_000.0,
+    )
     alone, chain = "sandboxd_intercepted", "chain_400"
     yield Target(workload=alone, subject=subject, peer=subject, comparison=Comparison.ALONE, must=45.0, aim=30.0)
     yield Target(
@@ -98,6 +111,15 @@ def _by_door(subject: str) -> Iterator[Target]:
         comparison=Comparison.DIFFERENCE,
         must=2.0,
         aim=1.0,
+    )
+    yield Target(
+        workload="plan_swap",
+        subject=subject,
+        peer=subject,
+        comparison=Comparison.ALONE,
+        figure=_LONGEST,
+        must=20_000.0,
+        aim=5_000.0,
     )
     yield Target(workload="small_get", subject=f"{subject}-2", peer=subject, figure=_RATE, must=1.8, cores=3)
 

@@ -12,7 +12,8 @@ from time import perf_counter
 
 from benchmarks.answers import Answers, LoadError
 from benchmarks.load import Tally
-from benchmarks.pace import Pace, Poller, measure, obey
+from benchmarks.pace import Pace, Poller, measure, measure_ticks, obey
+from benchmarks.ticks import Ticks
 from sallyport.net.websocket_upgrade import check_upgrade, upgrade_request
 from sallyport.wire.http1.codec import parse_response
 from sallyport.wire.yamux.frames import (
@@ -36,11 +37,28 @@ _ESTABLISHED = b"HTTP/1.1 200 "
 _OPENED_AT_ONCE = 32
 _MESSAGE_BYTES = 64 * 1024
 _READ_BYTES = 256 * 1024
+# What a slow reader reads at once.
+_SLOW_CREDIT_BYTES = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What further streams of the tunnel do meanwhile: the same request over and over, its answer read as fast as it
+    comes or, with `bytes_per_second`, at that pace.
+    """
+
+    streams: int
+    request: str
+    answer_bytes: int
+    bytes_per_second: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TunnelOrder:
-    """What to measure. `request` is Latin-1 text of raw bytes; `declared` is what each stream's CONNECT declares."""
+    """What to measure. `request` is Latin-1 text of raw bytes; `declared` is what each stream's CONNECT declares.
+
+    With `has_ticks` the answer is a stream of events (`ticks.py`), of which there is one.
+    """
 
     port: int
     token: str
@@ -49,6 +67,8 @@ class TunnelOrder:
     streams: int
     request: str
     answer_bytes: int
+    has_ticks: bool
+    beside: Beside | None
     pace: Pace
 
 
@@ -57,11 +77,19 @@ class TunnelWays:
 
     def __init__(self, order: TunnelOrder) -> None:
         self.count = order.streams
-        request = order.request.encode("latin-1")
-        self._ids = [1 + 2 * way for way in range(order.streams)]
-        self._frames = [frame_header(DATA, 0, each, len(request)) + request for each in self._ids]
-        self._answers = [Answers(order.answer_bytes) for _ in self._ids]
-        self._taken = [0] * order.streams  # bytes that the gateway has got no credit for
+        self.ticks = Ticks()
+        self._frames: list[bytes] = []
+        self._answers: list[Answers | Ticks] = []
+        for _ in range(order.streams):
+            self._add(order.request, self.ticks if order.has_ticks else Answers(order.answer_bytes))
+        self._slow_bytes_per_second = 0  # of the streams beside
+        if order.beside is not None:
+            self._slow_bytes_per_second = order.beside.bytes_per_second
+            for _ in range(order.beside.streams):
+                self._add(order.beside.request, Answers(order.beside.answer_bytes))
+        self._ids = [1 + 2 * way for way in range(len(self._frames))]
+        self._taken = [0] * len(self._ids)  # bytes that the gateway has got no credit for
+        self._credited_at = 0.0  # when the slow ones last gave some
         self._out: list[bytes] = []
         self._held = b""
         self._poller = Poller()
@@ -69,6 +97,12 @@ class TunnelWays:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._upgrade(order)
         self._poller.add(self._socket.fileno())
+
+    def _add(self, request: str, answers: Answers | Ticks) -> None:
+        data = request.encode("latin-1")
+        stream_id = 1 + 2 * len(self._frames)
+        self._frames.append(frame_header(DATA, 0, stream_id, len(data)) + data)
+        self._answers.append(answers)
 
     def _upgrade(self, order: TunnelOrder) -> None:
         asked, key = upgrade_request("127.0.0.1", token=order.token)
@@ -101,6 +135,9 @@ class TunnelWays:
                     waiting.discard(stream_id)
                 if perf_counter() > deadline:
                     raise LoadError(f"{len(waiting)} CONNECTs got no answer")
+        self._credited_at = perf_counter()
+        for way in range(self.count, len(self._ids)):
+            self.send(way)
 
     def send(self, way: int) -> None:
         self._out.append(self._frames[way])
@@ -117,18 +154,37 @@ class TunnelWays:
             self._socket.sendall(_masked_start(len(part)) + part)
 
     def poll(self, seconds: float) -> Sequence[int]:
+        if self._slow_bytes_per_second:
+            self._read_slowly()
         if not self._poller.poll(seconds):
             return ()
         done = []
         for stream_id, payload in self._data_frames():
             way = stream_id >> 1
             if self._answers[way].feed(payload):
-                done.append(way)
+                if way < self.count:
+                    done.append(way)
+                else:
+                    self.send(way)
             self._taken[way] += len(payload)
-            if self._taken[way] * 2 >= INITIAL_WINDOW_BYTES:
-                self._out.append(frame_header(WINDOW_UPDATE, 0, stream_id, self._taken[way]))
-                self._taken[way] = 0
+            if self._taken[way] * 2 >= INITIAL_WINDOW_BYTES and not (self._slow_bytes_per_second and way >= self.count):
+                self._credit(way, self._taken[way])
         return done
+
+    def _read_slowly(self) -> None:
+        """Give credit for what the slow streams have read since they last did, as a slow reader's end does."""
+        now = perf_counter()
+        allowed = int((now - self._credited_at) * self._slow_bytes_per_second)
+        if allowed < _SLOW_CREDIT_BYTES:
+            return
+        self._credited_at = now
+        for way in range(self.count, len(self._ids)):
+            if self._taken[way]:
+                self._credit(way, min(allowed, self._taken[way]))
+
+    def _credit(self, way: int, count: int) -> None:
+        self._out.append(frame_header(WINDOW_UPDATE, 0, self._ids[way], count))
+        self._taken[way] -= count
 
     def _data_frames(self) -> list[tuple[int, bytes]]:
         """Read what is there; return the data frames, and answer what else has to be answered."""
@@ -197,11 +253,13 @@ def _masked_start(size: int) -> bytes:
 def carry_out(document: dict[str, object]) -> Tally:
     """Measure as ordered; raises LoadError or OSError."""
     pace = Pace(**document.pop("pace"))  # type: ignore[arg-type]  # asdict() of a Pace
-    order = TunnelOrder(pace=pace, **document)  # type: ignore[arg-type]  # asdict() of the rest
+    told = document.pop("beside")
+    beside = None if told is None else Beside(**told)  # type: ignore[arg-type]  # asdict() of a Beside
+    order = TunnelOrder(pace=pace, beside=beside, **document)  # type: ignore[arg-type]  # asdict() of the rest
     ways = TunnelWays(order)
     try:
         ways.connect(order)
-        return measure(ways, pace)
+        return measure_ticks(ways, ways.ticks, pace) if order.has_ticks else measure(ways, pace)
     finally:
         ways.close()
 

@@ -1,4 +1,4 @@
-"""The small GET under a plan of ten routes and one of a thousand: what finding the right one costs."""
+"""The small GET under plans of ten and a thousand routes, and under one that is replaced all the time."""
 
 from dataclasses import replace
 
@@ -17,3 +17,11 @@ def _routes(count: int) -> Workload:
 
 
 ROUTES_10, ROUTES_1000 = _routes(10), _routes(1000)
+# Latency is what counts here, and a push has to meet requests: many of them.
+PLAN_SWAP = replace(
+    _routes(100),
+    name="plan_swap",
+    title="small GET while a plan of 100 routes is pushed every 0.1 s: longest delay",
+    open_rate=1000.0,
+    plan_pushes=True,
+)

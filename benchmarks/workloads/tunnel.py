@@ -6,7 +6,8 @@ from benchmarks.workloads.small_get import WORKLOAD as SMALL_GET
 from benchmarks.workloads.workload import Way, Workload
 
 
-def _tunnel(streams: int) -> Workload:
+def tunnel(streams: int) -> Workload:
+    """Return the small GET on so many streams."""
     return replace(
         SMALL_GET,
         name=f"tunnel_{streams}",
@@ -17,4 +18,4 @@ def _tunnel(streams: int) -> Workload:
     )
 
 
-WORKLOADS = tuple(map(_tunnel, (1, 64, 512)))
+WORKLOADS = tuple(map(tunnel, (1, 64, 512)))

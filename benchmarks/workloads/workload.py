@@ -27,7 +27,10 @@ class Workload:
     `path` is unique among workloads: by it the origin knows which answer to give. With `bulk` the figure that counts
     is megabytes per CPU second, not microseconds per request. `links` are streams where the way is a tunnel. With
     `cold` each request comes on a connection of its own, which ends with the answer. With `plan_routes` it comes from
-    a sandbox whose plan has so many, which only a gateway has.
+    a sandbox whose plan has so many, which only a gateway has; with `plan_pushes` that plan is replaced all the time.
+
+    `beside` is what so many further streams of the same tunnel load meanwhile, over and over, each as fast as it can or
+    at so many bytes a second. With `tick_seconds` the answer is a stream of events, one each so many seconds.
     """
 
     name: str
@@ -43,6 +46,11 @@ class Workload:
     bulk: bool = False
     cold: bool = False
     plan_routes: int = 0
+    plan_pushes: bool = False
+    beside: "Workload | None" = None
+    beside_streams: int = 0
+    beside_bytes_per_second: int = 0
+    tick_seconds: float = 0.0
     way: Way = Way.PROXY
 
     def proxied_request(self, proxy_token: str) -> bytes:
@@ -56,7 +64,8 @@ class Workload:
         return self._request(self.path, credential, ())
 
     def answer(self) -> bytes:
-        head = _lines(("HTTP/1.1 200 OK", *_fields(self.answer_headers), f"Content-Length: {len(self.answer_body)}"))
+        framing = "Transfer-Encoding: chunked" if self.tick_seconds else f"Content-Length: {len(self.answer_body)}"
+        head = _lines(("HTTP/1.1 200 OK", *_fields(self.answer_headers), framing))
         return head + self.answer_body
 
     def _request(self, url: str, credential: str, more: Headers) -> bytes:

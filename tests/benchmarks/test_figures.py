@@ -97,6 +97,19 @@ def test_memory_is_a_figure_of_sandboxd_alone() -> None:
     assert of_tunnel.resident_mib is None
 
 
+def test_growth_is_a_figure_of_the_slow_reader_and_events_have_no_cost_of_their_own() -> None:
+    tally = Tally(answered=10, seconds=1.0, cpu_seconds=0.5, grown_mib=3.0, latencies_us=[1.0, 9.0])
+    slow, events, usual = (
+        take_sample(tally, WORKLOADS[name]) for name in ("slow_reader", "sse_beside_bulk", "tunnel_64")
+    )
+    assert slow is not None
+    assert events is not None
+    assert usual is not None
+    assert (slow.grown_mib, usual.grown_mib) == (3.0, None)
+    assert (slow.longest_us, events.longest_us) == (9.0, 9.0)
+    assert events.cpu_us_per_request is None
+
+
 def test_a_round_of_nobody_is_empty() -> None:
     assert order_of_round([], 3) == []
 

@@ -6,6 +6,7 @@ from typing import cast
 import pytest
 
 from benchmarks.origin import OriginLink, Page
+from tests.support.until import until
 
 _PAGES = {b"/small": Page(b"200 small", 0), b"/post": Page(b"200 post", 4)}
 
@@ -21,10 +22,13 @@ class _Transport:
     def abort(self) -> None:
         self.aborted = True
 
+    def is_closing(self) -> bool:
+        return self.aborted
 
-def _link() -> tuple[OriginLink, _Transport]:
+
+def _link(small: Page = _PAGES[b"/small"]) -> tuple[OriginLink, _Transport]:
     transport = _Transport()
-    link = OriginLink(b"secret", _PAGES)
+    link = OriginLink(b"secret", _PAGES | {b"/small": small})
     link.connection_made(cast(asyncio.Transport, transport))
     return link, transport
 
@@ -69,6 +73,24 @@ def test_more_than_the_request_ends_the_link() -> None:
     link, transport = _link()
     link.data_received(_request("Authorization: Bearer secret") + b"x")
     assert transport.aborted
+
+
+async def test_a_stream_of_events_says_when_each_was_sent() -> None:
+    link, transport = _link(Page(b"head", 0, tick_seconds=0.001))
+    link.data_received(_request("Authorization: Bearer secret"))
+    await until(lambda: len(transport.written) >= 4)
+    transport.aborted = True
+    head, *events = transport.written
+    assert head == b"head"
+    stamps = [int(event.split(b"data: ")[1].split(b"\n")[0]) for event in events]
+    assert stamps == sorted(set(stamps))
+
+
+def test_without_the_credential_there_are_no_events() -> None:
+    link, transport = _link(Page(b"head", 0, tick_seconds=0.001))
+    link.data_received(_request("Authorization: Bearer other"))
+    assert len(transport.written) == 1, "and no timer, for which there is no loop here"
+    assert transport.written[0].startswith(b"HTTP/1.1 401 ")
 
 
 def test_an_unknown_path_is_not_found() -> None:

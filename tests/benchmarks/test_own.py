@@ -62,4 +62,4 @@ def test_a_variant_is_in_the_settings(tmp_path: Path) -> None:
         settings = yaml.safe_load((directory / "gateway.yaml").read_text())
         assert settings["scrub"] == {"enabled": variant.is_scrubbing}
         assert settings["workers"] == launch.processes == variant.workers
-        assert set(launch.plan_tokens) == {10, 1000}
+        assert set(launch.plan_tokens) == {10, 100, 1000}

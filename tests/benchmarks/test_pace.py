@@ -1,13 +1,14 @@
 """Both loops, over ways that answer at once, late, or never."""
 
 from collections.abc import Sequence
-from time import perf_counter
+from time import perf_counter, perf_counter_ns
 
 import pytest
 
 from benchmarks import pace as pace_module
 from benchmarks.answers import LoadError
-from benchmarks.pace import Pace, measure
+from benchmarks.pace import Pace, measure, measure_ticks
+from benchmarks.ticks import Ticks
 
 
 class _Echo:
@@ -87,6 +88,27 @@ def test_the_warm_up_lasts_until_every_way_was_answered() -> None:
 def test_more_requests_than_ways_wait_their_turn() -> None:
     tally = measure(_Echo(1), _pace(open_rate=100_000.0))
     assert len(tally.latencies_us) > 100
+
+
+class _Ticking(_Slow):
+    """Gives an event at each look, once it gives any."""
+
+    def __init__(self, ticks: Ticks) -> None:
+        super().__init__(1)
+        self._ticks = ticks
+        self._ticks.feed(b"HTTP/1.1 200 OK\r\n\r\n")
+
+    def poll(self, seconds: float) -> Sequence[int]:
+        if perf_counter() >= self._slow_until:
+            self._ticks.feed(b"data: %d\n\n" % perf_counter_ns())
+        return ()
+
+
+def test_events_are_taken_until_there_are_enough_to_compare() -> None:
+    ticks = Ticks()
+    tally = measure_ticks(_Ticking(ticks), ticks, _pace())
+    assert tally.answered == len(tally.latencies_us) + 1 >= 3
+    assert tally.seconds > 0
 
 
 def test_answers_that_do_not_come_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

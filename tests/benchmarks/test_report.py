@@ -57,6 +57,8 @@ def test_rows_have_the_published_fields() -> None:
             "mb_per_cpu_second": None,
             "load_share": 0.25,
             "resident_mib": None,
+            "grown_mib": None,
+            "longest_us": None,
             "errors": 0,
             "rounds": 3,
             "spread": {"cpu_us_per_request": [53.0, 55.5]},

@@ -13,7 +13,7 @@ from benchmarks.workloads.registry import WORKLOADS
 _MOMENT = Timing(rounds=1, warm_seconds=0.02, closed_seconds=0.05, open_seconds=0.05)
 _TUNNELLED = ("tunnel_64", "sandboxd_intercepted", "chain_400")
 _BY_DOOR = ("tls_tls", "cold_intercept", "passthrough_bulk")
-_NAMES = (*_TUNNELLED, *_BY_DOOR, "routes_1000")
+_NAMES = (*_TUNNELLED, *_BY_DOOR, "routes_1000", "plan_swap", "slow_reader", "sse_beside_bulk")
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,9 @@ def _measure(run: Run, subject: Running, workload: str, links: int) -> Tally:
         ("passthrough_bulk", "sallyport-pure", 2),
         ("passthrough_bulk", "direct", 2),
         ("routes_1000", "sallyport-pure", 2),
+        ("plan_swap", "sallyport-pure", 2),
+        ("slow_reader", "sallyport-pure", 2),
+        ("sse_beside_bulk", "sallyport-pure", 1),
     ],
 )
 def test_every_row_is_answered_rightly(

@@ -29,9 +29,10 @@ def test_a_direct_request_differs_in_form_and_credential_only(workload: Workload
 
 
 @_EACH
-def test_an_answer_is_framed_by_its_length(workload: Workload) -> None:
+def test_an_answer_is_framed_by_its_length_or_in_chunks(workload: Workload) -> None:
     head, _, body = workload.answer().partition(b"\r\n\r\n")
-    assert f"Content-Length: {len(body)}".encode() in head.split(b"\r\n")
+    framing = "Transfer-Encoding: chunked" if workload.tick_seconds else f"Content-Length: {len(body)}"
+    assert framing.encode() in head.split(b"\r\n")
 
 
 def test_sizes_are_what_the_names_say() -> None:
@@ -43,4 +44,5 @@ def test_sizes_are_what_the_names_say() -> None:
 
 
 def test_paths_are_unique_so_the_origin_can_tell_workloads_apart() -> None:
-    assert len({workload.path for workload in WORKLOADS.values()}) == len(WORKLOADS)
+    answered = {*WORKLOADS.values(), *(each.beside for each in WORKLOADS.values() if each.beside is not None)}
+    assert len({workload.path for workload in answered}) == len(answered)
