@@ -14,7 +14,8 @@ class DoorOrder:
     """What to measure. With `authority` each link begins with a CONNECT to it, which carries `token` if there is one.
 
     With `ca_file` TLS follows, and the other end shows a certificate for `host` that this file vouches for. `request`
-    is Latin-1 text of raw bytes. `cold`: each request on a connection of its own.
+    is Latin-1 text of raw bytes. `cold`: each request on a connection of its own. `at_once`: one request on each link,
+    all at the same time.
     """
 
     port: int
@@ -24,6 +25,7 @@ class DoorOrder:
     ca_file: str
     links: int
     cold: bool
+    at_once: bool
     request: str
     answer_bytes: int
     pace: Pace

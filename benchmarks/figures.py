@@ -15,7 +15,8 @@ class Sample:
 
     `load_share`: the share of its core that the load took; near 1 it was the limit. `resident_mib` only where the
     subject's memory was asked for, before each round's first request; `grown_mib`: by how much it was more at the
-    end. `longest_us` is the longest that a request of the open loop took.
+    end. `longest_us` is the longest that a request of the open loop took; `resolutions` is how often a control
+    plane was asked for the credential.
     """
 
     cpu_us_per_request: float | None
@@ -27,6 +28,7 @@ class Sample:
     resident_mib: float | None = None
     grown_mib: float | None = None
     longest_us: float | None = None
+    resolutions: float | None = None
 
 
 FIGURES = tuple(field.name for field in fields(Sample))
@@ -47,6 +49,7 @@ class Row:
     resident_mib: float | None = None
     grown_mib: float | None = None
     longest_us: float | None = None
+    resolutions: float | None = None
     errors: int
     rounds: int
     spread: dict[str, tuple[float, float]]
@@ -87,6 +90,7 @@ def take_sample(tally: Tally, workload: Workload) -> Sample | None:
         resident_mib=tally.resident_mib if workload.way is Way.SANDBOXD else None,
         grown_mib=tally.grown_mib if workload.beside_bytes_per_second else None,
         longest_us=max(tally.latencies_us, default=None),
+        resolutions=tally.resolutions,
     )
 
 

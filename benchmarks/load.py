@@ -57,7 +57,7 @@ class Tally:
 
     `foreign_seconds`: how long the subject's core was busy with something else, or taken away by a hypervisor.
     `load_share`: the share of a core that the load itself took. `resident_mib`: the subject's memory before it began;
-    `grown_mib`: by how much it was more at the end.
+    `grown_mib`: by how much it was more at the end. `resolutions`: how many credentials a control plane was asked for.
     """
 
     answered: int = 0
@@ -70,6 +70,7 @@ class Tally:
     load_share: float | None = None
     resident_mib: float | None = None
     grown_mib: float | None = None
+    resolutions: int | None = None
 
 
 class Load:

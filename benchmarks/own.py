@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata
+from typing import Any
 
 import jwt
 import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import OKPAlgorithm
 
 from benchmarks.plan_pushes import PlanPushes
-from benchmarks.subject import ROOT, Door, Launch, SandboxSide, Site, free_port
+from benchmarks.subject import ROOT, Controlled, Door, Launch, SandboxSide, Site, free_port
 from benchmarks.workloads.registry import WORKLOADS
 from benchmarks.workloads.routes import PLAN_SWAP
 from benchmarks.workloads.workload import Way
@@ -24,6 +26,8 @@ from sallyport.plan.codec import seal
 
 _SANDBOX_ID = "sbx_bench"
 _SANDBOXD_ID = "sbx_sandboxd"  # of the chain: a sandbox has one tunnel, and the load's own is another
+_CONTROLLED_ID = "sbx_controlled"
+_KEY_ID = "bench"
 _ORGANIZATION_ID = "org_bench"
 _TOKEN_SECONDS = 86_400
 _ROUTES = 10
@@ -113,30 +117,16 @@ def prepare_gateway(site: Site, python: tuple[str, ...], variant: Variant) -> La
         path.write_bytes(seal(document))
     ca_dir = site.directory / "ca"
     CaStore(ca_dir).authority(_SANDBOX_ID, datetime.now(UTC).timestamp())  # clients trust it before the first CONNECT
-    config = site.directory / "gateway.yaml"
-    config.write_text(
-        yaml.safe_dump(
-            {
-                "listen": {
-                    "proxy": f"127.0.0.1:{proxy}",
-                    "tunnel": f"127.0.0.1:{tunnel}",
-                    "admin": f"127.0.0.1:{admin}",
-                },
-                "workers": variant.workers,
-                "plans": [str(path) for path in plans],
-                "credentials": {"con_bench": {"env": _CREDENTIAL_VARIABLE}},
-                "tokens": {"public_key": str(public_key)},
-                "interception": {"ca_dir": str(ca_dir)},
-                "upstream": upstream_settings(site),
-                "network": {"allow": ["127.0.0.0/8"]},
-                "scrub": {"enabled": variant.is_scrubbing},
-                # As nginx here; with fewer than there are downstream links, idle ones are closed and dialled again.
-                "limits": {"links_per_key": 256, "idle_links_per_key": 256},
-                "audit": {"path": str(site.directory / "audit.jsonl")},
-            }
-        )
-    )
-    program = (*python, "-m", "sallyport_cli.main", "gateway", "--config", str(config))
+    settings = _settings(site, "gateway", proxy, admin) | {
+        "workers": variant.workers,
+        "plans": [str(path) for path in plans],
+        "credentials": {"con_bench": {"env": _CREDENTIAL_VARIABLE}},
+        "tokens": {"public_key": str(public_key)},
+        "interception": {"ca_dir": str(ca_dir)},
+        "scrub": {"enabled": variant.is_scrubbing},
+    }
+    settings["listen"] |= {"tunnel": f"127.0.0.1:{tunnel}"}
+    program = _program(site, "gateway", python, settings)
     token = _token(key, "sallyport-proxy")
     return Launch(
         command=("env", f"{_CREDENTIAL_VARIABLE}={site.credential}", *program),
@@ -148,6 +138,7 @@ def prepare_gateway(site: Site, python: tuple[str, ...], variant: Variant) -> La
         },
         plan_tokens={routes: _token(key, "sallyport-proxy", _sandbox_with(routes)) for routes in _PLAN_SIZES},
         processes=variant.workers,
+        controlled=_controlled(site, python, key),
         plan_pushes=PlanPushes(admin, _sandbox_with(_SWAPPED_ROUTES), partial(_swapped_plan, site.host)),
         sandbox=SandboxSide(
             tunnel_port=tunnel,
@@ -155,6 +146,51 @@ def prepare_gateway(site: Site, python: tuple[str, ...], variant: Variant) -> La
             sandboxd_token=_token(key, "sallyport-tunnel", _SANDBOXD_ID),
             sandboxd=(*python, "-m", "sallyport_cli.main", "sandboxd"),
         ),
+    )
+
+
+def _settings(site: Site, name: str, proxy: int, admin: int) -> dict[str, Any]:
+    """Return what every gateway here has."""
+    return {
+        "listen": {"proxy": f"127.0.0.1:{proxy}", "tunnel": "off", "admin": f"127.0.0.1:{admin}"},
+        "upstream": upstream_settings(site),
+        "network": {"allow": ["127.0.0.0/8"]},
+        # As nginx here; with fewer than there are downstream links, idle ones are closed and dialled again.
+        "limits": {"links_per_key": 256, "idle_links_per_key": 256},
+        "audit": {"path": str(site.directory / f"{name}-audit.jsonl")},
+    }
+
+
+def _program(site: Site, name: str, python: tuple[str, ...], settings: dict[str, Any]) -> tuple[str, ...]:
+    config = site.directory / f"{name}.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    return (*python, "-m", "sallyport_cli.main", "gateway", "--config", str(config))
+
+
+def _controlled(site: Site, python: tuple[str, ...], key: Ed25519PrivateKey) -> Controlled:
+    """Write the settings of a gateway that has plan, keys and credential from a control plane."""
+    proxy, admin = free_port(), free_port()
+    service_token = site.directory / "service.token"
+    service_token.write_text(f"service-{secrets.token_hex(16)}\n")
+    service_token.chmod(0o600)
+    settings = _settings(site, "controlled", proxy, admin) | {
+        "control": {
+            "token_file": str(service_token),
+            "gateway_id": "gw_bench",
+            "state_dir": str(site.directory / "state"),
+        },
+    }
+    return Controlled(
+        command=_program(site, "controlled", python, settings),
+        told={
+            "plan": seal(plan_document(site.host, _CONTROLLED_ID)).decode("utf-8"),
+            "jwk": OKPAlgorithm.to_jwk(key.public_key(), as_dict=True) | {"kid": _KEY_ID},
+            "credential": site.credential,
+            "service_token": service_token.read_text().strip(),
+        },
+        port=proxy,
+        admin_port=admin,
+        proxy_token=_token(key, "sallyport-proxy", _CONTROLLED_ID, _KEY_ID),
     )
 
 
@@ -221,7 +257,7 @@ def _route(number: int, host: str, prefix: str) -> dict[str, object]:
     }
 
 
-def _token(key: Ed25519PrivateKey, audience: str, sandbox_id: str = _SANDBOX_ID) -> str:
+def _token(key: Ed25519PrivateKey, audience: str, sandbox_id: str = _SANDBOX_ID, key_id: str | None = None) -> str:
     now = int(datetime.now(UTC).timestamp())
     claims = {
         "iss": "sallyport",
@@ -234,4 +270,4 @@ def _token(key: Ed25519PrivateKey, audience: str, sandbox_id: str = _SANDBOX_ID)
         "exp": now + _TOKEN_SECONDS,
         "jti": f"jti_{secrets.token_hex(8)}",
     }
-    return jwt.encode(claims, key, algorithm="EdDSA")
+    return jwt.encode(claims, key, algorithm="EdDSA", headers={"kid": key_id} if key_id else None)

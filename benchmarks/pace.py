@@ -101,6 +101,24 @@ def measure(ways: Ways, pace: Pace) -> Tally:
     return tally
 
 
+def measure_once(ways: Ways, pace: Pace) -> Tally:
+    """Send one request by every way at the same time; latencies are counted from the first of them."""
+    tally, watch = Tally(), _Watch(pace)
+    began_at = perf_counter()
+    for way in range(ways.count):
+        ways.send(way)
+    ways.flush()
+    while tally.answered < ways.count:
+        done = ways.poll(_POLL_SECONDS)
+        now = perf_counter()
+        tally.answered += len(done)
+        tally.latencies_us += [(now - began_at) * 1e6] * len(done)
+        if now > began_at + _SETTLE_SECONDS:
+            raise LoadError(f"{ways.count - tally.answered} requests got no answer")
+    watch.stop(tally)
+    return tally
+
+
 def measure_ticks(ways: Ways, ticks: Ticks, pace: Pace) -> Tally:
     """Let events come for as long as both loops would last; latencies are by how much they came out of step."""
     ways.send(0)

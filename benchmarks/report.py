@@ -29,7 +29,12 @@ _COLUMNS = {
     "mb_per_cpu_second": "MB/CPU s",
 }
 # Shown as a share, beside the proxy's own; and not shown, because the targets have it.
-_FIGURE_NAMES = _COLUMNS | {"resident_mib": "resident MiB", "grown_mib": "grown by MiB", "longest_us": "longest µs"}
+_FIGURE_NAMES = _COLUMNS | {
+    "resident_mib": "resident MiB",
+    "grown_mib": "grown by MiB",
+    "longest_us": "longest µs",
+    "resolutions": "resolutions",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +152,8 @@ class Report:
 def _main_figure(workload: Workload) -> str:
     if workload.way is Way.CHAIN:
         return "p50_us"
+    if workload.way is Way.CONTROLLED:
+        return "p99_us"
     if workload.plan_pushes:
         return "longest_us"
     if workload.beside is not None:

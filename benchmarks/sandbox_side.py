@@ -5,17 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from benchmarks.control_side import ControlSide
 from benchmarks.door_order import DoorOrder
 from benchmarks.load import Tally
 from benchmarks.pace import Pace
 from benchmarks.processes import Cores, HelperProgram, Processes
-from benchmarks.subject import Door, Launch, SandboxSide, free_port
+from benchmarks.subject import Controlled, Door, Launch, SandboxSide, free_port
 from benchmarks.tunnel_load import Beside, TunnelOrder
 from benchmarks.workloads.workload import HOST, PLACEHOLDER, Way, Workload
 
 _SECURE = f"{HOST}:443"
 _CLEAR = f"{HOST}:80"
-_BY_A_DOOR = {Way.SANDBOXD, Way.CHAIN, Way.TLS, Way.OPAQUE}
+_BY_A_DOOR = {Way.SANDBOXD, Way.CHAIN, Way.TLS, Way.OPAQUE, Way.CONTROLLED}
 # As small_get, the requests inside are http:// ones: what is compared is the way in, not TLS to the origin.
 _DECLARED = "intercepted; revision=1; cleartext"
 
@@ -27,6 +28,7 @@ class Spot:
     tunnel_port: int = 0
     token: str = ""
     session: int = 0
+    control: ControlSide | None = None
     doors: Mapping[Way, Door] = field(default_factory=dict)
 
     def has(self, way: Way) -> bool:
@@ -100,7 +102,18 @@ class SandboxRows:
             doors[Way.SANDBOXD] = self._start_sandboxd(f"{name}-sandboxd", side, self._stand_in, [])
         if Way.CHAIN in self._ways:
             doors[Way.CHAIN] = self._start_sandboxd(f"{name}-chain", side, side.tunnel_port, [session])
-        return Spot(tunnel_port=side.tunnel_port, token=side.load_token, session=session, doors=doors)
+        control = None
+        if Way.CONTROLLED in self._ways and launch.controlled is not None:
+            control, doors[Way.CONTROLLED] = self._start_controlled(f"{name}-controlled", launch.controlled)
+        return Spot(tunnel_port=side.tunnel_port, token=side.load_token, session=session, doors=doors, control=control)
+
+    def _start_controlled(self, name: str, controlled: Controlled) -> tuple[ControlSide, Door]:
+        program = self._processes.start_helper("benchmarks.control_end", self._cores.load)
+        url = f"http://127.0.0.1:{program.ask(controlled.told)['port']}"
+        launch = Launch(command=("env", f"SALLYPORT_CONTROL_URL={url}", *controlled.command), port=controlled.port)
+        session = self._processes.start_subject(name, launch, (self._cores.proxy,))
+        door = Door(port=controlled.port, token=controlled.proxy_token, sessions=[session])
+        return ControlSide(program=program, admin_port=controlled.admin_port), door
 
     def _start_sandboxd(self, name: str, side: SandboxSide, gateway_port: int, further: list[int]) -> Door:
         directory = self._directory / name
@@ -138,6 +151,10 @@ class SandboxRows:
             )
             return Tally(**self._tunnel_load.ask(asdict(tunnel)))
         door = spot.doors[workload.way]
+        if spot.control is not None and workload.way is Way.CONTROLLED:
+            request = workload.proxied_request(door.token)
+            before = spot.control.count()
+            spot.control.make_cold()
         assert self._door_load is not None, "there is one for each way that was asked for"
         order = DoorOrder(
             port=door.port,
@@ -147,11 +164,15 @@ class SandboxRows:
             ca_file="" if door.ca_file is None else str(door.ca_file),
             links=links,
             cold=workload.cold,
+            at_once=workload.way is Way.CONTROLLED,
             request=request.decode("latin-1"),
             answer_bytes=len(workload.answer_body),
             pace=replace(pace, sessions=door.sessions),
         )
-        return Tally(**self._door_load.ask(asdict(order)))
+        tally = Tally(**self._door_load.ask(asdict(order)))
+        if spot.control is not None and workload.way is Way.CONTROLLED:
+            tally.resolutions = spot.control.count() - before
+        return tally
 
 
 def _beside(workload: Workload) -> Beside | None:

@@ -61,12 +61,27 @@ class SandboxSide:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Controlled:
+    """A further gateway of the same code, which lives by a control plane. `told` is what that one is told.
+
+    `command` starts it once it is known where the control plane is, which a variable says. By the admin listener its
+    credential is made cold again.
+    """
+
+    command: tuple[str, ...]
+    told: Mapping[str, object]
+    port: int
+    admin_port: int
+    proxy_token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """How to start a subject, and where it will listen. `proxy_token` is empty where none is needed.
 
     `doors` are the further ways in that it has; `sandbox` is there where tunnels are taken; `plan_tokens` are the proxy
     tokens of sandboxes whose plans have so many routes. `processes` is how many serve.
-    `plan_pushes` replaces a plan of such a sandbox.
+    `plan_pushes` replaces a plan of such a sandbox. `controlled` is there where a control plane is listened to.
     """
 
     command: tuple[str, ...]
@@ -77,6 +92,7 @@ class Launch:
     plan_tokens: Mapping[int, str] = field(default_factory=dict)
     processes: int = 1
     plan_pushes: PlanPushes | None = None
+    controlled: Controlled | None = None
 
 
 class Subject(Protocol):

@@ -121,6 +121,14 @@ def _by_door(subject: str) -> Iterator[Target]:
         must=20_000.0,
         aim=5_000.0,
     )
+    yield Target(
+        workload="cold_credential",
+        subject=subject,
+        peer=subject,
+        comparison=Comparison.ALONE,
+        figure="resolutions",
+        must=1.0,
+    )
     yield Target(workload="small_get", subject=f"{subject}-2", peer=subject, figure=_RATE, must=1.8, cores=3)
 
 

@@ -1,6 +1,6 @@
 """Every workload by name. A new one is a value in a module and a line here."""
 
-from benchmarks.workloads import beside, door, get_1m, post_10k, routes, sandbox, small_get, tunnel
+from benchmarks.workloads import beside, credential, door, get_1m, post_10k, routes, sandbox, small_get, tunnel
 from benchmarks.workloads.workload import Workload
 
 WORKLOADS: dict[str, Workload] = {
@@ -16,6 +16,7 @@ WORKLOADS: dict[str, Workload] = {
         routes.ROUTES_10,
         routes.ROUTES_1000,
         routes.PLAN_SWAP,
+        credential.COLD_CREDENTIAL,
         *tunnel.WORKLOADS,
         beside.FAST_100,
         beside.SLOW_READER,

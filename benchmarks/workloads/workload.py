@@ -17,6 +17,7 @@ class Way(Enum):
     SANDBOXD = "by CONNECT and TLS to sandboxd, whose gateway is a stand-in"
     CHAIN = "by CONNECT and TLS through sandboxd, tunnel and gateway, TLS to the origin"
     TLS = "by TLS that the subject ends, after a CONNECT where it intercepts, and TLS to the origin"
+    CONTROLLED = "all at once, to an explicit proxy that has to fetch the credential first"
     OPAQUE = "by CONNECT, as bytes that the subject does not look into"
 
 

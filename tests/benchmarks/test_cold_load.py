@@ -24,6 +24,7 @@ def _order(port: int, ca_file: Path) -> DoorOrder:
         ca_file=str(ca_file),
         links=1,
         cold=True,
+        at_once=False,
         request="GET / HTTP/1.1\r\n\r\n",
         answer_bytes=4,
         pace=_PACE,

@@ -15,6 +15,7 @@ def _order(token: str) -> DoorOrder:
         ca_file="",
         links=1,
         cold=False,
+        at_once=False,
         request="",
         answer_bytes=0,
         pace=_PACE,

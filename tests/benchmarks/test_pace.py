@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import pace as pace_module
 from benchmarks.answers import LoadError
-from benchmarks.pace import Pace, measure, measure_ticks
+from benchmarks.pace import Pace, measure, measure_once, measure_ticks
 from benchmarks.ticks import Ticks
 
 
@@ -102,6 +102,12 @@ class _Ticking(_Slow):
         if perf_counter() >= self._slow_until:
             self._ticks.feed(b"data: %d\n\n" % perf_counter_ns())
         return ()
+
+
+def test_once_each_way_carries_one_request() -> None:
+    ways = _Slow(4)
+    tally = measure_once(ways, _pace())
+    assert (ways.sent, tally.answered, len(tally.latencies_us)) == (4, 4, 4)
 
 
 def test_events_are_taken_until_there_are_enough_to_compare() -> None:

@@ -59,6 +59,7 @@ def test_rows_have_the_published_fields() -> None:
             "resident_mib": None,
             "grown_mib": None,
             "longest_us": None,
+            "resolutions": None,
             "errors": 0,
             "rounds": 3,
             "spread": {"cpu_us_per_request": [53.0, 55.5]},

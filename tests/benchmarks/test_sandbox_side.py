@@ -13,7 +13,7 @@ from benchmarks.workloads.registry import WORKLOADS
 _MOMENT = Timing(rounds=1, warm_seconds=0.02, closed_seconds=0.05, open_seconds=0.05)
 _TUNNELLED = ("tunnel_64", "sandboxd_intercepted", "chain_400")
 _BY_DOOR = ("tls_tls", "cold_intercept", "passthrough_bulk")
-_NAMES = (*_TUNNELLED, *_BY_DOOR, "routes_1000", "plan_swap", "slow_reader", "sse_beside_bulk")
+_NAMES = (*_TUNNELLED, *_BY_DOOR, "routes_1000", "plan_swap", "slow_reader", "sse_beside_bulk", "cold_credential")
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,13 @@ def test_who_has_no_tunnel_is_not_in_its_rows(run: tuple[Run, dict[str, Running]
         "two-relays": ["chain_400"],
     }
     assert not run[1]["two-relays"].has(WORKLOADS["small_get"])
+
+
+def test_a_cold_credential_is_asked_for_once_each_time(run: tuple[Run, dict[str, Running]]) -> None:
+    for _ in range(2):
+        tally = _measure(run[0], run[1]["sallyport-pure"], "cold_credential", 20)
+        assert (tally.errors, tally.first_error, tally.answered) == (0, "", 20)
+        assert tally.resolutions == 1
 
 
 def test_an_answer_without_the_credential_is_an_error_of_the_row(run: tuple[Run, dict[str, Running]]) -> None:
