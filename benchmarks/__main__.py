@@ -4,7 +4,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from rich.console import Console
 from benchmarks.figures import compare
 from benchmarks.processes import BenchmarkError, choose_cores, only_run
 from benchmarks.registry import DEFAULT
+from benchmarks.registry import QUICK as QUICK_SUBJECTS
 from benchmarks.report import Judged, Report, describe_commit, describe_machine
 from benchmarks.run import FULL, QUICK, Outcome, run
 from benchmarks.targets import Judgement, judge, targets_for
@@ -27,10 +28,8 @@ _RESULTS = Path(__file__).with_name("results")
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer workloads, short windows: under two minutes")
-    parser.add_argument(
-        "--subjects", nargs="+", choices=DEFAULT, default=list(DEFAULT), metavar="NAME", help=", ".join(DEFAULT)
-    )
+    parser.add_argument("--quick", action="store_true", help="fewer of both, short windows: under two minutes")
+    parser.add_argument("--subjects", nargs="+", choices=DEFAULT, metavar="NAME", help=", ".join(DEFAULT))
     parser.add_argument("--workloads", nargs="+", choices=list(WORKLOADS), metavar="NAME", help=", ".join(WORKLOADS))
     parser.add_argument("--rounds", type=_positive, metavar="N", help=f"default {FULL.rounds}, quick {QUICK.rounds}")
     parser.add_argument("--results", type=Path, default=_RESULTS, metavar="DIRECTORY", help="for latest.*")
@@ -46,7 +45,9 @@ def main() -> int:
     if options.rounds:
         timing = replace(timing, rounds=options.rounds)
     workloads = options.workloads or list(registry.QUICK if options.quick else WORKLOADS)
-    subjects = list(dict.fromkeys(options.subjects))
+    usual = QUICK_SUBJECTS if options.quick else DEFAULT
+    subjects = list(dict.fromkeys(options.subjects or usual))
+    left_out = frozenset() if options.subjects else frozenset(DEFAULT) - frozenset(usual)
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGHUP, _leave)
     machine = describe_machine()
@@ -71,7 +72,7 @@ def main() -> int:
         without=outcome.without,
         foreign_shares=outcome.foreign_shares,
         rows=outcome.rows,
-        judged=judge_all(workloads, subjects, outcome, len([core for core in cores if core is not None])),
+        judged=judge_all(workloads, subjects, outcome, len([core for core in cores if core is not None]), left_out),
     )
     report.write(options.results)
     report.show(Console(width=None if sys.stdout.isatty() else 160))
@@ -83,14 +84,20 @@ def describe_command(options: argparse.Namespace) -> str:
     words = ["python -m benchmarks"]
     words += ["--quick"] if options.quick else []
     words += ["--workloads", *options.workloads] if options.workloads else []
-    words += ["--subjects", *options.subjects] if options.subjects != list(DEFAULT) else []
+    words += ["--subjects", *options.subjects] if options.subjects else []
     words += ["--rounds", str(options.rounds)] if options.rounds else []
     return " ".join(words)
 
 
-def judge_all(workloads: Sequence[str], subjects: Sequence[str], outcome: Outcome, cores: int = 2) -> list[Judged]:
+def judge_all(
+    workloads: Sequence[str],
+    subjects: Sequence[str],
+    outcome: Outcome,
+    cores: int = 2,
+    left_out: Collection[str] = frozenset(),
+) -> list[Judged]:
     judged = []
-    for target in targets_for(workloads, subjects):
+    for target in targets_for(workloads, subjects, left_out):
         own = outcome.samples.get((target.workload, target.subject), [])
         peer = outcome.samples.get((target.peer_workload or target.workload, target.peer), [])
         ratio = compare(target.figure, own, peer, target.comparison)

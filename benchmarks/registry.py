@@ -37,6 +37,9 @@ SUBJECTS: dict[str, Subject] = {subject.name: subject for subject in _ALL}
 
 DEFAULT = (*SUBJECTS, DIRECT, TWO_RELAYS)
 
+# Whom --quick measures unless it is told: more would not fit into two minutes.
+QUICK = ("sallyport", "sallyport-pure", "nginx", "envoy", "mitmproxy", DIRECT, TWO_RELAYS)
+
 # Who is there for some workloads alone; all others take part wherever they have a way.
 ONLY_IN: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("sallyport-unscrubbed", "sallyport-pure-unscrubbed"), ("get_1m",)),

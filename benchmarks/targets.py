@@ -1,6 +1,6 @@
 """What the gateway must reach beside its peers, and the judgement of one run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -157,16 +157,23 @@ TARGETS = (
 )
 
 
-def targets_for(workloads: Sequence[str], subjects: Sequence[str]) -> list[Target]:
+def targets_for(
+    workloads: Sequence[str], subjects: Sequence[str], left_out: Collection[str] = frozenset()
+) -> list[Target]:
     """Return the targets of what was asked for; a peer that was not asked for leaves its target not measured.
 
-    One that judges nothing is left out where the other workload that it looks at was not asked for.
+    One that judges nothing is left out where the other workload that it looks at was not asked for; so is any
+    against who is `left_out` without having been asked about.
     """
 
     def is_told(target: Target) -> bool:
         return target.must is not None or (target.peer_workload or target.workload) in workloads
 
-    asked = [target for target in TARGETS if target.workload in workloads and target.subject in subjects]
+    asked = [
+        target
+        for target in TARGETS
+        if target.workload in workloads and target.subject in subjects and target.peer not in left_out
+    ]
     return [target for target in asked if is_told(target)]
 
 

@@ -49,6 +49,12 @@ def test_only_what_was_asked_for_is_judged() -> None:
     assert "envoy" in {target.peer for target in asked}
 
 
+def test_whom_a_quick_run_leaves_out_is_not_judged_against() -> None:
+    subjects = ["sallyport", "nginx"]
+    assert "goproxy" in {target.peer for target in targets_for(["small_get"], subjects)}
+    assert "goproxy" not in {target.peer for target in targets_for(["small_get"], subjects, {"goproxy"})}
+
+
 def test_a_ratio_that_judges_nothing_needs_its_other_workload() -> None:
     told = {target.workload for target in targets_for(["tunnel_1", "tunnel_64"], ["sallyport-pure"])}
     assert told == {"tunnel_64"}, "which judges, and so is shown as not measured"
