@@ -37,4 +37,6 @@ def make_certificates(directory: Path, host: str, now: float) -> Certificates:
     made.leaf.write_bytes(leaf.certificate_pem)
     made.leaf_key.write_bytes(leaf.key_pem)
     made.pair.write_bytes(leaf.certificate_pem + leaf.key_pem)
+    for path in (made.ca_key, made.leaf_key, made.pair):
+        path.chmod(0o600)  # the gateway refuses a key that others may read
     return made

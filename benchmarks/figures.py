@@ -16,7 +16,7 @@ class Sample:
     `load_share`: the share of its core that the load took; near 1 it was the limit. `resident_mib` only where the
     subject's memory was asked for, before each round's first request; `grown_mib`: by how much it was more at the
     end. `longest_us` is the longest that a request of the open loop took; `resolutions` is how often a control
-    plane was asked for the credential.
+    plane was asked for the credential; `kib_*` are of each idle tunnel, never used and after it was.
     """
 
     cpu_us_per_request: float | None
@@ -29,6 +29,8 @@ class Sample:
     grown_mib: float | None = None
     longest_us: float | None = None
     resolutions: float | None = None
+    kib_unused: float | None = None
+    kib_after_burst: float | None = None
 
 
 FIGURES = tuple(field.name for field in fields(Sample))
@@ -50,6 +52,8 @@ class Row:
     grown_mib: float | None = None
     longest_us: float | None = None
     resolutions: float | None = None
+    kib_unused: float | None = None
+    kib_after_burst: float | None = None
     errors: int
     rounds: int
     spread: dict[str, tuple[float, float]]
@@ -85,12 +89,14 @@ def take_sample(tally: Tally, workload: Workload) -> Sample | None:
         requests_per_second=tally.answered / tally.seconds,
         p50_us=percentile(tally.latencies_us, 0.50),
         p99_us=percentile(tally.latencies_us, 0.99),
-        mb_per_cpu_second=moved / cpu if cpu else None,
+        mb_per_cpu_second=moved / cpu if cpu and workload.way is not Way.IDLE else None,
         load_share=tally.load_share,
         resident_mib=tally.resident_mib if workload.way is Way.SANDBOXD else None,
         grown_mib=tally.grown_mib if workload.beside_bytes_per_second else None,
         longest_us=max(tally.latencies_us, default=None),
         resolutions=tally.resolutions,
+        kib_unused=tally.kib_unused,
+        kib_after_burst=tally.kib_after_burst,
     )
 
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import OKPAlgorithm
 
 from benchmarks.plan_pushes import PlanPushes
-from benchmarks.subject import ROOT, Controlled, Door, Launch, SandboxSide, Site, free_port
+from benchmarks.subject import ROOT, Controlled, Door, Idle, Launch, SandboxSide, Site, free_port
 from benchmarks.workloads.registry import WORKLOADS
 from benchmarks.workloads.routes import PLAN_SWAP
 from benchmarks.workloads.workload import Way
@@ -27,6 +27,7 @@ from sallyport.plan.codec import seal
 _SANDBOX_ID = "sbx_bench"
 _SANDBOXD_ID = "sbx_sandboxd"  # of the chain: a sandbox has one tunnel, and the load's own is another
 _CONTROLLED_ID = "sbx_controlled"
+_PUBLIC_KEY = "public.pem"
 _KEY_ID = "bench"
 _ORGANIZATION_ID = "org_bench"
 _TOKEN_SECONDS = 86_400
@@ -108,7 +109,7 @@ def prepare_gateway(site: Site, python: tuple[str, ...], variant: Variant) -> La
     """Write a gateway's settings, and return how `python` starts it."""
     proxy, tunnel, admin = free_port(), free_port(), free_port()
     key = Ed25519PrivateKey.generate()
-    public_key = site.directory / "public.pem"
+    public_key = site.directory / _PUBLIC_KEY
     public_key.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     documents = [plan_document(site.host), plan_document(site.host, _SANDBOXD_ID)]
     documents += [plan_document(site.host, _sandbox_with(routes), routes) for routes in _PLAN_SIZES]
@@ -138,6 +139,7 @@ def prepare_gateway(site: Site, python: tuple[str, ...], variant: Variant) -> La
         },
         plan_tokens={routes: _token(key, "sallyport-proxy", _sandbox_with(routes)) for routes in _PLAN_SIZES},
         processes=variant.workers,
+        idle=partial(_idle, site, python, key),
         controlled=_controlled(site, python, key),
         plan_pushes=PlanPushes(admin, _sandbox_with(_SWAPPED_ROUTES), partial(_swapped_plan, site.host)),
         sandbox=SandboxSide(
@@ -191,6 +193,30 @@ def _controlled(site: Site, python: tuple[str, ...], key: Ed25519PrivateKey) -> 
         port=proxy,
         admin_port=admin,
         proxy_token=_token(key, "sallyport-proxy", _CONTROLLED_ID, _KEY_ID),
+    )
+
+
+def _idle(site: Site, python: tuple[str, ...], key: Ed25519PrivateKey, tunnels: int, is_secure: bool) -> Idle:
+    """Write the settings of a gateway that so many sandboxes, each with a plan of its own, come to with tunnels."""
+    proxy, tunnel, admin = free_port(), free_port(), free_port()
+    sandboxes = [f"sbx_idle_{number}" for number in range(tunnels)]
+    plans = [site.directory / f"{sandbox}.json" for sandbox in sandboxes]
+    for path, sandbox in zip(plans, sandboxes, strict=True):
+        path.write_bytes(seal(plan_document(site.host, sandbox, routes=1)))
+    settings = _settings(site, "idle", proxy, admin) | {
+        "plans": [str(path) for path in plans],
+        "credentials": {"con_bench": {"env": _CREDENTIAL_VARIABLE}},
+        "tokens": {"public_key": str(site.directory / _PUBLIC_KEY)},
+    }
+    settings["listen"] |= {"tunnel": f"127.0.0.1:{tunnel}"}
+    if is_secure:
+        shown = site.certificates
+        settings["tunnel"] = {"tls": {"certificate_file": str(shown.leaf), "key_file": str(shown.leaf_key)}}
+    return Idle(
+        command=("env", f"{_CREDENTIAL_VARIABLE}={site.credential}", *_program(site, "idle", python, settings)),
+        port=tunnel,
+        tokens=[_token(key, "sallyport-tunnel", sandbox) for sandbox in sandboxes],
+        ca_file=site.certificates.ca if is_secure else None,
     )
 
 

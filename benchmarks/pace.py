@@ -56,7 +56,7 @@ class Ways(Protocol):
         """Wait at most so long; return the ways whose answer is complete. Raises LoadError."""
 
 
-class _Watch:
+class Watch:
     """What a window took: of the wall clock, of the subject, of its core, of this load."""
 
     def __init__(self, pace: Pace) -> None:
@@ -86,12 +86,12 @@ def measure(ways: Ways, pace: Pace) -> Tally:
     ways.flush()
     _warm_up(ways, pace.warm_seconds)
     if pace.closed_seconds:
-        watch = _Watch(pace)
+        watch = Watch(pace)
         tally.answered = _closed_loop(ways, pace.closed_seconds)
         watch.stop(tally)
     _collect(ways, set(range(ways.count)))
     sleep(REST_SECONDS)
-    watch = _Watch(pace)
+    watch = Watch(pace)
     tally.latencies_us = _open_loop(ways, pace)
     if not pace.closed_seconds:
         tally.answered = len(tally.latencies_us)
@@ -103,7 +103,7 @@ def measure(ways: Ways, pace: Pace) -> Tally:
 
 def measure_once(ways: Ways, pace: Pace) -> Tally:
     """Send one request by every way at the same time; latencies are counted from the first of them."""
-    tally, watch = Tally(), _Watch(pace)
+    tally, watch = Tally(), Watch(pace)
     began_at = perf_counter()
     for way in range(ways.count):
         ways.send(way)
@@ -125,7 +125,7 @@ def measure_ticks(ways: Ways, ticks: Ticks, pace: Pace) -> Tally:
     ways.flush()
     _take_ticks(ways, ticks, pace.warm_seconds)
     ticks.forget()
-    tally, watch = Tally(), _Watch(pace)
+    tally, watch = Tally(), Watch(pace)
     _take_ticks(ways, ticks, pace.closed_seconds + pace.open_seconds)
     watch.stop(tally)
     tally.answered, tally.latencies_us = ticks.count, ticks.jitters_us()

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -72,18 +72,7 @@ class Processes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in self._started:
-            _signal(process, signal.SIGTERM)
-        for process in self._started:
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                pass
-            _signal(process, signal.SIGKILL)  # also what a process left behind in its session
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    pipe.close()
+        _end(self._started)
 
     def start_subject(self, name: str, launch: Launch, cores: tuple[int, ...]) -> int:
         """Start a subject, wait until it listens, return its session's id; BenchmarkError with its last words."""
@@ -98,6 +87,12 @@ class Processes:
                 raise BenchmarkError(f"did not listen within {_READY_SECONDS:.0f} s: {_tail(log)}")
             time.sleep(_POLL_SECONDS)
         return process.pid
+
+    def stop_subject(self, session: int) -> None:
+        """End one subject before the others."""
+        process = next(each for each in self._started if each.pid == session)
+        self._started.remove(process)
+        _end([process])
 
     def start_helper(self, module: str, core: int) -> "HelperProgram":
         """Start one of our own programs that is told by lines of JSON what to do."""
@@ -139,6 +134,21 @@ class HelperProgram:
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _end(processes: Sequence[subprocess.Popen[str]]) -> None:
+    for process in processes:
+        _signal(process, signal.SIGTERM)
+    for process in processes:
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            pass
+        _signal(process, signal.SIGKILL)  # also what a process left behind in its session
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
 
 
 def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:

@@ -34,6 +34,8 @@ _FIGURE_NAMES = _COLUMNS | {
     "grown_mib": "grown by MiB",
     "longest_us": "longest µs",
     "resolutions": "resolutions",
+    "kib_unused": "KiB each, never used",
+    "kib_after_burst": "KiB each, after use",
 }
 
 
@@ -154,6 +156,8 @@ def _main_figure(workload: Workload) -> str:
         return "p50_us"
     if workload.way is Way.CONTROLLED:
         return "p99_us"
+    if workload.way is Way.IDLE:
+        return "kib_unused"
     if workload.plan_pushes:
         return "longest_us"
     if workload.beside is not None:

@@ -1,20 +1,23 @@
 """The rows by a tunnel or a door: what runs beside the gateway for them, and who carries which load."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.control_side import ControlSide
 from benchmarks.door_order import DoorOrder
+from benchmarks.idle_load import IdleOrder
 from benchmarks.load import Tally
 from benchmarks.pace import Pace
 from benchmarks.processes import Cores, HelperProgram, Processes
-from benchmarks.subject import Controlled, Door, Launch, SandboxSide, free_port
+from benchmarks.subject import Controlled, Door, Idle, Launch, SandboxSide, free_port
 from benchmarks.tunnel_load import Beside, TunnelOrder
 from benchmarks.workloads.workload import HOST, PLACEHOLDER, Way, Workload
 
 _SECURE = f"{HOST}:443"
+# Some are opened before memory is looked at.
+_LEAST_IDLE = 32
 _CLEAR = f"{HOST}:80"
 _BY_A_DOOR = {Way.SANDBOXD, Way.CHAIN, Way.TLS, Way.OPAQUE, Way.CONTROLLED}
 # As small_get, the requests inside are http:// ones: what is compared is the way in, not TLS to the origin.
@@ -29,10 +32,13 @@ class Spot:
     token: str = ""
     session: int = 0
     control: ControlSide | None = None
+    idle: Callable[[int, bool], Idle] | None = None
     doors: Mapping[Way, Door] = field(default_factory=dict)
 
     def has(self, way: Way) -> bool:
         """Say whether the rows of `way` can be measured here."""
+        if way is Way.IDLE:
+            return self.idle is not None
         return self.tunnel_port != 0 if way is Way.TUNNEL else way in self.doors
 
 
@@ -61,6 +67,10 @@ class SandboxRows:
         self._origin_ca = origin_ca
         self._tunnel_load: HelperProgram | None = None
         self._door_load: HelperProgram | None = None
+        self._idle_load: HelperProgram | None = None
+        self._idle_started = 0
+        if Way.IDLE in self._ways:
+            self._idle_load = processes.start_helper("benchmarks.idle_load", cores.load)
         if Way.TUNNEL in self._ways:
             self._tunnel_load = processes.start_helper("benchmarks.tunnel_load", cores.load)
         if self._ways & _BY_A_DOOR:
@@ -105,7 +115,14 @@ class SandboxRows:
         control = None
         if Way.CONTROLLED in self._ways and launch.controlled is not None:
             control, doors[Way.CONTROLLED] = self._start_controlled(f"{name}-controlled", launch.controlled)
-        return Spot(tunnel_port=side.tunnel_port, token=side.load_token, session=session, doors=doors, control=control)
+        return Spot(
+            tunnel_port=side.tunnel_port,
+            token=side.load_token,
+            session=session,
+            doors=doors,
+            control=control,
+            idle=launch.idle,
+        )
 
     def _start_controlled(self, name: str, controlled: Controlled) -> tuple[ControlSide, Door]:
         program = self._processes.start_helper("benchmarks.control_end", self._cores.load)
@@ -150,6 +167,8 @@ class SandboxRows:
                 pace=replace(pace, sessions=[spot.session]),
             )
             return Tally(**self._tunnel_load.ask(asdict(tunnel)))
+        if workload.way is Way.IDLE:
+            return self._measure_idle(spot, workload, request, pace, links)
         door = spot.doors[workload.way]
         if spot.control is not None and workload.way is Way.CONTROLLED:
             request = workload.proxied_request(door.token)
@@ -173,6 +192,32 @@ class SandboxRows:
         if spot.control is not None and workload.way is Way.CONTROLLED:
             tally.resolutions = spot.control.count() - before
         return tally
+
+    def _measure_idle(self, spot: Spot, workload: Workload, request: bytes, pace: Pace, links: int) -> Tally:
+        """Measure a gateway that is new: memory that was given back would be given again, and not be seen."""
+        assert spot.idle is not None, "the spot has this row"
+        assert self._idle_load is not None, "there is one for each way that was asked for"
+        idle = spot.idle(max(links, _LEAST_IDLE), workload.is_secure)
+        self._idle_started += 1
+        session = self._processes.start_subject(
+            f"idle-{self._idle_started}", Launch(command=idle.command, port=idle.port), (self._cores.proxy,)
+        )
+        order = IdleOrder(
+            port=idle.port,
+            host=HOST,
+            ca_file="" if idle.ca_file is None else str(idle.ca_file),
+            tokens=idle.tokens,
+            authority=_CLEAR,
+            declared=_DECLARED,
+            request=request.decode("latin-1"),
+            answer_bytes=len(workload.answer_body),
+            session=session,
+            core=pace.core,
+        )
+        try:
+            return Tally(**self._idle_load.ask(asdict(order)))
+        finally:
+            self._processes.stop_subject(session)
 
 
 def _beside(workload: Workload) -> Beside | None:

@@ -2,7 +2,7 @@
 
 import socket
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -76,12 +76,23 @@ class Controlled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Idle:
+    """A gateway whose tunnels do nothing: one for each of `tokens`, by TLS where there is `ca_file`."""
+
+    command: tuple[str, ...]
+    port: int
+    tokens: list[str]
+    ca_file: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """How to start a subject, and where it will listen. `proxy_token` is empty where none is needed.
 
     `doors` are the further ways in that it has; `sandbox` is there where tunnels are taken; `plan_tokens` are the proxy
     tokens of sandboxes whose plans have so many routes. `processes` is how many serve.
     `plan_pushes` replaces a plan of such a sandbox. `controlled` is there where a control plane is listened to.
+    `idle` makes ready a gateway for so many tunnels, with TLS or without.
     """
 
     command: tuple[str, ...]
@@ -93,6 +104,7 @@ class Launch:
     processes: int = 1
     plan_pushes: PlanPushes | None = None
     controlled: Controlled | None = None
+    idle: Callable[[int, bool], Idle] | None = None
 
 
 class Subject(Protocol):

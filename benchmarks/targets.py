@@ -80,6 +80,11 @@ def _sandbox_side(subject: str) -> Iterator[Target]:
         must=10_000.0,
         aim=3_000.0,
     )
+    for workload, unused in (("idle_ws", 16.0), ("idle_wss", 64.0)):
+        for figure, must in (("kib_unused", unused), ("kib_after_burst", 160.0)):
+            yield Target(
+                workload=workload, subject=subject, peer=subject, comparison=Comparison.ALONE, figure=figure, must=must
+            )
     alone, chain = "sandboxd_intercepted", "chain_400"
     yield Target(workload=alone, subject=subject, peer=subject, comparison=Comparison.ALONE, must=45.0, aim=30.0)
     yield Target(

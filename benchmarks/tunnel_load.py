@@ -5,6 +5,7 @@ core it took. Its mask is four zero bytes: masking is left out here, unmasking c
 """
 
 import socket
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import batched
@@ -75,7 +76,7 @@ class TunnelOrder:
 class TunnelWays:
     """The streams of one tunnel."""
 
-    def __init__(self, order: TunnelOrder) -> None:
+    def __init__(self, order: TunnelOrder, context: ssl.SSLContext | None = None, host: str = "") -> None:
         self.count = order.streams
         self.ticks = Ticks()
         self._frames: list[bytes] = []
@@ -95,6 +96,8 @@ class TunnelWays:
         self._poller = Poller()
         self._socket = socket.create_connection(("127.0.0.1", order.port), _CONNECT_SECONDS)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if context is not None:
+            self._socket = context.wrap_socket(self._socket, server_hostname=host)
         self._upgrade(order)
         self._poller.add(self._socket.fileno())
 
@@ -190,6 +193,8 @@ class TunnelWays:
         """Read what is there; return the data frames, and answer what else has to be answered."""
         try:
             data = self._socket.recv(_READ_BYTES)
+            while isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
+                data += self._socket.recv(_READ_BYTES)
         except TimeoutError:
             return []
         if not data:
@@ -221,6 +226,11 @@ class TunnelWays:
                 self._out.append(frame_header(PING, ACK, 0, length))
             elif kind not in (WINDOW_UPDATE, PING):
                 raise LoadError("the gateway goes away")
+
+    def reset(self, way: int) -> None:
+        """End a stream of which nothing more is expected; it is said at once."""
+        self._out.append(frame_header(WINDOW_UPDATE, RST, self._ids[way], 0))
+        self.flush()
 
     def close(self) -> None:
         self._socket.close()

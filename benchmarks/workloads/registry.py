@@ -1,6 +1,6 @@
 """Every workload by name. A new one is a value in a module and a line here."""
 
-from benchmarks.workloads import beside, credential, door, get_1m, post_10k, routes, sandbox, small_get, tunnel
+from benchmarks.workloads import beside, credential, door, get_1m, idle, post_10k, routes, sandbox, small_get, tunnel
 from benchmarks.workloads.workload import Workload
 
 WORKLOADS: dict[str, Workload] = {
@@ -18,6 +18,8 @@ WORKLOADS: dict[str, Workload] = {
         routes.PLAN_SWAP,
         credential.COLD_CREDENTIAL,
         *tunnel.WORKLOADS,
+        idle.IDLE_WS,
+        idle.IDLE_WSS,
         beside.FAST_100,
         beside.SLOW_READER,
         beside.SSE_BESIDE_BULK,

@@ -18,6 +18,7 @@ class Way(Enum):
     CHAIN = "by CONNECT and TLS through sandboxd, tunnel and gateway, TLS to the origin"
     TLS = "by TLS that the subject ends, after a CONNECT where it intercepts, and TLS to the origin"
     CONTROLLED = "all at once, to an explicit proxy that has to fetch the credential first"
+    IDLE = "by many tunnels, each used once, to a gateway of its own"
     OPAQUE = "by CONNECT, as bytes that the subject does not look into"
 
 
@@ -32,6 +33,7 @@ class Workload:
 
     `beside` is what so many further streams of the same tunnel load meanwhile, over and over, each as fast as it can or
     at so many bytes a second. With `tick_seconds` the answer is a stream of events, one each so many seconds.
+    `is_secure` is said of the tunnel.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Workload:
     beside_streams: int = 0
     beside_bytes_per_second: int = 0
     tick_seconds: float = 0.0
+    is_secure: bool = False
     way: Way = Way.PROXY
 
     def proxied_request(self, proxy_token: str) -> bytes:

@@ -41,6 +41,17 @@ def test_what_was_started_ends_with_the_run(tmp_path: Path) -> None:
         os.getsid(session)
 
 
+def test_one_subject_can_end_before_the_others(tmp_path: Path) -> None:
+    core = min(os.sched_getaffinity(0))
+    port = free_port()
+    script = f"import socket; s = socket.create_server(('127.0.0.1', {port})); s.accept(); s.accept()"
+    with Processes(tmp_path) as processes:
+        session = processes.start_subject("server", Launch(command=(sys.executable, "-c", script), port=port), (core,))
+        processes.stop_subject(session)
+        with pytest.raises(ProcessLookupError):
+            os.getsid(session)
+
+
 def test_two_processes_have_two_cores_where_the_machine_has_three() -> None:
     assert Cores(0, 1, 2).of(2) == (0, 2)
     assert Cores(0, 1, 2).of(1) == (0,)

@@ -60,6 +60,8 @@ def test_rows_have_the_published_fields() -> None:
             "grown_mib": None,
             "longest_us": None,
             "resolutions": None,
+            "kib_unused": None,
+            "kib_after_burst": None,
             "errors": 0,
             "rounds": 3,
             "spread": {"cpu_us_per_request": [53.0, 55.5]},
