@@ -4,5 +4,5 @@
 and `results/latest.md`. It reads only what a process reports of itself; it never looks inside the gateway.
 A workload is one module of `workloads/`, a peer one module of `peers/` with its configuration beside it.
 
-Open `__main__.py` first, then `load.py`; for the rows with a tunnel `sandbox_side.py`, then `pace.py`.
+Open `__main__.py` first, then `load.py`; for the rows by a tunnel or a door `sandbox_side.py`, then `pace.py`.
 """

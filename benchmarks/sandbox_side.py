@@ -152,28 +152,42 @@ class SandboxRows:
 
     def measure(self, spot: Spot, workload: Workload, request: bytes, pace: Pace, links: int) -> Tally:
         """Measure one row at a spot that has it. Whose CPU time counts is filled in here."""
-        if workload.way is Way.TUNNEL:
-            assert self._tunnel_load is not None, "there is one for each way that was asked for"
-            tunnel = TunnelOrder(
-                port=spot.tunnel_port,
-                token=spot.token,
-                authority=_CLEAR,
-                declared=_DECLARED,
-                streams=links,
-                request=request.decode("latin-1"),
-                answer_bytes=len(workload.answer_body),
-                has_ticks=workload.tick_seconds > 0,
-                beside=_beside(workload),
-                pace=replace(pace, sessions=[spot.session]),
-            )
-            return Tally(**self._tunnel_load.ask(asdict(tunnel)))
-        if workload.way is Way.IDLE:
-            return self._measure_idle(spot, workload, request, pace, links)
+        match workload.way:
+            case Way.TUNNEL:
+                return self._measure_tunnel(spot, workload, request, pace, links)
+            case Way.IDLE:
+                return self._measure_idle(spot, workload, request, pace, links)
+            case Way.CONTROLLED:
+                return self._measure_controlled(spot, workload, pace, links)
+        return self._enter(spot.doors[workload.way], workload, request, pace, links)
+
+    def _measure_tunnel(self, spot: Spot, workload: Workload, request: bytes, pace: Pace, links: int) -> Tally:
+        assert self._tunnel_load is not None, "there is one for each way that was asked for"
+        order = TunnelOrder(
+            port=spot.tunnel_port,
+            token=spot.token,
+            authority=_CLEAR,
+            declared=_DECLARED,
+            streams=links,
+            request=request.decode("latin-1"),
+            answer_bytes=len(workload.answer_body),
+            has_ticks=workload.tick_seconds > 0,
+            beside=_beside(workload),
+            pace=replace(pace, sessions=[spot.session]),
+        )
+        return Tally(**self._tunnel_load.ask(asdict(order)))
+
+    def _measure_controlled(self, spot: Spot, workload: Workload, pace: Pace, links: int) -> Tally:
+        """Measure a gateway that has just forgotten its credential, and count how often it asks for it."""
+        assert spot.control is not None, "the spot has this row"
         door = spot.doors[workload.way]
-        if spot.control is not None and workload.way is Way.CONTROLLED:
-            request = workload.proxied_request(door.token)
-            before = spot.control.count()
-            spot.control.make_cold()
+        before = spot.control.count()
+        spot.control.make_cold()
+        tally = self._enter(door, workload, workload.proxied_request(door.token), pace, links)
+        tally.resolutions = spot.control.count() - before
+        return tally
+
+    def _enter(self, door: Door, workload: Workload, request: bytes, pace: Pace, links: int) -> Tally:
         assert self._door_load is not None, "there is one for each way that was asked for"
         order = DoorOrder(
             port=door.port,
@@ -188,10 +202,7 @@ class SandboxRows:
             answer_bytes=len(workload.answer_body),
             pace=replace(pace, sessions=door.sessions),
         )
-        tally = Tally(**self._door_load.ask(asdict(order)))
-        if spot.control is not None and workload.way is Way.CONTROLLED:
-            tally.resolutions = spot.control.count() - before
-        return tally
+        return Tally(**self._door_load.ask(asdict(order)))
 
     def _measure_idle(self, spot: Spot, workload: Workload, request: bytes, pace: Pace, links: int) -> Tally:
         """Measure a gateway that is new: memory that was given back would be given again, and not be seen."""
