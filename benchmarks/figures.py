@@ -136,7 +136,9 @@ def compare(
     ratios = sorted(
         _compare_one(mine, theirs, comparison)
         for left, right in pairs
-        if (mine := getattr(left, figure, None)) is not None and (theirs := getattr(right, figure, None))
+        if (mine := getattr(left, figure, None)) is not None
+        and (theirs := getattr(right, figure, None)) is not None
+        and (theirs or comparison is not Comparison.RATIO)
     )
     if not ratios:
         return None

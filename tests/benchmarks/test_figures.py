@@ -1,5 +1,7 @@
 """Medians, spread and ratios."""
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.figures import Comparison, Sample, compare, order_of_round, percentile, summarize, take_sample
@@ -86,6 +88,17 @@ def test_a_difference_is_taken_within_a_round_and_a_figure_alone_needs_no_peer()
     assert (difference.lowest, difference.highest) == (5.0, 40.0)
     assert alone is not None
     assert (alone.lowest, alone.median, alone.highest) == (25.0, 37.5, 50.0)
+
+
+def test_nothing_is_a_figure_too_save_to_divide_by() -> None:
+    nothing, something = replace(_sample(1.0), grown_mib=0.0), replace(_sample(1.0), grown_mib=2.0)
+    alone = compare("grown_mib", [nothing, something], [], Comparison.ALONE)
+    assert alone is not None
+    assert (alone.lowest, alone.highest) == (0.0, 2.0)
+    difference = compare("grown_mib", [something], [nothing], Comparison.DIFFERENCE)
+    assert difference is not None
+    assert difference.median == 2.0
+    assert compare("grown_mib", [something], [nothing]) is None
 
 
 def test_memory_is_a_figure_of_sandboxd_alone() -> None:
