@@ -31,7 +31,7 @@ def make_certificates(directory: Path, host: str, now: float) -> Certificates:
     )
     key = make_authority_key()
     certificate, _ = certify_authority("bench", key, now)
-    leaf = parse_authority(certificate, key).issue(host, now)
+    leaf = parse_authority(certificate, key, "bench").issue(host, now)
     made.ca.write_bytes(certificate)
     made.ca_key.write_bytes(key)
     made.leaf.write_bytes(leaf.certificate_pem)

@@ -2,12 +2,14 @@
 
 Frames of a server are not masked (RFC 6455 section 5.1), and none is compressed: no extension was offered. So a
 payload can be overwritten where it stands, and frames keep their heads.
+
+A server may speak something else after its 101 (some do, by agreement with their client): from what is no frame on,
+bytes are searched as they come.
 """
 
 from typing import Final
 
 from gateway.core.scrub import Scrubber
-from sallyport.wire.errors import RemoteProtocolError
 
 _FINAL: Final = 0x80
 _RESERVED: Final = 0x70
@@ -25,22 +27,26 @@ class FrameScrubber:
     may begin a secret waits for the next fragment, whose head waits behind it.
     """
 
-    __slots__ = ("_before", "_behind", "_head", "_is_final", "_left", "_scrubber")
+    __slots__ = ("_before", "_behind", "_head", "_is_final", "_is_foreign", "_left", "_scrubber")
 
     def __init__(self, scrubber: Scrubber) -> None:
         self._scrubber = scrubber
         self._head = b""  # of a frame, while it is not whole
         self._left = 0  # of a frame's payload
         self._is_final = False
+        self._is_foreign = False  # what came is no WebSocket
         self._behind = b""  # the head of a fragment that stands behind held bytes, and how many those are
         self._before = 0
 
     def feed(self, data: bytes) -> bytes:
-        """Return what may go on; raises RemoteProtocolError for what no server may send."""
+        """Return what may go on."""
         out: list[bytes] = []
         at, end = 0, len(data)
         while at < end:
-            if self._left:
+            if self._is_foreign:
+                out.append(self._place(self._scrubber.feed(data[at:])))
+                at = end
+            elif self._left:
                 payload = data[at : at + self._left]
                 at += len(payload)
                 self._left -= len(payload)
@@ -61,6 +67,8 @@ class FrameScrubber:
         known = len(self._head)
         head = self._head + data
         size = 2 if len(head) < 2 else _HEAD_BYTES.get(head[1] & _LENGTH, 2)
+        if head[0] & _RESERVED:
+            size = 1  # no frame begins so, and whoever waits for a single byte gets it
         if len(head) < size:
             self._head = head
             return len(data)
@@ -69,13 +77,13 @@ class FrameScrubber:
         return size - known
 
     def _begin_frame(self, head: bytes, out: list[bytes]) -> None:
-        if head[1] & _MASKED:
-            raise RemoteProtocolError("a masked frame from a server")
-        if head[0] & _RESERVED:
-            raise RemoteProtocolError("a reserved bit is set")
-        self._left = head[1] if len(head) == 2 else int.from_bytes(head[2:])
-        if self._left >= _LONGEST:
-            raise RemoteProtocolError("a WebSocket frame that is too long")
+        self._left = head[-1] if len(head) <= 2 else int.from_bytes(head[2:])
+        if head[0] & _RESERVED or head[1] & _MASKED or self._left >= _LONGEST:
+            # No server may send that (RFC 6455 sections 5.1, 5.2).
+            self._is_foreign = True
+            self._left = 0
+            out.append(self._place(self._scrubber.feed(head)))
+            return
         self._is_final = bool(head[0] & _FINAL)
         if head[0] & _CONTROL or self._behind:
             # A ping is answered now, and one head is as many as wait.

@@ -5,14 +5,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sallyport.net.clock import NEVER, Clock
-from sallyport.wire.errors import RemoteProtocolError
 
 
 class Filter(Protocol):
     """What may look at the bytes on their way down; it gives back what is to be sent."""
 
     def feed(self, data: bytes) -> bytes:
-        """Take some bytes; give those that can go on now. Raises RemoteProtocolError, which ends the relay."""
+        """Take some bytes; give those that can go on now."""
 
     def finish(self) -> bytes:
         """Give what was held back: nothing follows."""
@@ -35,11 +34,7 @@ class _Side(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.bytes += len(data)
         if self.filter is not None:
-            try:
-                data = self.filter.feed(data)
-            except RemoteProtocolError:
-                self._relay.abort()
-                return
+            data = self.filter.feed(data)
         if data:
             self._pass(data)
         self._relay.touch()

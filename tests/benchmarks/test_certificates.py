@@ -33,6 +33,6 @@ async def test_the_leaf_is_good_for_the_host_alone(tmp_path: Path) -> None:
 
 def test_who_intercepts_gets_an_authority_and_who_serves_a_pair(tmp_path: Path) -> None:
     made = make_certificates(tmp_path, HOST, 1_800_000_000.0)
-    parse_authority(made.ca.read_bytes(), made.ca_key.read_bytes())
+    parse_authority(made.ca.read_bytes(), made.ca_key.read_bytes(), "bench")
     assert made.leaf_key.stat().st_mode & 0o077 == 0, "the gateway refuses a key that others may read"
     assert made.pair.read_bytes() == made.leaf.read_bytes() + made.leaf_key.read_bytes()

@@ -14,6 +14,7 @@ from tests.support.gateway_plans import SANDBOX, denied, plan
 from tests.support.in_process import in_process_gateway, proxy_token
 from tests.support.raw_end import RawEnd
 from tests.support.stage import HOST, OK, OPEN_URL, URL, one_route, stage
+from tests.support.until import until
 
 pytestmark = pytest.mark.uvloop
 
@@ -404,7 +405,8 @@ async def test_refusals_nobody_reads_do_not_gather_in_memory(tmp_path: Path) -> 
         client.pause()
         count = 600
         client.send(scene.gateway.request(DENIED) * count)
-        await asyncio.sleep(0.1)
+        await until(lambda: stream.is_writing_held)
+        await asyncio.sleep(0.1)  # what else would gather, gathers now
         assert 16 * 1024 < stream.transport.get_write_buffer_size() < 32 * 1024
         client.resume()
         for _ in range(count):

@@ -712,8 +712,8 @@ _KEYS: Final = (
     Guard(
         "pool key: the sandbox where none is carried",
         _ROUTE_TABLE,
-        '("sandbox", self.sandbox_id)',
-        '("sandbox",)',
+        'self.link_owner = ("sandbox", plan.sandbox_id)',
+        'self.link_owner = ("sandbox", "")',
         f"{_CORE}test_route_table.py::test_c12_what_carries_no_credential_is_the_sandbox_s_alone",
     ),
     Guard(

@@ -1,4 +1,4 @@
-"""Frames of a server after a 101 (C3): every cut, fragments, control frames between them, and what no server sends."""
+"""Frames of a server after a 101 (C3): every cut, fragments, control frames between them, and what is no frame."""
 
 from itertools import pairwise
 
@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from gateway.core.frame_scrub import FrameScrubber
 from gateway.core.scrub import Needles, Scrubber
 from sallyport.secret import Secret
-from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.websocket import BINARY, CLOSE, CONTINUATION, PING, TEXT, MessageReader, message
 
 SECRET = b"canary-5e81c0ffee+/=Zq"
@@ -118,9 +117,16 @@ def test_what_is_under_way_is_given_out_at_the_end() -> None:
         pytest.param(b"\x82\x7f\x80" + bytes(7), id="longer than any"),
     ],
 )
-def test_s7_what_no_server_may_send_is_refused(data: bytes) -> None:
-    with pytest.raises(RemoteProtocolError):
-        scrub(frame(TEXT, b"fine") + data, [])
+def test_c3_from_what_is_no_frame_on_bytes_are_searched_as_they_come(data: bytes) -> None:
+    out, matches = every_cut(frame(TEXT, b"fine") + data + SECRET + b"!")
+    assert (out, matches) == (frame(TEXT, b"fine") + data + b"b" * len(SECRET) + b"!", 1)
+
+
+def test_c3_what_begins_a_secret_before_what_is_no_frame_keeps_its_place() -> None:
+    data = (
+        frame(TEXT, SECRET[:9], final=False) + frame(CONTINUATION, SECRET[9:12], final=False)[:1] + b"\xff" + b"x" * 9
+    )
+    assert every_cut(data) == (data, 0)
 
 
 parts = st.one_of(st.just(SECRET), st.integers(1, 21).map(lambda at: SECRET[:at]), st.binary(max_size=130))
