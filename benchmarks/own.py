@@ -39,9 +39,7 @@ OPAQUE_HOST = "opaque.bench.test"
 _CREDENTIAL_VARIABLE = "BENCH_CREDENTIAL"
 _COMPILED_PYTHON = ROOT / ".venv-compiled" / "bin" / "python"
 # What the installed gateway says of itself, on one line; the same words as in its log.
-_ASK = (
-    "import gateway.starting as p; from importlib.metadata import version as v; print(p.codec_kind(), v('sallyport'))"
-)
+_ASK = "import gateway.build as p; from importlib.metadata import version as v; print(p.codec_kind(), v('sallyport'))"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,10 +9,11 @@ import structlog
 import uvloop
 
 from gateway.assembly import Assembly
+from gateway.build import codec_kind
 from gateway.config import GatewayConfig
 from gateway.processes.place import Place, drain_with_parent
 from gateway.running import Gateway
-from gateway.starting import codec_kind, start_errors
+from gateway.starting import failed_callbacks, start_errors
 from sallyport.net.log import configure_log
 from sallyport.net.process import harden_process, raise_descriptor_limit, settle_memory
 
@@ -45,6 +46,7 @@ async def _run(config: GatewayConfig, place: Place | None) -> int:
         structlog.contextvars.bind_contextvars(process=place.number)
     gateway = await start_gateway(config, place)
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(failed_callbacks(gateway.parts.metrics))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, gateway.begin_drain)
     loop.add_signal_handler(signal.SIGHUP, gateway.parts.audit.reopen)

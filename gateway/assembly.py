@@ -39,7 +39,7 @@ from gateway.recorder import Recorder
 from gateway.revocations import Revocations
 from gateway.running import Gateway
 from gateway.service_auth import ServiceAuth
-from gateway.starting import control_session, key_ring, local_credentials, task_failed, token_verifier, trust_of
+from gateway.starting import control_session, failed_tasks, key_ring, local_credentials, token_verifier, trust_of
 from gateway.tokens import TokenVerifier
 from gateway.tunnel_listener import TunnelDoorman
 from gateway.upstream import UpstreamPool
@@ -134,6 +134,7 @@ class Assembly:
         self._watch_memory(parts)
         if ours is None:  # of several processes the parent counts what all of them have
             self._metrics.watch("plans_active", plans.__len__)
+            self._metrics.watch("ready", lambda: int(not self._not_ready()))
         plans.subscribe(parts.tunnels.plan_changed)
         self._doorman = ProxyDoorman(parts)
         self._tunnel_doorman = TunnelDoorman(parts, tunnel_tls)
@@ -167,9 +168,9 @@ class Assembly:
         return audit
 
     def _clock_and_tasks(self) -> tuple[Clock, TaskSet]:
-        clock = Clock(self._loop)
+        clock = Clock(self._loop, observe_lag=self._metrics.loop_lag.observe)
         self._opened.callback(clock.close)
-        tasks = TaskSet(task_failed)
+        tasks = TaskSet(failed_tasks(self._metrics))
         self._opened.push_async_callback(tasks.close)
         return clock, tasks
 
@@ -350,9 +351,11 @@ def _watch_sizes(parts: GatewayParts) -> None:
     metrics = parts.metrics
     metrics.watch("credential_cache_entries", parts.credentials.__len__)
     metrics.watch("audit_dropped", lambda: parts.audit.dropped)
+    metrics.watch("audit_waiting", lambda: parts.audit.waiting)
     metrics.watch("active_streams", lambda: parts.streams.open - len(parts.tunnels))
     metrics.watch("active_tunnels", parts.tunnels.__len__)
     metrics.watch("tunnel_bytes_up", lambda: parts.tunnels.bytes_up)
     metrics.watch("tunnel_bytes_down", lambda: parts.tunnels.bytes_down)
+    metrics.watch("tunnel_buffer_bytes", lambda: parts.tunnel_buffers.held)
     metrics.watch("upstream_links_open", lambda: parts.upstreams.state.open)
     metrics.watch("upstream_links_idle", lambda: parts.upstreams.state.idle)

@@ -88,6 +88,11 @@ class AuditLog:
         """How many records were lost since the start; each is an exchange without a line."""
         return self._overflowed + self._unreadable
 
+    @property
+    def waiting(self) -> int:
+        """How many records wait to be written."""
+        return len(self._pending) + self._sink.held
+
     def reopen(self) -> None:
         """Open the path anew, because the file there was renamed (SIGHUP). Nothing is lost."""
         self._reopening = True

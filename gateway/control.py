@@ -26,7 +26,7 @@ from gateway.plan_store import PlanStore, Restored
 from gateway.plan_watch import PlanWatcher
 from gateway.remote_credentials import RemoteCredentials
 from gateway.remote_tokens import RemoteTokenIssuer
-from sallyport.net.clock import Clock
+from sallyport.net.clock import Clock, read_clock
 from sallyport.net.tasks import TaskSet
 
 # What NTP may set a clock back by between two processes; more is no correction.
@@ -108,7 +108,7 @@ class ControlSide:
             metrics,
             wait_seconds=config.timeouts.plan,
             max_plan_bytes=config.limits.plan_bytes,
-            now=lambda: clock.now,
+            now=read_clock,
         )
         self.credentials = RemoteCredentials(session)
         self.token_issuer = RemoteTokenIssuer(session)
@@ -173,6 +173,7 @@ class ControlSide:
         self._plans.subscribe(lambda _: lease.changed())
         holder.tunnels.subscribe(lambda sandbox_id: self._tunnel_changed(sandbox_id, lease))
         self._metrics.watch("plans_stale_seconds", lambda: int(self._freshness.stale_seconds))
+        self._metrics.watch("plans_lacking_seconds", lambda: int(self._bodies.lacking_seconds))
         self._metrics.watch("state_write_failures", lambda: self._store.failures)
         for name, work in (("watch", watcher.run()), ("keys", self._keys.run()), ("lease", lease.run())):
             self._tasks.spawn(work, name=name)

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from control_client.session import OPERATIONS
 from gateway.audit import Outcome
+from gateway.build import codec_kind, version
 from sallyport.problem import AuditCode, Code
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -94,12 +95,16 @@ class Metrics:
 
     def __init__(self) -> None:
         self.upstream_link_reuse = 0
+        self.credential_rejections = 0
+        self.defects = 0
         self.scrub_matches = 0
         self.scrub_unscanned = 0
         self.scrub_short_secrets = 0
         self.streams_shed = 0
         self.request_duration = Histogram(DURATION_BOUNDS)
         self.upstream_connect = Histogram(CONNECT_BOUNDS)
+        self.loop_lag = Histogram(CONNECT_BOUNDS)
+        self.plan_propagation = Histogram(DURATION_BOUNDS)
         self._requests = {source: dict.fromkeys(OUTCOMES, 0) for source in SOURCES}
         self._denied = dict.fromkeys(DENIED_CODES, 0)
         self._resolutions = dict.fromkeys(RESOLUTION_RESULTS, 0)
@@ -111,6 +116,7 @@ class Metrics:
         self._plan_fetches = dict.fromkeys(PLAN_FETCH_RESULTS, 0)
         # Sizes that their owners know: asked for at scrape instead of being kept twice.
         self._watched: dict[str, Callable[[], int]] = {}
+        self._build = {"version": version(), "codec": codec_kind()}
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Families(self))
         ProcessCollector(registry=self._registry)
@@ -167,20 +173,25 @@ class Metrics:
 
     def families(self) -> Iterator[Metric]:
         """Yield every metric of ours with its present values."""
+        yield from self._of_process()
         yield self._requests_total()
         yield _histogram("request_duration_seconds", "From a request's first byte to its end.", self.request_duration)
         yield _histogram("upstream_connect_seconds", "Opening an upstream link, TLS included.", self.upstream_connect)
         yield _counters("credential_resolutions", "Resolutions that ended.", "result", self._resolutions)
+        rejections = self.credential_rejections
+        yield _counter("credential_rejections", "401 answers of upstreams to an injected credential.", rejections)
         yield self._gauge("credential_cache_entries", "Credentials held in memory.")
         yield self._gauge("active_tunnels", "Tunnels open now.")
         yield self._gauge("active_streams", "Downstream streams open now.")
         carried = {direction: self.watched(f"tunnel_bytes_{direction}") for direction in DIRECTIONS}
         yield _counters("tunnel_bytes", "Bytes carried by tunnels.", "direction", carried)
+        yield self._gauge("tunnel_buffer_bytes", "Bytes held for streams of tunnels that do not take them.")
         yield self._gauge("plans_active", "Sandboxes with a plan.")
         yield _counters("plan_apply", "Plans that came in.", "result", self._applied)
         yield _counters("denied", "Refusals by the gateway.", "code", self._denied)
         yield _counters("interception_handshakes", "TLS handshakes with clients.", "result", self._handshakes)
         yield _counter("audit_dropped", "Audit records lost.", self.watched("audit_dropped"))
+        yield self._gauge("audit_waiting", "Audit records that wait to be written.")
         yield self._gauge("upstream_links_open", "Upstream links open now.")
         yield self._gauge("upstream_links_idle", "Upstream links that wait in the pool.")
         yield _counter("upstream_link_reuse", "Exchanges that found an idle link.", self.upstream_link_reuse)
@@ -189,6 +200,16 @@ class Metrics:
         yield _counter("scrub_short_secrets", "Credentials too short to be looked for.", self.scrub_short_secrets)
         yield _counter("streams_shed", "Streams reset because the process held too much memory.", self.streams_shed)
         yield from self._of_control()
+
+    def _of_process(self) -> Iterator[Metric]:
+        build = GaugeMetricFamily("sallyport_build_info", "Which gateway this is; always 1.", labels=list(self._build))
+        build.add_metric(list(self._build.values()), 1)
+        yield build
+        yield self._gauge("ready", "Whether the gateway should get traffic.")
+        yield _histogram("event_loop_lag_seconds", "How late the event loop came to a timer.", self.loop_lag)
+        yield _counter("defects", "Tasks and callbacks of the gateway that failed.", self.defects)
+        deaths = self.watched("serving_process_deaths")
+        yield _counter("serving_process_deaths", "Serving processes that were started again.", deaths)
 
     def _of_control(self) -> Iterator[Metric]:
         family = CounterMetricFamily(
@@ -201,6 +222,9 @@ class Metrics:
         yield _gauge("control_watch_connected", "Whether the watch stream is open.", int(self.watch_connected))
         yield _counter("control_watch_events", "Events of the watch stream.", self.watch_events)
         yield _counters("plan_fetches", "Plan bodies that were asked for.", "result", self._plan_fetches)
+        propagation = self.plan_propagation
+        yield _histogram("plan_propagation_seconds", "From lacking an announced plan to having it.", propagation)
+        yield self._gauge("plans_lacking_seconds", "How long the plan that is lacking for longest has been.")
         yield self._gauge("plans_stale_seconds", "How long the control plane has been silent.")
         failures = self.watched("state_write_failures")
         yield _counter("state_write_failures", "Files of the state directory that were not written.", failures)
@@ -217,13 +241,18 @@ class Metrics:
 
 
 WATCHED: Final = (
+    "ready",
+    "serving_process_deaths",
     "credential_cache_entries",
     "plans_active",
     "audit_dropped",
+    "audit_waiting",
     "active_streams",
     "active_tunnels",
+    "plans_lacking_seconds",
     "plans_stale_seconds",
     "state_write_failures",
+    "tunnel_buffer_bytes",
     "tunnel_bytes_up",
     "tunnel_bytes_down",
     "upstream_links_open",

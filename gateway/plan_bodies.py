@@ -80,6 +80,8 @@ class PlanBodies:
         self._announcements: dict[str, asyncio.Event] = {}
         # When each loaded plan's sandbox was last seen held, the longest ago first.
         self._held_at: dict[str, float] = {}
+        # When each plan that is being fetched was first known to be lacking.
+        self._lacking_since: dict[str, float] = {}
 
     # What the watch stream says ---------------------------------------------------------------------
 
@@ -165,6 +167,13 @@ class PlanBodies:
         """Fetch until what is in force is what is announced, or until trying again cannot help."""
         if self.index.get(sandbox_id) is None:
             await self._await_announcement(sandbox_id)
+        self._lacking_since[sandbox_id] = self._now()
+        try:
+            await self._fetch_announced(sandbox_id)
+        finally:
+            del self._lacking_since[sandbox_id]
+
+    async def _fetch_announced(self, sandbox_id: str) -> None:
         attempt = 0
         while (announced := self.index.get(sandbox_id)) is not None and self._lacks(sandbox_id):
             if await self._try(sandbox_id, announced):
@@ -227,6 +236,7 @@ class PlanBodies:
             _log.error("plan_refused", sandbox_id=sandbox_id, detail=str(error))
             return
         self._metrics.plan_applied("applied" if applied.changed else "unchanged")
+        self._metrics.plan_propagation.observe(self._now() - self._lacking_since[sandbox_id])
         self._touch(sandbox_id)
         self._store.save_plan(sandbox_id, prepared.document)
 
@@ -239,6 +249,11 @@ class PlanBodies:
                 _log.info("plan_dropped", sandbox_id=sandbox_id, detail="its place is needed")
                 self._drop(sandbox_id)
                 return
+
+    @property
+    def lacking_seconds(self) -> float:
+        """How long the plan that has been lacking for longest has been; 0 when none is being fetched."""
+        return self._now() - min(self._lacking_since.values(), default=self._now())
 
     def _is_loaded(self, sandbox_id: str) -> bool:
         return self._plans.loaded(sandbox_id) is not None

@@ -482,6 +482,7 @@ class Exchange:
         injection = self.injection
         if injection is None or self._is_second_try:
             return False
+        self.parts.metrics.credential_rejections += 1
         now = self.parts.clock.wall
         rejected = [
             self.parts.credentials.rejected(key, credential.version, now) for key, credential in injection.made_of

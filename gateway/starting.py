@@ -1,11 +1,11 @@
 """What a start reads: keys, roots, credentials, the way to the control plane; and how it says that it cannot be."""
 
+import asyncio
 import contextlib
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FunctionType
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -26,7 +26,6 @@ from gateway.tokens import TokenVerifier
 from sallyport.net.listener_tls import ListenerTlsError
 from sallyport.net.tls import client_context
 from sallyport.net.transports import ListenError
-from sallyport.wire.http1.codec import parse_request
 
 _log = structlog.get_logger(__name__)
 
@@ -124,10 +123,23 @@ def control_session(config: GatewayConfig, metrics: Metrics) -> ControlSession |
     return ControlSession(control.url, ServiceToken(control.token_file), trust=trust, count=metrics.control_answered)
 
 
-def task_failed(name: str, error: BaseException) -> None:
-    _log.error("task_failed", task=name, exc_info=error)
+def failed_tasks(metrics: Metrics) -> Callable[[str, BaseException], None]:
+    """Return what is told of tasks that failed: each is a defect of ours, logged and counted."""
+
+    def failed(name: str, error: BaseException) -> None:
+        metrics.defects += 1
+        _log.error("task_failed", task=name, exc_info=error)
+
+    return failed
 
 
-def codec_kind() -> str:
-    """Return "compiled" or "pure": which of the two builds of one source this process runs (decision 0009)."""
-    return "pure" if isinstance(parse_request, FunctionType) else "compiled"
+def failed_callbacks(metrics: Metrics) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """Return a loop's exception handler that counts defects, and reports as the loop does without one."""
+
+    def failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        # A socket's own failure is the network's, and ends here only because nobody else waits for it.
+        if not isinstance(context.get("exception"), OSError):
+            metrics.defects += 1
+        loop.default_exception_handler(context)
+
+    return failed

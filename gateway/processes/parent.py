@@ -32,9 +32,9 @@ from gateway.service_auth import ServiceAuth
 from gateway.starting import (
     StartError,
     control_session,
+    failed_tasks,
     key_ring,
     start_errors,
-    task_failed,
     token_verifier,
     trust_of,
 )
@@ -82,6 +82,7 @@ class _Parent:
         self._command = command
         self._opened = opened
         self._metrics = Metrics()
+        self._count_failed = failed_tasks(self._metrics)
         with start_errors():
             self._session = control_session(config, self._metrics)
         if self._session is not None:
@@ -129,6 +130,8 @@ class _Parent:
             self._metrics.plan_applied("applied")
         self._check_files()
         self._metrics.watch("plans_active", self._plans.__len__)
+        self._metrics.watch("ready", lambda: int(not self._not_ready()))
+        self._metrics.watch("serving_process_deaths", lambda: sum(each.deaths for each in self._fleet.processes))
         keys = key_ring(config)
         self._make_control(keys)
         places = self._bind()
@@ -289,7 +292,7 @@ class _Parent:
             self._failure = self._failure or error
             self.begin_drain()
         else:
-            task_failed(name, error)
+            self._count_failed(name, error)
 
     # The end ----------------------------------------------------------------------------------------
 

@@ -108,6 +108,7 @@ class ServingProcess:
         self._urgent = _Orders()
         self.socket: Path | None = None
         self.is_serving = False
+        self.deaths = 0  # how often it was started again
         self.first_serves = asyncio.Event()
 
     def tell(self, order: Order) -> Awaitable[Answered | None]:
@@ -160,6 +161,7 @@ class ServingProcess:
             send(*arguments)
 
     async def _pause(self, status: int) -> None:
+        self.deaths += 1
         now = asyncio.get_running_loop().time()
         self._ends = [*(end for end in self._ends if now - end < ENDS_SPAN_SECONDS), now]
         if len(self._ends) >= MAX_ENDS:

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 # Counts go on after a death; sizes die with whoever has them.
 LASTING: Final = frozenset({"counter", "histogram"})
 # What no sum says anything of: the parent's own value stands for all.
-OF_THE_PARENT: Final = frozenset({"process_start_time_seconds"})
+OF_THE_PARENT: Final = frozenset({"process_start_time_seconds", "sallyport_build_info"})
 
 type _Key = tuple[str, frozenset[tuple[str, str]]]
 

@@ -8,6 +8,7 @@ body timeouts need.
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Final, Protocol
 
 TICK_SECONDS: Final = 0.25
@@ -41,10 +42,12 @@ class Clock:
     `wall` jumps when the machine's clock does; nothing but token and credential expiry reads it.
     """
 
-    __slots__ = ("_loop", "_slots", "_timer", "now", "wall")
+    __slots__ = ("_loop", "_observe_lag", "_slots", "_timer", "now", "wall")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, observe_lag: Callable[[float], object] | None = None) -> None:
+        """observe_lag hears at each tick how late it came, in seconds: what any byte would have waited for the loop."""
         self._loop = loop
+        self._observe_lag = observe_lag
         self._slots: dict[int, list[Timed]] = {}
         self.now = loop.time()
         self.wall = time.time()  # noqa: TID251  this is the clock
@@ -72,8 +75,11 @@ class Clock:
             entries.append(timed)
 
     def _tick(self) -> None:
+        due_at = self.now + TICK_SECONDS
         before = int(self.now / TICK_SECONDS)
         self.now = self._loop.time()
+        if self._observe_lag is not None:
+            self._observe_lag(max(self.now - due_at, 0.0))
         self.wall = time.time()  # noqa: TID251  this is the clock
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
         for slot in range(before + 1, int(self.now / TICK_SECONDS) + 1):

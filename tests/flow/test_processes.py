@@ -154,6 +154,9 @@ async def test_a_killed_process_loses_nobody_who_waits_for_it(two: Several) -> N
     assert two.pids()[1] != pid
     assert two.gateway.metric("sallyport_requests_total") > before + MANY
     assert two.gateway.metric("sallyport_plans_active") == 1
+    assert two.gateway.metric("sallyport_ready") == two.gateway.metric("sallyport_build_info") == 1
+    assert two.gateway.metric("sallyport_serving_process_deaths_total") >= 1
+    assert two.gateway.metric("sallyport_event_loop_lag_seconds_count") > 0
 
 
 async def test_a_newer_tunnel_replaces_one_at_the_other_process(two: Several, clock: Clock) -> None:

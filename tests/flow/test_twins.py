@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.starting import codec_kind
+from gateway.build import codec_kind
 from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.http1 import body, codec, scan
 from tests.conftest import CORPORA

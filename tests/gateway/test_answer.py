@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.answer import MAX_STEPS, Answer
+from gateway.build import codec_kind
 from gateway.config import Limits
 from gateway.core.content_coding import STEP_BYTES
 from gateway.core.scrub import Needles
 from gateway.serve import Exchange
-from gateway.starting import codec_kind
 from gateway.stream import ServedStream
 from gateway.upstream import UpstreamLink
 from sallyport.secret import Secret

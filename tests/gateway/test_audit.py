@@ -59,6 +59,7 @@ def test_more_than_there_is_room_for_is_counted() -> None:
     for _ in range(300):
         audit.record(record(requestId="r"))
     assert audit.dropped == 44
+    assert audit.waiting == 256
     assert repr(audit) == "<AuditLog -: 256 pending, 44 dropped>"
 
 

@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.build import codec_kind, version
 from gateway.metrics import (
     APPLY_RESULTS,
     DENIED_CODES,
@@ -113,6 +114,10 @@ def test_everything_else_that_is_counted() -> None:
     metrics.upstream_link_reuse += 9
     metrics.scrub_matches += 1
     metrics.scrub_unscanned += 6
+    metrics.credential_rejections += 5
+    metrics.defects += 8
+    metrics.loop_lag.observe(0.002)
+    metrics.plan_propagation.observe(40)
     assert value(metrics, "sallyport_upstream_connect_seconds_bucket", le="0.025") == 1
     assert value(metrics, "sallyport_credential_resolutions_total", result="temporary") == 1
     assert value(metrics, "sallyport_plan_apply_total", result="conflict") == 1
@@ -123,6 +128,11 @@ def test_everything_else_that_is_counted() -> None:
     assert value(metrics, "sallyport_upstream_link_reuse_total") == 9
     assert value(metrics, "sallyport_scrub_matches_total") == 1
     assert value(metrics, "sallyport_scrub_unscanned_total") == 6
+    assert value(metrics, "sallyport_credential_rejections_total") == 5
+    assert value(metrics, "sallyport_defects_total") == 8
+    assert value(metrics, "sallyport_event_loop_lag_seconds_bucket", le="0.0025") == 1
+    assert value(metrics, "sallyport_plan_propagation_seconds_bucket", le="60.0") == 1
+    assert value(metrics, "sallyport_build_info", version=version(), codec=codec_kind()) == 1
 
 
 def test_sizes_are_asked_for_at_each_scrape() -> None:
@@ -169,5 +179,9 @@ def test_the_documentation_names_each_label_and_its_values() -> None:
         values = {v for sample in family.samples for label, v in sample.labels.items() if label != "le"}
         labels = {label for sample in family.samples for label in sample.labels if label != "le"}
         named = set(re.findall(r"`([^`]*)`", rows[name]))
-        # The refusals are the codes of docs/errors.md and are not repeated.
-        assert named - {"other"} == (labels if name == "sallyport_denied_total" else labels | values), name
+        # The refusals are the codes of docs/errors.md and are not repeated; a version is whatever it is.
+        if name == "sallyport_denied_total":
+            values = {"other"}
+        elif name == "sallyport_build_info":
+            values = {"pure", "compiled"}
+        assert named == labels | values, name

@@ -144,6 +144,33 @@ async def test_a_passing_failure_is_tried_again(stage: ControlStage) -> None:
     assert 0 < len(stage.pauses) <= 2
 
 
+async def test_how_long_a_plan_was_lacking_is_measured_to_its_coming_into_force(stage: ControlStage) -> None:
+    know(stage, document())
+    stage.control.misbehave(path(), hang)
+    wanted = stage.plans.want("sbx_1")
+    assert wanted is not None
+    await until(lambda: stage.control.count(path()) == 1)
+    assert stage.bodies.lacking_seconds == 0
+    stage.now += 40
+    assert stage.bodies.lacking_seconds == 40
+    await wanted
+    await until(lambda: stage.revision("sbx_1") == 1)
+    assert stage.metric("sallyport_plan_propagation_seconds_count") == 1
+    assert stage.metric("sallyport_plan_propagation_seconds_sum") == 40
+    assert stage.bodies.lacking_seconds == 0
+    await want(stage)  # what is there is not lacking
+    assert stage.metric("sallyport_plan_propagation_seconds_count") == 1
+
+
+async def test_a_plan_that_cannot_be_put_in_force_is_not_lacking_for_ever(stage: ControlStage) -> None:
+    know(stage, document())
+    stage.control.plans["sbx_1"] = b"{}"
+    await want(stage)
+    stage.now += 40
+    assert stage.bodies.lacking_seconds == 0
+    assert stage.metric("sallyport_plan_propagation_seconds_count") == 0
+
+
 async def test_a_sandbox_nobody_holds_is_not_tried_for_ever(stage: ControlStage) -> None:
     know(stage, document())
     stage.control.misbehave(path(), *[refusal(503, "database_unavailable")] * 10)

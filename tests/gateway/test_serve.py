@@ -483,6 +483,8 @@ async def test_c9_a_401_is_tried_once_more_with_a_newer_credential(tmp_path: Pat
         first, second = await scene.gateway.audit.until(2)
         assert (first["status"], first["linkReused"], second["status"]) == (200, False, 401)
         assert first["credentialVersion"] == second["credentialVersion"]
+        # Of each exchange at most one: the second answer to the same exchange says nothing new.
+        assert scene.gateway.parts.metrics.credential_rejections == 2
 
 
 async def test_c9_a_401_with_the_same_credential_is_passed_on(tmp_path: Path) -> None:

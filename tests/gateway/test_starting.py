@@ -1,15 +1,17 @@
 """What stops a gateway from starting, and how it is told."""
 
+import asyncio
 import threading
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.app import start_gateway
 from gateway.config import load_config
+from gateway.metrics import Metrics
 from gateway.running import Gateway
-from gateway.starting import StartError, codec_kind
-from sallyport.wire.http1 import codec
+from gateway.starting import StartError, failed_callbacks, failed_tasks
 from sallyport_cli.keys import new_private_key, public_pem
 from tests.support.gateway_plans import plan, route
 from tests.support.plan_documents import rule_document
@@ -78,5 +80,23 @@ async def test_what_stops_a_start_is_named_with_its_setting_and_a_hint(
     assert threading.active_count() == threads
 
 
-def test_the_codec_of_a_checkout_is_pure_and_that_of_a_compiled_wheel_is_not() -> None:
-    assert codec_kind() == ("pure" if codec.__file__.endswith(".py") else "compiled")
+def test_a_task_that_failed_is_a_defect() -> None:
+    metrics = Metrics()
+    with capture_logs() as logs:
+        failed_tasks(metrics)("exchange", ValueError("ours"))
+    assert metrics.defects == 1
+    assert [(event["event"], event["task"]) for event in logs] == [("task_failed", "exchange")]
+
+
+async def test_a_callback_that_failed_is_a_defect_and_a_socket_s_failure_is_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    metrics, loop = Metrics(), asyncio.get_running_loop()
+    loop.set_exception_handler(failed_callbacks(metrics))
+    try:
+        for number, error in enumerate((ValueError("ours"), OSError(113, "No route to host"), KeyError("ours")), 1):
+            loop.call_exception_handler({"message": f"failure {number}", "exception": error})
+    finally:
+        loop.set_exception_handler(None)
+    assert metrics.defects == 2
+    assert [record.message.splitlines()[0] for record in caplog.records] == ["failure 1", "failure 2", "failure 3"]

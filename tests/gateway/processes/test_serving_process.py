@@ -61,6 +61,7 @@ async def test_a_successor_knows_what_the_killed_one_knew_and_what_came_meanwhil
     assert process.process_id != pid
     asked = [line.split(" ")[1] for line in stubs.orders(pid=process.process_id)]
     assert asked == ["/v1/tokens/revoke", "/internal/plans/sbx_one", "/internal/serve"]
+    assert process.deaths == 1
 
 
 async def test_a_revocation_does_not_wait_for_a_plan_that_compiles(stubs: StubFleet) -> None:

@@ -54,5 +54,6 @@ def test_the_sum_reads_like_the_metrics_of_one_process() -> None:
         return {line if line.startswith("#") else line.rpartition(" ")[0] for line in text.splitlines()}
 
     assert shapes(several) == shapes(one)
+    assert Scraped(several).total("sallyport_build_info") == 1
     started = Scraped(one).total("process_start_time_seconds")
     assert Scraped(several).total("process_start_time_seconds") == pytest.approx(started, abs=5)

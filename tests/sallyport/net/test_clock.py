@@ -137,6 +137,17 @@ def test_a_deadline_that_is_taken_away_does_not_fire(loop: FakeLoop, clock: Cloc
     assert len(timed.expired_at) == 1
 
 
+def test_each_tick_tells_how_late_it_came(loop: FakeLoop) -> None:
+    lags: list[float] = []
+    Clock(cast(asyncio.AbstractEventLoop, loop), observe_lag=lags.append)
+    loop.run_until(loop.now + TICK_SECONDS)
+    loop.late = 0.75
+    loop.run_until(loop.now + TICK_SECONDS + loop.late)
+    loop.late = 0.0
+    loop.run_until(loop.now + TICK_SECONDS)
+    assert lags == pytest.approx([0.0, 0.75, 0.0])
+
+
 def test_never_is_not_filed(loop: FakeLoop, clock: Clock) -> None:
     timed = Watched(loop)
     clock.watch(timed, NEVER)
