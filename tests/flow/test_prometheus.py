@@ -1,0 +1,135 @@
+"""A real Prometheus scrapes a real gateway: what the docs promise arrives, and every panel has something to show."""
+
+import http.client
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.gateway_plans import plan, route
+from tests.support.gateway_process import GatewayProcess, Setting, gateway_process
+from tests.support.monitoring import MONITORING, dashboard_expressions, documented_metrics
+from tests.support.prometheus import PrometheusProcess, prometheus_process
+
+# Prometheus takes five seconds before it looks at its first target.
+pytestmark = [pytest.mark.full, pytest.mark.timeout(120)]
+
+WITHIN_SECONDS = 30.0
+# Of every metric together, with its buckets: what one gateway costs a Prometheus, whatever its traffic.
+MOST_SERIES = 300
+# What Prometheus itself adds to a series.
+OF_THE_SCRAPE = {"__name__", "job", "instance"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """A gateway and who scrapes it."""
+
+    gateway: GatewayProcess
+    prometheus: PrometheusProcess
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    folder = tmp_path_factory.mktemp("monitored")
+    setting = Setting(plan=plan([route("r", ["api.test"], "con_one")]), credentials={"con_one": "not-asked-for"})
+    with (
+        gateway_process(folder / "gateway", setting) as gateway,
+        prometheus_process(folder, scrape_config(folder, gateway.admin_port)) as prometheus,
+    ):
+        yield Watched(gateway=gateway, prometheus=prometheus)
+
+
+def scrape_config(folder: Path, port: int) -> Path:
+    """Write the example of the docs with this gateway as its target, in more haste."""
+    config = yaml.safe_load((MONITORING / "prometheus.yaml").read_text(encoding="utf-8"))
+    config["global"] = {"scrape_interval": "200ms", "evaluation_interval": "200ms"}
+    config["rule_files"] = [str(MONITORING / name) for name in config["rule_files"]]
+    (job,) = config["scrape_configs"]
+    job["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]
+    path = folder / "prometheus.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return path
+
+
+def eventually[T](ask: Callable[[], T], enough: Callable[[T], bool]) -> T:
+    """Ask until the answer is enough: a scrape announces nothing."""
+    deadline = time.perf_counter() + WITHIN_SECONDS
+    while not enough(answer := ask()):
+        assert time.perf_counter() < deadline, answer
+        time.sleep(0.05)
+    return answer
+
+
+def test_the_target_is_up(watched: Watched) -> None:
+    (target,) = eventually(
+        lambda: watched.prometheus.ask("targets", state="active")["activeTargets"],
+        lambda targets: bool(targets) and targets[0]["health"] != "unknown",
+    )
+    assert (target["health"], target["lastError"]) == ("up", "")
+    assert target["labels"] == {"instance": f"127.0.0.1:{watched.gateway.admin_port}", "job": "sallyport-gateway"}
+
+
+def test_every_documented_metric_arrives_with_its_type_and_labels(watched: Watched) -> None:
+    documented = documented_metrics()
+    eventually(lambda: watched.prometheus.query("sallyport_ready"), bool)
+    told = watched.prometheus.ask("metadata")
+    types = {name: entries[0]["type"] for name, entries in told.items()}
+    assert {name: types.get(name) for name in documented} == {name: row.type for name, row in documented.items()}
+    series = watched.prometheus.ask("series", **{"match[]": '{__name__=~"sallyport_.+|process_.+"}'})
+    for name, row in documented.items():
+        names = {f"{name}_bucket", f"{name}_sum", f"{name}_count"} if row.type == "histogram" else {name}
+        ours = [each for each in series if each["__name__"] in names]
+        assert {each["__name__"] for each in ours} == names
+        for each in ours:
+            labels = each.keys() - OF_THE_SCRAPE - {"le"}
+            assert labels == row.labels, name
+            if name not in ("sallyport_build_info", "sallyport_denied_total"):  # the version, the codes of errors.md
+                assert {each[label] for label in labels} <= row.values, name
+
+
+def test_what_is_counted_is_seen_and_makes_no_series(watched: Watched) -> None:
+    sample = 'sallyport_requests_total{outcome="denied", source="explicit"}'
+    (before,) = eventually(lambda: watched.prometheus.query(sample), bool)
+    for number in range(20):
+        assert refused(watched.gateway, f"http://host-{number}.test/{number}") == 403
+    (after,) = eventually(
+        lambda: watched.prometheus.query(sample),
+        lambda found: float(found[0]["value"][1]) >= float(before["value"][1]) + 20,
+    )
+    assert float(after["value"][1]) == float(before["value"][1]) + 20
+    (count,) = watched.prometheus.query('count({__name__=~"sallyport_.+"})')
+    assert int(count["value"][1]) <= MOST_SERIES
+
+
+def refused(gateway: GatewayProcess, url: str) -> int:
+    """Ask for what no rule allows, on a connection of its own."""
+    link = http.client.HTTPConnection("127.0.0.1", gateway.proxy_port, timeout=10)
+    try:
+        link.request("GET", url, headers={"Proxy-Authorization": f"Bearer {gateway.token}"})
+        return link.getresponse().status
+    finally:
+        link.close()
+
+
+@pytest.mark.parametrize("expression", dashboard_expressions())
+def test_every_panel_has_something_to_show(watched: Watched, expression: str) -> None:
+    refused(watched.gateway, "http://host.test/")
+    filled = (
+        expression.replace("$job", "sallyport-gateway").replace("$instance", ".+").replace("$__rate_interval", "1m")
+    )
+    found = eventually(lambda: watched.prometheus.query(filled), bool)
+    assert found
+
+
+def test_every_rule_is_evaluated(watched: Watched) -> None:
+    def rules() -> list[dict[str, Any]]:
+        return [rule for group in watched.prometheus.ask("rules")["groups"] for rule in group["rules"]]
+
+    evaluated = eventually(rules, lambda found: all(rule["health"] != "unknown" for rule in found))
+    assert [(rule["name"], rule.get("lastError")) for rule in evaluated if rule["health"] != "ok"] == []
+    assert [rule["name"] for rule in evaluated if rule.get("state") == "firing"] == []
