@@ -199,13 +199,17 @@ async def test_it_restarts_and_the_gateway_goes_on(tmp_path: Path, origin: RawOr
         await until(lambda: gateway.metric("sallyport_control_watch_connected") == 1)
         await until(lambda: gateway.metric('sallyport_control_requests_total{operation="keys",result="ok"}') == 1)
         await served(gateway, origin)
+        assert gateway.metric("sallyport_plan_propagation_seconds_count") == 1
     try:
         await until(lambda: gateway.metric("sallyport_control_watch_connected") == 0)
         assert SECRET.encode() in await served(gateway, origin)
+        assert gateway.metric("sallyport_ready") == 1  # stale, and meant to serve
         again = settings(tmp_path / "plane", None, SALLYPORT_API_LISTEN=f"127.0.0.1:{port}")
         async with replica(again) as plane:
             await until(lambda: gateway.metric("sallyport_control_watch_events_total") >= 1)
             await publish(plane, the_plan(2))
             await until(lambda: {table.revision for table in gateway.parts.plans.tables()} == {2})
+            assert gateway.metric("sallyport_plan_propagation_seconds_count") == 2
+            assert gateway.metric('sallyport_plan_propagation_seconds_bucket{le="5.0"}') == 2
     finally:
         await started.__aexit__(None, None, None)

@@ -1,6 +1,7 @@
 """A real Prometheus scrapes a real gateway: what the docs promise arrives, and every panel has something to show."""
 
 import http.client
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -133,3 +134,19 @@ def test_every_rule_is_evaluated(watched: Watched) -> None:
     evaluated = eventually(rules, lambda found: all(rule["health"] != "unknown" for rule in found))
     assert [(rule["name"], rule.get("lastError")) for rule in evaluated if rule["health"] != "ok"] == []
     assert [rule["name"] for rule in evaluated if rule.get("state") == "firing"] == []
+
+
+def test_a_gateway_that_stands_still_is_down_and_says_afterwards_how_late_it_was(watched: Watched) -> None:
+    lag = "sallyport_event_loop_lag_seconds_sum"
+    (before,) = eventually(lambda: watched.prometheus.query(lag), bool)
+    watched.gateway.process.send_signal(signal.SIGSTOP)
+    try:
+        # Each of these scrapes waited its 200 ms in vain.
+        eventually(lambda: watched.prometheus.query("count_over_time(up[1m]) - sum_over_time(up[1m]) >= 6"), bool)
+    finally:
+        watched.gateway.process.send_signal(signal.SIGCONT)
+    (after,) = eventually(
+        lambda: watched.prometheus.query(f"{lag} and up == 1"),
+        lambda found: bool(found) and float(found[0]["value"][1]) > float(before["value"][1]) + 0.7,
+    )
+    assert float(after["value"][1]) < float(before["value"][1]) + WITHIN_SECONDS

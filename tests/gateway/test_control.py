@@ -367,9 +367,11 @@ async def test_after_too_long_nothing_is_served_until_the_control_plane_is_back(
             let_time_pass(gateway.parts.clock, 601)
             assert await readiness(gateway) == (503, ["plans_too_old"])
             assert gateway.metric("sallyport_plans_stale_seconds") > 600
+            assert gateway.metric("sallyport_ready") == 0
             answer = await get(gateway)
             assert (answer.status, answer.value("X-Sallyport-Error")) == (503, "plan_unavailable")
         await until_ready(gateway)
+        assert gateway.metric("sallyport_ready") == 1
         await served(gateway, stage.origin)
 
 

@@ -21,6 +21,7 @@ import pytest
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
 _LISTENS = re.compile(r'msg="Listening on" address=127\.0\.0\.1:(\d+)')
+_READY = "Server is ready to receive web requests"  # until then it answers 503
 
 
 def program(name: str) -> str:
@@ -47,14 +48,15 @@ class PrometheusProcess:
         self.process = process
         self.port = 0
         self.log = ""
-        self._listens = threading.Event()
+        self.is_ready = False
+        self._told = threading.Event()
         self._reader = threading.Thread(target=self._read_log, name="prometheus log", daemon=True)
         self._reader.start()
 
-    def await_listening(self) -> None:
-        """Wait until it says where it listens; raises AssertionError with its log where it does not."""
-        self._listens.wait(START_SECONDS)
-        assert self.port, f"Prometheus did not start:\n{self.log}"
+    def await_ready(self) -> None:
+        """Wait until it says that it is ready; raises AssertionError with its log where it does not."""
+        self._told.wait(START_SECONDS)
+        assert self.is_ready, f"Prometheus did not start:\n{self.log}"
 
     def ask(self, path: str, **parameters: str) -> Any:  # noqa: ANN401 (each question has an answer of its own)
         """Ask the API and return the data of its answer."""
@@ -87,8 +89,10 @@ class PrometheusProcess:
                 found = _LISTENS.search(line)
                 if found is not None:
                     self.port = int(found[1])
-                    self._listens.set()
-        self._listens.set()
+                self.is_ready = self.is_ready or _READY in line
+                if self.is_ready:
+                    self._told.set()
+        self._told.set()
 
 
 @contextlib.contextmanager
@@ -110,7 +114,7 @@ def prometheus_process(folder: Path, config: Path) -> Iterator[PrometheusProcess
     )
     prometheus = PrometheusProcess(process)
     try:
-        prometheus.await_listening()
+        prometheus.await_ready()
         yield prometheus
     finally:
         prometheus.end()
