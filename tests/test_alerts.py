@@ -22,7 +22,7 @@ class Played(NamedTuple):
     series: Mapping[str, str]
     after: int
     firing: tuple[Mapping[str, str], ...] = ()
-    minutes: int = 1  # from value to value; ten where hours are played, to have done soon
+    minutes: int = 1  # from value to value; more where hours are played, to have done soon
 
 
 def requests(**numbers: str) -> dict[str, str]:
@@ -62,6 +62,16 @@ STALE = "sallyport_plans_stale_seconds"
 PLAYED = (
     # One in fifty is refused: a month's budget in a day and a half.
     Played("SallyportAvailabilityBurn", requests(injected="0+980x90") | denied("overloaded", "0+20x90"), 20, (FAST,)),
+    # One in twenty for twenty minutes, after hours without one: the hour tells, not yet the six.
+    Played(
+        "SallyportAvailabilityBurn",
+        requests(injected="0+2000x100 201900+1900x20") | denied("overloaded", "0x100 100+100x20"),
+        110,
+        (FAST,),
+        2,
+    ),
+    # One in a hundred: not enough for the hour, and enough for six.
+    Played("SallyportAvailabilityBurn", requests(injected="0+990x90") | denied("overloaded", "0+10x90"), 20, (FAST,)),
     # One in five hundred, for long.
     Played("SallyportAvailabilityBurn", requests(injected="0+998x90") | denied("draining", "0+2x90"), 15, (SLOW,), 10),
     # Within the budget; and failures of destinations are not ours.
@@ -195,7 +205,7 @@ def test_every_alert_is_played_as_it_fires() -> None:
     }
 
 
-@pytest.mark.parametrize(("groups", "minutes"), [(BURNING, 1), (BURNING, 10), (SINGLE, 1)])
+@pytest.mark.parametrize(("groups", "minutes"), [(BURNING, 1), (BURNING, 2), (BURNING, 10), (SINGLE, 1)])
 def test_alerts_fire_when_they_should_and_only_then(tmp_path: Path, groups: Collection[str], minutes: int) -> None:
     # The groups of a test alone: promtool evaluates every rule in every minute that is played.
     chosen = [group for group in rule_groups() if group["name"] in groups]

@@ -186,6 +186,34 @@ def test_every_setting_that_is_named_exists() -> None:
     assert [name for name in named if f"| `{name}` |" not in settings] == []
 
 
+def objectives() -> dict[str, float]:
+    """Return the objective of each service level, in percent, as slo.md has it."""
+    text = (OPERATIONS / "slo.md").read_text(encoding="utf-8")
+    return {name: float(told) for name, told in re.findall(r"^## (.+)\n\nObjective: ([\d.]+) %", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize(
+    ("slo", "heading"),
+    [
+        ("availability", "Availability"),
+        ("latency", "Added latency"),
+        ("credentials", "Credential freshness"),
+        ("plans", "Plan propagation"),
+    ],
+)
+def test_page_alerts_and_dashboard_have_the_same_objective(slo: str, heading: str) -> None:
+    objective = objectives()[heading]
+    budget, ratio = f"{(100 - objective) / 100:g}", f"sallyport:{slo}_errors:ratio_rate"
+    fast, slow = [alert["expr"] for alert in alerts() if alert["labels"].get("slo") == slo]
+    for window, factor in (("1h", 14.4), ("5m", 14.4), ("6h", 6), ("30m", 6)):
+        assert f"{ratio}{window} > {factor} * {budget}\n" in fast
+    assert slow == f"{ratio}3d > {budget}\nand {ratio}6h > {budget}"
+    assert f'{ratio}1h{{job="$job"}} / {budget}' in dashboard_expressions()
+    (panel,) = [panel for panel in dashboard()["panels"] if panel["title"] == f"{heading}, three days"]
+    assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"][-1]["value"] == pytest.approx(objective / 100)
+    assert f"{objective}%" in panel["description"]
+
+
 def test_promtool_takes_the_rules_and_the_example() -> None:
     promtool("check", "rules", MONITORING / "alerts.yaml")
     promtool("check", "config", MONITORING / "prometheus.yaml")
