@@ -146,6 +146,7 @@ PLAYED = (
     ),
     Played("SallyportCredentialRefused", {'sallyport_credential_resolutions_total{result="temporary"}': "0+1x20"}, 10),
     Played("SallyportSecretEchoed", {"sallyport_scrub_matches_total": "0x5 1x80"}, 30, (AT,)),
+    Played("SallyportSecretTooShort", {"sallyport_scrub_short_secrets_total": "0x5 1x80"}, 30, (AT,)),
     Played("SallyportNameMismatch", denied("sni_mismatch", "0x5 1x20"), 10, ({**AT, "code": "sni_mismatch"},)),
     Played(
         "SallyportHandshakesFail",
