@@ -124,6 +124,7 @@ PLAYED = (
     Played("SallyportDefect", {"sallyport_defects_total": "3x30"}, 20),
     Played("SallyportOverloaded", denied("overloaded", "0+1x20"), 10, ({**AT, "code": "overloaded"},)),
     Played("SallyportOverloaded", denied("overloaded", "0x3 1x20"), 14),
+    Played("SallyportMemoryShort", {"sallyport_streams_shed_total": "0x5 1x20"}, 8, (AT,)),
     Played(
         "SallyportDescriptorsShort",
         {"process_open_fds": "900x30", "process_max_fds": "1000x30"},
