@@ -339,7 +339,7 @@ def test_a_credential_that_does_not_come_is_a_documented_answer_and_nothing_is_s
     wrong, status, code = WRONG[name]
     number = list(WRONG).index(name)
     faked.control.misbehave(RESOLVE, *[wrong] * 10)  # more often than it is asked
-    before = faked.origin.answered
+    before = faked.origin.asked
     try:
         begun_at = time.perf_counter()
         answered = ask_once(faked.sandboxd.proxy_url, faked.sandboxd.ca_file, host_of(number))
@@ -351,7 +351,7 @@ def test_a_credential_that_does_not_come_is_a_documented_answer_and_nothing_is_s
     assert b"Traceback" not in answered.body
     assert seconds < 5
     assert ask(faked.sandboxd) == GOOD, "the others are served"
-    assert faked.origin.answered == before + 1, "nothing but that was sent upstream"
+    assert faked.origin.asked == before + 1, "nothing but that was sent upstream"
 
 
 def test_a_plan_that_does_not_come_leaves_the_one_before_in_force(faked: Faked) -> None:

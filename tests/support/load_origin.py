@@ -25,6 +25,7 @@ class LoadOrigin:
         self.port = 0
         self.gate = asyncio.Event()
         self.waiting = 0  # requests that stand at the gate
+        self.asked = 0  # with a good credential or without
         self.answered = 0
         self.uploaded_bytes = 0
         self._labels = {f"Bearer {secret}": label for secret, label in labels.items()}
@@ -42,6 +43,7 @@ class LoadOrigin:
             writer.close()
 
     async def _answer(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.asked += 1
         request_line, *lines = head.decode("latin-1").split("\r\n")
         target = request_line.split(" ")[1]
         fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
