@@ -122,3 +122,33 @@ def test_the_examples_are_good() -> None:
         # `sallyport run` makes the keys that an example leaves out.
         read_config(settings, {"SALLYPORT_TOKENS_PUBLIC_KEY": "made by run"})
     assert len(list(examples.iterdir())) >= 2
+
+
+CASES = [
+    *(
+        f"{letter}{number}"
+        for letter, most in (("P", 10), ("H", 10), ("A", 7), ("S", 11))
+        for number in range(1, most + 1)
+    ),
+    *(f"C{number}" for number in range(1, 15)),
+    *(f"T{number}" for number in range(1, 7)),
+]
+
+
+def cases_of_the_threat_model() -> dict[str, list[str]]:
+    """Return the test files by case, as the table of docs/threat-model.md has them."""
+    text = (ROOT / "docs/threat-model.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if re.match(r"\| [A-Z]\d", line)]
+    return {code: NAMED.findall(tests) for codes, _, _, tests in rows for code in codes.strip().split(", ")}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_threat_model_names_tests_of_every_case(case: str) -> None:
+    files = cases_of_the_threat_model()[case]
+    # In the name of a test, or of one of its parameters.
+    spelled = re.compile(rf"def test_(?:\w+_)?{case.lower()}(?:_|\()|\"{case}[ \"]")
+    assert any(spelled.search((ROOT / name).read_text(encoding="utf-8")) for name in files), files
+
+
+def test_the_threat_model_has_no_other_cases() -> None:
+    assert sorted(cases_of_the_threat_model()) == sorted(CASES)
