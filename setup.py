@@ -34,6 +34,7 @@ COMPILED = (
     "gateway/downstream.py",
     "gateway/metrics.py",
     "gateway/record.py",
+    "gateway/request_body.py",
     "gateway/serve.py",
     "gateway/stream.py",
     "gateway/upstream.py",

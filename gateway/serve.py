@@ -2,9 +2,9 @@
 
 A stream (gateway/stream.py) has read one request head; an Exchange takes it from there. Its methods stand in the
 order of a request's life (docs/life-of-a-request.md): admit, canonicalise, classify, credential, inject, upstream,
-send, the request's body, the answer (gateway/answer.py), the end. When the credential is cached and a link is idle,
-everything up to send() runs inside the callback that received the bytes; only a credential miss or a dial hands
-over to _resolve_and_dial(), which comes back to the same object.
+send, the request's body (gateway/request_body.py), the answer (gateway/answer.py), the end. When the credential is
+cached and a link is idle, everything up to send() runs inside the callback that received the bytes; only a credential
+miss or a dial hands over to _resolve_and_dial(), which comes back to the same object.
 """
 
 from typing import TYPE_CHECKING, cast
@@ -41,15 +41,14 @@ from gateway.credentials import CredentialError
 from gateway.not_yet import NotYet, missing_plan
 from gateway.record import exchange_record
 from gateway.relay import OpaqueRelay
+from gateway.request_body import RequestBody
 from gateway.upstream import UpstreamError, UpstreamLink
 from sallyport.destination import Destination
 from sallyport.net.clock import NEVER, read_clock
 from sallyport.problem import AuditCode, Code
 from sallyport.wire.errors import RemoteProtocolError
-from sallyport.wire.http1.body import BodyReader, frame_chunk, frame_end
-from sallyport.wire.http1.framing import IDEMPOTENT_METHODS, request_reader
-from sallyport.wire.http1.head import CHUNKED, RequestHead, ResponseHead
-from sallyport.wire.http1.shape import field_name
+from sallyport.wire.http1.framing import IDEMPOTENT_METHODS
+from sallyport.wire.http1.head import RequestHead, ResponseHead
 
 if TYPE_CHECKING:
     from gateway.recorder import Capture
@@ -93,7 +92,7 @@ class Exchange:
     _upstream: RouteUpstream | None = None
     _request_block = b""
     _task: object = None
-    _reader: BodyReader | None = None
+    _body: RequestBody | None = None
     _answer: Answer | None = None
     _is_second_try = False
     _has_waited = False
@@ -308,7 +307,7 @@ class Exchange:
         clock.watch(link, clock.now + parts.timeouts.answer_head)
         link.transport.write(self._request_block)
         if self.head.body:
-            self._reader = request_reader(self.head)
+            self._body = RequestBody(self, link, self._max_body_bytes)
             self.wants_body = True
             self.stream.feed_exchange()
 
@@ -316,44 +315,14 @@ class Exchange:
 
     def request_received(self, data: bytes) -> bytes:
         """Pass on a piece of the request's body; returns what stood behind its end."""
-        reader, answer = self._reader, self._answer
-        if reader is None or answer is None:
+        if self._body is None or self._answer is None:
             return data
-        try:
-            payload = reader.feed(data)
-        except RemoteProtocolError as error:
-            self._fail(Deny(code=Code.INVALID_REQUEST, detail=f"the request body is malformed: {error.reason}"))
-            return b""
-        upstream = answer.link.transport
-        is_chunked = self.head.body == CHUNKED
-        if payload:
-            self.bytes_up += len(payload)
-            limit = self._max_body_bytes
-            if limit is not None and self.bytes_up > limit:
-                self._fail(body_too_large(limit, None if self.route is None else self.route.max_body_bytes))
-                return b""
-            if self.capture is not None:
-                self.capture.request_body(payload)
-            upstream.write(frame_chunk(payload) if is_chunked else payload)
-            self.answer_progressed()
-        if not reader.done:
-            return b""
-        if is_chunked:
-            trailers = self._allowed_trailers(reader.trailers) if reader.trailers else []
-            if trailers and self.table is not None and self.table.holds_placeholder(b"\r\n".join(trailers)):
-                self._fail(placeholder_left(self.rule_id))
-                return b""
-            upstream.write(frame_end(trailers))
+        return self._body.received(data)
+
+    def request_ended(self) -> None:
+        """The body was written to its end."""
         self.wants_body = False
         self.is_request_done = True
-        return reader.rest
-
-    def _allowed_trailers(self, trailers: list[bytes]) -> list[bytes]:
-        """Trailers are no way round the auth slots (C1)."""
-        if self.injection is None:
-            return trailers
-        removed = self.injection.removed
-        return [line for line in trailers if field_name(line.partition(b":")[0]) not in removed]
 
     @property
     def waits_for_sandbox(self) -> bool:
@@ -422,17 +391,17 @@ class Exchange:
             self._wait_for_link()
         else:
             self._log_upstream(f"the link ended early: {detail}")
-            self._fail(answer_not_whole(self.rule_id))
+            self.fail(answer_not_whole(self.rule_id))
 
     def answer_malformed(self, reason: str) -> None:
         """The upstream's answer is not valid HTTP/1.1 (S11)."""
         self._log_upstream(reason)
-        self._fail(answer_not_http(self.rule_id))
+        self.fail(answer_not_http(self.rule_id))
 
     def answer_unscannable(self) -> None:
         """The answer's coding keeps it from being searched, and the operator wants no such answer (C3)."""
         self._log_upstream("a content coding that cannot be searched for the credential")
-        self._fail(answer_unreadable(self.rule_id))
+        self.fail(answer_unreadable(self.rule_id))
 
     def answer_timed_out(self) -> None:
         """No byte of the answer in time."""
@@ -440,7 +409,7 @@ class Exchange:
             self.answer_progressed()  # its own time is running, not the upstream's
             return
         self._log_upstream("no progress of the answer in time")
-        self._fail(answer_late(self.rule_id))
+        self.fail(answer_late(self.rule_id))
 
     # An upgrade -------------------------------------------------------------------------------------
 
@@ -539,7 +508,7 @@ class Exchange:
 
     def downstream_timed_out(self) -> None:
         """No byte of the request's body in time."""
-        self._fail(Deny(code=Code.REQUEST_TIMEOUT, detail="the request body did not arrive in time"))
+        self.fail(Deny(code=Code.REQUEST_TIMEOUT, detail="the request body did not arrive in time"))
 
     def goes_on_under(self, table: RouteTable | None) -> bool:
         """Whether it may finish under another plan of its sandbox, or (None) under none.
@@ -575,7 +544,7 @@ class Exchange:
         self.stream.write(answer)
         self.finish("denied" if deny.code.status < 500 else "failed")
 
-    def _fail(self, deny: Deny) -> None:
+    def fail(self, deny: Deny) -> None:
         """End the exchange: by a problem while nothing was answered, else by cutting the answer short."""
         answer = self._drop_answer()
         if answer is None or answer.head is None:

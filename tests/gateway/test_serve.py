@@ -620,58 +620,7 @@ async def test_a_key_with_all_its_links_busy_is_503(tmp_path: Path) -> None:
         assert (await busy.answer()).status == 200
 
 
-# The request's body
-
-
-@pytest.mark.parametrize(
-    ("lines", "body", "sent"),
-    [
-        pytest.param([b"Content-Length: 5"], b"hello", b"hello", id="length"),
-        pytest.param([CHUNKED], b"2;a=b\r\nhe\r\n03\r\nllo\r\n0\r\n\r\n", b"5\r\nhello\r\n0\r\n\r\n", id="chunked"),
-        pytest.param(
-            [CHUNKED],
-            b"5\r\nhello\r\n0\r\nX-Sum: 1\r\nX-Key: theirs\r\nx_key: theirs\r\nY: 2\r\n\r\n",
-            b"5\r\nhello\r\n0\r\nX-Sum: 1\r\nY: 2\r\n\r\n",
-            id="trailers, ours removed",
-        ),
-    ],
-)
-@pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
-async def test_s3_a_body_keeps_its_framing(
-    tmp_path: Path, method: str, lines: list[bytes], body: bytes, sent: bytes
-) -> None:
-    async with stage(tmp_path, routes=[one_route(header("X-Key"))]) as scene:
-        client, link, head = await scene.ask(scene.gateway.request(URL, *lines, method=method, body=body))
-        assert lines_of(head).count(lines[0]) == 1
-        assert await link.exactly(len(sent)) == sent
-        link.send(OK)
-        assert (await client.answer()).values("Connection") == []
-        client.send(scene.gateway.request(URL))
-        await link.head()
-        (record,) = await scene.gateway.audit.until(1)
-        assert (record["bytesUp"], record["bytesDown"]) == (5, 2)
-
-
-@pytest.mark.parametrize("name", [b"Authorization", b"X-Api-Key", b"cookie", b"Host", b"Content-Length", b"Connection"])
-async def test_s2_a_forbidden_trailer_ends_the_request(tmp_path: Path, name: bytes) -> None:
-    async with stage(tmp_path) as scene:
-        body = b"5\r\nhello\r\n0\r\n%b: theirs\r\n\r\n" % name
-        client, link, _ = await scene.ask(scene.gateway.request(URL, CHUNKED, method="POST", body=body))
-        answer = await client.answer("POST")
-        assert (answer.status, answer.value("Connection")) == (400, "close")
-        assert b"theirs" not in await link.gone()
-
-
-@pytest.mark.parametrize("body", [b"5\nhello", b"-5\r\n", b"2\r\nhello\r\n", b"fffffffffffffffff\r\n", b"x" * 300])
-async def test_s2_malformed_chunks_end_the_request(tmp_path: Path, body: bytes) -> None:
-    async with stage(tmp_path) as scene:
-        client, link, _ = await scene.ask(
-            scene.gateway.request(URL, CHUNKED, method="POST", body=b"3\r\nabc\r\n" + body)
-        )
-        answer = await client.answer("POST")
-        assert (answer.status, problem(answer)["code"]) == (400, "invalid_request")
-        assert b"0\r\n\r\n" not in await link.gone()
-        assert await client.rest() == b""
+# Limits of the route
 
 
 async def test_requests_over_the_routes_rate_are_429_and_say_when_to_try_again(tmp_path: Path) -> None:
@@ -709,27 +658,6 @@ async def test_a_body_over_the_routes_limit_is_413_by_its_length(tmp_path: Path,
     async with stage(tmp_path, routes=[one_route(**LIMITED)]) as scene:
         request = scene.gateway.request(URL, b"Content-Length: 9", *lines, method="POST")
         assert await refused(scene, request) == (413, "body_too_large")
-
-
-async def test_a_body_over_the_routes_limit_is_413_by_its_chunks(tmp_path: Path) -> None:
-    async with stage(tmp_path, routes=[one_route(**LIMITED)]) as scene:
-        client, link, _ = await scene.ask(scene.gateway.request(URL, CHUNKED, method="POST", body=b"8\r\n12345678\r\n"))
-        await link.until(b"12345678\r\n")
-        client.send(b"1\r\n9\r\n0\r\n\r\n")
-        answer = await client.answer("POST")
-        assert (answer.status, answer.value("Connection")) == (413, "close")
-        # What was sent is visibly not whole.
-        assert await link.gone() == b""
-        await scene.gateway.audit.until(1)
-
-
-async def test_a_body_as_large_as_the_routes_limit_passes(tmp_path: Path) -> None:
-    async with stage(tmp_path, routes=[one_route(**LIMITED)]) as scene:
-        request = scene.gateway.request(URL, b"Content-Length: 8", method="POST", body=b"12345678")
-        client, link, _ = await scene.ask(request)
-        assert await link.exactly(8) == b"12345678"
-        link.send(OK)
-        assert (await client.answer()).status == 200
 
 
 # Expect: 100-continue, and answers that come early (S8)

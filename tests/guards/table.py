@@ -102,10 +102,10 @@ _SLOT_REMOVAL: Final = (
     ),
     Guard(
         "slots in trailers",
-        "gateway/serve.py",
+        "gateway/request_body.py",
         'return [line for line in trailers if field_name(line.partition(b":")[0]) not in removed]',
         "return trailers",
-        "tests/gateway/test_serve.py::test_s3_a_body_keeps_its_framing",
+        "tests/gateway/test_request_body.py::test_s3_a_body_keeps_its_framing",
     ),
     Guard(
         "extensions of a scrubbed WebSocket",
@@ -203,8 +203,8 @@ _PLACEHOLDERS: Final = (
     ),
     Guard(
         "placeholders left in trailers",
-        "gateway/serve.py",
-        'if trailers and self.table is not None and self.table.holds_placeholder(b"\\r\\n".join(trailers)):',
+        "gateway/request_body.py",
+        'if trailers and exchange.table is not None and exchange.table.holds_placeholder(b"\\r\\n".join(trailers)):',
         "if False:",
         "tests/gateway/test_serve.py::test_c5_a_placeholder_that_no_route_replaces_never_leaves",
     ),
