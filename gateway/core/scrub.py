@@ -22,7 +22,7 @@ from typing import Final
 from urllib.parse import quote, quote_plus
 
 from sallyport.secret import Secret
-from sallyport.wire.http1.scan import holds_any, skips
+from sallyport.wire.http1.scan import holds_any, scan_table
 
 # Shorter values turn up by chance: scrubbing them would damage answers, so it is refused and reported.
 MIN_SECRET_BYTES: Final = 8
@@ -49,12 +49,12 @@ class Needles:
     `too_short` says that a secret was left out for its length; the caller raises the alert.
     """
 
-    __slots__ = ("_skips", "fill", "firsts", "pairs", "patterns", "too_short")
+    __slots__ = ("_table", "fill", "firsts", "pairs", "patterns", "too_short")
 
     def __init__(self, patterns: Iterable[bytes], *, too_short: bool) -> None:
         """For `of` and `merge`; patterns are at least MIN_SECRET_BYTES long."""
         self.patterns: tuple[bytes, ...] = tuple(sorted(set(patterns)))
-        self._skips = skips(self.patterns)
+        self._table = scan_table(self.patterns)
         self.too_short = too_short
         self.fill = _choose_fill(self.patterns)
         # What the last byte, or the last two, of some data must be for a match to begin there.
@@ -78,7 +78,7 @@ class Needles:
 
     def is_clean(self, data: bytes) -> bool:
         """Whether no needle stands in data: all there is to ask about an answer that is here whole."""
-        return not holds_any(data, self.patterns, self._skips)
+        return not holds_any(data, self.patterns, self._table)
 
     def held_suffix(self, data: bytes) -> int:
         """Return the length of the longest end of `data` that is the beginning of a needle, but not all of it."""
@@ -115,13 +115,16 @@ class Scrubber:
     def feed(self, data: bytes) -> bytes:
         """Return what may go out now: `data` itself, the same object, where nothing is found or held."""
         needles = self._needles
-        if self._held:
-            return self._scan(data)
-        if not needles.is_clean(data):
-            return self._scan(data)
-        if data[-2:] in needles.pairs or data[-1:] in needles.firsts:
-            return self._scan(data)
-        return data
+        buffer = self._held + data if self._held else data
+        if self._spans or not needles.is_clean(buffer):
+            return self._scan(buffer)
+        # Nothing stands in it whole. What has no beginning of a match at its end is given back as it came.
+        if buffer[-2:] not in needles.pairs and buffer[-1:] not in needles.firsts:
+            self._held = b""
+            return buffer
+        cut = len(buffer) - needles.held_suffix(buffer)
+        self._held = buffer[cut:]
+        return buffer if cut == len(buffer) else buffer[:cut]
 
     def finish(self) -> bytes:
         """Return what was held, at the end of the answer. The scrubber can be fed anew after that."""
@@ -144,11 +147,10 @@ class Scrubber:
         """How many bytes wait for those behind them."""
         return len(self._held)
 
-    def _scan(self, data: bytes) -> bytes:
-        """The thorough way: find every match that ends in `data`, overwrite, keep the end that may begin one."""
+    def _scan(self, buffer: bytes) -> bytes:
+        """Find every match in what was held and came, overwrite it, keep the end that may begin one."""
         needles = self._needles
         already_scanned = len(self._held)
-        buffer = self._held + data if self._held else data
         spans = self._spans
         found = list(_find_all(needles.patterns, buffer, already_scanned))
         self.matches += len(found)

@@ -8,13 +8,16 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <stdint.h>
 #include <string.h>
 
 /* Heads of more lines are rare, and Python reads them. */
 #define MAX_LINES 128
 
-/* Of the table of holds_any(): a pair of bytes is an index into it. */
-#define PAIRS 4096
+/* Of holds_any(): four bytes of the data are looked at in every so many, and say whether more must be. */
+#define BLOCK 4
+#define TABLE_BITS 15
+#define TABLE_BYTES ((1 << TABLE_BITS) / 8)
 
 /* A line is text[start:end]; its name with the colon is text[start:named], empty where there is no colon. */
 typedef struct {
@@ -257,21 +260,30 @@ join_lines(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
     return result;
 }
 
-static unsigned
-pair_at(const char *text)
+static uint32_t
+block_at(const char *text)
 {
-    return ((unsigned)(unsigned char)text[0] * 31u ^ (unsigned)(unsigned char)text[1] * 17u) % PAIRS;
+    uint32_t block;
+    memcpy(&block, text, BLOCK);
+    return block;
 }
 
-/* Returns the length of the shortest pattern; -1 where one is no bytes object or shorter than a pair. */
+/* Knuth's multiplicative hash: the bit of a table that stands for a block. */
+static uint32_t
+bit_of(uint32_t block)
+{
+    return (block * 2654435761u) >> (32 - TABLE_BITS);
+}
+
+/* Returns the length of the shortest pattern; -1 where one is no bytes object or shorter than a block. */
 static Py_ssize_t
 shortest(PyObject *patterns)
 {
     Py_ssize_t least = PY_SSIZE_T_MAX;
     for (Py_ssize_t index = 0; index < PyTuple_GET_SIZE(patterns); index++) {
         PyObject *pattern = PyTuple_GET_ITEM(patterns, index);
-        if (!PyBytes_CheckExact(pattern) || PyBytes_GET_SIZE(pattern) < 2) {
-            PyErr_SetString(PyExc_TypeError, "a pattern is two or more bytes");
+        if (!PyBytes_CheckExact(pattern) || PyBytes_GET_SIZE(pattern) < BLOCK) {
+            PyErr_SetString(PyExc_TypeError, "a pattern is four or more bytes");
             return -1;
         }
         least = Py_MIN(least, PyBytes_GET_SIZE(pattern));
@@ -279,47 +291,51 @@ shortest(PyObject *patterns)
     return least;
 }
 
-PyDoc_STRVAR(skips_doc,
-"skips(patterns, /)\n--\n\n"
+PyDoc_STRVAR(scan_table_doc,
+"scan_table(patterns, /)\n--\n\n"
 "Return the table that holds_any() wants with these patterns.");
 
-/* By the pair at the end of a window as long as the shortest pattern: how far the window may move on before the
-   beginning of any pattern can stand in it; 0 where one may stand in it now (Wu and Manber, 1994). */
+/* A bit for every block within the first bytes of a pattern, as many of them as the shortest pattern has. */
 static PyObject *
-skips(PyObject *Py_UNUSED(module), PyObject *patterns)
+scan_table(PyObject *Py_UNUSED(module), PyObject *patterns)
 {
     if (!PyTuple_CheckExact(patterns)) {
         PyErr_SetString(PyExc_TypeError, "patterns are a tuple");
         return NULL;
     }
-    Py_ssize_t window = shortest(patterns);
-    if (window < 0) {
+    Py_ssize_t least = shortest(patterns);
+    if (least < 0) {
         return NULL;
     }
-    PyObject *table = PyBytes_FromStringAndSize(NULL, PAIRS);
+    PyObject *table = PyBytes_FromStringAndSize(NULL, TABLE_BYTES);
     if (table == NULL) {
         return NULL;
     }
-    unsigned char *skip = (unsigned char *)PyBytes_AS_STRING(table);
-    memset(skip, (int)Py_MIN(window - 1, 255), PAIRS);
+    unsigned char *bits = (unsigned char *)PyBytes_AS_STRING(table);
+    memset(bits, 0, TABLE_BYTES);
     for (Py_ssize_t index = 0; index < PyTuple_GET_SIZE(patterns); index++) {
         const char *text = PyBytes_AS_STRING(PyTuple_GET_ITEM(patterns, index));
-        for (Py_ssize_t at = 0; at + 2 <= window; at++) {
-            unsigned pair = pair_at(text + at);
-            skip[pair] = (unsigned char)Py_MIN(window - 2 - at, skip[pair]);
+        for (Py_ssize_t at = 0; at + BLOCK <= least; at++) {
+            uint32_t bit = bit_of(block_at(text + at));
+            bits[bit >> 3] |= (unsigned char)(1u << (bit & 7));
         }
     }
     return table;
 }
 
+/* Whether a pattern stands in text[:size] so that its block that begins at one of its first `stride` bytes is at `at`. */
 static int
-is_any_at(PyObject *patterns, const char *text, Py_ssize_t left)
+is_any_around(PyObject *patterns, const char *text, Py_ssize_t size, Py_ssize_t at, Py_ssize_t stride)
 {
+    uint32_t block = block_at(text + at);
     for (Py_ssize_t index = 0; index < PyTuple_GET_SIZE(patterns); index++) {
-        PyObject *pattern = PyTuple_GET_ITEM(patterns, index);
-        Py_ssize_t size = PyBytes_GET_SIZE(pattern);
-        if (size <= left && memcmp(PyBytes_AS_STRING(pattern), text, (size_t)size) == 0) {
-            return 1;
+        const char *pattern = PyBytes_AS_STRING(PyTuple_GET_ITEM(patterns, index));
+        Py_ssize_t length = PyBytes_GET_SIZE(PyTuple_GET_ITEM(patterns, index));
+        for (Py_ssize_t before = 0; before < stride && before <= at; before++) {
+            if (block_at(pattern + before) == block && length <= size - (at - before) &&
+                memcmp(pattern, text + at - before, (size_t)length) == 0) {
+                return 1;
+            }
         }
     }
     return 0;
@@ -327,33 +343,35 @@ is_any_at(PyObject *patterns, const char *text, Py_ssize_t left)
 
 PyDoc_STRVAR(holds_any_doc,
 "holds_any(data, patterns, table, /)\n--\n\n"
-"Whether any of the patterns stands in data; table is what skips() made of them.");
+"Whether any of the patterns stands in data; table is what scan_table() made of them.");
 
+/* A pattern of at least `least` bytes that stands in the data has, among its first `least`, a block at every place of
+   `stride` places in a row: at one of them we look. Looks do not wait for one another, as they would where each says how
+   far the next may go. */
 static PyObject *
 holds_any(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
 {
     if (given != 3 || !PyBytes_CheckExact(args[0]) || !PyTuple_CheckExact(args[1]) || !PyBytes_CheckExact(args[2]) ||
-        PyBytes_GET_SIZE(args[2]) != PAIRS) {
+        PyBytes_GET_SIZE(args[2]) != TABLE_BYTES) {
         PyErr_SetString(PyExc_TypeError, "holds_any() takes bytes, a tuple of bytes and their table");
         return NULL;
     }
-    Py_ssize_t window = shortest(args[1]);
-    if (window < 0) {
+    Py_ssize_t least = shortest(args[1]);
+    if (least < 0) {
         return NULL;
     }
     const char *text = PyBytes_AS_STRING(args[0]);
-    const unsigned char *skip = (const unsigned char *)PyBytes_AS_STRING(args[2]);
+    const unsigned char *bits = (const unsigned char *)PyBytes_AS_STRING(args[2]);
     Py_ssize_t size = PyBytes_GET_SIZE(args[0]);
-    Py_ssize_t start = 0;
-    while (window <= size - start) {
-        unsigned char step = skip[pair_at(text + start + window - 2)];
-        if (step == 0) {
-            if (is_any_at(args[1], text + start, size - start)) {
-                Py_RETURN_TRUE;
-            }
-            step = 1;
+    if (size < least) {
+        Py_RETURN_FALSE;
+    }
+    Py_ssize_t stride = least - BLOCK + 1;
+    for (Py_ssize_t at = 0; at <= size - BLOCK; at += stride) {
+        uint32_t bit = bit_of(block_at(text + at));
+        if ((bits[bit >> 3] >> (bit & 7)) & 1 && is_any_around(args[1], text, size, at, stride)) {
+            Py_RETURN_TRUE;
         }
-        start += step;
     }
     Py_RETURN_FALSE;
 }
@@ -364,7 +382,7 @@ static PyMethodDef methods[] = {
     {"head_end", head_end, METH_O, head_end_doc},
     {"cut_request_line", cut_request_line, METH_O, cut_request_line_doc},
     {"join_lines", (PyCFunction)(void (*)(void))join_lines, METH_FASTCALL, join_lines_doc},
-    {"skips", skips, METH_O, skips_doc},
+    {"scan_table", scan_table, METH_O, scan_table_doc},
     {"holds_any", (PyCFunction)(void (*)(void))holds_any, METH_FASTCALL, holds_any_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -49,7 +49,7 @@ def _join_lines(start: bytes, lines: Sequence[bytes], end: bytes) -> bytes:
     return b"\r\n".join((start, *lines, end))
 
 
-def _skips(patterns: tuple[bytes, ...]) -> bytes:
+def _scan_table(patterns: tuple[bytes, ...]) -> bytes:
     return b""
 
 
@@ -66,13 +66,13 @@ head_end: Callable[[bytes], int]
 cut_request_line: Callable[[bytes], tuple[bytes, bytes, bytes] | None]
 # A head of its first line, a list or tuple of lines, and its end.
 join_lines: Callable[[bytes, Sequence[bytes], bytes], bytes]
-# Whether any pattern (each two bytes or more) stands in the data; the third is what skips() made of the patterns.
+# Whether any pattern (each four bytes or more) stands in the data; the third is what scan_table() made of the patterns.
 holds_any: Callable[[bytes, tuple[bytes, ...], bytes], bool]
-skips: Callable[[tuple[bytes, ...]], bytes]
+scan_table: Callable[[tuple[bytes, ...]], bytes]
 
 try:
-    from sallyport.wire.http1._scan import cut_request_line, field_value, head_end, holds_any, join_lines, skips
+    from sallyport.wire.http1._scan import cut_request_line, field_value, head_end, holds_any, join_lines, scan_table
     from sallyport.wire.http1._scan import split_head as split_plain
 except ImportError:
     split_plain, cut_request_line, field_value = split_head, _cut_request_line, _field_value
-    head_end, join_lines, holds_any, skips = _head_end, _join_lines, _holds_any, _skips
+    head_end, join_lines, holds_any, scan_table = _head_end, _join_lines, _holds_any, _scan_table

@@ -182,17 +182,17 @@ def test_only_bytes_are_joined(compiled: ModuleType) -> None:
 
 # --- holds_any --------------------------------------------------------------------------------------------------------
 
-PATTERNS = st.lists(st.text("abc", min_size=2, max_size=12).map(str.encode), max_size=5).map(tuple)
+PATTERNS = st.lists(st.text("ab", min_size=4, max_size=12).map(str.encode), max_size=5).map(tuple)
 
 
-@given(PATTERNS, st.text("abcd", max_size=60).map(str.encode))
+@given(PATTERNS, st.text("abc", max_size=60).map(str.encode))
 @example((), b"")
-@example((b"ab",), b"ab")
+@example((b"abab",), b"abab")
 @example((b"ab" * 400, b"ba" * 300), b"a" + b"ab" * 399 + b"a" + b"ba" * 300)
 def test_patterns_are_found_alike(compiled: ModuleType, patterns: tuple[bytes, ...], data: bytes) -> None:
     expected = any(pattern in data for pattern in patterns)
-    assert compiled.holds_any(data, patterns, compiled.skips(patterns)) == expected
-    assert scan._holds_any(data, patterns, scan._skips(patterns)) == expected
+    assert compiled.holds_any(data, patterns, compiled.scan_table(patterns)) == expected
+    assert scan._holds_any(data, patterns, scan._scan_table(patterns)) == expected
 
 
 @given(st.lists(st.binary(min_size=8, max_size=40), min_size=1, max_size=6).map(tuple), st.data())
@@ -201,7 +201,7 @@ def test_a_pattern_is_found_wherever_it_stands(
 ) -> None:
     before, after = data.draw(st.binary(max_size=300)), data.draw(st.binary(max_size=20))
     whole = before + data.draw(st.sampled_from(patterns)) + after
-    table = compiled.skips(patterns)
+    table = compiled.scan_table(patterns)
     assert compiled.holds_any(whole, patterns, table)
     for short in (before + after, whole[: len(before) + 7], whole[-len(after) - 7 :]):
         assert compiled.holds_any(short, patterns, table) == scan._holds_any(short, patterns, b"")
@@ -211,32 +211,32 @@ def test_a_pattern_is_found_wherever_it_stands(
 
 
 def test_other_types_are_refused(compiled: ModuleType) -> None:
-    table, cut = compiled.skips((b"ab",)), compiled.cut_request_line
+    table, cut = compiled.scan_table((b"abab",)), compiled.cut_request_line
     for wrong in (None, "a", bytearray(b"a"), memoryview(b"a"), 1):
-        for call in (compiled.split_head, compiled.field_value, compiled.skips, compiled.head_end, cut):
+        for call in (compiled.split_head, compiled.field_value, compiled.scan_table, compiled.head_end, cut):
             with pytest.raises(TypeError):
                 call(wrong)
         for arguments in (
-            (wrong, (b"ab",), table),
+            (wrong, (b"abab",), table),
             (b"", wrong, table),
             (b"", (wrong,), table),
-            (b"", (b"ab",), wrong),
+            (b"", (b"abab",), wrong),
         ):
             with pytest.raises(TypeError):
                 compiled.holds_any(*arguments)
 
 
 def test_a_table_that_is_not_the_patterns_own_reads_nothing_outside(compiled: ModuleType) -> None:
-    table = compiled.skips((b"ab",))
+    table = compiled.scan_table((b"abab",))
     for wrong in (b"", table[:-1], table + b"\0"):
         with pytest.raises(TypeError):
-            compiled.holds_any(b"ab", (b"ab",), wrong)
+            compiled.holds_any(b"abab", (b"abab",), wrong)
     for wrong in (b"\xff" * len(table), bytes(len(table))):
-        compiled.holds_any(b"x" * 1000, (b"ab" * 200,), wrong)
-    for pattern in (b"", b"a"):
+        compiled.holds_any(b"x" * 1000, (b"abab" * 200,), wrong)
+    for pattern in (b"", b"aba"):
         with pytest.raises(TypeError):
-            compiled.holds_any(b"ab", (pattern,), table)
+            compiled.holds_any(b"abab", (pattern,), table)
         with pytest.raises(TypeError):
-            compiled.skips((b"ab", pattern))
+            compiled.scan_table((b"abab", pattern))
     with pytest.raises(TypeError):
-        compiled.holds_any(b"ab", (b"ab",))
+        compiled.holds_any(b"abab", (b"abab",))
