@@ -72,6 +72,7 @@ def cut(data: bytes, cuts: list[int]) -> list[bytes]:
 )
 def test_c3_a_coding_is_read_from_every_line(lines: list[bytes], coding: Coding) -> None:
     assert read_coding(head_of(*lines)) is coding
+    assert read_coding(head_of(b"X: gzip", *lines, b"Vary: gzip")) is coding, "no other field says it"
 
 
 def test_c3_a_part_of_something_coded_cannot_be_undone() -> None:

@@ -92,6 +92,9 @@ def test_a_missing_credential_says_whether_to_try_again() -> None:
     [
         (errors.no_plan(), Code.PLAN_UNAVAILABLE),
         (errors.sandbox_is_full(), Code.OVERLOADED),
+        (errors.memory_is_full(), Code.OVERLOADED),
+        (errors.of_another_organization(), Code.PROXY_AUTHENTICATION_REQUIRED),
+        (errors.answer_unreadable("r"), Code.UPSTREAM_PROTOCOL_ERROR),
         (errors.unauthenticated("the request carries no proxy token"), Code.PROXY_AUTHENTICATION_REQUIRED),
         (errors.body_too_large(10, 10), Code.BODY_TOO_LARGE),
         (errors.rate_limited(Excess(3, False), "r"), Code.RATE_LIMITED),

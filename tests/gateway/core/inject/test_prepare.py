@@ -80,6 +80,13 @@ def test_c3_a_scrubbed_route_asks_for_answers_that_can_be_read() -> None:
     assert b"Accept-Encoding" not in unscrubbed.block
 
 
+def test_c3_a_secret_too_short_to_be_looked_for_is_known_of() -> None:
+    bearer = {"type": "bearer"}
+    assert Injection(route_of(bearer), [credential("short")], scrub=True).is_blind
+    assert not Injection(route_of(bearer), [credential("short")], scrub=False).is_blind, "nothing is looked for"
+    assert not injection_of(bearer, scrub=True).is_blind
+
+
 def test_c1_what_is_removed_is_the_route_s() -> None:
     route = route_of({"type": "header", "header": "X-Key"})
     injection = Injection(route, [credential(FIRST)], scrub=True)
