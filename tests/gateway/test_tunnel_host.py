@@ -451,4 +451,4 @@ async def test_the_secret_never_goes_toward_the_sandbox(tmp_path: Path) -> None:
             await link.flush()
         assert len((await end.answer()).body) == len(echo)
         assert SECRET.encode() in head
-        assert SECRET.encode() not in client.tunnel.received
+        assert SECRET.encode() not in client.keeping.received

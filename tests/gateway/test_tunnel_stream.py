@@ -44,8 +44,8 @@ async def tunnelled(folder: Path, **further: object) -> AsyncIterator[tuple[Stag
     async with stage(folder, **further) as scene:  # type: ignore[arg-type]  # what stage() takes
         client = await scene.gateway.tunnel()
         yield scene, client
-        assert SECRET.encode() not in client.tunnel.received
-        assert b"canary" not in client.tunnel.received
+        assert SECRET.encode() not in client.keeping.received
+        assert b"canary" not in client.keeping.received
 
 
 async def refused(end: RawEnd) -> tuple[int, str]:

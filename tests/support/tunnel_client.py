@@ -32,21 +32,29 @@ class OpeningRefused(Exception):
         return str(json.loads(self.answer.body)["code"])
 
 
-class KeepingTunnel(Tunnel):
-    """Keeps every byte that comes in."""
+class Keeping(asyncio.Protocol):
+    """Stands between a transport and a tunnel, and keeps every byte that comes in."""
 
-    received = b""
+    def __init__(self, tunnel: Tunnel) -> None:
+        self.received = b""
+        self._tunnel = tunnel
+        # What a protocol is told beside its bytes goes on as it is.
+        self.connection_lost = tunnel.connection_lost  # type: ignore[method-assign]
+        self.eof_received = tunnel.eof_received  # type: ignore[method-assign]
+        self.pause_writing = tunnel.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = tunnel.resume_writing  # type: ignore[method-assign]
 
     def data_received(self, data: bytes) -> None:
         self.received += data
-        super().data_received(data)
+        self._tunnel.data_received(data)
 
 
 class TunnelClient:
     """One open tunnel."""
 
     def __init__(self, clock: Clock) -> None:
-        self.tunnel = KeepingTunnel(self, is_client=True, clock=clock, budget=BufferBudget())
+        self.tunnel = Tunnel(self, is_client=True, clock=clock, budget=BufferBudget())
+        self.keeping = Keeping(self.tunnel)
         self.control: list[dict[str, Any]] = []
         self.opened: list[RawEnd] = []
         self._ends: list[RawEnd] = []
@@ -154,7 +162,10 @@ async def dial_tunnel(
     client = TunnelClient(clock)
     early = bytes(end._reader._buffer)  # type: ignore[attr-defined]  # what the reader took in behind the head
     client.socket = end  # its writer closes the socket when nobody holds it any more
-    client.tunnel.start(cast(asyncio.Transport, end.writer.transport), early)
+    transport = cast(asyncio.Transport, end.writer.transport)
+    client.keeping.received = early
+    client.tunnel.start(transport, early)
+    transport.set_protocol(client.keeping)
     return client
 
 
