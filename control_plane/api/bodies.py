@@ -4,19 +4,16 @@ import asyncio
 from typing import Annotated, Any, Final
 
 from fastapi import Request
-from pydantic import PlainValidator, StringConstraints, ValidationError, WithJsonSchema
+from pydantic import StringConstraints, ValidationError
 
 from control_plane.refusals import ControlCode, FieldIssue, Refused
 from sallyport.plan.codec import MAX_ISSUES, json_pointer
-from sallyport.plan.fields import Id, Model, refusal
-from sallyport.plan.issue_codes import IssueCode
+from sallyport.plan.fields import Id, Model
 from sallyport.plan.schema_faults import schema_faults
 from sallyport.plan.strict_json import Fault, StrictJsonError, read_strictly
-from sallyport.secret import Secret
 
 # The largest body but for plans and leases is a credential of 16 KiB.
 MAX_BODY_BYTES: Final = 64 * 1024
-MAX_CREDENTIAL_BYTES: Final = 16 * 1024
 # Whoever sends for longer has stopped sending.
 BODY_SECONDS: Final = 10.0
 
@@ -71,18 +68,5 @@ def _refused(faults: list[Fault]) -> Refused:
     return Refused(ControlCode.INVALID_REQUEST, f"{len(issues)} issues; nothing changed", issues=issues)
 
 
-def _read_secret(value: object) -> Secret:
-    # No message repeats the value, and pydantic's own would.
-    if not isinstance(value, str) or not value or value != value.strip(" "):
-        raise refusal(IssueCode.MALFORMED, "a text without space at its ends is expected")
-    encoded = value.encode("utf-8", "surrogatepass")
-    if len(encoded) > MAX_CREDENTIAL_BYTES:
-        raise refusal(IssueCode.OUT_OF_RANGE, f"at most {MAX_CREDENTIAL_BYTES} bytes")
-    if any(byte < 0x20 or byte == 0x7F for byte in encoded):
-        raise refusal(IssueCode.MALFORMED, "a credential holds no line break and no other control character")
-    return Secret(encoded)
-
-
-SecretText = Annotated[Secret, PlainValidator(_read_secret), WithJsonSchema({"type": "string", "writeOnly": True})]
 DisplayName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1F\x7F]{1,200}$")]
 OrganizationId = Id

@@ -4,7 +4,7 @@ from typing import Literal
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from control_plane.api.bodies import DisplayName, OrganizationId, SecretText, body_of, read_body
+from control_plane.api.bodies import DisplayName, OrganizationId, body_of, read_body
 from control_plane.api.caller import authenticate
 from control_plane.api.parts import (
     PAGE_DEFAULT,
@@ -17,6 +17,7 @@ from control_plane.api.parts import (
     decode_cursor,
     page,
 )
+from control_plane.definitions.fields import SecretText
 from sallyport.plan.fields import ConnectionId, Id, Model
 
 router = APIRouter(prefix="/v1/integration/connections", dependencies=[Depends(authenticate)])

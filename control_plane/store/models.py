@@ -45,6 +45,8 @@ class ProfileVersion(Model):
     version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     image: Mapped[str | None]
     egress: Mapped[str | None]
+    # Counts the edits of its bindings, so that two that cross are noticed.
+    bindings_revision: Mapped[int] = mapped_column(server_default="0")
     created_at: Mapped[int]
 
 
@@ -62,6 +64,8 @@ class Sandbox(Model):
     # Of the current plan; the document is in `plans`.
     revision: Mapped[int | None]
     digest: Mapped[str | None]
+    # Why the latest compilation made no plan (JSON, a list of issues); absent where it made one.
+    compile_issues: Mapped[str | None]
 
 
 class Plan(Model):
@@ -103,19 +107,50 @@ class InterceptionAuthority(Model):
     created_at: Mapped[int]
 
 
-# --- connections and their credentials --------------------------------------------------------------------------------
+# --- targets, connections and their credentials -----------------------------------------------------------------------
+
+
+class Target(Model):
+    """A provider as the operator offers it in this environment. config is JSON."""
+
+    __tablename__ = "targets"
+    key: Mapped[str] = mapped_column(primary_key=True)
+    family_id: Mapped[str]
+    variant_id: Mapped[str]
+    enabled: Mapped[bool]
+    config: Mapped[str]
+    display_name: Mapped[str | None]
+    description: Mapped[str | None]
+    logo_key: Mapped[str | None]
+    revision: Mapped[int]
+    created_at: Mapped[int]
+    updated_at: Mapped[int]
+
+
+class TargetSecret(Model):
+    """One secret of a target, encrypted."""
+
+    __tablename__ = "target_secrets"
+    target_key: Mapped[str] = mapped_column(ForeignKey("targets.key", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[bytes]
+    updated_at: Mapped[int]
 
 
 class Connection(Model):
-    """An account authorised at an integration."""
+    """An account authorised at an integration. config is JSON; error says why the status is `error`, safely."""
 
     __tablename__ = "connections"
-    __table_args__ = (Index(None, "organization_id", "id"),)
+    __table_args__ = (Index(None, "organization_id", "id"), Index(None, "target_key"))
     id: Mapped[str] = mapped_column(primary_key=True)
     organization_id: Mapped[str]
     target_key: Mapped[str]
     display_name: Mapped[str | None]
     status: Mapped[str]
+    method: Mapped[str] = mapped_column(server_default="api-key")
+    config: Mapped[str] = mapped_column(server_default="{}")
+    error: Mapped[str | None]
+    revision: Mapped[int] = mapped_column(server_default="1")
     created_at: Mapped[int]
     updated_at: Mapped[int]
 
@@ -131,6 +166,69 @@ class Credential(Model):
     version: Mapped[str]
     expires_at: Mapped[int | None]
     updated_at: Mapped[int]
+
+
+class CredentialLease(Model):
+    """Who refreshes or mints one of a connection's credentials just now; others wait for what comes of it."""
+
+    __tablename__ = "credential_leases"
+    connection_id: Mapped[str] = mapped_column(ForeignKey("connections.id", ondelete="CASCADE"), primary_key=True)
+    secret_type: Mapped[str] = mapped_column(primary_key=True)
+    slot_key: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    until: Mapped[int]
+
+
+class AuthorizationSession(Model):
+    """A member on the way to a provider and back. Used once; the state itself is only known to the browser."""
+
+    __tablename__ = "authorization_sessions"
+    state_hash: Mapped[str] = mapped_column(primary_key=True)
+    organization_id: Mapped[str]
+    target_key: Mapped[str]
+    method: Mapped[str]
+    # Of the connection that is authorised again; absent where a new one is to be made.
+    connection_id: Mapped[str | None]
+    display_name: Mapped[str | None]
+    config: Mapped[str]
+    # The PKCE verifier, encrypted; absent where the method has none.
+    verifier: Mapped[bytes | None]
+    redirect_uri: Mapped[str]
+    created_by: Mapped[str]
+    expires_at: Mapped[int] = mapped_column(index=True)
+
+
+class Binding(Model):
+    """A connection attached to a version of a profile. config is JSON; position is its place in the list as written."""
+
+    __tablename__ = "bindings"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["profile_id", "version"], ["profile_versions.profile_id", "profile_versions.version"], ondelete="CASCADE"
+        ),
+        Index(None, "profile_id", "version", "position"),
+    )
+    id: Mapped[str] = mapped_column(primary_key=True)
+    profile_id: Mapped[str]
+    version: Mapped[int]
+    position: Mapped[int]
+    connection_id: Mapped[str] = mapped_column(index=True)
+    kind: Mapped[str]
+    config: Mapped[str]
+    created_at: Mapped[int]
+    updated_at: Mapped[int]
+
+
+class Recompilation(Model):
+    """A profile's version whose sandboxes have to be compiled anew, because something it depends on changed."""
+
+    __tablename__ = "recompilations"
+    profile_id: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    # Counts the requests, so that one which came while compiling is not lost.
+    requests: Mapped[int]
+    not_before: Mapped[int] = mapped_column(index=True)
+    attempts: Mapped[int]
 
 
 class Resolution(Model):
@@ -149,6 +247,114 @@ class Resolution(Model):
     slot_key: Mapped[str]
     result: Mapped[str]
     credential_version: Mapped[str | None]
+
+
+# --- webhooks ---------------------------------------------------------------------------------------------------------
+
+
+class WebhookEndpoint(Model):
+    """A URL a provider sends events to; of a target, or of one connection where that owns the source."""
+
+    __tablename__ = "webhook_endpoints"
+    key: Mapped[str] = mapped_column(primary_key=True)
+    target_key: Mapped[str] = mapped_column(ForeignKey("targets.key", ondelete="CASCADE"), index=True)
+    connection_id: Mapped[str | None] = mapped_column(ForeignKey("connections.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[int]
+
+
+class WebhookEvent(Model):
+    """An event as it was taken in: unique per target and external id. payload is JSON as it came."""
+
+    __tablename__ = "webhook_events"
+    __table_args__ = (Index("uq_webhook_events_target_key_external_id", "target_key", "external_id", unique=True),)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    target_key: Mapped[str]
+    external_id: Mapped[str]
+    organization_id: Mapped[str] = mapped_column(index=True)
+    connection_id: Mapped[str]
+    type: Mapped[str]
+    payload: Mapped[str]
+    received_at: Mapped[int] = mapped_column(index=True)
+    # `pending` until its deliveries have been made out, then `processed`.
+    state: Mapped[str] = mapped_column(index=True)
+
+
+class WebhookSubscription(Model):
+    """Who is told of the events that reach a sandbox profile's connections."""
+
+    __tablename__ = "webhook_subscriptions"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    organization_id: Mapped[str] = mapped_column(index=True)
+    profile_id: Mapped[str] = mapped_column(ForeignKey("profiles.id", ondelete="CASCADE"), index=True)
+    url: Mapped[str]
+    secret: Mapped[bytes]
+    # JSON, a list of types; an empty one is all.
+    event_types: Mapped[str]
+    enabled: Mapped[bool]
+    created_at: Mapped[int]
+    updated_at: Mapped[int]
+
+
+class WebhookDelivery(Model):
+    """One event on its way to one subscriber: `pending`, `delivered` or `failed`."""
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (Index(None, "state", "not_before"),)
+    event_id: Mapped[str] = mapped_column(ForeignKey("webhook_events.id", ondelete="CASCADE"), primary_key=True)
+    subscription_id: Mapped[str] = mapped_column(
+        ForeignKey("webhook_subscriptions.id", ondelete="CASCADE"), primary_key=True
+    )
+    state: Mapped[str]
+    attempts: Mapped[int]
+    not_before: Mapped[int]
+    # Who delivers it just now; empty where nobody does.
+    owner: Mapped[str]
+    last_status: Mapped[int | None]
+    last_error: Mapped[str | None]
+    updated_at: Mapped[int]
+
+
+# --- callers ----------------------------------------------------------------------------------------------------------
+
+
+class ApiKey(Model):
+    """A key of the API: its hash, what it may do, and for which organization (absent: an operator's, of all)."""
+
+    __tablename__ = "api_keys"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    key_hash: Mapped[str] = mapped_column(unique=True)
+    role: Mapped[str]
+    organization_id: Mapped[str | None] = mapped_column(index=True)
+    display_name: Mapped[str | None]
+    created_by: Mapped[str]
+    created_at: Mapped[int]
+    expires_at: Mapped[int | None]
+    revoked_at: Mapped[int | None]
+    last_used_at: Mapped[int | None]
+
+
+class IdempotentAnswer(Model):
+    """What a request with an idempotency key was answered; `digest` is of the request, `answer` is encrypted."""
+
+    __tablename__ = "idempotent_answers"
+    caller: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[str]
+    # 0 while the first request is still being answered.
+    status: Mapped[int]
+    answer: Mapped[bytes | None]
+    at: Mapped[int] = mapped_column(index=True)
+
+
+class PageSession(Model):
+    """A login to the operator page. The cookie's value is only known to the browser."""
+
+    __tablename__ = "page_sessions"
+    session_hash: Mapped[str] = mapped_column(primary_key=True)
+    api_key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"), index=True)
+    csrf_token: Mapped[str]
+    created_at: Mapped[int]
+    expires_at: Mapped[int] = mapped_column(index=True)
 
 
 # --- keys and tokens --------------------------------------------------------------------------------------------------

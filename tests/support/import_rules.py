@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 PARTS = ("sallyport", "gateway", "sandboxd", "worker", "control_client", "control_plane", "sallyport_cli")
 AROUND = ("demo", "benchmarks", "tests")  # not packaged
-PURE = ("sallyport.plan", "sallyport.wire", "gateway.core", "sandboxd.core", "control_plane.compiler")
+PURE = (
+    *("sallyport.plan", "sallyport.wire", "gateway.core", "sandboxd.core"),
+    *("control_plane.compiler", "control_plane.definitions"),
+)
 IMPURE = ("asyncio", "socket", "ssl", "threading", "subprocess", "time", "random", "secrets", "uuid", "os", "logging")
 # Third-party packages a part of the kernel may import beside the standard library.
 FOREIGN = {"sallyport.plan": ("pydantic", "pydantic_core"), "sallyport.wire": ()}

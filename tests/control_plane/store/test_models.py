@@ -5,11 +5,15 @@ from sqlalchemy import LargeBinary, String
 from control_plane.store.models import Model
 
 SEALED = {
+    ("authorization_sessions", "verifier"),
     ("credentials", "value"),
     ("data_keys", "wrapped"),
+    ("idempotent_answers", "answer"),
     ("interception_authorities", "private_key"),
     ("signing_keys", "private_key"),
+    ("target_secrets", "value"),
     ("token_answers", "answer"),
+    ("webhook_subscriptions", "secret"),
 }
 PUBLIC_BYTES = {("plans", "document"), ("signing_keys", "public_key")}
 

@@ -1,0 +1,50 @@
+"""Field types that schemas of definitions share, and a secret as it is typed in."""
+
+import re
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, PlainValidator, WithJsonSchema
+
+from sallyport.plan.fields import refusal
+from sallyport.plan.issue_codes import IssueCode
+from sallyport.secret import Secret
+
+MAX_CREDENTIAL_BYTES: Final = 16 * 1024
+
+_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}$"
+_REPOSITORY: Final = re.compile(_PATTERN)
+
+
+def _read_secret(value: object) -> Secret:
+    # No message repeats the value, and pydantic's own would.
+    if not isinstance(value, str) or not value or value != value.strip(" "):
+        raise refusal(IssueCode.MALFORMED, "a text without space at its ends is expected")
+    encoded = value.encode("utf-8", "surrogatepass")
+    if len(encoded) > MAX_CREDENTIAL_BYTES:
+        raise refusal(IssueCode.OUT_OF_RANGE, f"at most {MAX_CREDENTIAL_BYTES} bytes")
+    if any(byte < 0x20 or byte == 0x7F for byte in encoded):
+        raise refusal(IssueCode.MALFORMED, "a credential holds no line break and no other control character")
+    return Secret(encoded)
+
+
+def _read_pem(value: object) -> Secret:
+    if not isinstance(value, str) or "-----BEGIN" not in value:
+        raise refusal(IssueCode.MALFORMED, "a private key in PEM is expected")
+    encoded = value.encode("utf-8", "surrogatepass")
+    if len(encoded) > MAX_CREDENTIAL_BYTES:
+        raise refusal(IssueCode.OUT_OF_RANGE, f"at most {MAX_CREDENTIAL_BYTES} bytes")
+    return Secret(encoded)
+
+
+SecretText = Annotated[Secret, PlainValidator(_read_secret), WithJsonSchema({"type": "string", "writeOnly": True})]
+SecretPem = Annotated[Secret, PlainValidator(_read_pem), WithJsonSchema({"type": "string", "writeOnly": True})]
+
+
+def _check_repository(text: str) -> str:
+    if _REPOSITORY.fullmatch(text) is None or text.endswith(("/.", "/..")):
+        raise refusal(IssueCode.MALFORMED, "a repository is written owner/name")
+    return text
+
+
+# `owner/name` as GitHub has them. It becomes segments of a path, so it never is one that leads elsewhere.
+Repository = Annotated[str, AfterValidator(_check_repository), WithJsonSchema({"type": "string", "pattern": _PATTERN})]

@@ -1,0 +1,1 @@
+"""Linear: its GraphQL API, its hosted MCP server, and the events it sends."""

@@ -1,0 +1,142 @@
+"""Every definition of the catalog against its golden file: what its bindings compile to, and what holds for all.
+
+A golden file lists cases: the configuration of target, connection and binding, and the parts of the plan that come of
+them. `SALLYPORT_WRITE_GOLDEN=1` writes what is found; read the difference before you commit it.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from control_plane.compiler.emit import emit
+from control_plane.definitions.catalog import CATALOG
+from control_plane.definitions.contract import (
+    AnyDefinition,
+    BindingContext,
+    Connection,
+    HttpMcp,
+    McpServer,
+    MethodKind,
+    Target,
+)
+from sallyport.plan.codec import parse_plan, seal
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+BINDING_ID = "bnd_golden"
+
+
+def golden_cases() -> list[tuple[AnyDefinition, str]]:
+    return [
+        (definition, case["name"])
+        for definition in CATALOG
+        for case in read_golden(definition)  # a definition without a golden file fails here, by its name
+    ]
+
+
+def read_golden(definition: AnyDefinition) -> list[dict[str, Any]]:
+    cases = json.loads((GOLDEN / f"{definition.variant_id}.json").read_text("utf-8"))
+    assert isinstance(cases, list)
+    return cases
+
+
+def context_of(definition: AnyDefinition, case: Mapping[str, Any]) -> BindingContext[Any, Any, Any]:
+    connection = case["connection"]
+    return BindingContext(
+        target=Target(
+            key=definition.target_key,
+            config=definition.target_config.model_validate(case.get("target", {})),
+            secrets=frozenset(case.get("targetSecrets", [])),
+        ),
+        connection=Connection(
+            id="con_golden",
+            method=MethodKind(connection["method"]),
+            config=definition.connection_config.model_validate(connection.get("config", {})),
+            secret_types=frozenset(connection.get("secretTypes", [])),
+        ),
+        binding_id=BINDING_ID,
+        config=definition.binding_config.model_validate(case.get("binding", {})),
+    )
+
+
+def found_of(definition: AnyDefinition, context: BindingContext[Any, Any, Any]) -> dict[str, Any]:
+    """Return what a case's binding comes to; empty parts are left out."""
+    validate = definition.validate_binding_write_context
+    issues = [] if validate is None else [issue._asdict() for issue in validate(context)]
+    if issues:
+        return {"issues": issues}
+    emitted = emit(definition, context, definition.compile_binding(context))
+    servers = () if definition.mcp is None else definition.mcp(context)
+    parts = {
+        "egressRoutes": emitted.egress_routes,
+        "artifacts": emitted.artifacts,
+        "runtimeClients": emitted.runtime_clients,
+        "agentRuntimes": emitted.agent_runtimes,
+        "workspaceSources": emitted.workspace_sources,
+        "mcp": [_server(server) for server in servers],
+    }
+    return {name: part for name, part in parts.items() if part}
+
+
+def _server(server: McpServer) -> dict[str, Any]:
+    transport = server.transport
+    shown: dict[str, Any] = {"serverId": server.server_id, "name": server.name}
+    if isinstance(transport, HttpMcp):
+        url = transport.url
+        shown["url"] = url if isinstance(url, str) else {"routeKey": url.route_key, "path": url.path}
+        return shown | ({"headers": dict(transport.headers)} if transport.headers else {})
+    return shown | {"command": transport.command, "args": list(transport.args), "env": dict(transport.env)}
+
+
+@pytest.mark.parametrize(("definition", "name"), golden_cases(), ids=lambda each: getattr(each, "variant_id", each))
+def test_a_binding_compiles_to_its_golden_parts(definition: AnyDefinition, name: str) -> None:
+    cases = read_golden(definition)
+    case = next(case for case in cases if case["name"] == name)
+    found = json.loads(json.dumps(found_of(definition, context_of(definition, case))))
+    if os.environ.get("SALLYPORT_WRITE_GOLDEN"):
+        case["expect"] = found
+        text = json.dumps(cases, indent=2, ensure_ascii=False) + "\n"
+        (GOLDEN / f"{definition.variant_id}.json").write_text(text, "utf-8")
+    assert found == case["expect"]
+
+
+@pytest.mark.parametrize(("definition", "name"), golden_cases(), ids=lambda each: getattr(each, "variant_id", each))
+def test_the_parts_are_good_in_a_plan(definition: AnyDefinition, name: str) -> None:
+    case = next(case for case in read_golden(definition) if case["name"] == name)
+    found = found_of(definition, context_of(definition, case))
+    if "issues" in found:
+        return
+    plan: dict[str, object] = {
+        **{"schemaVersion": 1, "sandboxProfileId": "sbp_1", "version": 1, "organizationId": "org_1"},
+        **{"sandboxId": "sbx_1", "revision": 1, "image": {"source": "base", "imageRef": "debian:12"}},
+        "egress": {"default": "deny", "managedPassthrough": "deny", "rules": []},
+        **{part: found.get(part, []) for part in ("egressRoutes", "artifacts", "workspaceSources")},
+        **{part: found.get(part, []) for part in ("runtimeClients", "agentRuntimes")},
+        "mcpServers": [],
+    }
+    parse_plan(seal(plan))
+
+
+@pytest.mark.parametrize("definition", CATALOG, ids=lambda each: each.variant_id)
+def test_a_definition_is_whole(definition: AnyDefinition) -> None:
+    kinds = [method.kind for method in definition.connection_methods]
+    assert kinds
+    assert len(set(kinds)) == len(kinds)
+    for method in definition.connection_methods:
+        typed = {secret.secret_type for secret in method.secrets}
+        assert method.secret_type in typed | set(definition.credential_resolvers)
+    assert (definition.oauth2_authorization_code is not None) == (MethodKind.OAUTH2_AUTHORIZATION_CODE in kinds)
+    assert (definition.oauth2_client_credentials is not None) == (MethodKind.OAUTH2_CLIENT_CREDENTIALS in kinds)
+    redirects = MethodKind.REDIRECT in kinds or MethodKind.GITHUB_APP_INSTALLATION in kinds
+    assert (definition.redirect_handler is not None) == redirects
+    assert (definition.webhook_handler is None) == (definition.webhook_source is None)
+    assert all(field.default is None for field in definition.target_secrets.model_fields.values())
+
+
+@pytest.mark.parametrize("definition", CATALOG, ids=lambda each: each.variant_id)
+def test_every_connection_method_has_a_case(definition: AnyDefinition) -> None:
+    shown = {case["connection"]["method"] for case in read_golden(definition)}
+    assert shown == {method.kind.value for method in definition.connection_methods}

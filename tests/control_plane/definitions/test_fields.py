@@ -1,0 +1,47 @@
+"""Secrets are read without being shown, and a repository never leads elsewhere."""
+
+import pytest
+from pydantic import ValidationError
+
+from control_plane.definitions.fields import MAX_CREDENTIAL_BYTES, Repository, SecretPem, SecretText
+from sallyport.plan.fields import Model
+
+
+class Fields(Model):
+    text: SecretText | None = None
+    pem: SecretPem | None = None
+    repository: Repository | None = None
+
+
+@pytest.mark.parametrize("value", ["", " canary", "canary\n", "canary\x00", 7, "canary" * MAX_CREDENTIAL_BYTES])
+def test_a_faulty_secret_is_refused_and_not_repeated(value: object) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Fields.model_validate({"text": value})
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["canary", 7, "-----BEGIN" + "canary" * MAX_CREDENTIAL_BYTES])
+def test_a_faulty_key_is_refused_and_not_repeated(value: object) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Fields.model_validate({"pem": value})
+    assert "canary" not in str(caught.value)
+
+
+def test_a_secret_is_held_as_one() -> None:
+    fields = Fields.model_validate({"text": "canary", "pem": "-----BEGIN PRIVATE KEY-----\ncanary"})
+    assert "canary" not in repr(fields)
+    assert fields.text is not None
+    assert fields.text.reveal() == b"canary"
+
+
+@pytest.mark.parametrize(
+    "value", ["acme/..", "acme/.", "../x", "acme", "acme/a/b", "acme/a b", "-a/b", "acme/a%2e", ""]
+)
+def test_what_is_no_repository_is_refused(value: str) -> None:
+    with pytest.raises(ValidationError):
+        Fields.model_validate({"repository": value})
+
+
+@pytest.mark.parametrize("value", ["acme/api", "a/.github", "Acme-Corp/web_2.0"])
+def test_a_repository_is_taken_as_it_is(value: str) -> None:
+    assert Fields.model_validate({"repository": value}).repository == value
