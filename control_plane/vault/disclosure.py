@@ -15,6 +15,21 @@ def value_answer(value: Secret, *, version: str, expires_at: int | None) -> byte
     return orjson.dumps(answer)
 
 
+def aws_session_answer(
+    access_key_id: str, secret_access_key: Secret, session_token: Secret, *, version: str, expires_at: int
+) -> bytes:
+    """Write the 200 answer of a resolution whose credential are temporary keys of AWS (contracts section 4)."""
+    answer = {
+        "kind": "aws_session",
+        "accessKeyId": access_key_id,
+        "secretAccessKey": secret_access_key.reveal().decode("utf-8"),
+        "sessionToken": session_token.reveal().decode("utf-8"),
+        "expiresAt": expires_at,
+        "version": version,
+    }
+    return orjson.dumps(answer)
+
+
 def authority_answer(private_key: Secret, *, certificate_pem: str, not_after: int) -> bytes:
     """Write the answer that gives a gateway its sandbox's interception CA."""
     key_pem = private_key.reveal().decode("ascii")

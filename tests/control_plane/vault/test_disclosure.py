@@ -3,6 +3,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from control_plane.vault.disclosure import (
     authority_answer,
+    aws_session_answer,
     dump_signing_key,
     key_pem,
     load_signing_key,
@@ -16,6 +17,18 @@ def test_a_resolve_answer_has_no_end_where_none_is_known() -> None:
     answer = orjson.loads(value_answer(Secret("schlüssel".encode()), version="ver_1", expires_at=None))
     assert answer == {"kind": "value", "value": "schlüssel", "version": "ver_1"}
     assert orjson.loads(value_answer(Secret(b"x"), version="ver_1", expires_at=7))["expiresAt"] == 7
+
+
+def test_an_aws_session_answer_has_the_members_of_the_contract() -> None:
+    answer = aws_session_answer("ASIA1", Secret(b"secret"), Secret(b"token"), version="ver_1", expires_at=7)
+    assert orjson.loads(answer) == {
+        "kind": "aws_session",
+        "accessKeyId": "ASIA1",
+        "secretAccessKey": "secret",
+        "sessionToken": "token",
+        "expiresAt": 7,
+        "version": "ver_1",
+    }
 
 
 def test_an_authority_answer_has_the_members_of_the_contract() -> None:
