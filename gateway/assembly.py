@@ -26,6 +26,7 @@ from gateway.authorities import LocalAuthorities
 from gateway.config import GatewayConfig
 from gateway.control import ControlSide
 from gateway.credentials import Credentials
+from gateway.kept_body import KeptBodies
 from gateway.keys import KeyRing
 from gateway.memory import MemoryWatch, memory_limit
 from gateway.metrics import Metrics
@@ -105,6 +106,7 @@ class Assembly:
         own = _own_places(config, (*proxy.addresses, *(() if tunnel is None else tunnel.addresses), *admin))
         dialer = _dialer(config, own, self._opened)
         authorities = LocalAuthorities(config.interception.ca_dir) if control is None else control.authorities
+        buffers = BufferBudget(config.limits.tunnel_buffer_bytes)
         parts = GatewayParts(
             loop=self._loop,
             clock=clock,
@@ -114,7 +116,8 @@ class Assembly:
             scrub=config.scrub,
             tokens=verifiers(AUDIENCE_PROXY),
             tunnel_tokens=verifiers(AUDIENCE_TUNNEL),
-            tunnel_buffers=BufferBudget(config.limits.tunnel_buffer_bytes),
+            tunnel_buffers=buffers,
+            kept_bodies=KeptBodies(buffers, config.limits.sandbox_buffer_bytes),
             renewal_tokens=verifiers(AUDIENCE_RENEWAL),
             revocations=revocations,
             plans=plans,

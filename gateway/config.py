@@ -320,6 +320,12 @@ class Limits:
         "A request body, where the plan does not set less: 413.",
         "Bodies pass through and are not kept, and repositories are large.",
     )
+    signed_body_bytes: int = setting(
+        size("1KiB", "64MiB"),
+        "8MiB",
+        "A request body that is kept to be signed, because the request does not tell its hash: 413.",
+        "The part size of AWS's own clients; their object uploads tell the hash.",
+    )
     links_per_key: int = setting(
         count(1, 10_000),
         "256",
@@ -353,7 +359,8 @@ class Limits:
     sandbox_buffer_bytes: int = setting(
         size("256KiB", "64GiB"),
         "64MiB",
-        "Of these, for one tunnel; over it no stream of it gets credit, then its largest is reset.",
+        "Of these, for one tunnel; over it no stream of it gets credit, then its largest is reset."
+        " As much again for a sandbox's bodies that are kept to be signed: 503.",
         "A quarter: who takes nothing must not hold up all the others.",
     )
     interim_answers: int = setting(

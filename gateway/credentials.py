@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from gateway.core.aws_keys import AwsKeys, KeysUnusable, read_keys
 from gateway.core.credential_cache import (
     Credential,
     CredentialCache,
@@ -254,7 +255,7 @@ class LocalCredentials:
 
     The most specific place wins: connection/secretType/slotKey, connection/secretType, connection. A resolverKey
     is not looked at: what the operator wrote down for the slot is the credential, however the plan would have
-    had it made. Values have no expiry; see REREAD_SECONDS for how soon a changed one is noticed.
+    had it made. Only keys of AWS may have an expiry; see REREAD_SECONDS for how soon a changed value is noticed.
     """
 
     def __init__(
@@ -268,7 +269,7 @@ class LocalCredentials:
         self._environ = environ
         self._new_version = new_version
         # The last value of each place and its version: a random word, so that it says nothing of the value.
-        self._versions: dict[tuple[str, ...], tuple[Secret, str]] = {}
+        self._versions: dict[tuple[str, ...], tuple[Secret | AwsKeys, str]] = {}
 
     async def resolve(self, request: ResolveRequest) -> Credential:
         """Read the value from its place; raise CredentialError."""
@@ -310,14 +311,14 @@ class LocalCredentials:
                 return _read_file(path)
 
     def _versioned(self, reference: tuple[str, ...], place: CredentialPlace, text: str) -> Credential:
-        secret = _usable(place, text)
+        value, expires_at = _usable(place, text)
         known = self._versions.get(reference)
-        if known is not None and known[0] == secret:
+        if known is not None and known[0] == value:
             # The Secret seen first, so that nobody prepares a header again for an unchanged file.
-            return Credential(known[0], None, known[1])
+            return Credential(known[0], expires_at, known[1])
         version = self._new_version()
-        self._versions[reference] = (secret, version)
-        return Credential(secret, None, version)
+        self._versions[reference] = (value, version)
+        return Credential(value, expires_at, version)
 
 
 def _read_file(path: Path) -> str:
@@ -346,11 +347,18 @@ def _read_file(path: Path) -> str:
         raise _unusable(f"the file {path} is not UTF-8 text") from None
 
 
-def _usable(place: CredentialPlace, text: str) -> Secret:
+def _usable(place: CredentialPlace, text: str) -> tuple[Secret | AwsKeys, int | None]:
+    """Return what the text is, and when it ends."""
+    try:
+        keys = read_keys(text)
+    except KeysUnusable as error:
+        raise _unusable(f"the keys of {place} are refused: {error}") from None
+    if keys is not None:
+        return keys
     reason = why_unusable(text)
     if reason is not None:
         raise _unusable(f"the value of {place} is refused: {reason}; write it again without that")
-    return Secret(text.encode("latin-1"))
+    return Secret(text.encode("latin-1")), None
 
 
 def _not_read(path: Path, error: OSError) -> CredentialError:

@@ -13,6 +13,7 @@ from gateway.core.authority import Refused, TargetReader, check_connect_host, in
 from gateway.core.classify import admit, classify
 from gateway.core.decision import Deny, Mode
 from gateway.core.errors import (
+    body_not_kept,
     body_too_large,
     credential_missing,
     no_plan,
@@ -21,7 +22,8 @@ from gateway.core.errors import (
     rate_limited,
     unauthenticated,
 )
-from gateway.core.inject.prepare import Injection, UnsupportedInjection
+from gateway.core.inject.aws_sigv4 import declared_payload, without_presigned
+from gateway.core.inject.prepare import Injection, UnfitCredential
 from gateway.core.request_limit import RequestLimit
 from gateway.core.route_table import InjectRoute, RouteTable, RouteUpstream
 from gateway.core.upstream_head import PlaceholderLeft, upstream_head
@@ -142,7 +144,14 @@ class Site:
             injection = None if route is None else await self._injection(route)
             upgrade = b"websocket" if (head.upgrade or b"").lower() == b"websocket" and not head.has_body else None
             asked = query if question else None
-            block = upstream_head(table, injection, head, upstream, path, asked, upgrade)
+            if injection is None or injection.signer is None:
+                block = upstream_head(table, injection, head, upstream, path, asked, upgrade)
+            else:
+                payload = declared_payload(head)
+                if payload is None:
+                    raise Refused(body_not_kept(decision.rule_id))
+                block = upstream_head(table, injection, head, upstream, path, without_presigned(asked), upgrade)
+                block = injection.signer.sign(block, payload, self.clock.wall)
             return Decided(block, upstream, route, injection)
         except PlaceholderLeft:
             release(None if route is None else route.limit)
@@ -165,7 +174,7 @@ class Site:
         except CredentialError as error:
             deny = credential_missing(error.code, error.temporary, error.retry_after_seconds, route.rule_id)
             raise Refused(deny) from None
-        except UnsupportedInjection as error:
+        except UnfitCredential as error:
             deny = Deny(code=Code.CREDENTIAL_UNAVAILABLE, detail=str(error), rule_id=route.rule_id)
             raise Refused(deny) from None
 

@@ -12,6 +12,7 @@ from gateway.authorities import FetchedAuthorities
 from gateway.config import Limits, Scrub, Timeouts
 from gateway.core.route_table import RouteTable
 from gateway.credentials import Credentials
+from gateway.kept_body import KeptBodies
 from gateway.metrics import Metrics
 from gateway.plan_holder import PlanHolder
 from gateway.recorder import Recorder
@@ -147,6 +148,7 @@ class GatewayParts:
     streams: StreamIndex = field(default_factory=StreamIndex)
     tunnels: Tunnels = field(default_factory=Tunnels)
     tunnel_buffers: BufferBudget = field(default_factory=BufferBudget)
+    kept_bodies: KeptBodies = field(default_factory=KeptBodies)
     # Who renews tunnel tokens; nobody does for a gateway that stands alone.
     token_issuer: TokenIssuer | None = None
     is_draining: bool = False

@@ -8,6 +8,7 @@ from control_client.credentials import (
 )
 from control_client.errors import ControlError
 from control_client.session import ControlSession
+from gateway.core.aws_keys import AwsKeys, KeysUnusable, check_access_key_id
 from gateway.core.credential_cache import Credential, ResolveRequest
 from gateway.credentials import CredentialError
 
@@ -33,6 +34,7 @@ class RemoteCredentials:
         )
         try:
             found = await resolve_credential(self._session, question)
+            value = _keys(found) if isinstance(found, AwsSession) else found.value
         except ControlError as error:
             raise CredentialError(
                 error.code,
@@ -40,13 +42,13 @@ class RemoteCredentials:
                 retry_after_seconds=error.retry_after_seconds,
                 detail=error.detail,
             ) from None
-        except UnusableCredential as error:
+        except (UnusableCredential, KeysUnusable) as error:
             raise CredentialError("credential_unusable", temporary=False, detail=str(error)) from None
-        if isinstance(found, AwsSession):
-            # Signing requests with one is not built; nothing else could be done with it.
-            detail = "the control plane gave an AWS session, with which no injection of this version can sign"
-            raise CredentialError("credential_kind_unsupported", temporary=False, detail=detail)
-        return Credential(found.value, found.expires_at, found.version)
+        return Credential(value, found.expires_at, found.version)
 
     def __repr__(self) -> str:
         return f"<RemoteCredentials of {self._session!r}>"
+
+
+def _keys(session: AwsSession) -> AwsKeys:
+    return AwsKeys(check_access_key_id(session.access_key_id), session.secret_access_key, session.session_token)

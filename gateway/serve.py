@@ -32,12 +32,14 @@ from gateway.core.errors import (
     upstream_failed,
 )
 from gateway.core.frame_scrub import FrameScrubber
-from gateway.core.inject.prepare import Injection, UnsupportedInjection
+from gateway.core.inject.aws_sigv4 import Payload, declared_payload, without_presigned
+from gateway.core.inject.prepare import Injection, UnfitCredential
 from gateway.core.redact import SentHead
 from gateway.core.request_limit import RequestLimit
 from gateway.core.route_table import InjectRoute, RouteTable, RouteUpstream
 from gateway.core.upstream_head import PlaceholderLeft, upstream_head
 from gateway.credentials import CredentialError
+from gateway.kept_body import KeptBody
 from gateway.not_yet import NotYet, missing_plan
 from gateway.record import exchange_record
 from gateway.relay import OpaqueRelay
@@ -77,6 +79,7 @@ class Exchange:
     is_link_reused: bool | None = None
     versions: tuple[str, ...] | None = None
     wants_body = False
+    max_body_bytes: int | None = None
     status: int | None = None
     code: Code | AuditCode | None = None
     bytes_up = 0
@@ -85,7 +88,6 @@ class Exchange:
     capture: "Capture | None" = None  # somebody records
     _limit: RequestLimit | None = None  # these two count it until it ends: the route's, the operator's
     _sandbox_limit: RequestLimit | None = None
-    _max_body_bytes: int | None = None
     _request_id = ""
     _query: bytes | None = None
     _upgrade: bytes | None = None
@@ -93,6 +95,8 @@ class Exchange:
     _request_block = b""
     _task: object = None
     _body: RequestBody | None = None
+    _payload: Payload | None = None  # these two where the head is signed; the second where the body is its part
+    _kept: KeptBody | None = None
     _answer: Answer | None = None
     _is_second_try = False
     _has_waited = False
@@ -211,12 +215,15 @@ class Exchange:
             limit = route_limit
         if limit is not None and body > limit:
             raise Refused(body_too_large(limit, route_limit))
-        self._max_body_bytes = limit
+        self.max_body_bytes = limit
 
     # Credential -------------------------------------------------------------------------------------
 
     def _find_credential(self, route: InjectRoute) -> bool:
-        """Have the injection ready from what is cached; False when a credential must be fetched first."""
+        """Have the injection ready from what is cached; False when something must be awaited first.
+
+        That is a credential to fetch; or the request is one to sign, for which nothing is ever prepared.
+        """
         prepared = route.prepared
         if prepared is None:
             return False
@@ -229,10 +236,21 @@ class Exchange:
         return True
 
     async def _resolve(self, route: InjectRoute) -> Injection:
-        """Fetch what is missing; raises CredentialError or UnsupportedInjection."""
-        current = [await self.parts.credentials.fetch(request.key, request) for request in route.credentials]
-        before = route.prepared
-        self.injection = route.prepared = injection = Injection(route, current, scrub=self.parts.scrub.enabled)
+        """Fetch what is missing; raises CredentialError or UnfitCredential."""
+        credentials, now = self.parts.credentials, self.parts.clock.wall
+        current = [
+            credentials.fresh(request.key, now) or await credentials.fetch(request.key, request)
+            for request in route.credentials
+        ]
+        before = route.signing if route.is_signed else route.prepared
+        if before is not None and before.is_made_of(current):
+            self.injection = before
+            return before
+        self.injection = injection = Injection(route, current, scrub=self.parts.scrub.enabled)
+        if route.is_signed:
+            route.signing = injection
+        else:
+            route.prepared = injection
         if injection.is_blind and (before is None or before.versions != injection.versions):
             self._alert_blind(route)
         return injection
@@ -260,27 +278,55 @@ class Exchange:
             return False
         return True
 
+    async def _settle_payload(self, table: RouteTable) -> bool:
+        """Find what is signed for the body, and keep the body for it if need be; False when the exchange has ended.
+
+        Raises Refused. The credential comes after it: a slow body must not outlive one.
+        """
+        self._query = without_presigned(self._query)
+        self._payload = declared_payload(self.head)
+        if self._payload is None:
+            self._kept = KeptBody(self, table.sandbox_id)
+            self._payload = await self._kept.read()
+        return self._payload is not None
+
+    def _sign(self, payload: Payload) -> None:
+        """Sign the head that was written, as it is."""
+        signer = None if self.injection is None else self.injection.signer
+        assert signer is not None, "only a route that signs has its payload settled"
+        self._request_block = signer.sign(self._request_block, payload, self.parts.clock.wall)
+
     # Upstream ---------------------------------------------------------------------------------------
 
     def _wait_for_link(self) -> None:
         self._task = self.parts.tasks.spawn(self._resolve_and_dial(), name="exchange")
 
     async def _resolve_and_dial(self) -> None:
-        """The slow way to _send(): a credential to fetch, a link to dial, or both."""
+        """The slow way to _send(): a credential to fetch, a head to sign, a link to dial, or all of it."""
         table, upstream = self.table, self._upstream
         assert table is not None, "admission came before"
         assert upstream is not None, "classification came before"
         try:
             if self.route is not None and self.injection is None:
+                if self.route.is_signed and not await self._settle_payload(table):
+                    return
                 await self._resolve(self.route)
-            if not self._request_block and not self._inject(table, upstream):
-                return
+            if not self._request_block:
+                if not self._inject(table, upstream):
+                    return
+                if self._payload is not None:
+                    self._sign(self._payload)
             link = None if self._is_second_try else self.parts.upstreams.checkout(upstream.pool_key)
-            self._send(link or await self.parts.upstreams.open(upstream, table.sandbox_id))
+            link = link or await self.parts.upstreams.open(upstream, table.sandbox_id)
+            self._send(link)
+            if self._kept is not None:
+                self._kept.write_to(link)
+        except Refused as refused:
+            self.refuse(refused.deny)
         except CredentialError as error:
             self.refuse(credential_missing(error.code, error.temporary, error.retry_after_seconds, self.rule_id))
-        except UnsupportedInjection as error:
-            _log.warning("injection_unsupported", request_id=self.request_id, detail=str(error))
+        except UnfitCredential as error:
+            _log.warning("credential_unfit", request_id=self.request_id, detail=str(error))
             self.refuse(Deny(code=Code.CREDENTIAL_UNAVAILABLE, detail=str(error), rule_id=self.rule_id))
         except UpstreamError as error:
             self._log_upstream(error.detail)
@@ -306,8 +352,8 @@ class Exchange:
         clock = parts.clock
         clock.watch(link, clock.now + parts.timeouts.answer_head)
         link.transport.write(self._request_block)
-        if self.head.body:
-            self._body = RequestBody(self, link, self._max_body_bytes)
+        if not self.is_request_done:
+            self._body = RequestBody(self, link, self.max_body_bytes)
             self.wants_body = True
             self.stream.feed_exchange()
 
@@ -316,11 +362,11 @@ class Exchange:
     def request_received(self, data: bytes) -> bytes:
         """Pass on a piece of the request's body; returns what stood behind its end."""
         if self._body is None or self._answer is None:
-            return data
+            return data if self._kept is None else self._kept.received(data)
         return self._body.received(data)
 
     def request_ended(self) -> None:
-        """The body was written to its end."""
+        """The body was written, or kept, to its end."""
         self.wants_body = False
         self.is_request_done = True
 
@@ -470,7 +516,7 @@ class Exchange:
         assert refused is not None, "_is_credential_rejected has looked"
         try:
             newer = await self._resolve(route)
-        except (CredentialError, UnsupportedInjection):
+        except (CredentialError, UnfitCredential):
             newer = refused
         if self._answer is not answer:
             return
@@ -496,8 +542,9 @@ class Exchange:
 
     @property
     def held_bytes(self) -> int:
-        """What was written toward the upstream and not taken."""
-        return 0 if self._answer is None else self._answer.link.transport.get_write_buffer_size()
+        """What was written toward the upstream and not taken, and what is kept to be signed."""
+        kept = 0 if self._kept is None else self._kept.held_bytes
+        return kept if self._answer is None else kept + self._answer.link.transport.get_write_buffer_size()
 
     def resume_answer(self) -> None:
         """The sandbox reads again."""
@@ -585,6 +632,8 @@ class Exchange:
             self._limit.release()
         if self._sandbox_limit is not None:
             self._sandbox_limit.release()
+        if self._kept is not None:
+            self._kept.release()
         record = exchange_record(self, outcome, seconds)
         parts.audit.record(record)
         if self.capture is not None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Final, NamedTuple, assert_never
 
+from gateway.core.aws_keys import AwsKeys
 from sallyport.secret import Secret
 
 # Ask again when this much of a value's life has passed, but not later than REFRESH_AHEAD_SECONDS before its
@@ -56,17 +57,25 @@ class ResolveRequest(NamedTuple):
 
 
 class Credential:
-    """A secret, its end in unix seconds (None: no end is known) and the word that names this version of it.
+    """What is presented, its end in unix seconds (None: no end is known) and the word that names this version of it.
 
     version is not derived from the secret: it may be printed.
     """
 
     __slots__ = ("expires_at", "value", "version")
 
-    def __init__(self, value: Secret, expires_at: float | None, version: str) -> None:
+    def __init__(self, value: Secret | AwsKeys, expires_at: float | None, version: str) -> None:
         self.value = value
         self.expires_at = expires_at
         self.version = version
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """Everything of it that nobody else may see."""
+        if isinstance(self.value, Secret):
+            return (self.value,)
+        keys = self.value
+        return (keys.secret_access_key,) if keys.session_token is None else (keys.secret_access_key, keys.session_token)
 
     def __repr__(self) -> str:
         return f"<Credential version {self.version}>"

@@ -34,6 +34,16 @@ def memory_is_full() -> Deny:
     return Deny(code=Code.OVERLOADED, detail="the gateway holds as much memory as it may", retry_after_seconds=1)
 
 
+def kept_bodies_are_full() -> Deny:
+    """The limit on what is kept of bodies that are to be signed: the sandbox's, or that of the process."""
+    return Deny(
+        code=Code.OVERLOADED,
+        detail="as many request bodies wait to be signed as may",
+        hint="send x-amz-content-sha256, and the body need not be kept",
+        retry_after_seconds=1,
+    )
+
+
 def unauthenticated(detail: str) -> Deny:
     """There is no good proxy token (407)."""
     return Deny(
@@ -56,6 +66,35 @@ def body_too_large(limit: int, route_limit: int | None) -> Deny:
         detail = f"the gateway accepts request bodies up to {limit} bytes"
         hint = "the gateway's operator sets limits.request_body_bytes"
     return Deny(code=Code.BODY_TOO_LARGE, detail=detail, hint=hint)
+
+
+def signed_body_too_large(limit: int) -> Deny:
+    """The limit on bodies that are kept to be signed."""
+    return Deny(
+        code=Code.BODY_TOO_LARGE,
+        detail=f"the route signs request bodies up to {limit} bytes where their hash is not told",
+        hint="send x-amz-content-sha256 (UNSIGNED-PAYLOAD where the service takes it); or the gateway's operator"
+        " sets limits.signed_body_bytes",
+    )
+
+
+def body_not_kept(rule_id: str | None) -> Deny:
+    """Inside mitmproxy a request is decided before its body is read."""
+    return Deny(
+        code=Code.INVALID_REQUEST,
+        detail="the request is to be signed and does not tell its body's hash",
+        rule_id=rule_id,
+        hint="send x-amz-content-sha256; the gateway itself, unlike its mitmproxy addon, keeps the body for it",
+    )
+
+
+def payload_signed_in_parts() -> Deny:
+    """What the request says of its body is nothing that another key could sign."""
+    return Deny(
+        code=Code.INVALID_REQUEST,
+        detail="x-amz-content-sha256 is not one hash, UNSIGNED-PAYLOAD or STREAMING-UNSIGNED-PAYLOAD-TRAILER",
+        hint="chunks that are signed one by one cannot be signed anew: switch chunked signing off in the client",
+    )
 
 
 def rate_limited(excess: Excess, rule_id: str) -> Deny:

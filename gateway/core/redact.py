@@ -9,7 +9,9 @@ import base64
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from gateway.core.aws_keys import AwsKeys
 from gateway.core.credential_cache import Credential
+from gateway.core.inject.aws_sigv4 import presigned_names
 from gateway.core.inject.prepare import Injection
 from gateway.core.inject.query import strip_query, with_pair
 from gateway.core.route_table import AUTH_SLOTS, OVERRIDES, InjectRoute, RouteTable, RouteUpstream
@@ -102,9 +104,9 @@ class Redactor:
     def _mask(self, route: InjectRoute, injection: Injection) -> _Mask:
         mask = self._masks.get(injection)
         if mask is None:
-            placeholder = [Credential(Secret(MARKER), None, "redacted") for _ in route.credentials]
+            placeholder = [Credential(_marked(used.value), None, "redacted") for _, used in injection.made_of]
             masked = Injection(route, placeholder, scrub=injection.needles is not None)
-            needles = injection.needles or Needles.of(*(credential.value for _, credential in injection.made_of))
+            needles = injection.needles or Needles.of(*(each for _, used in injection.made_of for each in used.secrets))
             mask = _Mask(masked, needles, frozenset(masked.block.split(CRLF)))
             if len(self._masks) >= MAX_MASKS:
                 self._masks.clear()
@@ -113,6 +115,10 @@ class Redactor:
 
     def __repr__(self) -> str:
         return f"<Redactor: {len(self._masks)} injections>"
+
+
+def _marked(value: Secret | AwsKeys) -> Secret | AwsKeys:
+    return Secret(MARKER) if isinstance(value, Secret) else AwsKeys("REDACTED", Secret(MARKER), None)
 
 
 # ---- heads
@@ -124,7 +130,8 @@ def _received(head: bytes, route: InjectRoute | None, needles: Needles | None) -
     hidden = AUTH_SLOTS if route is None else AUTH_SLOTS | (route.removed - OVERRIDES)
     target = first.split(b" ")[1]
     if route is not None:
-        target = _mask_query(target, route.strip_query)
+        signature = presigned_names(target.partition(b"?")[2]) if route.is_signed else frozenset()
+        target = _mask_query(target, route.strip_query | signature)
     lines = [line for line in lines if not field_name(line).startswith((b"proxy-", b"sallyport-"))]
     return {"target": _text(target), "fields": _fields(lines, hidden)}
 

@@ -11,7 +11,7 @@ from gateway.core.credential_cache import CredentialKey, ResolveRequest
 from gateway.core.request_limit import RequestLimit
 from sallyport.destination import Destination
 from sallyport.plan.match import Matcher
-from sallyport.plan.model import CompiledRuntimePlan, CredentialResolver, EgressRoute, QueryInjection
+from sallyport.plan.model import AwsSigv4Injection, CompiledRuntimePlan, CredentialResolver, EgressRoute, QueryInjection
 from sallyport.wire.http1.shape import field_name
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class InjectRoute:
         "connection_ids",
         "credentials",
         "injection",
+        "is_signed",
         "labels",
         "limit",
         "link_owner",
@@ -72,13 +73,16 @@ class InjectRoute:
         "prepared",
         "removed",
         "rule_id",
+        "signing",
         "static_block",
         "strip_query",
         "upstream",
     )
 
-    # The Injection of the credentials in use, kept by the shell so that a request only looks it up.
+    # The Injection of the credentials in use, kept by the shell so that a request only looks it up. Where each request
+    # is signed it is `signing`, and `prepared` stays None: no other request is ever asked whether it is to be signed.
     prepared: "Injection | None"
+    signing: "Injection | None"
 
     def __init__(self, plan: CompiledRuntimePlan, route: EgressRoute) -> None:
         self.rule_id = route.egress_rule_id
@@ -112,7 +116,8 @@ class InjectRoute:
         self.limit: RequestLimit | None = None
         if limits is not None and (limits.requests_per_minute or limits.max_concurrent):
             self.limit = RequestLimit(per_minute=limits.requests_per_minute, max_concurrent=limits.max_concurrent)
-        self.prepared = None
+        self.is_signed = isinstance(route.auth_injection, AwsSigv4Injection)
+        self.prepared = self.signing = None
         self._upstreams: dict[Destination, RouteUpstream] = {}
 
     def upstream_for(self, asked: Destination) -> RouteUpstream:

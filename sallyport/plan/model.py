@@ -247,8 +247,10 @@ def _written_headers(fields: Mapping[str, object]) -> list[str]:
     match fields.get("auth_injection"):
         case HeaderInjection(header=header) | BearerInjection(header=str(header)):
             names.append(header.lower())
-        case BearerInjection() | BasicInjection() | AwsSigv4Injection():
+        case BearerInjection() | BasicInjection():
             names.append("authorization")
+        case AwsSigv4Injection():
+            names += ["authorization", "x-amz-content-sha256", "x-amz-date", "x-amz-security-token"]
     names += _names_of(fields.get("additional_headers"))
     names += _names_of(fields.get("additional_credential_headers"))
     return names

@@ -388,7 +388,7 @@ TOLD = [
         routes=on(connectionId="con_nobody_has"),
     ),
     tells(
-        "an injection that is not there yet",
+        "a credential of another kind than the injection's",
         PLAIN,
         502,
         "credential_unavailable",

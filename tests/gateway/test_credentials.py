@@ -1,6 +1,7 @@
 """Credentials for the data path: one resolution for all who wait, nothing expired, nothing printed."""
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.core.aws_keys import AwsKeys
 from gateway.core.credential_cache import Credential, CredentialKey, ResolveRequest
 from gateway.credentials import ATTEMPTS, MAX_FILE_BYTES, CredentialError, Credentials, LocalCredentials
 from gateway.setting_kinds import CredentialPlace, EnvironmentPlace, FilePlace
@@ -427,6 +429,25 @@ async def test_c4_a_file_that_holds_no_usable_secret(tmp_path: Path, content: by
     assert "canary" not in f"{error!r} {error}"
     assert error.__cause__ is None
     assert error.__suppress_context__ or error.__context__ is None
+
+
+async def test_c10_keys_of_aws_end_when_their_file_says(tmp_path: Path) -> None:
+    written = {"kind": "aws_session", "accessKeyId": "ASIAONE", "secretAccessKey": "canary-1", "sessionToken": "t0ken"}
+    place = file_place(tmp_path, json.dumps(written | {"expiresAt": 1_900_000_000}).encode())
+    source = local({("con_1",): place})
+    first = await source.resolve(REQUEST)
+    assert first.value == AwsKeys("ASIAONE", Secret(b"canary-1"), Secret(b"t0ken"))
+    assert (first.expires_at, first.version) == (1_900_000_000, "word1")
+    place.path.write_text(json.dumps(written | {"expiresAt": 1_900_000_900}))
+    later = await source.resolve(REQUEST)
+    assert (later.value is first.value, later.expires_at, later.version) == (True, 1_900_000_900, "word1")
+    place.path.write_text(json.dumps(written | {"secretAccessKey": "canary-2"}))
+    other = await source.resolve(REQUEST)
+    assert (other.expires_at, other.version) == (None, "word2")
+    place.path.write_text(json.dumps(written | {"secretAccessKey": "canary\r\nX: 1"}))
+    with pytest.raises(CredentialError, match="secretAccessKey is refused") as refused:
+        await source.resolve(REQUEST)
+    assert (refused.value.code, "canary" in str(refused.value)) == ("credential_unusable", False)
 
 
 async def test_c4_the_operator_is_told_of_a_secret_that_cannot_be_used(world: World, tmp_path: Path) -> None:

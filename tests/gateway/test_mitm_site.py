@@ -15,6 +15,7 @@ from sallyport.problem import Code
 from sallyport.wire.http1.codec import parse_request
 from sallyport.wire.http1.head import RequestHead
 from sallyport_cli.keys import generate_key_files
+from tests.support.aws_signature import Account, Arrived, fault_of
 from tests.support.gateway_plans import SANDBOX, denied, plan, route
 from tests.support.in_process import proxy_token, signing_jwk
 
@@ -167,4 +168,24 @@ async def test_keys_may_be_one(tmp_path: Path) -> None:
     site = read_site(settings(tmp_path, tokens={"public_key": str(files.public)}))
     with pytest.raises(Refused):
         site.claims_of(b"Bearer " + proxy_token().encode())
+    site.close()
+
+
+async def test_a_request_is_signed_where_its_bodys_hash_is_told(tmp_path: Path) -> None:
+    keys = {"kind": "aws_session", "accessKeyId": "ASIAONE", "secretAccessKey": "canary-secret", "sessionToken": "t0k"}
+    (tmp_path / "keys").write_text(json.dumps(keys))
+    site = read_site(settings(tmp_path, credentials={"con_r": {"file": "keys"}}))
+    claims = site.claims_of(b"Bearer " + proxy_token().encode())
+    signed = Destination("https", "signed.test", 443)
+    asked = head(b"Authorization: theirs", first=b"PUT /k?a=1&X-Amz-Signature=0 HTTP/1.1", host=b"signed.test")
+    decided = await site.decide(asked, claims, TargetReader(signed))
+    first, *lines = decided.block[:-4].decode().split("\r\n")
+    pairs = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]
+    arrived = Arrived(method="PUT", target=first.split(" ")[1], fields=pairs, body=b"")
+    account = Account(access_key_id="ASIAONE", secret_access_key="canary-secret", session_token="t0k")
+    assert fault_of(arrived, account, "s3", "here", site.clock.wall) == ""
+    assert arrived.target == "/k?a=1"
+    with pytest.raises(Refused) as caught:
+        await site.decide(head(b"Content-Length: 1", host=b"signed.test"), claims, TargetReader(signed))
+    assert code_of(caught) is Code.INVALID_REQUEST
     site.close()

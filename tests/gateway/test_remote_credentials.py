@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.core.aws_keys import AwsKeys
 from gateway.core.credential_cache import CredentialKey, ResolveRequest
 from gateway.credentials import CredentialError, Credentials
 from gateway.remote_credentials import RemoteCredentials
@@ -63,13 +64,13 @@ async def test_a_value_and_the_whole_question(stage: ControlStage) -> None:
         (
             {
                 "kind": "aws_session",
-                "accessKeyId": "A",
+                "accessKeyId": "A/../canary",
                 "secretAccessKey": "canary",
                 "sessionToken": "canary",
                 "expiresAt": 1_900_000_000,
                 "version": "v1",
             },
-            "credential_kind_unsupported",
+            "credential_unusable",
             False,
         ),
         ({"kind": "canary"}, "control_answer_unexpected", True),
@@ -83,6 +84,21 @@ async def test_what_cannot_be_used(
         await RemoteCredentials(stage.session).resolve(REQUEST)
     assert (caught.value.code, caught.value.temporary) == (code, temporary)
     assert "canary" not in str(caught.value)
+
+
+async def test_keys_of_aws(stage: ControlStage) -> None:
+    stage.control.credentials["con_1"] = {
+        "kind": "aws_session",
+        "accessKeyId": "ASIAEXAMPLE",
+        "secretAccessKey": "canary-secret",
+        "sessionToken": "canary-token",
+        "expiresAt": 1_900_000_000,
+        "version": "v1",
+    }
+    found = await RemoteCredentials(stage.session).resolve(REQUEST)
+    assert found.value == AwsKeys("ASIAEXAMPLE", Secret(b"canary-secret"), Secret(b"canary-token"))
+    assert (found.expires_at, found.version) == (1_900_000_000, "v1")
+    assert "canary" not in repr(found.value)
 
 
 async def test_all_who_wait_share_one_question(stage: ControlStage) -> None:

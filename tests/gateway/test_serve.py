@@ -287,7 +287,9 @@ async def test_s5_s6_hop_fields_stay_here(tmp_path: Path) -> None:
             "http://nowhere.test.invalid/", "nowhere.test.invalid", (502, "upstream_unreachable"), id="no name"
         ),
         pytest.param("http://lost.test/", "lost.test", (502, "credential_unavailable"), id="no credential"),
-        pytest.param("http://aws.test/", "aws.test", (502, "credential_unavailable"), id="aws_sigv4"),
+        pytest.param(
+            "http://aws.test/", "aws.test", (502, "credential_unavailable"), id="aws_sigv4 with a single value"
+        ),
     ],
 )
 async def test_a_request_is_refused_and_nothing_leaves(

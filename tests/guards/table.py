@@ -116,6 +116,111 @@ _SLOT_REMOVAL: Final = (
     ),
 )
 
+# --- requests that are signed (C1, C3, C4, S10) ----------------------------------------------------------------------
+
+_SIGNER: Final = "gateway/core/inject/aws_sigv4.py"
+_TEST_SIGNER: Final = f"{_CORE}inject/test_aws_sigv4.py::"
+_TEST_SIGNED: Final = "tests/flow/test_signed_requests.py::"
+_KEPT: Final = "gateway/kept_body.py"
+_TEST_KEPT: Final = "tests/gateway/test_kept_body.py::"
+
+_SIGNED: Final = (
+    *(
+        Guard(
+            f"slot {name} of a signature",
+            "sallyport/plan/model.py",
+            f'"{name}"',
+            '"x-unused"',
+            f"{_CORE}test_route_table.py::test_c1_every_auth_slot_and_what_is_written_is_removed",
+        )
+        for name in ("x-amz-content-sha256", "x-amz-date", "x-amz-security-token")
+    ),
+    Guard(
+        "a signature in the query",
+        "gateway/serve.py",
+        "        self._query = without_presigned(self._query)\n",
+        "",
+        f"{_TEST_SIGNED}test_c1_what_the_sandbox_signed_is_thrown_away",
+    ),
+    Guard(
+        "a signature in the query, in any case",
+        _SIGNER,
+        "if name.lower().startswith(_AMZ))",
+        'if name.startswith(b"X-Amz-"))',
+        f"{_TEST_SIGNER}test_c1_p9_a_signature_in_the_query_is_taken_out",
+    ),
+    Guard(
+        "a signature in the query, encoded",
+        _SIGNER,
+        "names = {_decoded(name) for",
+        "names = {name for",
+        f"{_TEST_SIGNER}test_c1_p9_a_signature_in_the_query_is_taken_out",
+    ),
+    Guard(
+        "chunks that are signed one by one",
+        _SIGNER,
+        "    raise Refused(payload_signed_in_parts())\n",
+        "    return Payload(text, is_told=True)\n",
+        f"{_TEST_SIGNER}test_what_cannot_be_signed_anew_is_refused",
+    ),
+    Guard(
+        "a credential of another kind than the injection's",
+        "gateway/core/inject/prepare.py",
+        "if not isinstance(credential.value, AwsKeys):",
+        "if False:",
+        f"{_CORE}inject/test_prepare.py::test_a_credential_of_another_kind_is_refused",
+    ),
+    Guard(
+        "every secret of a session is looked for",
+        "gateway/core/inject/prepare.py",
+        "for each in one.secrets)",
+        "for each in one.secrets[:1])",
+        f"{_TEST_SIGNED}test_c3_what_a_service_shows_of_the_keys_is_blanked",
+    ),
+    Guard(
+        "what a signature's scope holds",
+        "gateway/core/aws_keys.py",
+        "if _ACCESS_KEY_ID.fullmatch(text) is None:",
+        "if False:",
+        f"{_CORE}test_aws_keys.py::test_c4_what_cannot_be_signed_with",
+    ),
+    Guard(
+        "secrets of keys in files and variables",
+        "gateway/core/aws_keys.py",
+        "reason = why_unusable(text)",
+        "reason = None",
+        f"{_CORE}test_aws_keys.py::test_c4_what_cannot_be_signed_with",
+    ),
+    Guard(
+        "the length of a body that is kept, told",
+        _KEPT,
+        "if exchange.head.body > self._limit:",
+        "if False:",
+        f"{_TEST_KEPT}test_s10_what_is_not_kept_is_refused_and_nothing_leaves",
+    ),
+    Guard(
+        "the length of a body that is kept, counted",
+        _KEPT,
+        "if exchange.bytes_up > self._limit:",
+        "if False:",
+        f"{_TEST_KEPT}test_s10_what_is_not_kept_is_refused_and_nothing_leaves",
+    ),
+    Guard(
+        "the route's limit on a body that is kept",
+        _KEPT,
+        "if exchange.max_body_bytes is not None and exchange.bytes_up > exchange.max_body_bytes:",
+        "if False:",
+        f"{_TEST_KEPT}test_s10_what_is_not_kept_is_refused_and_nothing_leaves",
+    ),
+    Guard(
+        "a sandbox's share of what is kept",
+        _KEPT,
+        "if share.is_over or share.held + len(payload) > share.limit:",
+        "if False:",
+        f"{_TEST_KEPT}test_t6_a_sandbox_that_keeps_too_much_is_refused_what_is_over",
+    ),
+)
+
 # --- no byte of a value begins a line (C4, S1) -----------------------------------------------------------------------
 
 _LINE_ENDS: Final = (
@@ -1261,6 +1366,7 @@ _TUNNELS: Final = (
 
 GUARDS: Final = (
     *_SLOT_REMOVAL,
+    *_SIGNED,
     *_LINE_ENDS,
     *_PLACEHOLDERS,
     *_DECISIONS,

@@ -348,9 +348,11 @@ class World:
                 made_of = () if route.prepared is None else route.prepared.made_of
                 for key, credential in made_of:
                     assert (key.organization_id, key.sandbox_id) == (table.organization_id, table.sandbox_id)
-                    assert credential.value.reveal().startswith(f"{table.organization_id}|{table.sandbox_id}|".encode())
+                    (secret,) = credential.secrets
+                    assert secret.reveal().startswith(f"{table.organization_id}|{table.sandbox_id}|".encode())
         for key, entry in self.parts.credentials._entries.items():
-            assert entry.credential.value.reveal().startswith("|".join(map(str, key[:4])).encode() + b"|")
+            (secret,) = entry.credential.secrets
+            assert secret.reveal().startswith("|".join(map(str, key[:4])).encode() + b"|")
 
 
 def run_schedule(seed: int) -> int:

@@ -14,14 +14,16 @@ STORE_HOST = "store.example.com"
 def store_application(ledger: Ledger, token: str) -> web.Application:
     """Return a store that keeps objects in memory and accepts a bearer token and nothing else."""
     application = guarded_application(ledger, Expected(header="Authorization", value=f"Bearer {token}"), _refuse)
-    store = _Store()
+    store = Store()
     application.router.add_put("/{key:.+}", store.put)
     application.router.add_get("/{key:.+}", store.get)
     application.router.add_post("/{key:.+}", store.post)
     return application
 
 
-class _Store:
+class Store:
+    """Objects in memory, by the path they were put at."""
+
     def __init__(self) -> None:
         self._objects: dict[str, bytes] = {}
         self._parts: dict[str, dict[int, bytes]] = {}

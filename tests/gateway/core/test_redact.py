@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from gateway.core.aws_keys import AwsKeys
 from gateway.core.credential_cache import Credential
 from gateway.core.inject.prepare import Injection
 from gateway.core.redact import MAX_MASKS, RawBody, RawExchange, Redactor, SentHead
@@ -26,6 +27,9 @@ KINDS: dict[str, Mapping[str, object]] = {
     "header": {"type": "header", "header": "X-Key", "prefix": "key "},
     "query": {"type": "query", "parameter": "key"},
 }
+
+
+SIGV4 = {"type": "aws_sigv4", "region": "eu-1", "service": "s3"}
 
 
 class Scene:
@@ -133,6 +137,26 @@ def test_what_the_sandbox_carried_itself_is_masked() -> None:
         "reason": "OK",
         "fields": [("Content-Type", "text/plain"), ("Set-Cookie", "REDACTED")],
     }
+
+
+def test_of_a_request_that_is_signed_neither_signature_is_recorded() -> None:
+    scene = Scene()
+    scene.table = RouteTable(plan_of([route_document("r", authInjection=SIGV4)]))
+    scene.route = scene.table.routes["r"]
+    keys = AwsKeys("AKIAONE", Secret(SECRET), Secret(b"canary-session-token"))
+    scene.injection = Injection(scene.route, [Credential(keys, None, "1")], scrub=False)
+    echo = OK.replace(b"\r\n\r\n", b"\r\nX-Echo: canary-session-token\r\n\r\n")
+    raw = scene.exchange(b"X-Amz-Security-Token: mine", target=b"/k?a=b&x-amz-signature=mine", answer=echo)
+    assert raw.sent is not None
+    document = scene.document(raw._replace(sent=raw.sent._replace(query=b"a=b")))
+    assert not holds(document)
+    for word in ("mine", "canary-session-token"):
+        assert word not in json.dumps(document)
+    assert document["received"] == {
+        "target": "/k?a=b&x-amz-signature=REDACTED",
+        "fields": [("Host", "api.example.com"), ("X-Amz-Security-Token", "REDACTED")],
+    }
+    assert document["sent"] == {"scheme": "https", "target": "/k?a=b", "fields": [("Host", "api.example.com")]}
 
 
 def test_what_was_for_the_gateway_alone_is_left_out() -> None:

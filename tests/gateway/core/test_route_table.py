@@ -22,6 +22,9 @@ def route_of(auth: Mapping[str, object] = BEARER, **fields: object) -> InjectRou
     return RouteTable(plan_of([route_document("r", authInjection=auth, **fields)])).routes["r"]
 
 
+SIGNED = {b"x-amz-content-sha256", b"x-amz-date", b"x-amz-security-token"}
+
+
 # --- what is removed --------------------------------------------------------------------------------------------------
 
 
@@ -31,7 +34,7 @@ def route_of(auth: Mapping[str, object] = BEARER, **fields: object) -> InjectRou
         (BEARER, set()),
         ({"type": "bearer", "header": "X-Auth"}, {b"x-auth"}),
         ({"type": "basic", "username": "u"}, set()),
-        ({"type": "aws_sigv4", "region": "eu-1", "service": "s3"}, set()),
+        ({"type": "aws_sigv4", "region": "eu-1", "service": "s3"}, SIGNED),
         ({"type": "header", "header": "X-Goog-API-Key"}, {b"x-goog-api-key"}),
         ({"type": "header", "header": "X_Odd_Key"}, {b"x-odd-key"}),
         ({"type": "query", "parameter": "key"}, set()),

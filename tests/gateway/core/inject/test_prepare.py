@@ -4,14 +4,16 @@ from collections.abc import Mapping
 
 import pytest
 
+from gateway.core.aws_keys import AwsKeys
 from gateway.core.credential_cache import Credential
-from gateway.core.inject.prepare import Injection, UnsupportedInjection
+from gateway.core.inject.prepare import Injection, UnfitCredential
 from gateway.core.route_table import InjectRoute, RouteTable
 from sallyport.secret import Secret
 from tests.support.plan_documents import plan_of, route_document
 
 FIRST = "first-canary-5d41402a"
 SECOND = "second-canary-7b92f3c1"
+SIGV4 = {"type": "aws_sigv4", "region": "eu-1", "service": "s3"}
 
 
 def credential(value: str, version: str = "1") -> Credential:
@@ -44,10 +46,39 @@ def test_each_kind_writes_one_credential(auth: Mapping[str, object], block: byte
     assert injection.needles is None
 
 
-def test_a_kind_that_is_not_built_yet_is_refused() -> None:
-    with pytest.raises(UnsupportedInjection, match="aws_sigv4") as caught:
-        injection_of({"type": "aws_sigv4", "region": "eu-1", "service": "s3"})
-    assert FIRST not in str(caught.value)
+def session() -> Credential:
+    return Credential(AwsKeys("AKIAEXAMPLE", Secret(FIRST.encode()), Secret(SECOND.encode())), None, "1")
+
+
+def test_a_credential_of_another_kind_is_refused() -> None:
+    resolver = {"kind": "integration_connection", "connectionId": "con_two", "secretType": "api_key"}
+    further = {"additionalCredentialHeaders": [{"header": "X-Second", "credentialResolver": resolver}]}
+    cases = [
+        (route_of(SIGV4), [credential(FIRST)], "single value"),
+        (route_of({"type": "bearer"}), [session()], "only sign"),
+        (route_of(SIGV4, **further), [session(), session()], "only sign"),
+    ]
+    for route, credentials, why in cases:
+        with pytest.raises(UnfitCredential, match=why) as caught:
+            Injection(route, credentials, scrub=False)
+        assert FIRST not in str(caught.value)
+
+
+def test_c3_c5_keys_of_aws_are_looked_for_and_take_no_placeholders_place() -> None:
+    route = route_of(SIGV4, placeholders=[{"value": "placeholder-1", "in": ["header"]}])
+    injection = Injection(route, [session()], scrub=True)
+    assert (injection.block, injection.replacements) == (b"Accept-Encoding: identity\r\n\r\n", [])
+    assert injection.signer is not None
+    assert injection.needles is not None
+    assert {FIRST.encode(), SECOND.encode()} <= set(injection.needles.patterns)
+    assert b"AKIAEXAMPLE" not in injection.needles.patterns
+
+
+def test_it_knows_what_it_is_made_of() -> None:
+    known = session()
+    injection = Injection(route_of(SIGV4), [known], scrub=False)
+    assert injection.is_made_of([known])
+    assert not injection.is_made_of([session()])
 
 
 def test_additional_headers_come_before_ours() -> None:
