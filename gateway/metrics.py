@@ -185,7 +185,10 @@ class Metrics:
         yield self._gauge("active_streams", "Downstream streams open now.")
         carried = {direction: self.watched(f"tunnel_bytes_{direction}") for direction in DIRECTIONS}
         yield _counters("tunnel_bytes", "Bytes carried by tunnels.", "direction", carried)
-        yield self._gauge("tunnel_buffer_bytes", "Bytes held for streams of tunnels that do not take them.")
+        yield self._gauge(
+            "tunnel_buffer_bytes",
+            "Bytes held for streams of tunnels that do not take them, and of bodies kept to be signed.",
+        )
         yield self._gauge("plans_active", "Sandboxes with a plan.")
         yield _counters("plan_apply", "Plans that came in.", "result", self._applied)
         yield _counters("denied", "Refusals by the gateway.", "code", self._denied)

@@ -4,6 +4,7 @@ The services check every signature by a reading of their own (tests/support/aws_
 was signed is what arrived; neither the client's environment nor what it said and wrote holds a secret.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -13,8 +14,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
+from demo.leaks import leaks
 from demo.ledger import Presence
 from demo.origins import Origins, random_credentials, serve_origins
+from demo.tap import tapping
 from tests.support.aws_origins import (
     REGION,
     S3_HOST,
@@ -29,6 +32,7 @@ from tests.support.aws_requests import REGION as EXAMPLE_REGION
 from tests.support.aws_signature import Account
 from tests.support.background import in_background
 from tests.support.botocore_signatures import botocore_signatures
+from tests.support.busy_run import read_memory
 from tests.support.client_world import World, python
 from tests.support.gateway_plans import plan, route
 from tests.support.gateway_process import GatewayProcess, Setting, gateway_process
@@ -41,6 +45,7 @@ ACCOUNT = Account(
     secret_access_key="aws-canary/secret+4471",
     session_token="aws-canary/token+==5582",
 )
+SECRETS = (ACCOUNT.secret_access_key, ACCOUNT.session_token)
 SESSION = {
     "kind": "aws_session",
     "accessKeyId": ACCOUNT.access_key_id,
@@ -84,10 +89,18 @@ def explicitly(gateway: GatewayProcess) -> Iterator[Callable[[Path], dict[str, s
 
 @contextmanager
 def by_tunnel(gateway: GatewayProcess) -> Iterator[Callable[[Path], dict[str, str]]]:
-    """Programs reach a sandboxd, which has a tunnel."""
+    """Programs reach a sandboxd, which has a tunnel; what crosses it and what sandboxd knows is searched."""
     tokens = {"token": gateway.mint_token("sallyport-tunnel")}
-    with sandboxd_process(gateway.folder / "sandboxd", f"ws://127.0.0.1:{gateway.tunnel_port}", tokens) as sandboxd:
+    with (
+        in_background(tapping("127.0.0.1", gateway.tunnel_port)) as tap,
+        sandboxd_process(gateway.folder / "sandboxd", f"ws://127.0.0.1:{tap.port}", tokens) as sandboxd,
+    ):
         yield sandboxd.client_environment
+        crossed = tap.everything()
+        assert KEYS["AWS_ACCESS_KEY_ID"].encode() in crossed, "the search of the tunnel does not work"
+        with contextlib.suppress(PermissionError):  # nobody but root may read it
+            crossed += read_memory(sandboxd.process.pid)
+        assert leaks(crossed + sandboxd.log, SECRETS) == []
 
 
 @pytest.fixture(scope="module")
@@ -118,11 +131,8 @@ def world(
         ca_file=origins.files.ca_file,
     )
     with gateway_process(folder / "gateway", setting) as gateway, request.param(gateway) as environment:
-        secrets = (ACCOUNT.secret_access_key, ACCOUNT.session_token)
-        yield World(origins=origins, environment=environment, secrets=secrets, folder=folder / "homes")
-        for secret in secrets:
-            assert secret.encode() not in gateway.log
-            assert secret not in json.dumps(gateway.audit(lambda _: True))
+        yield World(origins=origins, environment=environment, secrets=SECRETS, folder=folder / "homes")
+        assert leaks(gateway.log + gateway.audit_bytes, SECRETS) == []
 
 
 def test_c1_boto3_with_placeholder_keys_is_signed_for(world: World) -> None:

@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.aws_signature import Account, Arrived, fault_of
-from tests.support.raw_end import RawEnd
+from tests.support.fake_control import fake_control
+from tests.support.gateway_plans import SANDBOX, plan
+from tests.support.in_process import in_process_gateway, signing_jwk
+from tests.support.raw_end import RawEnd, raw_origin
 from tests.support.stage import CONNECTION, HOST, OK, SECRET, Stage, one_route, stage
 from tests.support.two_ways import WAYS, way_into
+from tests.support.until import until
 
 pytestmark = pytest.mark.uvloop
 
@@ -176,6 +180,32 @@ async def test_c9_a_401_is_answered_with_a_newer_version_once(tmp_path: Path, wa
         assert (fault(request, NEWER), request.target) == ("", "/k?a=2")
         again.send(OK)
         assert (await end.answer()).status == 200
+
+
+@both_ways
+async def test_a_control_plane_gives_the_keys_once(tmp_path: Path, way: str) -> None:
+    injection = {"type": "aws_sigv4", "region": REGION, "service": "s3"}
+    async with raw_origin() as origin, fake_control() as control:
+        control.keys = [signing_jwk()]
+        control.plans[SANDBOX] = plan([one_route(injection)])
+        keys = json.loads(session(ACCOUNT, version="v1", expiresAt=1_900_000_000))
+        control.credentials[CONNECTION] = keys
+        settings = {
+            "url": control.url,
+            "token_file": str(control.token_file(tmp_path)),
+            "gateway_id": "gw_1",
+            "state_dir": str(tmp_path / "state"),
+        }
+        async with in_process_gateway(tmp_path, control=settings, connect_to={f"{HOST}:80": origin.port}) as gateway:
+            await until(lambda: gateway.metric('sallyport_control_requests_total{operation="keys",result="ok"}') == 1)
+            ask = await way_into(gateway, way)
+            for target in ("/a", "/b"):
+                end = await ask(asked(target, "Connection: close"))
+                link = await origin.link()
+                assert fault(arrived(await link.head())) == ""
+                link.send(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+                assert (await end.answer()).status == 200
+            assert control.count("/internal/integration-credentials/resolve") == 1
 
 
 @both_ways

@@ -97,6 +97,10 @@ def test_a_missing_credential_says_whether_to_try_again() -> None:
         (errors.answer_unreadable("r"), Code.UPSTREAM_PROTOCOL_ERROR),
         (errors.unauthenticated("the request carries no proxy token"), Code.PROXY_AUTHENTICATION_REQUIRED),
         (errors.body_too_large(10, 10), Code.BODY_TOO_LARGE),
+        (errors.signed_body_too_large(10), Code.BODY_TOO_LARGE),
+        (errors.kept_bodies_are_full(), Code.OVERLOADED),
+        (errors.body_not_kept("r"), Code.INVALID_REQUEST),
+        (errors.payload_signed_in_parts(), Code.INVALID_REQUEST),
         (errors.rate_limited(Excess(3, False), "r"), Code.RATE_LIMITED),
         (errors.placeholder_left("r"), Code.CREDENTIAL_UNAVAILABLE),  # C5
         (errors.answer_not_whole("r"), Code.UPSTREAM_UNREACHABLE),  # A7: 502, retryable
