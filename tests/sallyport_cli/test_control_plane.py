@@ -12,6 +12,7 @@ import jwt
 import pytest
 
 from control_plane.service_tokens import token_file
+from control_plane.store.migrate import head
 from tests.support.command import call
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,7 +54,7 @@ def test_serve_needs_nothing_prepared_and_ends_when_told(tmp_path: Path) -> None
 
 
 def test_migrate_tells_the_schema(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(capsys, "control-plane", "migrate", "--data-dir", data_dir, "--json").json() == {"schema": "0001"}
+    assert call(capsys, "control-plane", "migrate", "--data-dir", data_dir, "--json").json() == {"schema": head()}
 
 
 def test_keygen_makes_a_file_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
