@@ -329,7 +329,7 @@ class Limits:
     links_per_key: int = setting(
         count(1, 10_000),
         "256",
-        "Upstream links of one pool key.",
+        "Upstream links of one pool key; of those of a connection no sandbox holds more than it leaves to others.",
         "Go's MaxConnsPerHost is unlimited; origins are not.",
     )
     idle_links_per_key: int = setting(
@@ -341,7 +341,7 @@ class Limits:
     links_per_owner: int = setting(
         count(1, 1_000_000),
         "2048",
-        "Upstream links of one sandbox, or of what shares a connection, to all destinations; idle ones make room.",
+        "Upstream links of one sandbox, or of one connection (shared alike), to all destinations; idle ones make room.",
         "Twice its streams: whoever asks a new host each time keeps no others from descriptors.",
     )
     write_buffer_bytes: int = setting(

@@ -124,7 +124,7 @@ class Exchange:
         if self.route is None or self._find_credential(self.route):
             if not self._inject(table, upstream):
                 return
-            link = self.parts.upstreams.checkout(upstream.pool_key)
+            link = self.parts.upstreams.checkout(upstream.pool_key, table.sandbox_id)
             if link is not None:
                 self._send(link)
                 return
@@ -316,8 +316,9 @@ class Exchange:
                     return
                 if self._payload is not None:
                     self._sign(self._payload)
-            link = None if self._is_second_try else self.parts.upstreams.checkout(upstream.pool_key)
-            link = link or await self.parts.upstreams.open(upstream, table.sandbox_id)
+            upstreams, sandbox_id = self.parts.upstreams, table.sandbox_id
+            link = None if self._is_second_try else upstreams.checkout(upstream.pool_key, sandbox_id)
+            link = link or await upstreams.open(upstream, sandbox_id)
             self._send(link)
             if self._kept is not None:
                 self._kept.write_to(link)

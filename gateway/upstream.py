@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
-from gateway.core.pool_state import Kept, PoolState
+from gateway.core.pool_state import Kept, PoolState, Room
 from gateway.core.route_table import PoolKey, RouteUpstream
 from sallyport.net.clock import NEVER, Clock
 from sallyport.net.dial import Dialer
@@ -55,6 +55,7 @@ class UpstreamLink(asyncio.Protocol):
         "clean_end",
         "deadline_at",
         "filed_at",
+        "holder",
         "is_lost",
         "key",
         "transport",
@@ -65,6 +66,7 @@ class UpstreamLink(asyncio.Protocol):
     def __init__(self, pool: "UpstreamPool", key: PoolKey) -> None:
         self._pool = pool
         self.key = key
+        self.holder = ""
         self.transport: asyncio.Transport
         self.user: LinkUser | None = None
         self.address = ""
@@ -158,18 +160,20 @@ class UpstreamPool:
         self._idle_timeout = idle_timeout
         self._observe_connect = observe_connect
         self._sessions: OrderedDict[PoolKey, ssl.SSLSession] = OrderedDict()
-        self.state: PoolState[PoolKey, UpstreamLink, asyncio.Future[UpstreamLink | None]] = PoolState(
+        # Whoever waits gets a link that was given back, or the one that it is to dial.
+        self.state: PoolState[PoolKey, UpstreamLink, asyncio.Future[UpstreamLink]] = PoolState(
             links_per_key=links_per_key,
             idle_per_key=idle_per_key,
             links_per_owner=links_per_owner,
             owner_of=_owner_of,
+            is_shared=_is_shared,
         )
 
-    def checkout(self, key: PoolKey) -> UpstreamLink | None:
+    def checkout(self, key: PoolKey, sandbox_id: str) -> UpstreamLink | None:
         """Take an idle link. Synchronous: the common case of a request."""
-        link = self.state.take(key)
+        link = self.state.take(key, sandbox_id)
         while link is not None and link.transport.is_closing():
-            link = self.state.take(key)
+            link = self.state.take(key, sandbox_id)
         return link
 
     def release(self, link: UpstreamLink) -> None:
@@ -184,20 +188,22 @@ class UpstreamPool:
             self._hand_over(kept, link)
 
     async def open(self, upstream: RouteUpstream, sandbox_id: str) -> UpstreamLink:
-        """Dial a fresh link for a sandbox, or wait for one where the key has all it may have; raises UpstreamError."""
+        """Dial a fresh link for a sandbox, or wait for one where it has all it may have; raises UpstreamError."""
         key = upstream.pool_key
-        while not self.state.reserve(key):
-            if self.state.is_owner_full(key):
+        link = UpstreamLink(self, key)
+        while (room := self.state.reserve(key, sandbox_id, link)) is not Room.TAKEN:
+            if room is Room.NONE:
+                raise UpstreamError(Code.OVERLOADED, f"{'/'.join(key.owner)} has as many links as it may")
+            if room is Room.AFTER_SPARE:
                 self._make_room(key)
                 continue
-            waited = await self._wait(key)
-            if waited is None:
+            had = await self._wait(sandbox_id, link)
+            if had is link:
                 break
-            if not waited.transport.is_closing():
-                return waited
+            if not had.transport.is_closing():
+                return had
         loop = asyncio.get_running_loop()
         started_at = loop.time()
-        link = UpstreamLink(self, key)
         try:
             await self._connect(link, upstream, sandbox_id)
         except BaseException:
@@ -207,8 +213,15 @@ class UpstreamPool:
         return link
 
     def lost(self, link: UpstreamLink) -> None:
-        """Take a link that is gone out of the books."""
-        self._pass_place(link.key, self.state.lose(link.key, link))
+        """Take a link that is gone, or could not be dialled, out of the books."""
+        served = self.state.lose(link.key, link)
+        while served is not None:
+            waiter, dialled = served
+            if not waiter.done():
+                waiter.set_result(dialled)
+                return
+            # Cancelled and not yet out of the queue: it would keep the place for ever.
+            served = self.state.lose(link.key, dialled)
 
     def close_idle(self, chosen: Callable[[PoolKey], bool]) -> int:
         """Close idle links by key (revocation, shutdown); returns how many."""
@@ -218,49 +231,40 @@ class UpstreamPool:
         return len(links)
 
     def _make_room(self, key: PoolKey) -> None:
-        """Close an idle link of an owner that has all it may have; raises UpstreamError where none is idle."""
+        """Close an idle link, so that another may be dialled."""
         spare = self.state.spare(key)
-        if spare is None:
-            raise UpstreamError(Code.OVERLOADED, f"{'/'.join(key.owner)} has as many links as it may")
+        assert spare is not None, "reserve() has looked"
         spare.leave_pool()
         spare.transport.abort()
 
-    async def _wait(self, key: PoolKey) -> UpstreamLink | None:
-        """Wait for a link (returned) or for a place to dial into (None)."""
-        waiter: asyncio.Future[UpstreamLink | None] = asyncio.get_running_loop().create_future()
-        self.state.wait(key, waiter)
+    async def _wait(self, sandbox_id: str, link: UpstreamLink) -> UpstreamLink:
+        """Wait for a link of the same key, or for the place of this one."""
+        waiter: asyncio.Future[UpstreamLink] = asyncio.get_running_loop().create_future()
+        key = link.key
+        self.state.wait(key, sandbox_id, waiter, link)
         try:
             async with asyncio.timeout(self._queue_timeout):
                 return await waiter
         except BaseException as error:
-            self.state.abandon(key, waiter)
-            self._return_gift(key, waiter)
+            self.state.abandon(key, sandbox_id, waiter)
+            if waiter.done() and not waiter.cancelled():
+                self._pass_on(waiter.result(), link)
             if isinstance(error, TimeoutError):
                 raise UpstreamError(Code.OVERLOADED, f"all links to {key.host}:{key.port} stayed busy") from None
             raise
 
-    def _return_gift(self, key: PoolKey, waiter: "asyncio.Future[UpstreamLink | None]") -> None:
-        """A waiter that gave up may have been served in the same turn of the loop: pass it on."""
-        if not waiter.done() or waiter.cancelled():
-            return
-        link = waiter.result()
-        if link is None:
-            self._pass_place(key, self.state.lose(key, None))
-        elif not link.is_lost:
-            self.release(link)
+    def _pass_on(self, had: UpstreamLink, link: UpstreamLink) -> None:
+        """A waiter that gave up was served in the same turn of the loop."""
+        if had is link:
+            link.leave_pool()
+        elif not had.is_lost:
+            self.release(had)
 
-    def _hand_over(self, waiter: "asyncio.Future[UpstreamLink | None]", link: UpstreamLink) -> None:
+    def _hand_over(self, waiter: "asyncio.Future[UpstreamLink]", link: UpstreamLink) -> None:
         if waiter.done():
             self.release(link)
         else:
             waiter.set_result(link)
-
-    def _pass_place(self, key: PoolKey, waiter: "asyncio.Future[UpstreamLink | None] | None") -> None:
-        while waiter is not None and waiter.done():
-            # Cancelled and not yet out of the queue: it would keep the place for ever.
-            waiter = self.state.lose(key, None)
-        if waiter is not None:
-            waiter.set_result(None)
 
     async def _connect(self, link: UpstreamLink, upstream: RouteUpstream, sandbox_id: str) -> None:
         destination = upstream.destination
@@ -317,6 +321,10 @@ class UpstreamPool:
 
 def _owner_of(key: PoolKey) -> tuple[str, tuple[str, ...]]:
     return key.organization_id, key.owner
+
+
+def _is_shared(key: PoolKey) -> bool:
+    return key.owner[0] == "connections"
 
 
 DIAL_CODES: Final = {

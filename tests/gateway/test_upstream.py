@@ -181,6 +181,45 @@ async def test_an_owner_s_idle_link_makes_room_for_another_and_a_busy_one_does_n
     assert len(origin.ends) == 3
 
 
+async def test_of_links_that_sandboxes_share_one_holds_no_more_than_it_leaves(
+    tmp_path: Path, origin: RawOrigin
+) -> None:
+    """Of six three are held, a fourth request waits, the neighbour is served meanwhile; then the fourth is too."""
+    async with started(tmp_path, origin.port, limits={"links_per_key": 6, "idle_links_per_key": 6}) as gateway:
+        gateway.parts.plans.apply(seal(plan_document(ROUTES, RULES, default="deny", sandboxId="sbx_two")))
+        clients, links = [], []
+        for number in range(3):
+            clients.append(await ask(gateway, API + str(number)))
+            links.append(await origin.link())
+            await links[-1].head()
+        waiting = await ask(gateway, API + "waits")
+        await until(partial(has_tasks, gateway, 1))
+        gateway.token = proxy_token("sbx_two")
+        shared = await complete(gateway, origin, API)
+        # Its link is idle now, and still not for who has its share.
+        assert len(gateway.parts.tasks) == 1
+        await complete(gateway, origin, API, shared)
+        links[1].send(OK)
+        assert (await clients[1].answer()).status == 200
+        assert b"GET /waits " in await links[1].head()
+        links[1].send(OK)
+        assert (await waiting.answer()).status == 200
+    assert len(origin.ends) == 4
+
+
+async def test_a_second_try_where_every_place_is_an_idle_link_s_takes_that_of_one(
+    tmp_path: Path, origin: RawOrigin
+) -> None:
+    async with started(tmp_path, origin.port, limits={"links_per_key": 1, "idle_links_per_key": 1}) as gateway:
+        pool, upstream = gateway.parts.upstreams, plain_upstream()
+        idle = await pool.open(upstream, SANDBOX)
+        pool.release(idle)
+        fresh = await pool.open(upstream, SANDBOX)
+        assert idle.is_lost
+        assert (fresh.is_lost, pool.state.open) == (False, 1)
+        fresh.drop()
+
+
 async def test_who_waits_too_long_is_told_that_the_gateway_is_overloaded(tmp_path: Path, origin: RawOrigin) -> None:
     one = {"links_per_key": 1, "idle_links_per_key": 1}
     async with started(tmp_path, origin.port, limits=one, timeouts={"connect": "100ms"}) as gateway:

@@ -222,14 +222,14 @@ class World:
                 return
             injection = route.prepared = Injection(route, current, scrub=False)
         key = route.upstream_for(HOST).pool_key
-        link = parts.upstreams.checkout(key)
+        link = parts.upstreams.checkout(key, claims.sandbox_id)
         if link is None:
-            parts.upstreams.state.reserve(key)
+            link = self.dialled(key)
+            parts.upstreams.state.reserve(key, claims.sandbox_id, link)
             await asyncio.sleep(rng.random() / 10)
             if stream.is_over:
-                parts.upstreams.state.lose(key, None)
+                link.leave_pool()
                 return
-            link = self.dialled(key)
         stream.link = link
         self.send(stream, injection)
         await asyncio.sleep(rng.choice((0, 0.1, 10)))

@@ -17,7 +17,7 @@ from sallyport.wire.yamux.frames import DATA, PING, RST, SYN, WINDOW_UPDATE, fra
 
 HOST: Final = b"api.flood.test"
 STREAMS: Final = 1000
-LINKED: Final = 200
+LINKED: Final = {"slow_bodies": 200, "shared_slow_bodies": 300}
 BUSY: Final = 8
 MASK: Final = b"mask"
 
@@ -58,6 +58,9 @@ class Flood:
     async def slow_bodies(self) -> None:
         head = self.get(b"/upload", b"Content-Length: 100000\r\n").replace(b"GET", b"POST", 1)
         await self._trickle(bytes(100_000), head)
+
+    async def shared_slow_bodies(self) -> None:
+        await self.slow_bodies()
 
     async def _trickle(self, data: bytes, head: bytes = b"") -> None:
         reader, writer = await self.dial()
@@ -177,8 +180,8 @@ async def main(kind: str, proxy_port: int, tunnel_port: int) -> None:
     flood = Flood(proxy_port, tunnel_port, proxy_token, tunnel_token)
     work: Callable[[], Awaitable[None]] = getattr(flood, kind)
     many = kind in ("half_open", "slow_heads", "interceptions")
-    linked = kind == "slow_bodies"
-    count = STREAMS if many else LINKED if linked else 1 if kind.startswith("tunnel_") else BUSY
+    linked = kind in LINKED
+    count = STREAMS if many else LINKED[kind] if linked else 1 if kind.startswith("tunnel_") else BUSY
     async with asyncio.TaskGroup() as tasks:
         for number in range(count):
             tasks.create_task(keep_at(work), name=f"{kind} {number}")
