@@ -212,6 +212,8 @@ class Assembly:
             local_credentials(self._config) if self._controlled is None else self._controlled.credentials,
             tasks,
             max_entries=self._config.limits.credential_cache_entries,
+            max_concurrent=self._config.limits.credential_fetches,
+            max_each=self._config.limits.credential_fetches_per_sandbox,
             timeout_seconds=self._config.timeouts.credential,
             now=lambda: clock.wall,
             random=random.random,

@@ -387,6 +387,15 @@ class Limits:
     credential_cache_entries: int = setting(
         count(16, 10_000_000), "65536", "Credentials held in memory.", "What was resolved longest ago goes first."
     )
+    credential_fetches: int = setting(
+        count(1, 256),
+        "16",
+        "Credentials being fetched at once; others wait.",
+        "Half the links to a control plane: the others are for plans and leases.",
+    )
+    credential_fetches_per_sandbox: int = setting(
+        count(1, 256), "4", "Of these, for one sandbox.", "Whose credentials are slow must not hold up the others."
+    )
     resolver_cache_entries: int = setting(
         count(16, 1_000_000), "4096", "Resolved names remembered.", "One slow resolver must not stall every dial."
     )
@@ -499,6 +508,8 @@ def _check_together(config: GatewayConfig, reader: Reader) -> None:
     _check_tunnel(config, reader)
     if config.limits.idle_links_per_key > config.limits.links_per_key:
         reader.fault("/limits/idle_links_per_key", "is more than links_per_key; lower it")
+    if config.limits.credential_fetches_per_sandbox > config.limits.credential_fetches:
+        reader.fault("/limits/credential_fetches_per_sandbox", "is more than credential_fetches; lower it")
     if config.limits.lookups_per_sandbox > config.limits.lookups:
         reader.fault("/limits/lookups_per_sandbox", "is more than lookups; lower it")
     if config.limits.sandbox_burst is not None and config.limits.sandbox_requests_per_minute is None:

@@ -27,6 +27,7 @@ from gateway.core.credential_cache import (
 )
 from gateway.setting_kinds import CredentialPlace, EnvironmentPlace, FilePlace
 from sallyport.net.tasks import TaskSet
+from sallyport.net.turns import Gate
 from sallyport.secret import Secret, why_unusable
 
 # Three tries within the `credential` timeout: a control plane that restarts is back for the second or third.
@@ -75,14 +76,18 @@ class Credentials:
         tasks: TaskSet,
         *,
         max_entries: int,
+        max_concurrent: int,
+        max_each: int,
         timeout_seconds: float,
         now: Callable[[], float],
         random: Callable[[], float],
         count: Callable[[str], None],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        """max_concurrent is how often the source is asked at once, max_each of these for one sandbox."""
         self._source = source
         self._tasks = tasks
+        self._gate: Gate[str] = Gate(at_once=max_concurrent, each=max_each)
         self._cache = CredentialCache(max_entries)
         self._entries: Mapping[CredentialKey, Entry] = self._cache.entries
         self._timeout_seconds = timeout_seconds
@@ -224,7 +229,8 @@ class Credentials:
 
     async def _ask(self, request: ResolveRequest) -> Credential | CredentialError:
         try:
-            credential = await self._source.resolve(request)
+            async with self._gate.turn(request.key.sandbox_id):
+                credential = await self._source.resolve(request)
         except CredentialError as error:
             return error
         except Exception as error:

@@ -1,6 +1,9 @@
 """Whose work is next, where few things can be under way and one owner must not have all of them."""
 
+import asyncio
+import contextlib
 from collections import Counter, deque
+from collections.abc import AsyncIterator
 
 
 class Turns[K, T]:
@@ -49,3 +52,37 @@ class Turns[K, T]:
 
     def __repr__(self) -> str:
         return f"<Turns {self._under_way.total()} under way, {self.waiting} waiting, of {len(self._waiting)} owners>"
+
+
+class Gate[K]:
+    """Lets coroutines pass by turns. One per event loop."""
+
+    __slots__ = ("_turns",)
+
+    def __init__(self, *, at_once: int, each: int) -> None:
+        self._turns: Turns[K, asyncio.Future[None]] = Turns(at_once=at_once, each=each)
+
+    @contextlib.asynccontextmanager
+    async def turn(self, owner: K) -> AsyncIterator[None]:
+        """Wait until it is this owner's turn, which lasts as long as the block."""
+        begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._turns.enter(owner, begun)
+        self._begin()
+        try:
+            await begun
+            yield
+        finally:
+            if not begun.cancelled():
+                self._turns.done(owner)
+                self._begin()
+
+    def _begin(self) -> None:
+        while (turn := self._turns.take()) is not None:
+            owner, begun = turn
+            if begun.cancelled():
+                self._turns.done(owner)  # it waits no more
+            else:
+                begun.set_result(None)
+
+    def __repr__(self) -> str:
+        return f"<Gate: {self._turns!r}>"

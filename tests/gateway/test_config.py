@@ -130,11 +130,12 @@ def test_settings_that_contradict_each_other() -> None:
     document = {
         **MINIMAL,
         "listen": {"proxy": "127.0.0.1:9900"},
-        "limits": {"links_per_key": 8, "open_streams": 100, "sandbox_burst": 5, "lookups": 2},
+        "limits": {"links_per_key": 8, "open_streams": 100, "sandbox_burst": 5, "lookups": 2, "credential_fetches": 2},
     }
     assert issues(document) == [
         "/listen/admin: is the same as /listen/proxy; give one of them another port",
         "/limits/idle_links_per_key: is more than links_per_key; lower it",
+        "/limits/credential_fetches_per_sandbox: is more than credential_fetches; lower it",
         "/limits/lookups_per_sandbox: is more than lookups; lower it",
         "/limits/sandbox_burst: means nothing without sandbox_requests_per_minute; write that too",
         "/limits/streams_per_sandbox: is more than open_streams; lower it",

@@ -60,6 +60,8 @@ class World:
             source,
             self.tasks,
             max_entries=64,
+            max_concurrent=16,
+            max_each=4,
             timeout_seconds=timeout_seconds,
             now=lambda: self.now,
             random=lambda: 0.5,

@@ -32,6 +32,8 @@ def cached(stage: ControlStage, timeout_seconds: float = 5.0) -> Credentials:
         RemoteCredentials(stage.session),
         stage.tasks,
         max_entries=10,
+        max_concurrent=16,
+        max_each=4,
         timeout_seconds=timeout_seconds,
         now=lambda: NOW,
         random=lambda: 0.0,

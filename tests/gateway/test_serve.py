@@ -379,6 +379,8 @@ def use_source(scene: Stage, resolve: Callable[[], Credential]) -> asyncio.Event
         Source(),
         parts.tasks,
         max_entries=16,
+        max_concurrent=16,
+        max_each=4,
         timeout_seconds=5,
         now=lambda: parts.clock.wall,
         random=lambda: 0.0,

@@ -112,6 +112,8 @@ class World:
             self,
             self.tasks,
             max_entries=rng.choice((2, 100)),  # few: then they push each other out
+            max_concurrent=16,
+            max_each=4,
             timeout_seconds=5,
             now=lambda: self.wall,
             random=rng.random,
