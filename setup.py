@@ -35,6 +35,7 @@ COMPILED = (
     "gateway/core/inject/placeholder.py",
     "gateway/core/inject/prepare.py",
     "gateway/core/inject/query.py",
+    "gateway/core/placeholders.py",
     "gateway/core/pool_state.py",
     "gateway/core/request_limit.py",
     "gateway/core/route_table.py",

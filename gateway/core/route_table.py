@@ -4,10 +4,10 @@ Everything that follows from the plan alone is worked out here, once per revisio
 is written, where it goes, which credentials are needed, and which links may be shared.
 """
 
-import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gateway.core.credential_cache import CredentialKey, ResolveRequest
+from gateway.core.placeholders import Placeholders
 from gateway.core.request_limit import RequestLimit
 from sallyport.destination import Destination
 from sallyport.plan.match import Matcher
@@ -173,9 +173,8 @@ class RouteTable:
         )
         self.routes = {route.egress_rule_id: InjectRoute(plan, route) for route in plan.egress_routes}
         self.binding_ids = frozenset(route.binding_id for route in self.routes.values())
-        values = {value for route in self.routes.values() for value, _ in route.placeholders}
-        self.has_placeholders = bool(values)
-        self._placeholders = re.compile(b"|".join(map(re.escape, sorted(values)))) if values else None
+        self._placeholders = Placeholders({value for route in self.routes.values() for value, _ in route.placeholders})
+        self.has_placeholders = bool(self._placeholders)
 
     def succeed(self, before: "RouteTable") -> None:
         """Go on counting where the table before left off: a new revision gives no request away."""
@@ -187,7 +186,7 @@ class RouteTable:
 
     def holds_placeholder(self, block: bytes) -> bool:
         """Say whether a placeholder of any route stands in block (C5)."""
-        return self._placeholders is not None and self._placeholders.search(block) is not None
+        return self._placeholders.stand_in(block)
 
     def forward_upstream(self, destination: Destination) -> RouteUpstream:
         """Return the upstream of a request that is only forwarded; its links belong to the sandbox alone."""
