@@ -24,6 +24,7 @@ from sallyport.net.tunnel_limits import (
     NOT_SENT_BYTES,
     ORPHAN_SECONDS,
     SLICE_BYTES,
+    TURN_PIECES,
     TURN_SECONDS,
     TunnelLimits,
 )
@@ -75,6 +76,8 @@ class Tunnel(asyncio.Protocol):
         "_end_code",
         "_end_reason",
         "_flush_scheduled",
+        "_given",
+        "_in_line",
         "_is_client",
         "_is_deaf",
         "_is_flushing",
@@ -88,6 +91,7 @@ class Tunnel(asyncio.Protocol):
         "_reader",
         "_state",
         "_streams",
+        "_turn_began",
         "_unread",
         "_writing_paused",
         "budget",
@@ -126,7 +130,11 @@ class Tunnel(asyncio.Protocol):
         self._pace = None if is_client else TunnelPace()
         self._state = _State.NEW
         self._is_receiving = False  # inside data_received: what is to be sent goes out at its end
-        self._unread = b""  # left for the next turn; the transport reads nothing meanwhile
+        # Left for the next turn, while either is there the transport reads nothing: bytes, and streams that hold some.
+        self._unread = b""
+        self._in_line: dict[TunnelStream, None] = {}
+        self._given = 0  # pieces in this turn
+        self._turn_began = 0.0
         self._is_flushing = False
         self._flush_scheduled = False
         self._writing_paused = False
@@ -228,31 +236,57 @@ class Tunnel(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.bytes_in += len(data)
-        if self._unread:
+        if self._unread or self._in_line:
             self._unread += data
-        elif len(data) <= SLICE_BYTES:
+            return
+        self._given = 0
+        if len(data) <= SLICE_BYTES:
             self._take(data)
         else:
             self._take_slices(data)
+        if self._unread or self._in_line:
+            self.transport.pause_reading()
+            self.loop.call_soon(self._next_turn)
 
     def _take_slices(self, data: bytes) -> None:
         """Take as much as a turn allows, and leave the rest for the next."""
         began = read_clock()
         for at in range(0, len(data), SLICE_BYTES):
-            if at and read_clock() - began > TURN_SECONDS:
+            if at and (self._in_line or read_clock() - began > TURN_SECONDS):
                 self._unread = data[at:]
-                self.transport.pause_reading()
-                self.loop.call_soon(self._next_turn)
                 return
             self._take(data[at : at + SLICE_BYTES])
 
     def _next_turn(self) -> None:
-        data, self._unread = self._unread, b""
         if self._state is _State.LOST:
             return
-        self._take_slices(data)
-        if not self._unread:
+        if self._in_line:
+            self._give_turns()
+        if not self._in_line:
+            data, self._unread = self._unread, b""
+            self._given = 0
+            self._take_slices(data)
+        if self._unread or self._in_line:
+            self.loop.call_soon(self._next_turn)
+        else:
             self.transport.resume_reading()
+
+    def _give_turns(self) -> None:
+        """Let the streams in line have a piece each, as long as a turn lasts."""
+        began = read_clock()
+        given = 0
+        self._is_receiving = True
+        while self._in_line:
+            stream = next(iter(self._in_line))
+            del self._in_line[stream]
+            if stream.take_turn():
+                self._in_line[stream] = None  # behind the others
+            given += 1
+            if given % TURN_PIECES == 0 and read_clock() - began > TURN_SECONDS:
+                break
+        self._is_receiving = False
+        if self.session.sending.is_ready:
+            self._flush()
 
     def _take(self, data: bytes) -> None:
         if self._is_deaf:
@@ -370,6 +404,23 @@ class Tunnel(asyncio.Protocol):
             self._flush_scheduled = True
             self.loop.call_soon(self._flush)
 
+    def has_turn(self, stream: TunnelStream) -> bool:
+        """Whether a stream may have a piece now; else it holds it and is asked to take it in a later turn.
+
+        A message of small requests would hold up everybody else for as long as all of them take together.
+        """
+        if not self._in_line:
+            self._given += 1
+            if self._given % TURN_PIECES:
+                return True
+            now = read_clock()
+            if self._given == TURN_PIECES:
+                self._turn_began = now
+            if now - self._turn_began <= TURN_SECONDS:
+                return True
+        self._in_line[stream] = None
+        return False
+
     def reset(self, mux: MuxStream) -> None:
         """Reset a stream."""
         self.session.reset(mux)
@@ -472,6 +523,7 @@ class Tunnel(asyncio.Protocol):
         self._end_code = code
         self._end_reason = reason
         self._orphans = None
+        self._in_line.clear()
         self.session.give_up()
         for stream in list(self._streams):
             stream.tunnel_ended()

@@ -21,6 +21,8 @@ NOT_SENT_BYTES: Final = 128 * 1024
 # the smallest frames would hold up all other tunnels for a second.
 SLICE_BYTES: Final = 32 * 1024
 TURN_SECONDS: Final = 0.005
+# After how many pieces of streams it is looked at the clock; a busy tunnel's read has fewer that cost anything.
+TURN_PIECES: Final = 8
 
 
 class TunnelLimits:

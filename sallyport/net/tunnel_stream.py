@@ -56,7 +56,7 @@ class TunnelStream(asyncio.Transport):
         self._tunnel = tunnel
         self.mux: MuxStream
         self._protocol = _NOBODY
-        self._held: deque[bytes] | None = None  # received while reading was paused
+        self._held: deque[bytes] | None = None  # received while reading was paused, or in another's turn
         self._owed = 0  # taken by the protocol, which then paused
         self._reading_paused = False
         self._resume_scheduled = False
@@ -134,7 +134,7 @@ class TunnelStream(asyncio.Transport):
         if (self._held or self._eof_waits) and not self._resume_scheduled:
             # Never from inside the call: the protocol may be in the middle of something.
             self._resume_scheduled = True
-            self._tunnel.loop.call_soon(self._resume)
+            self._tunnel.loop.call_soon(self._resumed)
 
     def is_reading(self) -> bool:
         return not self._reading_paused and not self._is_closing
@@ -184,13 +184,18 @@ class TunnelStream(asyncio.Transport):
     def stream_data(self, data: bytes) -> None:
         if self._is_closing:
             self._discard(len(data))
-        elif self._reading_paused or self._held:
+        elif self._reading_paused or self._held or not self._tunnel.has_turn(self):
             if self._held is None:
                 self._held = deque()
             self._held.append(data)
             self._tunnel.budget.hold(self, len(data))
         else:
             self._deliver(data)
+
+    def take_turn(self) -> bool:
+        """Give the protocol one piece of what is held; True while another is to follow."""
+        self._resume(most=1)
+        return bool(self._held) and not self._reading_paused and not self._is_closing
 
     def stream_ended(self) -> None:
         if self._is_closing:
@@ -270,10 +275,15 @@ class TunnelStream(asyncio.Transport):
         tunnel.session.return_credit(self.mux, window.take_credit() + more)
         tunnel.schedule_flush()
 
-    def _resume(self) -> None:
+    def _resumed(self) -> None:
         self._resume_scheduled = False
+        self._resume(most=-1)
+
+    def _resume(self, most: int) -> None:
+        """Give the protocol what is held for as long as it reads, so many pieces at most (-1: all)."""
         held, budget = self._held, self._tunnel.budget
-        while held and not self._reading_paused and not self._is_closing:
+        while held and most and not self._reading_paused and not self._is_closing:
+            most -= 1
             data = held.popleft()
             budget.release(self, len(data))
             self._deliver(data)

@@ -14,13 +14,13 @@ import pytest
 from sallyport.net.clock import Clock
 from sallyport.net.memory import MemoryTransport, memory_pair
 from sallyport.net.tunnel import Tunnel, TunnelUnavailable
-from sallyport.net.tunnel_limits import CLOSE_SECONDS, ORPHAN_SECONDS, TunnelLimits
+from sallyport.net.tunnel_limits import CLOSE_SECONDS, ORPHAN_SECONDS, TURN_PIECES, TunnelLimits
 from sallyport.net.tunnel_pace import CONTROLS_BURST, EMPTY_BURST, PINGS_BURST, RESETS_BURST
 from sallyport.net.tunnel_stream import TunnelStream
 from sallyport.wire import websocket
 from sallyport.wire.errors import LocalProtocolError
 from sallyport.wire.websocket import BINARY, MAX_MESSAGE_BYTES, TEXT, MessageReader, close_payload, message
-from sallyport.wire.yamux.frames import ACK, DATA, GO_AWAY, PING, RST, SYN, WINDOW_UPDATE
+from sallyport.wire.yamux.frames import ACK, DATA, FIN, GO_AWAY, PING, RST, SYN, WINDOW_UPDATE
 from sallyport.wire.yamux.session import MAX_ANSWERS
 from tests.support.passing_time import let_time_pass
 from tests.support.transports import End, tcp_pair
@@ -718,3 +718,41 @@ async def test_a_tunnel_that_is_lost_between_two_turns_reads_no_further(
     await side.lost()
     await asyncio.sleep(0)
     assert len(side.owner.controls) <= 1
+
+
+@BUILT_IN
+async def test_t6_a_message_for_many_streams_leaves_others_their_turn(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits keeps its order, is dropped by a reset, and comes before the end of its stream."""
+    monkeypatch.setattr("sallyport.net.tunnel.TURN_SECONDS", -1.0)
+    side = OneSide(clock)
+    ids = range(1, 2 * 3 * TURN_PIECES, 2)
+    sent = b"".join(frame(DATA, SYN, number, b"a") for number in ids)
+    sent += b"".join(frame(DATA, 0, number, b"b") for number in ids)
+    sent += frame(WINDOW_UPDATE, RST, ids[-1]) + frame(DATA, FIN, ids[-2], b"c")
+    side.tunnel.data_received(message(BINARY, sent, MASK))
+    ends = [cast(End, end) for end in side.owner.accepted]
+    assert [end.received for end in ends] == [b"a"] * (TURN_PIECES - 1) + [b""] * (len(ids) - TURN_PIECES + 1)
+    assert not side.transport.is_reading()
+    side.tunnel.data_received(message(BINARY, frame(DATA, 0, 1, b"d"), MASK))  # what a transport had read already
+    await until(side.transport.is_reading)
+    assert [end.received for end in ends] == [b"abd"] + [b"ab"] * (len(ids) - 3) + [b"abc", b""]
+    assert ends[-2].events[:2] == ["made", "eof"]
+    assert isinstance(ends[-1].error, ConnectionResetError)
+    assert side.tunnel.budget.held == 0
+
+
+@BUILT_IN
+async def test_a_tunnel_that_ends_gives_no_turn_to_who_waits_for_one(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sallyport.net.tunnel.TURN_SECONDS", -1.0)
+    side = OneSide(clock)
+    ids = range(1, 2 * 3 * TURN_PIECES, 2)
+    side.tunnel.data_received(message(BINARY, b"".join(frame(DATA, SYN, number, b"a") for number in ids), MASK))
+    side.tunnel.close(1000, "enough")
+    ends = [cast(End, end) for end in side.owner.accepted]
+    await until(lambda: all("lost" in end.events for end in ends))
+    assert sum(len(end.received) for end in ends) == TURN_PIECES - 1
+    assert side.tunnel.budget.held == 0
