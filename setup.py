@@ -12,6 +12,7 @@ from setuptools import Extension, setup
 # subclass (audit, parts, credentials), and what is not hot.
 COMPILED = (
     "sallyport/net/buffer_budget.py",
+    "sallyport/net/bulk_turns.py",
     "sallyport/net/clock.py",
     "sallyport/net/tunnel.py",
     "sallyport/net/tunnel_pace.py",

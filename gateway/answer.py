@@ -196,9 +196,9 @@ class Answer:
         if gzip.has_more is not self._waits:
             self._waits = gzip.has_more
             if self._waits:
-                self.link.transport.pause_reading()
+                self.link.hold_reading("coding")
             else:
-                self.link.transport.resume_reading()
+                self.link.resume_reading("coding")
         if self._reader.done and not self._waits:
             gzip.finish()
         return b"".join(pieces)
@@ -234,14 +234,13 @@ class Answer:
 
     def hold(self) -> None:
         """The sandbox is slow: read no more of the answer."""
-        self.link.transport.pause_reading()
+        self.link.hold_reading("sandbox")
 
     def resume(self) -> None:
         """The sandbox reads again."""
+        self.link.resume_reading("sandbox")
         if self._waits:
             self._call_on()
-        else:
-            self.link.transport.resume_reading()
 
     def hold_request(self) -> None:
         """The upstream is slow: read no more of the request."""

@@ -98,7 +98,7 @@ class Downstream(asyncio.Protocol, OpenStream):
         holds = self._holds
         if reason in holds:
             holds.discard(reason)
-            if not holds:
+            if not holds and not self.transport.is_closing():
                 self.transport.resume_reading()
 
     @property

@@ -414,7 +414,7 @@ class Exchange:
         else:
             if self.stream.is_writing_held:
                 # hold_answer() paused it, and its next exchange knows nothing of that.
-                link.transport.resume_reading()
+                link.resume_reading("sandbox")
             if not self.is_link_reused:
                 self.parts.upstreams.remember_session(link)
             self.parts.upstreams.release(link)
@@ -507,7 +507,7 @@ class Exchange:
 
     def _try_newer_credential(self, answer: Answer, head: ResponseHead, rest: bytes) -> None:
         self._is_second_try = True
-        answer.link.transport.pause_reading()
+        answer.link.hold_reading("credential")
         self._task = self.parts.tasks.spawn(self._retry_if_newer(answer, head, rest), name="exchange after 401")
 
     async def _retry_if_newer(self, answer: Answer, head: ResponseHead, rest: bytes) -> None:
@@ -528,7 +528,7 @@ class Exchange:
             await self._resolve_and_dial()
             return
         self.injection = refused
-        answer.link.transport.resume_reading()
+        answer.link.resume_reading("credential")
         try:
             answer.relay(head, rest)
         except RemoteProtocolError as error:

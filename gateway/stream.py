@@ -19,6 +19,7 @@ from gateway.serve import Exchange
 from gateway.tokens import proxy_token
 from sallyport.claims import Claims, TokenError
 from sallyport.destination import Destination
+from sallyport.net.bulk_turns import BULK_BYTES
 from sallyport.net.clock import NEVER
 from sallyport.problem import AuditCode, Code
 from sallyport.wire.errors import RemoteProtocolError
@@ -107,6 +108,8 @@ class ServedStream(Downstream):
             rest = exchange.request_received(data)
             if rest:
                 self._keep(rest)
+            elif len(data) >= BULK_BYTES and exchange.wants_body:
+                self.parts.upstreams.turns.took(self)
         else:
             self._keep(data)
 

@@ -8,6 +8,7 @@ from typing import Final, Protocol, cast
 
 from gateway.core.pool_state import Kept, PoolState, Room
 from gateway.core.route_table import PoolKey, RouteUpstream
+from sallyport.net.bulk_turns import BULK_BYTES, BulkTurns
 from sallyport.net.clock import NEVER, Clock
 from sallyport.net.dial import Dialer
 from sallyport.net.dial_error import DialError, DialFault
@@ -50,6 +51,7 @@ class UpstreamLink(asyncio.Protocol):
     """One socket to an upstream. user is the exchange that has it, or None while it is idle."""
 
     __slots__ = (
+        "_holds",
         "_pool",
         "address",
         "clean_end",
@@ -70,6 +72,7 @@ class UpstreamLink(asyncio.Protocol):
         self.transport: asyncio.Transport
         self.user: LinkUser | None = None
         self.address = ""
+        self._holds: set[str] = set()
         self.used = 0
         self.clean_end = False
         self.is_lost = False
@@ -82,10 +85,13 @@ class UpstreamLink(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass the bytes to the exchange; bytes nobody asked for spoil the link (S11)."""
-        if self.user is None:
+        user = self.user
+        if user is None:
             self.transport.abort()
-        else:
-            self.user.answer_received(data)
+            return
+        user.answer_received(data)
+        if len(data) >= BULK_BYTES and self.user is user:
+            self._pool.turns.took(self)
 
     def eof_received(self) -> bool:
         """Note that the upstream ended its side in good order; the link closes."""
@@ -99,6 +105,20 @@ class UpstreamLink(asyncio.Protocol):
         user, self.user = self.user, None
         if user is not None:
             user.link_ended(None if self.clean_end else error or ConnectionAbortedError())
+
+    def hold_reading(self, reason: str) -> None:
+        """Read nothing until every reason is gone."""
+        if not self._holds:
+            self.transport.pause_reading()
+        self._holds.add(reason)
+
+    def resume_reading(self, reason: str) -> None:
+        """Drop one reason."""
+        holds = self._holds
+        if reason in holds:
+            holds.discard(reason)
+            if not holds and not self.transport.is_closing():
+                self.transport.resume_reading()
 
     def pause_writing(self) -> None:
         """Backpressure toward the sandbox."""
@@ -159,6 +179,7 @@ class UpstreamPool:
         self._queue_timeout = queue_timeout
         self._idle_timeout = idle_timeout
         self._observe_connect = observe_connect
+        self.turns = BulkTurns(lambda call: asyncio.get_running_loop().call_soon(call))
         self._sessions: OrderedDict[PoolKey, ssl.SSLSession] = OrderedDict()
         # Whoever waits gets a link that was given back, or the one that it is to dial.
         self.state: PoolState[PoolKey, UpstreamLink, asyncio.Future[UpstreamLink]] = PoolState(

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from gateway.core.route_table import RouteUpstream, make_upstream
+from gateway.stream import ServedStream
 from gateway.upstream import UpstreamError, UpstreamLink
 from sallyport.destination import Destination
+from sallyport.net.bulk_turns import BulkReader, BulkTurns
 from sallyport.net.interception import _server_context
 from sallyport.plan.codec import seal
 from sallyport.problem import Code
@@ -218,6 +220,35 @@ async def test_a_second_try_where_every_place_is_an_idle_link_s_takes_that_of_on
         assert idle.is_lost
         assert (fresh.is_lost, pool.state.open) == (False, 1)
         fresh.drop()
+
+
+async def test_bulk_that_is_taken_in_turns_is_whole_both_ways_and_its_link_is_used_again(
+    gateway: GatewayInProcess, origin: RawOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sallyport.net.bulk_turns.TURN_READS", 1)
+    held: set[type] = set()
+    took = BulkTurns.took
+
+    def noted(turns: BulkTurns, reader: BulkReader) -> None:
+        held.add(type(reader))
+        took(turns, reader)
+
+    monkeypatch.setattr(BulkTurns, "took", noted)
+    bulk = bytes(range(256)) * 32 * 1024
+    post = gateway.request(API).replace(b"GET", b"POST", 1).replace(b"\r\n\r\n", b"\r\nContent-Length: %d\r\n\r\n")
+    client = await gateway.client()
+    client.send(post % len(bulk) + bulk)
+    link = await origin.link()
+    await link.head()
+    assert await link.exactly(len(bulk)) == bulk
+    link.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(bulk) + bulk)
+    assert (await client.answer()).body == bulk
+    assert held == {ServedStream, UpstreamLink}
+    await complete(gateway, origin, API, link)
+    client.send(gateway.request(API))
+    await link.head()
+    link.send(OK)
+    assert (await client.answer()).status == 200
 
 
 async def test_who_waits_too_long_is_told_that_the_gateway_is_overloaded(tmp_path: Path, origin: RawOrigin) -> None:

@@ -1,0 +1,58 @@
+"""Large reads of many sockets, so many in a turn of the loop.
+
+libuv reads one socket up to 32 times, each time as much as 256 KiB, before it looks at the next: two hundred of them
+that bring all they can hold up everybody else for a second.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Final, Protocol
+
+# What is shorter is no bulk: it has emptied its socket.
+BULK_BYTES: Final = 64 * 1024
+# 4 MiB: a few milliseconds of work, and more than one socket alone brings before it is empty.
+TURN_READS: Final = 16
+
+_BULK: Final = "bulk"
+
+
+class BulkReader(Protocol):
+    """Who reads a socket, and may hold it for several reasons."""
+
+    def hold_reading(self, reason: str) -> None:
+        """Read nothing until every reason is gone."""
+
+    def resume_reading(self, reason: str) -> None:
+        """Drop one reason; nothing happens where it is not one, or the socket is gone."""
+
+
+class BulkTurns:
+    """Counts the large reads of this turn of the loop, and holds whoever goes beyond until a later one."""
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+        self._call_soon = call_soon
+        self._reads = 0  # in this turn
+        self._is_called = False
+        self._waiting: dict[BulkReader, None] = {}  # whose turn is first
+
+    def took(self, reader: BulkReader) -> None:
+        """Note that a reader has just taken BULK_BYTES or more."""
+        self._reads += 1
+        if not self._is_called:
+            self._is_called = True
+            self._call_soon(self._next)
+        if self._reads >= TURN_READS:
+            reader.hold_reading(_BULK)
+            self._waiting[reader] = None
+
+    def _next(self) -> None:
+        self._reads = 0
+        for reader in list(itertools.islice(self._waiting, TURN_READS)):
+            del self._waiting[reader]
+            reader.resume_reading(_BULK)
+        self._is_called = bool(self._waiting)
+        if self._is_called:
+            self._call_soon(self._next)
+
+    def __repr__(self) -> str:
+        return f"<BulkTurns: {len(self._waiting)} wait>"
