@@ -29,4 +29,5 @@ class OpaqueRelay(Relay):
             idle_seconds=parts.timeouts.opaque_idle,
             on_end=on_end,
             filter_down=scrubber,
+            bulk=parts.upstreams.turns,
         )

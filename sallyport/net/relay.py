@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from sallyport.net.bulk_turns import BULK_BYTES, BulkTurns
 from sallyport.net.clock import NEVER, Clock
 
 
@@ -20,7 +21,7 @@ class Filter(Protocol):
 class _Side(asyncio.Protocol):
     """One end. What arrives here is written to the other end."""
 
-    __slots__ = ("_relay", "bytes", "filter", "has_ended", "is_lost", "other", "transport")
+    __slots__ = ("_holds", "_relay", "bytes", "filter", "has_ended", "is_lost", "other", "transport")
 
     def __init__(self, relay: "Relay", transport: asyncio.Transport, through: Filter | None) -> None:
         self._relay = relay
@@ -29,10 +30,13 @@ class _Side(asyncio.Protocol):
         self.bytes = 0
         self.has_ended = False
         self.is_lost = False
+        self._holds: set[str] = set()
         self.other: _Side
 
     def data_received(self, data: bytes) -> None:
         self.bytes += len(data)
+        if len(data) >= BULK_BYTES and self._relay.bulk is not None:
+            self._relay.bulk.took(self)
         if self.filter is not None:
             data = self.filter.feed(data)
         if data:
@@ -47,7 +51,23 @@ class _Side(asyncio.Protocol):
         if to.get_write_buffer_size() > to.get_write_buffer_limits()[1]:
             # pause_writing() may have been told to the protocol before this one, and is not told again. The other
             # half is: resume_writing() comes to whoever has the transport when its buffer is low again.
+            self.hold_reading("peer")
+
+    def hold_reading(self, reason: str) -> None:
+        """Read nothing until every reason is gone."""
+        if not self._holds and not self.transport.is_closing():
             self.transport.pause_reading()
+        self._holds.add(reason)
+
+    def resume_reading(self, reason: str) -> None:
+        """Drop one reason."""
+        self._holds.discard(reason)
+        self.read_on()
+
+    def read_on(self) -> None:
+        """Read, unless there is a reason not to."""
+        if not self._holds and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def eof_received(self) -> bool:
         self.end()
@@ -78,10 +98,10 @@ class _Side(asyncio.Protocol):
         self._relay.lost()
 
     def pause_writing(self) -> None:
-        self.other.transport.pause_reading()
+        self.other.hold_reading("peer")
 
     def resume_writing(self) -> None:
-        self.other.transport.resume_reading()
+        self.other.resume_reading("peer")
 
     def _flush(self) -> None:
         if self.filter is not None:
@@ -93,7 +113,7 @@ class _Side(asyncio.Protocol):
 class Relay:
     """Two transports that are each other's peer. on_end(bytes up, bytes down) is called once, when both are gone."""
 
-    __slots__ = ("_clock", "_down", "_idle_seconds", "_on_end", "_up", "deadline_at", "filed_at")
+    __slots__ = ("_clock", "_down", "_idle_seconds", "_on_end", "_up", "bulk", "deadline_at", "filed_at")
 
     def __init__(
         self,
@@ -104,9 +124,11 @@ class Relay:
         idle_seconds: float,
         on_end: Callable[[int, int], None],
         filter_down: Filter | None = None,
+        bulk: BulkTurns | None = None,
     ) -> None:
         self._clock = clock
         self._on_end = on_end
+        self.bulk = bulk
         self._idle_seconds = idle_seconds
         self._up = _Side(self, downstream, None)
         self._down = _Side(self, upstream, filter_down)
@@ -125,7 +147,7 @@ class Relay:
                 # Its end was told to the protocol before this one.
                 side.connection_lost(None)
             else:
-                side.transport.resume_reading()
+                side.read_on()
 
     def end_up(self) -> None:
         """Say that the downstream had ended before start(): nothing more will come from it."""

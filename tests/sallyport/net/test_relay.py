@@ -1,10 +1,11 @@
 """Bytes between two transports: both ways, half-close, backpressure, loss of one side, silence."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from sallyport.net.bulk_turns import BULK_BYTES, BulkTurns
 from sallyport.net.clock import Clock
 from sallyport.net.memory import MemoryTransport, memory_pair
 from sallyport.net.relay import Filter, Relay
@@ -33,7 +34,9 @@ class Shout:
 class Between:
     """A relay with somebody at each side of it."""
 
-    def __init__(self, clock: Clock, *, idle_seconds: float = 60.0, through: Filter | None = None) -> None:
+    def __init__(
+        self, clock: Clock, *, idle_seconds: float = 60.0, through: Filter | None = None, bulk: BulkTurns | None = None
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.client, self.origin = End(keeps_half_open=True), End(keeps_half_open=True)
         self.down = memory_pair(loop, self.client, asyncio.Protocol())[1]
@@ -46,6 +49,7 @@ class Between:
             idle_seconds=idle_seconds,
             on_end=lambda up, down: self.ends.append((up, down)),
             filter_down=through,
+            bulk=bulk,
         )
 
 
@@ -90,6 +94,27 @@ async def test_a_slow_side_stops_the_other_from_being_read(clock: Clock) -> None
     assert _held(between.up) < MIB
     between.origin.transport.resume_reading()
     await between.origin.until(lambda end: len(end.received) == MIB)
+
+
+async def test_a_side_that_brings_bulk_waits_for_its_turn_and_for_the_other_side(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sallyport.net.bulk_turns.TURN_READS", 1)
+    turns: list[Callable[[], None]] = []
+    between = Between(clock, bulk=BulkTurns(turns.append))
+    between.origin.transport.pause_reading()
+    between.relay.start(up=bytes(BULK_BYTES), down=b"")
+    assert not between.down.is_reading()
+    between.client.transport.write(bytes(MIB))
+    turns.pop()()
+    await until(lambda: not between.down.is_reading())  # for the other side now, and perhaps for another turn
+    between.origin.transport.resume_reading()
+    while len(between.origin.received) < BULK_BYTES + MIB:
+        while turns:
+            turns.pop()()
+        await asyncio.sleep(0)
+    between.client.transport.write(b"end")
+    await between.origin.until(lambda end: end.received.endswith(b"end"))
 
 
 async def test_a_reset_resets_the_other_side(clock: Clock) -> None:
