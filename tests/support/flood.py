@@ -1,6 +1,7 @@
-"""A sandbox that floods: `python -m tests.support.flood KIND PROXY_PORT TUNNEL_PORT`, two tokens on standard input.
+"""A sandbox that floods: `python -m tests.support.flood KIND WAY PROXY_PORT TUNNEL_PORT`, two tokens on standard input.
 
-Says `flooding` once it is at it, and goes on until it is killed. What is refused or cut is begun anew.
+Says `flooding` once it is at it, and goes on until it is killed. What is refused or cut is begun anew. By the way
+`tunnel` what is a connection to the explicit listener is a stream of one tunnel; `frames` writes a tunnel by hand.
 """
 
 import asyncio
@@ -11,15 +12,31 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from sallyport.net.clock import Clock
+from sallyport.net.tunnel import TunnelUnavailable
 from sallyport.net.websocket_upgrade import upgrade_request
 from sallyport.wire import websocket
 from sallyport.wire.yamux.frames import DATA, PING, RST, SYN, WINDOW_UPDATE, frame_header
+from tests.support.tunnel_client import TunnelClient, dial_tunnel
 
 HOST: Final = b"api.flood.test"
-STREAMS: Final = 1000
-LINKED: Final = {"slow_bodies": 200, "shared_slow_bodies": 300}
+OPEN_HOST: Final = b"open.flood.test"
+CREDENTIAL: Final = "flood-credential-5ca1ab1e"  # of HOST; what is opaque brings it along itself
+# How many at once; of what is not named here, one where it writes frames, else BUSY.
+COUNTS: Final = {
+    "half_open": 1000,
+    "slow_heads": 1000,
+    "interceptions": 1000,
+    "idle": 1200,  # more than a sandbox may have
+    "passthroughs_kept": 600,
+    "slow_bodies": 200,
+    "shared_slow_bodies": 300,  # more than a pool key has links
+    "slow_readers": 200,
+    "slow_opaque_readers": 200,
+}
 BUSY: Final = 8
 MASK: Final = b"mask"
+BULK_BYTES: Final = 100_000_000
 
 type Opened = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -27,17 +44,41 @@ type Opened = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class Flood:
     """What every kind needs."""
 
-    def __init__(self, proxy_port: int, tunnel_port: int, proxy_token: str, tunnel_token: str) -> None:
+    def __init__(self, way: str, proxy_port: int, tunnel_port: int, proxy_token: str, tunnel_token: str) -> None:
+        self._way = way
         self._proxy_port = proxy_port
         self._tunnel_port = tunnel_port
         self._tunnel_token = tunnel_token
-        self.own = b"Proxy-Authorization: Bearer " + proxy_token.encode() + b"\r\n"
+        self._proxy_token = proxy_token.encode()
+        self._tunnel: TunnelClient | None = None
+        self._dialling = asyncio.Lock()
 
-    def get(self, target: bytes, more: bytes = b"") -> bytes:
-        return b"GET http://%b%b HTTP/1.1\r\nHost: %b\r\n%b%b\r\n" % (HOST, target, HOST, self.own, more)
+    def own(self, mode: str = "plain") -> bytes:
+        """What a head says of its sender."""
+        if self._way == "explicit":
+            return b"Proxy-Authorization: Bearer " + self._proxy_token + b"\r\n"
+        return f"Sallyport-Stream: {mode}; revision=1\r\n".encode()
+
+    def get(self, target: bytes, more: bytes = b"", *, own: bytes | None = None) -> bytes:
+        own = self.own() if own is None else own
+        return b"GET http://%b%b HTTP/1.1\r\n%bHost: %b\r\n%b\r\n" % (HOST, target, own, HOST, more)
+
+    def asking(self, target: bytes, more: bytes = b"") -> bytes:
+        """Many requests of one connection; a stream's first head alone declares."""
+        later = self.get(target, more, own=self.own() if self._way == "explicit" else b"")
+        return self.get(target, more) + later * 99
+
+    def connect_to(self, host: bytes, mode: str) -> bytes:
+        return b"CONNECT %b:443 HTTP/1.1\r\n%bHost: %b:443\r\n\r\n" % (host, self.own(mode), host)
 
     async def dial(self) -> Opened:
-        return await asyncio.open_connection("127.0.0.1", self._proxy_port)
+        if self._way == "explicit":
+            return await asyncio.open_connection("127.0.0.1", self._proxy_port)
+        async with self._dialling:
+            if self._tunnel is None or not self._tunnel.tunnel.is_open:
+                clock = Clock(asyncio.get_running_loop())
+                self._tunnel = await dial_tunnel(clock, self._tunnel_port, self._tunnel_token)
+            return self._tunnel.open_pair()
 
     async def tunnel(self) -> Opened:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._tunnel_port)
@@ -50,6 +91,11 @@ class Flood:
 
     async def half_open(self) -> None:
         reader, _ = await self.dial()
+        await reader.read()
+
+    async def idle(self) -> None:
+        reader, writer = await self.dial()
+        writer.write(self.get(b"/"))
         await reader.read()
 
     async def slow_heads(self) -> None:
@@ -71,10 +117,39 @@ class Flood:
             writer.write(bytes((byte,)))
             await asyncio.sleep(0.2 + random.random() / 10)
 
+    async def slow_readers(self) -> None:
+        """Take a little of a long answer now and then."""
+        reader, writer = await self.dial()
+        writer.write(self.get(b"/bytes/%d" % BULK_BYTES))
+        await self._read_slowly(reader, writer)
+
+    async def slow_opaque_readers(self) -> None:
+        """The same in opaque bytes."""
+        reader, writer = await self.dial()
+        writer.write(self.connect_to(OPEN_HOST, "passthrough"))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"GET /bytes/{BULK_BYTES} HTTP/1.1\r\nAuthorization: Bearer {CREDENTIAL}\r\n\r\n".encode())
+        await self._read_slowly(reader, writer)
+
+    async def _read_slowly(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while not (reader.at_eof() or writer.is_closing()):
+            writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's or a stream's, both can
+            await asyncio.sleep(0.2 + random.random() / 10)
+            writer.transport.resume_reading()  # type: ignore[attr-defined]
+            await reader.read(64 * 1024)
+        raise ConnectionResetError
+
     async def interceptions(self) -> None:
         reader, writer = await self.dial()
-        writer.write(b"CONNECT %b:443 HTTP/1.1\r\nHost: %b:443\r\n%b\r\n" % (HOST, HOST, self.own))
+        writer.write(self.connect_to(HOST, "intercepted"))
         await reader.readuntil(b"\r\n\r\n")
+        await reader.read()
+
+    async def passthroughs_kept(self) -> None:
+        reader, writer = await self.dial()
+        writer.write(self.connect_to(OPEN_HOST, "passthrough"))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"GET / HTTP/1.1\r\n")  # opaque, and not all that its server waits for
         await reader.read()
 
     # Few that do much
@@ -82,36 +157,48 @@ class Flood:
     async def heads(self) -> None:
         reader, writer = await self.dial()
         writer.write(self.get(b"/%00"))
-        await reader.read()
+        await reader.readuntil(b"\r\n\r\n")
         writer.close()
 
     async def pipelined(self) -> None:
-        await self._pour(*await self.dial(), itertools.repeat(self.get(b"/%00").replace(b"/%00", b"/..") * 100))
+        reader, writer = await self.dial()
+        await self._pour(reader, writer, self.asking(b"/.."))
 
     async def headers(self) -> None:
         fields = b"".join(b"X-Field-%d: %b\r\n" % (number, b"v" * 400) for number in range(120))
-        await self._pour(*await self.dial(), itertools.repeat(self.get(b"/..", fields) * 4))
+        reader, writer = await self.dial()
+        await self._pour(reader, writer, self.asking(b"/..", fields))
 
     async def connects(self) -> None:
         reader, writer = await self.dial()
-        writer.write(b"CONNECT no.test:443 HTTP/1.1\r\nHost: no.test:443\r\n%b\r\n" % self.own)
+        writer.write(self.connect_to(b"no.test", "passthrough"))
         await reader.read()
         writer.close()
 
-    async def _pour(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, parts: "itertools.repeat[bytes]"
-    ) -> None:
+    async def passthroughs(self) -> None:
+        """Each dialled, answered and left."""
+        reader, writer = await self.dial()
+        writer.write(self.connect_to(OPEN_HOST, "passthrough"))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.abort()
+
+    async def _pour(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, part: bytes) -> None:
+        """Write this, and then its last head again and again."""
+
         async def drop() -> None:
             while await reader.read(1 << 20):
                 pass
+            raise ConnectionResetError("the gateway has ended it")
 
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(drop(), name="drop answers")
-            for part in parts:
-                writer.write(part)
+            writer.write(part)
+            later = part[part.rindex(b"GET ") :] * 100 if part.startswith(b"GET ") else part
+            while True:
                 await writer.drain()
+                writer.write(later)
 
-    # In a tunnel
+    # Frames
 
     async def tunnel_streams(self) -> None:
         def opened(number: int) -> bytes:
@@ -120,20 +207,33 @@ class Flood:
         await self._frames(lambda turn: b"".join(opened(2 * (turn * 500 + n) + 1) for n in range(500)))
 
     async def tunnel_resets(self) -> None:
-        head = b"GET http://%b/.. HTTP/1.1\r\nSallyport-Stream: plain; revision=1\r\nHost: %b\r\n\r\n" % (HOST, HOST)
+        """Of requests that are refused."""
+        await self._reset(self.get(b"/.."))
 
-        def asked(number: int) -> bytes:
-            whole = frame_header(DATA, SYN, number, len(head)) + head
-            return whole + frame_header(WINDOW_UPDATE, RST, number, 0)
+    async def tunnel_resets_dialled(self) -> None:
+        """Of requests that were sent, or for which a link was being dialled."""
+        await self._reset(self.get(b"/"), after_seconds=0.002)
 
-        await self._frames(lambda turn: b"".join(asked(2 * (turn * 100 + n) + 1) for n in range(100)))
+    async def tunnel_resets_opaque(self) -> None:
+        """Of CONNECTs for which a link was being dialled."""
+        await self._reset(self.connect_to(OPEN_HOST, "passthrough"), after_seconds=0.002)
+
+    async def _reset(self, head: bytes, *, after_seconds: float = 0.0) -> None:
+        """Ask on as many streams as wait to be accepted, and reset them at once or a moment later."""
+
+        def turn(at: int) -> bytes:
+            numbers = range(at // 2 * 100 + 1, at // 2 * 100 + 101, 2)
+            if at % 2:
+                return b"".join(frame_header(WINDOW_UPDATE, RST, number, 0) for number in numbers)
+            return b"".join(frame_header(DATA, SYN, number, len(head)) + head for number in numbers)
+
+        await self._frames(turn, after_seconds)
 
     async def tunnel_pings(self) -> None:
         await self._frames(lambda turn: frame_header(PING, SYN, 0, turn) * 1000)
 
     async def tunnel_frames(self) -> None:
-        head = b"POST http://%b/upload HTTP/1.1\r\nSallyport-Stream: plain; revision=1\r\nHost: %b\r\n" % (HOST, HOST)
-        head += b"Content-Length: 200000\r\n\r\n"
+        head = self.get(b"/upload", b"Content-Length: 200000\r\n").replace(b"GET", b"POST", 1)
         byte = frame_header(DATA, 0, 1, 1) + b"x"
 
         def frames(turn: int) -> bytes:
@@ -145,9 +245,9 @@ class Flood:
     async def tunnel_controls(self) -> None:
         reader, writer = await self.tunnel()
         status = b'{"type": "setup.status", "revision": 1, "state": "%b", "steps": []}' % (b"x" * 30_000)
-        await self._pour(reader, writer, itertools.repeat(websocket.message(websocket.TEXT, status, MASK)))
+        await self._pour(reader, writer, websocket.message(websocket.TEXT, status, MASK))
 
-    async def _frames(self, frames: Callable[[int], bytes]) -> None:
+    async def _frames(self, frames: Callable[[int], bytes], pause_seconds: float = 0.0) -> None:
         reader, writer = await self.tunnel()
 
         async def drop() -> None:
@@ -164,6 +264,7 @@ class Flood:
                 for at in range(0, len(data), 60_000):
                     writer.write(websocket.message(websocket.BINARY, data[at : at + 60_000], MASK))
                 await writer.drain()
+                await asyncio.sleep(pause_seconds)
 
 
 async def keep_at(work: Callable[[], Awaitable[None]]) -> None:
@@ -171,23 +272,21 @@ async def keep_at(work: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             await work()
-        except* (OSError, EOFError, AssertionError, struct.error):
+        except* (OSError, EOFError, AssertionError, struct.error, TunnelUnavailable):
             await asyncio.sleep(0.05)
 
 
-async def main(kind: str, proxy_port: int, tunnel_port: int) -> None:
+async def main(kind: str, way: str, proxy_port: int, tunnel_port: int) -> None:
     proxy_token, tunnel_token = sys.stdin.readline().split()
-    flood = Flood(proxy_port, tunnel_port, proxy_token, tunnel_token)
+    flood = Flood(way, proxy_port, tunnel_port, proxy_token, tunnel_token)
     work: Callable[[], Awaitable[None]] = getattr(flood, kind)
-    many = kind in ("half_open", "slow_heads", "interceptions")
-    linked = kind in LINKED
-    count = STREAMS if many else LINKED[kind] if linked else 1 if kind.startswith("tunnel_") else BUSY
+    count = COUNTS.get(kind, 1 if way == "frames" else BUSY)
     async with asyncio.TaskGroup() as tasks:
         for number in range(count):
             tasks.create_task(keep_at(work), name=f"{kind} {number}")
-        await asyncio.sleep(1 if many or linked else 0.2)
+        await asyncio.sleep(1 if kind in COUNTS else 0.2)
         print("flooding", flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))

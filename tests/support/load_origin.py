@@ -1,13 +1,21 @@
 """An origin for load, cleartext or TLS: cheap per request, streams without end, and can stand still; on a free port.
 
-It says which credential arrived by its label, never by its value, so an answer can be told from another's.
+It says which credential arrived by its label, never by its value, so an answer can be told from another's. In a process
+of its own it slows down nobody but who asks it.
 """
 
 import asyncio
+import json
+import os
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Final
 
+ROOT: Final = Path(__file__).resolve().parents[2]
 BLOCK = bytes(range(256)) * 256  # 64 KiB
 _HEAD_BYTES = 64 * 1024
 
@@ -110,3 +118,34 @@ async def load_origin(labels: Mapping[str, str], tls: ssl.SSLContext | None = No
             task.cancel()
         if serving:
             await asyncio.wait(serving)
+
+
+@contextmanager
+def load_origin_process(labels: Mapping[str, str]) -> Iterator[int]:
+    """Serve, in the clear, from a process of its own until the block ends; yields the port. Its gate stays shut."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.load_origin"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(dict(labels)).encode() + b"\n")
+    process.stdin.flush()
+    try:
+        yield int(process.stdout.readline())
+    finally:
+        process.kill()
+        process.communicate()
+
+
+async def _serve_for_ever(labels: Mapping[str, str]) -> None:
+    async with load_origin(labels) as origin:
+        print(origin.port, flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve_for_ever(json.loads(sys.stdin.readline())))

@@ -82,6 +82,12 @@ class TunnelClient:
         reader, protocol = _reader()
         return self._keep(reader, protocol, self.tunnel.open_stream(protocol))
 
+    def open_pair(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open a stream that is read and written like any socket; whoever has it closes it."""
+        reader, protocol = _reader()
+        stream = self.tunnel.open_stream(protocol)
+        return reader, asyncio.StreamWriter(stream, protocol, reader, asyncio.get_running_loop())
+
     def _keep(
         self, reader: asyncio.StreamReader, protocol: asyncio.StreamReaderProtocol, stream: TunnelStream
     ) -> RawEnd:
