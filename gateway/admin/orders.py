@@ -13,6 +13,7 @@ from aiohttp import web
 
 from gateway.admin.bodies import read_body, read_order, word
 from gateway.admin.refusals import AdminCode, Refused
+from gateway.core.plan_turns import PlanTurns
 from gateway.keys import MAX_JWKS_BYTES, KeyRing, KeySet, KeySetError
 from gateway.parts import GatewayParts
 from gateway.plan_holder import PlanConflict, PlanHolder, PlanLimitError
@@ -40,6 +41,7 @@ def order_routes(parts: OrderParts) -> Sequence[web.AbstractRouteDef]:
     return [
         web.put("/internal/plans/{sandbox_id}", orders.put_plan),
         web.delete("/internal/plans/{sandbox_id}", orders.remove_plan),
+        web.post("/internal/removals/{sandbox_id}", orders.remove_plan_ahead),
         web.post("/internal/plans/{sandbox_id}/settled", orders.settled),
         web.post("/internal/plans-withheld", orders.withhold),
         web.put("/internal/keys", orders.keys),
@@ -54,20 +56,32 @@ class _Orders:
 
     def __init__(self, parts: OrderParts) -> None:
         self._parts = parts
+        self._turns = PlanTurns()
 
     async def put_plan(self, request: web.Request) -> web.Response:
-        plans = self._parts.plans
+        plans, sandbox_id, change = self._parts.plans, request.match_info["sandbox_id"], _change(request)
         body = await read_body(request, self._parts.max_plan_bytes)
+        if not self._turns.take(sandbox_id, change):
+            return web.Response(status=204)
         try:
             # On a thread, so that requests are served between the interpreter's switches.
             prepared = await asyncio.to_thread(plans.prepare, body)
-            plans.commit(prepared, sandbox_id=request.match_info["sandbox_id"])
+            if not self._turns.is_void(sandbox_id, change):
+                plans.commit(prepared, sandbox_id=sandbox_id)
         except (PlanError, PlanConflict, PlanLimitError) as error:
             raise Refused(AdminCode.INVALID_PLAN, str(error)[:500]) from None
         return web.Response(status=204)
 
     async def remove_plan(self, request: web.Request) -> web.Response:
-        self._parts.plans.remove(request.match_info["sandbox_id"])
+        sandbox_id = request.match_info["sandbox_id"]
+        if self._turns.take(sandbox_id, _change(request)):
+            self._parts.plans.remove(sandbox_id)
+        return web.Response(status=204)
+
+    async def remove_plan_ahead(self, request: web.Request) -> web.Response:
+        sandbox_id = request.match_info["sandbox_id"]
+        if self._turns.removed_ahead(sandbox_id, _change(request)):
+            self._parts.plans.remove(sandbox_id)
         return web.Response(status=204)
 
     async def settled(self, request: web.Request) -> web.Response:
@@ -113,3 +127,11 @@ class _Orders:
                 async for lines in reports:
                     await response.write(lines)
         return response
+
+
+def _change(request: web.Request) -> int:
+    """Return the number of a plan's change."""
+    number = request.query.get("change", "")
+    if not number.isdecimal():
+        raise Refused(Code.INVALID_REQUEST, "?change=: the number of the change is missing")
+    return int(number)

@@ -53,7 +53,8 @@ class AdminParts:
     not_ready returns why the gateway should get no traffic, nothing when it should; notes what is worth knowing though
     it gets it. With is_controlled plans come from a control plane and are not taken here. invalidate(kind, id) gives
     how many credentials went, revoke(kind, id, until) how many open streams ended. drain is idempotent. Of a gateway
-    of several processes, applied() waits until each of them has what was changed, and scrape() adds their metrics up.
+    of several processes, applied(sandbox_id) waits until each of them has the plan as it is now, and scrape() adds
+    their metrics up.
     With auth every request needs a token; without it only this machine is answered.
     """
 
@@ -68,7 +69,7 @@ class AdminParts:
     notes: Callable[[], Sequence[str]] = tuple
     is_controlled: bool = False
     auth: ServiceAuth | None = None
-    applied: Callable[[], Awaitable[None]] | None = None
+    applied: Callable[[str], Awaitable[None]] | None = None
     scrape: Callable[[], Awaitable[bytes]] | None = None
 
 
@@ -167,7 +168,7 @@ class _Surface:
             count("refused")
             raise Refused(Code.OVERLOADED, str(error)) from None
         count("applied" if applied.changed else "unchanged")
-        await self._applied()
+        await self._applied(applied.sandbox_id)
         return web.json_response(
             {
                 "sandboxId": applied.sandbox_id,
@@ -186,15 +187,16 @@ class _Surface:
 
     async def delete_plan(self, request: web.Request) -> web.Response:
         self._refuse_if_controlled()
-        if not self._parts.plans.remove(request.match_info["sandbox_id"]):
+        sandbox_id = request.match_info["sandbox_id"]
+        if not self._parts.plans.remove(sandbox_id):
             raise _no_plan()
         self._parts.metrics.plan_applied("removed")
-        await self._applied()
+        await self._applied(sandbox_id)
         return web.Response(status=204)
 
-    async def _applied(self) -> None:
+    async def _applied(self, sandbox_id: str) -> None:
         if self._parts.applied is not None:
-            await self._parts.applied()
+            await self._parts.applied(sandbox_id)
 
     def _refuse_if_controlled(self) -> None:
         if self._parts.is_controlled:

@@ -150,8 +150,10 @@ class Fleet:
         self._now = now
         self._keys: bytes | None = None
         self._revoked: dict[tuple[str, str], float] = {}
-        # What the processes have been told and not yet said to have taken.
-        self._under_way: set[asyncio.Future[list[Answered]]] = set()
+        # Changes of plans are numbered (gateway.core.plan_turns); this is the last one.
+        self._change = 0
+        # Whose plan the processes have been told of and not yet said to have taken.
+        self._under_way: dict[asyncio.Future[list[Answered]], str] = {}
         plans.subscribe(self._plan_changed)
         plans.on_withheld = lambda withheld: self._tell_all(_withheld(withheld=withheld))
 
@@ -171,7 +173,7 @@ class Fleet:
             yield Order("PUT", "/internal/keys", self._keys)
         if self.plans.is_withheld:
             yield _withheld(withheld=True)
-        yield from (self._plan(table.sandbox_id) for table in self.plans.tables())
+        yield from (self._in_turn(table.sandbox_id) for table in self.plans.tables())
 
     def keys(self, document: bytes) -> None:
         """Put a key set in force."""
@@ -196,10 +198,10 @@ class Fleet:
         """Have credentials forgotten, and return how many there were."""
         return _sum(await self._tell_all(_invalidation(kind, identifier)), "invalidated")
 
-    async def settled(self) -> None:
-        """Wait until every process has taken what it was told so far."""
-        if self._under_way:
-            await asyncio.wait(set(self._under_way))
+    async def settled(self, sandbox_id: str) -> None:
+        """Wait until every process has taken what it was told of this sandbox's plan so far."""
+        if told := [task for task, whose in self._under_way.items() if whose == sandbox_id]:
+            await asyncio.wait(told)
 
     def _revocation(self, kind: str, revoked_id: str, until: float) -> Order:
         """Note a revocation; raises RevocationLimitError or RevocationsFull, as one process would."""
@@ -225,20 +227,23 @@ class Fleet:
         raise RevocationLimitError(f"{most} revocations are in force")
 
     def _plan_changed(self, sandbox_id: str) -> None:
-        self._tell_all(self._plan(sandbox_id))
+        self._change += 1
+        told = self._tell_all(self._in_turn(sandbox_id))
+        if self.plans.document(sandbox_id) is None:
+            # Its turn is behind every plan that still has to be compiled: what was removed ends before that.
+            told = self._tell_all(_removal_ahead(sandbox_id, self._change))
+        self._under_way[told] = sandbox_id
+        told.add_done_callback(self._under_way.pop)
 
-    def _plan(self, sandbox_id: str) -> Order:
+    def _in_turn(self, sandbox_id: str) -> Order:
         document = self.plans.document(sandbox_id)
-        target = _plan_target(sandbox_id)
+        target = f"{_plan_target(sandbox_id)}?change={self._change}"
         return Order("DELETE", target) if document is None else Order("PUT", target, document)
 
-    def _tell_all(self, order: Order) -> Awaitable[list[Answered]]:
+    def _tell_all(self, order: Order) -> asyncio.Future[list[Answered]]:
         told = [process.tell(order) for process in self.processes]
         # Waited for by a task, so that whoever goes on without it can still be asked to wait for it later.
-        task = self._tasks.spawn(_all(told), name=f"{order.method} {order.target} for all")
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-        return task
+        return self._tasks.spawn(_all(told), name=f"{order.method} {order.target} for all")
 
     # What they say (gateway.processes.serving_process.Listening) -------------------------------------
 
@@ -308,6 +313,10 @@ class Fleet:
 
 def _plan_target(sandbox_id: str) -> str:
     return f"/internal/plans/{quote(sandbox_id, safe='')}"
+
+
+def _removal_ahead(sandbox_id: str, change: int) -> Order:
+    return Order("POST", f"/internal/removals/{quote(sandbox_id, safe='')}?change={change}", is_urgent=True)
 
 
 def _document(members: Mapping[str, object]) -> bytes:

@@ -45,8 +45,9 @@ _log = structlog.get_logger(__name__)
 class Order(NamedTuple):
     """A request to a serving process that has to be taken.
 
-    is_urgent goes for what takes something out of service: it means the same before a plan and behind it, and a second
-    is all it has, which is what one large plan may take to compile.
+    is_urgent goes for what takes something out of service: it means the same before a plan and behind it (removals of
+    plans have a number for that, gateway.core.plan_turns), and a second is all it has, which is what one large plan may
+    take to compile.
     """
 
     method: str

@@ -62,6 +62,10 @@ class StubFleet:
         lines = [line.split(" ", 2) for line in path.read_text().splitlines()] if path.exists() else []
         return [rest.rstrip() for who, at, rest in lines if int(who) == number and pid in (None, int(at))]
 
+    def asked(self, number: int = 1) -> list[str]:
+        """Return the same as `METHOD /path`."""
+        return [" ".join(line.split(" ")[:2]) for line in self.orders(number)]
+
     def start(self) -> None:
         """Start every process."""
         self.running = [

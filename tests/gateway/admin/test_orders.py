@@ -1,7 +1,9 @@
 """What a parent orders of a serving process: a whole gateway in its place, on sockets that were bound for it."""
 
+import asyncio
 import contextlib
 import json
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from gateway.app import start_gateway
 from gateway.config import load_config
+from gateway.plan_holder import PreparedPlan
 from gateway.processes.link import Answered, ask, open_answer, read_lines
 from gateway.processes.place import Place
 from gateway.processes.reports import MAX_LINE_BYTES
@@ -86,14 +89,14 @@ async def test_it_accepts_when_it_is_told_to(one: Serving) -> None:
 async def test_plans_come_and_go(one: Serving) -> None:
     plans = one.gateway.parts.plans
     assert len(plans) == 0  # files are the parent's to read
-    assert (await one.order("PUT", "/internal/plans/sbx_one", plan([]))).status == 204
+    assert (await one.order("PUT", "/internal/plans/sbx_one?change=1", plan([]))).status == 204
     assert plans.table("sbx_one") is not None
     assert (await one.order("POST", "/internal/plans-withheld", {"withheld": "yes"})).status == 204
     assert (plans.table("sbx_one"), len(plans)) == (None, 1)
     assert (await one.order("POST", "/internal/plans-withheld", {"withheld": "no"})).status == 204
     assert plans.table("sbx_one") is not None
     for _ in range(2):
-        assert (await one.order("DELETE", "/internal/plans/sbx_one")).status == 204
+        assert (await one.order("DELETE", "/internal/plans/sbx_one?change=2")).status == 204
     assert len(plans) == 0
     # The parent counts what all have; it would be counted once for each process.
     metrics = one.gateway.parts.metrics.render()
@@ -101,11 +104,51 @@ async def test_plans_come_and_go(one: Serving) -> None:
     assert b"sallyport_plans_active 0.0\n" in metrics
 
 
+async def test_a_removal_ahead_of_its_turn_is_not_undone_by_what_stands_before_it(one: Serving) -> None:
+    plans = one.gateway.parts.plans
+    for change, document in ((1, plan([])), (3, plan([], revision=3))):
+        assert (await one.order("PUT", f"/internal/plans/sbx_one?change={change}", document)).status == 204
+    assert (await one.order("POST", "/internal/removals/sbx_one?change=5")).status == 204
+    assert len(plans) == 0
+    assert (await one.order("PUT", "/internal/plans/sbx_one?change=4", plan([], revision=4))).status == 204
+    assert len(plans) == 0
+    assert (await one.order("DELETE", "/internal/plans/sbx_one?change=5")).status == 204
+    # What comes back is not older than what was removed, whatever its revision.
+    assert (await one.order("PUT", "/internal/plans/sbx_one?change=6", plan([]))).status == 204
+    assert (await one.order("POST", "/internal/removals/sbx_one?change=5")).status == 204
+    assert len(plans) == 1
+
+
+async def test_a_removal_overtakes_the_plan_that_is_being_compiled(
+    one: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans, compiles, may_end = one.gateway.parts.plans, asyncio.Event(), threading.Event()
+    prepare, loop = plans.prepare, asyncio.get_running_loop()
+
+    def slowly(body: bytes) -> PreparedPlan:
+        loop.call_soon_threadsafe(compiles.set)
+        assert may_end.wait(20)
+        return prepare(body)
+
+    assert (await one.order("PUT", "/internal/plans/sbx_one?change=1", plan([]))).status == 204
+    monkeypatch.setattr(plans, "prepare", slowly)
+    async with asyncio.TaskGroup() as tasks:
+        put = tasks.create_task(one.order("PUT", "/internal/plans/sbx_one?change=2", plan([], revision=2)))
+        await compiles.wait()
+        assert (await one.order("POST", "/internal/removals/sbx_one?change=3")).status == 204
+        assert len(plans) == 0
+        may_end.set()
+    assert put.result().status == 204
+    assert len(plans) == 0
+
+
 @pytest.mark.parametrize(
     ("method", "path", "document"),
     [
-        ("PUT", "/internal/plans/sbx_one", b"{}"),
-        ("PUT", "/internal/plans/sbx_two", plan([])),
+        ("PUT", "/internal/plans/sbx_one?change=1", b"{}"),
+        ("PUT", "/internal/plans/sbx_two?change=1", plan([])),
+        ("PUT", "/internal/plans/sbx_one", plan([])),
+        ("DELETE", "/internal/plans/sbx_one?change=-1", None),
         ("PUT", "/internal/keys", b"{}"),
         ("POST", "/internal/plans-withheld", {"withheld": "perhaps"}),
         ("POST", "/internal/superseded", {"epoch": 1}),

@@ -41,17 +41,26 @@ async def test_what_is_settled_was_taken_by_all(stubs: StubFleet) -> None:
     stubs.plans.withhold()
     stubs.plans.withhold()
     stubs.plans.release()
-    stubs.plans.remove("sbx_one")
-    await stubs.fleet.settled()
-    await stubs.fleet.settled()
+    await stubs.fleet.settled("sbx_one")
+    await stubs.fleet.settled("sbx_one")
     for number in (1, 2):
-        assert [" ".join(line.split(" ")[:2]) for line in stubs.orders(number)[1:]] == [
-            "PUT /internal/plans/sbx_one",
+        assert stubs.asked(number)[1] == "PUT /internal/plans/sbx_one?change=1"
+    stubs.plans.remove("sbx_one")
+    await stubs.fleet.settled("sbx_one")
+    for number in (1, 2):
+        assert "POST /internal/removals/sbx_one?change=2" in stubs.asked(number)
+    # And in its turn, so that a plan that comes later does not find this one still there.
+    stubs.plans.apply(plan([]))
+    await stubs.fleet.settled("sbx_one")
+    for number in (1, 2):
+        assert [line for line in stubs.asked(number)[1:] if "removals" not in line] == [
+            "PUT /internal/plans/sbx_one?change=1",
             "POST /internal/plans-withheld",
             "POST /internal/plans-withheld",
-            "DELETE /internal/plans/sbx_one",
+            "DELETE /internal/plans/sbx_one?change=2",
+            "PUT /internal/plans/sbx_one?change=3",
         ]
-    assert list(stubs.fleet.state()) == []
+    assert [order.target for order in stubs.fleet.state()] == ["/internal/plans/sbx_one?change=3"]
 
 
 async def test_a_newer_tunnel_closes_the_one_at_another_process(stubs: StubFleet) -> None:
@@ -92,7 +101,7 @@ async def test_what_one_lacks_is_fetched_and_said(stubs: StubFleet) -> None:
     stubs.write("reports-2", '{"wantPlan": "sbx_one"}\n{"wantKeys": true}\n{"unheardOf": 1}')
     await eventually(lambda: any("settled" in line for line in stubs.orders(2)))
     asked = [line.split(" ")[1] for line in stubs.orders(2)]
-    assert asked.index("/internal/plans/sbx_one") < asked.index("/internal/plans/sbx_one/settled")
+    assert asked.index("/internal/plans/sbx_one?change=1") < asked.index("/internal/plans/sbx_one/settled")
     assert (wanted, len(keys)) == (["sbx_one"], 1)
 
 

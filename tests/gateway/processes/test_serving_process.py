@@ -38,7 +38,7 @@ async def test_it_knows_everything_before_it_accepts(stubs: StubFleet) -> None:
         "/v1/tokens/revoke",
         "/internal/keys",
         "/internal/plans-withheld",
-        "/internal/plans/sbx_one",
+        "/internal/plans/sbx_one?change=1",
         "/internal/serve",
     ]
 
@@ -50,7 +50,7 @@ async def test_a_successor_knows_what_the_killed_one_knew_and_what_came_meanwhil
     pid = process.process_id
     assert pid is not None
     stubs.plans.apply(plan([]))
-    await stubs.fleet.settled()
+    await stubs.fleet.settled("sbx_one")
     os.kill(pid, signal.SIGKILL)
     await eventually(lambda: not process.is_serving)
     stubs.fleet.revoke(*REVOKE)
@@ -60,7 +60,7 @@ async def test_a_successor_knows_what_the_killed_one_knew_and_what_came_meanwhil
     await stubs.serving()
     assert process.process_id != pid
     asked = [line.split(" ")[1] for line in stubs.orders(pid=process.process_id)]
-    assert asked == ["/v1/tokens/revoke", "/internal/plans/sbx_one", "/internal/serve"]
+    assert asked == ["/v1/tokens/revoke", "/internal/plans/sbx_one?change=1", "/internal/serve"]
     assert process.deaths == 1
 
 
@@ -73,6 +73,20 @@ async def test_a_revocation_does_not_wait_for_a_plan_that_compiles(stubs: StubFl
     async with asyncio.timeout(5):
         assert await stubs.fleet.revoke_everywhere(*REVOKE) == 1
         assert await stubs.fleet.invalidate_everywhere("all", None) == 10
+
+
+async def test_a_removal_does_not_wait_for_plans_that_compile(stubs: StubFleet) -> None:
+    stubs.start()
+    await stubs.serving()
+    stubs.plans.apply(plan([]))
+    await stubs.fleet.settled("sbx_one")
+    stubs.write("hangs", "/internal/plans")
+    stubs.plans.apply(plan([], revision=2))
+    await eventually(lambda: "PUT /internal/plans/sbx_one?change=2" in stubs.asked())
+    stubs.plans.remove("sbx_one")
+    async with asyncio.timeout(5):
+        await eventually(lambda: "POST /internal/removals/sbx_one?change=3" in stubs.asked())
+    assert not any("DELETE" in line for line in stubs.asked())
 
 
 @pytest.mark.parametrize("how", ["refuses", "hangs"])
