@@ -35,8 +35,8 @@ class OpenStream:
 
     __slots__ = ()
     claims: Claims | None
-    # A tunnel is open as a stream is, but what it carries is what a sandbox's limit is about.
-    is_tunnel: ClassVar[bool] = False
+    # A tunnel is open as a stream is, and so is what the gateway opens in it; limits and figures are of the others.
+    is_of_sandbox: ClassVar[bool] = True
 
     @property
     def held_bytes(self) -> int:
@@ -74,7 +74,7 @@ class StreamIndex:
     def __init__(self) -> None:
         self._by_sandbox: dict[str, set[OpenStream]] = {}
         self._anonymous: set[OpenStream] = set()
-        self._tunnels: Counter[str] = Counter()  # how many of a sandbox's are tunnels, where any are
+        self._apart: Counter[str] = Counter()  # how many of a sandbox's are not its own, where any are
         self.open = 0
 
     def add(self, stream: OpenStream) -> None:
@@ -83,17 +83,22 @@ class StreamIndex:
         self.open += 1
 
     def claim(self, stream: OpenStream, before: Claims | None, claims: Claims) -> int:
-        """Note whose the stream is from now on; returns how many streams that sandbox has, its tunnels apart."""
+        """Note whose the stream is from now on; returns how many streams of its own that sandbox has."""
         self._discard(stream, before)
         streams = self._by_sandbox.setdefault(claims.sandbox_id, set())
         streams.add(stream)
-        self._tunnels[claims.sandbox_id] += stream.is_tunnel
-        return len(streams) - self._tunnels[claims.sandbox_id]
+        self._apart[claims.sandbox_id] += not stream.is_of_sandbox
+        return len(streams) - self._apart[claims.sandbox_id]
 
     def remove(self, stream: OpenStream) -> None:
         """Forget a stream that has ended."""
         self._discard(stream, stream.claims)
         self.open -= 1
+
+    @property
+    def of_sandboxes(self) -> int:
+        """How many streams are open that sandboxes have opened."""
+        return self.open - self._apart.total()
 
     def sandboxes(self) -> Collection[str]:
         """Return every sandbox with an open stream."""
@@ -114,10 +119,10 @@ class StreamIndex:
         streams = self._by_sandbox.get(claims.sandbox_id)
         if streams is not None and stream in streams:
             streams.remove(stream)
-            self._tunnels[claims.sandbox_id] -= stream.is_tunnel
+            self._apart[claims.sandbox_id] -= not stream.is_of_sandbox
             if not streams:
                 del self._by_sandbox[claims.sandbox_id]
-                del self._tunnels[claims.sandbox_id]
+                del self._apart[claims.sandbox_id]
 
 
 @dataclass(slots=True, kw_only=True)

@@ -5,9 +5,12 @@ where that is, and answers with one head (contracts section 2).
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
-from gateway.parts import GatewayParts
+from gateway.core.route_table import RouteTable
+from gateway.parts import GatewayParts, OpenStream
+from sallyport.claims import Claims
 from sallyport.net.tunnel import TunnelUnavailable
 from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.http1.codec import parse_response
@@ -33,14 +36,39 @@ class StreamRefused(Exception):
         self.detail = detail
 
 
-class SandboxStream:
-    """A stream that sandboxd has opened. Whoever has it closes it."""
+class SandboxStream(OpenStream):
+    """A stream that sandboxd has opened. Whoever has it closes it; its tunnel or its authority may end it earlier."""
 
-    __slots__ = ("reader", "writer")
+    __slots__ = ("_is_declared", "claims", "reader", "writer")
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    claims: Claims
+    is_of_sandbox = False
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        claims: Claims,
+        is_declared: Callable[[RouteTable], bool] | None,
+    ) -> None:
+        """Claims are the tunnel's; is_declared says whether a plan names what this leads to, None where none does."""
         self.reader = reader
         self.writer = writer
+        self.claims = claims
+        self._is_declared = is_declared
+
+    def goes_on_under(self, table: RouteTable | None) -> bool:
+        """Whether the plan still names what this leads to."""
+        return self._is_declared is None or (table is not None and self._is_declared(table))
+
+    def drain(self) -> bool:
+        """Its end is not ours to find: whoever has it closes it, or the drain's deadline ends it."""
+        return False
+
+    def revoke(self) -> None:
+        """Close now: what has arrived and was not read is not read any more, and its end does not look like one."""
+        self.reader.set_exception(ConnectionResetError("the sandbox's authority was withdrawn"))
+        self.abort()
 
     def close(self) -> None:
         """Close, once what was written has gone out."""
@@ -51,21 +79,42 @@ class SandboxStream:
         self.writer.transport.abort()
 
 
-async def open_sandbox_stream(parts: GatewayParts, sandbox_id: str, target: str) -> SandboxStream:
+class _Protocol(asyncio.StreamReaderProtocol):
+    """Hears of the stream's end, whoever ended it."""
+
+    def __init__(self, parts: GatewayParts, reader: asyncio.StreamReader) -> None:
+        super().__init__(reader, loop=parts.loop)
+        self._parts = parts
+        self.stream: SandboxStream | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the stream."""
+        super().connection_lost(exc)
+        if self.stream is not None:
+            self._parts.streams.remove(self.stream)
+            self.stream = None
+
+
+async def open_sandbox_stream(
+    parts: GatewayParts, sandbox_id: str, target: str, is_declared: Callable[[RouteTable], bool] | None = None
+) -> SandboxStream:
     """Open a stream to `endpoint/<clientId>/<endpointKey>`, `mcp/<serverId>` or `setup/<revision>`.
 
-    Raises NoTunnel, or StreamRefused.
+    It ends when a plan comes for which is_declared is not true, or none is left. Raises NoTunnel, or StreamRefused.
     """
     host = parts.tunnels.current(sandbox_id)
     if host is None:
         raise NoTunnel(sandbox_id)
     reader = asyncio.StreamReader(limit=parts.limits.head_bytes, loop=parts.loop)
-    protocol = asyncio.StreamReaderProtocol(reader, loop=parts.loop)
+    protocol = _Protocol(parts, reader)
     try:
         transport = host.tunnel.open_stream(protocol)
     except TunnelUnavailable as error:
         raise StreamRefused(0, f"the tunnel takes no stream now: {error}") from None
-    stream = SandboxStream(reader, asyncio.StreamWriter(transport, protocol, reader, parts.loop))
+    writer = asyncio.StreamWriter(transport, protocol, reader, parts.loop)
+    protocol.stream = stream = SandboxStream(reader, writer, host.claims, is_declared)
+    parts.streams.add(stream)
+    parts.streams.claim(stream, None, host.claims)
     stream.writer.write(f"CONNECT {target} HTTP/1.1\r\nHost: {sandbox_id}\r\n\r\n".encode("ascii"))
     try:
         async with asyncio.timeout(ANSWER_SECONDS):

@@ -52,7 +52,7 @@ class TunnelHost(OpenStream):
     )
 
     claims: Claims
-    is_tunnel = True
+    is_of_sandbox = False
 
     def __init__(self, parts: GatewayParts, claims: Claims) -> None:
         self._parts = parts

@@ -17,7 +17,7 @@ from gateway.admin.refusals import AdminCode, Refused
 from gateway.core.route_table import RouteTable
 from gateway.parts import GatewayParts
 from gateway.sandbox_streams import NoTunnel, SandboxStream, StreamRefused, open_sandbox_stream
-from sallyport.plan.workload import HttpMcpTransport
+from sallyport.plan.workload import HttpMcpTransport, McpTransport
 from sallyport.problem import Code
 from sallyport.setup import LocalUrl, split_url
 from sallyport.wire.errors import RemoteProtocolError
@@ -42,10 +42,12 @@ _MCP_FIELDS: Final = ("accept", "content-type", "last-event-id")
 _MCP_PREFIX: Final = "mcp-"
 
 
-async def opened(parts: GatewayParts, sandbox_id: str, target: str) -> SandboxStream:
+async def opened(
+    parts: GatewayParts, sandbox_id: str, target: str, is_declared: Callable[[RouteTable], bool] | None = None
+) -> SandboxStream:
     """Open a stream into a sandbox; raises Refused."""
     try:
-        return await open_sandbox_stream(parts, sandbox_id, target)
+        return await open_sandbox_stream(parts, sandbox_id, target, is_declared)
     except NoTunnel:
         raise Refused(AdminCode.NO_TUNNEL, "the sandbox has no tunnel to this gateway now") from None
     except StreamRefused as refused:
@@ -67,9 +69,14 @@ class Relays:
         parts, names = self._parts(), request.match_info
         if request.headers.get("Upgrade", "").lower() != "websocket":
             raise Refused(Code.INVALID_REQUEST, "an endpoint is reached by a WebSocket")
-        url = _endpoint_url(_plan(parts, names["sandbox_id"]), names["client_id"], names["endpoint_key"])
-        target = f"endpoint/{_id(names['client_id'])}/{_id(names['endpoint_key'])}"
-        stream = await opened(parts, names["sandbox_id"], target)
+        asked = names["client_id"], names["endpoint_key"]
+        declared = _endpoint_url(_plan(parts, names["sandbox_id"]), *asked)
+        if declared is None:
+            raise Refused(AdminCode.NOT_FOUND, "the sandbox's plan has no such endpoint")
+        url, target = split_url(declared), f"endpoint/{'/'.join(map(_id, asked))}"
+        stream = await opened(
+            parts, names["sandbox_id"], target, lambda table: _endpoint_url(table, *asked) == declared
+        )
         try:
             fields = [(name, value) for name in _WEBSOCKET_FIELDS for value in request.headers.getall(name, [])]
             fields += [("Connection", "Upgrade"), ("Upgrade", "websocket")]
@@ -86,9 +93,19 @@ class Relays:
     async def mcp(self, request: web.Request) -> web.StreamResponse:
         """Forward one request of streamable HTTP, and its answer as it comes."""
         parts, names = self._parts(), request.match_info
-        server = _mcp_server(_plan(parts, names["sandbox_id"]), names["server_id"])
+        server_id = names["server_id"]
+        server = _mcp_server(_plan(parts, names["sandbox_id"]), server_id)
+        if server is None:
+            raise Refused(AdminCode.NOT_FOUND, "the sandbox's plan has no such MCP server")
+        if not isinstance(server, HttpMcpTransport):
+            raise Refused(AdminCode.NOT_HTTP, "this MCP server speaks on its standard input and output")
         body = await read_body(request, MAX_MCP_REQUEST_BYTES)
-        stream = await opened(parts, names["sandbox_id"], f"mcp/{_id(names['server_id'])}")
+        stream = await opened(
+            parts,
+            names["sandbox_id"],
+            f"mcp/{_id(server_id)}",
+            lambda table: _mcp_url(_mcp_server(table, server_id)) == str(server.url),
+        )
         try:
             fields = list((server.headers or {}).items())
             declared = {name.lower() for name, _ in fields}
@@ -113,21 +130,23 @@ def _plan(parts: GatewayParts, sandbox_id: str) -> RouteTable:
     return table
 
 
-def _endpoint_url(table: RouteTable, client_id: str, endpoint_key: str) -> LocalUrl:
+def _endpoint_url(table: RouteTable, client_id: str, endpoint_key: str) -> str | None:
     for client in table.plan.runtime_clients:
         for endpoint in client.endpoints:
             if (client.client_id, endpoint.endpoint_key) == (client_id, endpoint_key):
-                return split_url(str(endpoint.transport.url))
-    raise Refused(AdminCode.NOT_FOUND, "the sandbox's plan has no such endpoint")
+                return str(endpoint.transport.url)
+    return None
 
 
-def _mcp_server(table: RouteTable, server_id: str) -> HttpMcpTransport:
+def _mcp_server(table: RouteTable, server_id: str) -> McpTransport | None:
     for server in table.plan.mcp_servers:
         if server.server_id == server_id:
-            if isinstance(server.transport, HttpMcpTransport):
-                return server.transport
-            raise Refused(AdminCode.NOT_HTTP, "this MCP server speaks on its standard input and output")
-    raise Refused(AdminCode.NOT_FOUND, "the sandbox's plan has no such MCP server")
+            return server.transport
+    return None
+
+
+def _mcp_url(server: McpTransport | None) -> str | None:
+    return str(server.url) if isinstance(server, HttpMcpTransport) else None
 
 
 def _id(text: str) -> str:

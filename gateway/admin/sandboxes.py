@@ -105,6 +105,6 @@ def _describe(parts: GatewayParts, sandbox_id: str) -> dict[str, object]:
         "sandboxId": sandbox_id,
         "organizationId": owners[0] if table is None and owners else None if table is None else table.organization_id,
         "tunnel": host is not None,
-        "streams": sum(not isinstance(each, TunnelHost) for each in streams),
+        "streams": sum(each.is_of_sandbox for each in streams),
         "planRevision": None if table is None else table.revision,
     }

@@ -24,6 +24,7 @@ from tests.support.gateway_process import Setting, gateway_process
 from tests.support.in_process import proxy_token, signed_token, signing_jwk
 from tests.support.plan_documents import plan_document, rule_document
 from tests.support.raw_end import RawEnd, RawOrigin, raw_origin
+from tests.support.sandbox_end import SandboxEnd
 from tests.support.several_processes import Several, controlled
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(180), pytest.mark.uvloop]
@@ -31,6 +32,8 @@ pytestmark = [pytest.mark.full, pytest.mark.timeout(180), pytest.mark.uvloop]
 WITHDRAWN = ("jti", "sid", "sandbox", "connection", "binding", "plan removed", "binding gone", "host gone")
 # What ends opaque streams, too; the others end what carries a credential. The last ends nothing but opaque streams.
 OF_OPAQUE = ("jti", "sid", "sandbox", "plan removed", "host gone")
+# And these what the admin listener has open into the sandbox.
+OF_INWARD = ("jti", "sid", "sandbox", "plan removed")
 WITHIN_SECONDS = 1.0
 UNTIL = 2_000_000_000
 SECRET = "canary-of-the-second"
@@ -51,8 +54,14 @@ def names_of(number: int) -> tuple[str, str, str]:
 def the_plan(number: int, *, revision: int = 1, has_binding: bool = True, allowed: str = "open.test") -> bytes:
     sandbox_id, connection_id, binding_id = names_of(number)
     routes = [route("managed", ["api.test"], connection_id, bindingId=binding_id, allowCleartext=True)]
+    endpoint = {"endpointKey": "ws", "transport": {"type": "ws", "url": "ws://127.0.0.1:4500/"}}
+    client = {"clientId": "agent", "setup": {"env": {}, "files": []}, "processes": []}
     document = plan_document(
-        routes if has_binding else [], [rule_document("open", "allow", allowed)], default="deny", revision=revision
+        routes if has_binding else [],
+        [rule_document("open", "allow", allowed)],
+        default="deny",
+        revision=revision,
+        runtimeClients=[client | {"endpoints": [endpoint | {"connectionMode": "shared"}]}],
     )
     return seal(document | {"sandboxId": sandbox_id, "organizationId": ORGANIZATION})
 
@@ -67,6 +76,7 @@ class Stand:
     clock: Clock
     token: Callable[[str, str], str]
     publish: Callable[[bytes], Awaitable[None]]
+    push: Callable[[bytes], Awaitable[None]]  # as publish, and nobody waits until it is taken
     remove: Callable[[str], Awaitable[None]]
     revoke: Callable[[str, str], Awaitable[None]]
 
@@ -82,7 +92,7 @@ async def by_admin(folder: Path, workers: int, api: RawOrigin, opaque: RawOrigin
     entered = gateway_process(folder, setting)
     gateway = await asyncio.to_thread(entered.__enter__)
     try:
-        with contextlib.closing(Several(gateway)) as several:
+        with contextlib.closing(Several(gateway)) as several, contextlib.ExitStack() as pushing:
 
             async def order(method: str, path: str, document: object = None) -> None:
                 status, answer = await several.ask(method, path, document)
@@ -91,6 +101,14 @@ async def by_admin(folder: Path, workers: int, api: RawOrigin, opaque: RawOrigin
             async def publish(document: bytes) -> None:
                 sandbox_id = json.loads(document)["sandboxId"]
                 await order("PUT", f"/v1/sandboxes/{sandbox_id}/plan", document)
+
+            async def push(document: bytes) -> None:
+                target = f"/v1/sandboxes/{announced(document)['sandboxId']}/plan"
+                head = f"PUT {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(document)}\r\n\r\n"
+                end = await RawEnd.dial(gateway.admin_port)
+                pushing.callback(end.abort)
+                end.send(head.encode() + document)
+                await end.flush()
 
             async def remove(sandbox_id: str) -> None:
                 await order("DELETE", f"/v1/sandboxes/{sandbox_id}/plan")
@@ -105,6 +123,7 @@ async def by_admin(folder: Path, workers: int, api: RawOrigin, opaque: RawOrigin
                 clock=clock,
                 token=lambda audience, sandbox_id: gateway.mint_token(audience, sandbox_id=sandbox_id),
                 publish=publish,
+                push=push,
                 remove=remove,
                 revoke=revoke,
             )
@@ -132,6 +151,11 @@ async def by_watch(folder: Path, workers: int, api: RawOrigin, opaque: RawOrigin
             async def revoke(kind: str, name: str) -> None:
                 await control.revoke(kind, name, UNTIL)
 
+            async def push(document: bytes) -> None:
+                plan = announced(document)
+                control.plans[str(plan["sandboxId"])] = document
+                await control.tell("plan", plan)
+
             yield Stand(
                 several=several,
                 api=api,
@@ -141,6 +165,7 @@ async def by_watch(folder: Path, workers: int, api: RawOrigin, opaque: RawOrigin
                     proxy_token(sandbox_id) if audience == "sallyport-proxy" else signed_token(audience, sandbox_id)
                 ),
                 publish=control.publish,
+                push=push,
                 remove=control.remove,
                 revoke=revoke,
             )
@@ -155,7 +180,13 @@ class Open:
 
     injected: list[RawEnd] = field(default_factory=list)
     opaque: list[RawEnd] = field(default_factory=list)
+    inward: list[RawEnd] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
+
+    def abort(self) -> None:
+        """End all of it: what was only half closed would hold up the drain."""
+        for end in self.injected + self.opaque + self.inward:
+            end.writer.transport.abort()
 
 
 async def open_everything(stand: Stand, number: int) -> Open:
@@ -178,6 +209,7 @@ async def open_everything(stand: Stand, number: int) -> Open:
         client.send(connect + authorization + b"\r\n")
         await pass_through(stand, opened, client)
     await pass_through(stand, opened, tunnel.connect("open.test:443", "passthrough; revision=1"))
+    await reach_in(stand, opened, SandboxEnd(tunnel), sandbox_id)
     return opened
 
 
@@ -197,6 +229,18 @@ async def pass_through(stand: Stand, opened: Open, client: RawEnd) -> None:
     client.send(b"up")
     assert await link.exactly(2) == b"up"
     opened.opaque += [client, link]
+
+
+async def reach_in(stand: Stand, opened: Open, sandbox: SandboxEnd, sandbox_id: str) -> None:
+    """Open a WebSocket of the sandbox's endpoint by the admin listener."""
+    caller = await RawEnd.dial(stand.several.gateway.admin_port)
+    path = f"/v1/sandboxes/{sandbox_id}/endpoints/agent/ws"
+    caller.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n".encode() + UPGRADE + b"\r\n")
+    _, end = await sandbox.opened()
+    await end.head()
+    end.send(SWITCHED)
+    assert (await caller.head()).startswith(b"HTTP/1.1 101 ")
+    opened.inward += [caller, end]
 
 
 async def withdraw(stand: Stand, what: str, number: int, opened: Open) -> None:
@@ -238,6 +282,7 @@ async def test_everything_of_it_ends_within_a_second(
                 opened = every[number]
                 ends = [] if what == "host gone" else opened.injected
                 ends = ends + (opened.opaque if what in OF_OPAQUE else [])
+                ends = ends + (opened.inward if what in OF_INWARD else [])
                 begun_at = time.perf_counter()
                 await withdraw(stand, what, number, opened)
                 for end in ends:
@@ -247,14 +292,91 @@ async def test_everything_of_it_ends_within_a_second(
                 assert seconds < WITHIN_SECONDS, what
                 # All the others, and what this one does not take away, live.
                 left = [] if what in OF_OPAQUE else opened.opaque
+                left = left + ([] if what in OF_INWARD else opened.inward)
                 for each in every[number + 1 :]:
-                    left = left + each.opaque
+                    left = left + each.opaque + each.inward
                 for client, link in zip(left[::2], left[1::2], strict=True):
                     link.send(b"x")
                     assert await client.exactly(1) == b"x", what
-            for each in every:  # what was only half closed would hold up the drain
-                for end in each.injected + each.opaque:
-                    end.writer.transport.abort()
+            for each in every:
+                each.abort()
             assert SECRET.encode() not in stand.several.gateway.log
+    finally:
+        clock.close()
+
+
+# ---- while plans are changed
+
+
+# Each takes half a second of a core to compile, thrice: in the parent and in each process.
+LARGE = [
+    route(
+        f"large_{number}",
+        [],
+        "con_large",
+        bindingId=f"bnd_{number}",
+        match={"hosts": ["large.test"], "pathPrefixes": [f"/a{number}/b{each}/c" for each in range(60)]},
+    )
+    for number in range(900)
+]
+BUSY = 8
+
+
+def large_plan(sandbox_id: str, revision: int) -> bytes:
+    return seal(plan_document(LARGE, default="deny", revision=revision) | {"sandboxId": sandbox_id})
+
+
+def announced(document: bytes) -> dict[str, object]:
+    return {name: value for name, value in json.loads(document).items() if name in ("sandboxId", "revision", "digest")}
+
+
+@pytest.mark.parametrize("by", [by_admin, by_watch], ids=["admin", "watch"])
+async def test_a_removal_overtakes_a_flood_of_plans(
+    tmp_path: Path, by: Callable[..., contextlib.AbstractAsyncContextManager[Stand]]
+) -> None:
+    clock = Clock(asyncio.get_running_loop())
+    names = [f"sbx_busy_{number}" for number in range(BUSY)]
+    flood = [large_plan(name, 2) for name in names]
+    try:
+        async with raw_origin() as api, raw_origin() as opaque, by(tmp_path, 2, api, opaque, clock) as stand:
+            several = stand.several
+            await stand.publish(the_plan(0))
+            for name in names:
+                await stand.publish(seal(plan_document([], default="deny") | {"sandboxId": name}))
+                client = await several.client()  # the plan of whoever asks is loaded, and kept what it should be
+                client.send(several.request("http://none.test/", stand.token("sallyport-proxy", name)))
+                assert (await client.answer()).status == 403
+            opened = await open_everything(stand, 0)
+
+            def taken(sandbox_id: str, revision: int, *, by_process: bool) -> int:
+                said = several.said("plan_applied", sandbox_id=sandbox_id, revision=revision)
+                return sum(("process" in each) is by_process for each in said)
+
+            def all_taken(*, by_process: bool) -> int:
+                return sum(taken(name, 2, by_process=by_process) for name in names)
+
+            # One of the sandbox itself is among them, and has left the parent when the removal comes.
+            for document in (*flood[:-2], the_plan(0, revision=2), *flood[-2:]):
+                await stand.push(document)
+            await several.until(
+                lambda: taken("sbx_0", 2, by_process=False) == 1 and all_taken(by_process=False) >= BUSY - 1
+            )
+            begun_at = time.perf_counter()
+            await stand.remove("sbx_0")
+            for end in opened.injected + opened.opaque + opened.inward:
+                assert await end.gone() == b""
+            seconds = time.perf_counter() - begun_at
+            at_the_end = all_taken(by_process=True)
+            figure(f"plan removed when {at_the_end} of {2 * BUSY} plans were taken, {by.__name__}", seconds)
+            assert at_the_end < 2 * BUSY
+            assert seconds < WITHIN_SECONDS
+            await several.until(lambda: all_taken(by_process=True) == 2 * BUSY)
+            # Nor has any of them brought it back.
+            clients = [
+                client for each in (await several.clients_of_both("http://none.test/")).values() for client in each
+            ]
+            for client in clients:
+                assert (await several.get(client, "http://api.test/", opened.tokens[0])).status == 503
+            opened.abort()
     finally:
         clock.close()

@@ -69,7 +69,7 @@ def test_a_claim_counts_the_sandbox_s_streams_and_moves_between_them() -> None:
 
 def test_a_sandbox_s_tunnels_are_not_counted_among_its_streams() -> None:
     class Tunnel(Stream):
-        is_tunnel = True
+        is_of_sandbox = False
 
     index = StreamIndex()
     tunnels = [Tunnel(ONE), Tunnel(ONE)]
@@ -84,7 +84,7 @@ def test_a_sandbox_s_tunnels_are_not_counted_among_its_streams() -> None:
     assert index.claim(stream, ONE, ONE) == 1
     for left in (tunnels[1], stream):
         index.remove(left)
-    assert (index._by_sandbox, index._tunnels) == ({}, {})
+    assert (index._by_sandbox, index._apart) == ({}, {})
 
 
 def test_what_has_ended_is_forgotten() -> None:

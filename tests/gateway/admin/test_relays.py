@@ -34,25 +34,35 @@ def mcp_server(server_id: str, transport: dict[str, object]) -> dict[str, object
     return {"serverId": server_id, "bindingId": "bnd_one", "name": server_id, "transport": transport}
 
 
-PLAN = seal(
-    plan_document(
-        runtimeClients=[
-            {
-                "clientId": "agent",
-                "setup": {"env": {}, "files": []},
-                "processes": [],
-                "endpoints": [endpoint("ws", "ws://127.0.0.1:4500/session?v=1")],
-            }
-        ],
-        mcpServers=[
-            mcp_server(
-                "files",
-                {"type": "streamable-http", "url": "http://127.0.0.1:4600/mcp", "headers": {"X-Declared": "yes"}},
-            ),
-            mcp_server("shell", {"type": "stdio", "command": "shell", "args": []}),
-        ],
+def the_plan(revision: int = 1, *, port: int = 4500, declared: str = "yes", **further: object) -> bytes:
+    return seal(
+        plan_document(
+            runtimeClients=[
+                {
+                    "clientId": "agent",
+                    "setup": {"env": {}, "files": []},
+                    "processes": [],
+                    "endpoints": [endpoint("ws", f"ws://127.0.0.1:{port}/session?v=1")],
+                }
+            ],
+            mcpServers=[
+                mcp_server(
+                    "files",
+                    {
+                        "type": "streamable-http",
+                        "url": f"http://127.0.0.1:{port + 100}/mcp",
+                        "headers": {"X-Declared": declared},
+                    },
+                ),
+                mcp_server("shell", {"type": "stdio", "command": "shell", "args": []}),
+            ],
+            revision=revision,
+        )
+        | further
     )
-)
+
+
+PLAN = the_plan()
 
 
 @pytest.fixture
@@ -354,3 +364,85 @@ async def test_a_server_that_does_not_answer_has_its_time(tmp_path: Path) -> Non
             _, end = await sandbox.opened()
             assert (await asked)[0] == 504
             await end.gone()
+
+
+# ---- what is withdrawn
+
+EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+WITHDRAWN = {
+    "plan removed": ("DELETE", "/v1/sandboxes/sbx_one/plan", None),
+    "sandbox revoked": ("POST", "/v1/tokens/revoke", b'{"kind":"sandbox","id":"sbx_one","until":2000000000}'),
+    "no longer declared": ("PUT", "/v1/sandboxes/sbx_one/plan", the_plan(2, runtimeClients=[], mcpServers=[])),
+    "at another address": ("PUT", "/v1/sandboxes/sbx_one/plan", the_plan(2, port=4501)),
+    "another organization": ("PUT", "/v1/sandboxes/sbx_one/plan", the_plan(2, organizationId="org_two")),
+}
+
+
+async def order(admin: aiohttp.ClientSession, what: tuple[str, str, bytes | None]) -> None:
+    method, path, body = what
+    async with admin.request(method, path, data=body) as answer:
+        assert answer.status in (200, 204), await answer.text()
+
+
+@pytest.mark.parametrize("what", WITHDRAWN.values(), ids=WITHDRAWN.keys())
+async def test_what_is_withdrawn_ends_an_endpoint_s_websocket(
+    gateway: GatewayInProcess, inside: Inside, admin: aiohttp.ClientSession, what: tuple[str, str, bytes | None]
+) -> None:
+    async with admin.ws_connect(ENDPOINT) as socket:
+        await socket.send_str("hello")
+        assert await socket.receive_str() == "hello"
+        await order(admin, what)
+        assert gateway.parts.streams.of_sandboxes == 0
+        with contextlib.suppress(ConnectionError):
+            await socket.send_str("after it")
+        assert (await socket.receive()).type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR)
+        await until(lambda: gateway._tunnels[0].tunnel.stream_count == 0)
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Transfer-Encoding: chunked\r\n\r\n9\r\n", b"\r\n"], ids=["chunked", "to its end"]
+)
+@pytest.mark.parametrize("what", WITHDRAWN.values(), ids=WITHDRAWN.keys())
+async def test_what_is_withdrawn_ends_an_answer_of_an_mcp_server(
+    gateway: GatewayInProcess, admin: aiohttp.ClientSession, what: tuple[str, str, bytes | None], framing: bytes
+) -> None:
+    sandbox = SandboxEnd(await gateway.tunnel())
+    asking = gateway.parts.tasks.spawn(_post_begun(admin), name="asking")
+    _, end = await sandbox.opened()
+    await end.head()
+    end.send(EVENTS + framing + b"data: 1\n\n")
+    answer = await asking
+    assert await answer.content.readany() == b"data: 1\n\n"
+    await order(admin, what)
+    end.send(b"data: 2\n\n")
+    with pytest.raises(aiohttp.ClientError):
+        await answer.read()
+    assert await end.gone() == b""
+
+
+async def _post_begun(admin: aiohttp.ClientSession) -> aiohttp.ClientResponse:
+    return await admin.post(MCP, data=b"x")
+
+
+async def test_what_is_withdrawn_ends_what_still_opens(gateway: GatewayInProcess, admin: aiohttp.ClientSession) -> None:
+    sandbox = SandboxEnd(await gateway.tunnel())
+    asking = gateway.parts.tasks.spawn(_ask(admin), name="asking")
+    _, end = await sandbox.opened(answer=b"")
+    await order(admin, WITHDRAWN["plan removed"])
+    assert await asking == (502, "sandbox_refused")
+    assert await end.gone() == b""
+
+
+async def test_what_a_newer_plan_still_declares_goes_on(
+    gateway: GatewayInProcess, inside: Inside, admin: aiohttp.ClientSession
+) -> None:
+    async with (
+        admin.ws_connect(ENDPOINT) as socket,
+        admin.get(MCP, headers={"Accept": "text/event-stream"}) as answer,
+    ):
+        assert await answer.content.readany() == b"data: first\n\n"
+        await order(admin, ("PUT", "/v1/sandboxes/sbx_one/plan", the_plan(2, declared="otherwise")))
+        await socket.send_str("hello")
+        assert await socket.receive_str() == "hello"
+        inside.release.set()
+        assert await answer.content.read() == b"data: second\n\n"
