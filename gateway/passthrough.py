@@ -4,8 +4,8 @@ import asyncio
 
 import structlog
 
-from gateway.core.classify import admit, admit_opaque
-from gateway.core.decision import Mode
+from gateway.core.classify import admit, admit_opaque, opaque_rule_id
+from gateway.core.decision import Deny, Mode
 from gateway.core.errors import refusal, upstream_failed
 from gateway.core.route_table import RouteTable
 from gateway.downstream import LINGER_SECONDS
@@ -204,8 +204,11 @@ class Passthrough(asyncio.Protocol, OpenStream):
 
     def _refuse_name(self) -> None:
         """Reset: the client believes it speaks TLS, no answer could be read."""
-        self._parts.metrics.denied(AuditCode.SNI_MISMATCH.value)
-        self._record("denied", {"decision": "deny", "code": AuditCode.SNI_MISMATCH.value})
+        name, code = self._name, AuditCode.SNI_MISMATCH.value
+        self._parts.metrics.denied(code)
+        admission = None if name is None else admit_opaque(self._table, name, self._destination.port)
+        rule_id = admission.rule_id if isinstance(admission, Deny) else None
+        self._record("denied", {"decision": "deny", "egressRuleId": rule_id, "code": code})
         self.abort()
 
     def _refuse(self, code: Code) -> None:
@@ -219,7 +222,7 @@ class Passthrough(asyncio.Protocol, OpenStream):
         )
         if self._transport.is_closing():
             return
-        self._transport.write(refusal(upstream_failed(code, None), request_id, method="CONNECT", close=True))
+        self._transport.write(refusal(upstream_failed(code, self._rule_id), request_id, method="CONNECT", close=True))
         self._transport.write_eof()
         self._transport.resume_reading()
         parts.clock.watch(self, parts.clock.now + LINGER_SECONDS)
@@ -232,7 +235,12 @@ class Passthrough(asyncio.Protocol, OpenStream):
         parts = self._parts
         seconds = read_clock() - self._started_at
         parts.metrics.finished(outcome, self._source, seconds)
-        known: dict[str, object] = {"decision": "forward", "outcome": outcome, "durationMs": seconds * 1000}
+        known: dict[str, object] = {
+            "decision": "forward",
+            "egressRuleId": self._rule_id,
+            "outcome": outcome,
+            "durationMs": seconds * 1000,
+        }
         if self._is_withdrawn:
             known["code"] = AuditCode.AUTHORITY_WITHDRAWN.value
             parts.metrics.denied(AuditCode.AUTHORITY_WITHDRAWN.value)
@@ -247,6 +255,11 @@ class Passthrough(asyncio.Protocol, OpenStream):
         )
         parts.audit.record(record)
         parts.streams.remove(self)
+
+    @property
+    def _rule_id(self) -> str | None:
+        """The rule that decides by the plan that is recorded: of the name, where the CONNECT's was an address."""
+        return opaque_rule_id(self._table, self._name or self._destination.host, self._destination.port)
 
     def eof_received(self) -> bool:
         """The sandbox ended before a byte was relayed."""

@@ -68,6 +68,12 @@ def admit_opaque(table: RouteTable, host: str, port: int) -> Admission:
     return Mode.PASSTHROUGH if may_pass else _denied(table, answer, None, Destination("https", host, port), None)
 
 
+def opaque_rule_id(table: RouteTable, host: str, port: int) -> str | None:
+    """Name the rule by which opaque bytes pass, or do not; None where no rule decides."""
+    admission = admit_opaque(table, host, port)
+    return admission.rule_id if isinstance(admission, Deny) else table.matcher.rule_answer(host, port).egress_rule_id
+
+
 def classify(table: RouteTable, destination: Destination, method: str, path: bytes) -> Classified:
     """Decide about one request, given its path as it came (without the query).
 

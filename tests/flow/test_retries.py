@@ -436,3 +436,11 @@ async def test_a1_silence_passes_to_a_name_and_not_to_an_address(site: Site, way
         named.send(b"\x16\x03\x01 no hello")
         assert await named.until(b"no hello") == b"\x16\x03\x01 no hello"
         assert await addressed.gone() == b""
+
+    def recorded() -> list[tuple[object, object, object]]:
+        """Return what was recorded of this way's opaque streams."""
+        opaque = [each for each in audited(site) if (each["mode"], each["source"]) == ("passthrough", way)]
+        return [(each["host"], each.get("egressRuleId"), each.get("code")) for each in opaque]
+
+    await site.several.until(lambda: len(recorded()) == 2)
+    assert sorted(recorded(), key=str) == [("127.0.0.2", None, "sni_mismatch"), ("open.test", "open", None)]

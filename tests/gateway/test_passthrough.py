@@ -68,6 +68,7 @@ async def test_tls_is_end_to_end(gateway: GatewayInProcess) -> None:
         client.close()
         record = await record_of(gateway)
     assert (record["decision"], record["status"], record["host"], record["port"]) == ("forward", 200, "open.test", 443)
+    assert record["egressRuleId"] == "open"
     assert cast(int, record["bytesUp"]) > 100
     assert cast(int, record["bytesDown"]) > 100
     assert gateway.metric('sallyport_requests_total{outcome="passthrough",source="explicit"}') == 1
@@ -158,8 +159,19 @@ async def test_a1_another_name_than_the_connect_s_is_reset(
     assert await client.gone() == b""
     record = await record_of(gateway)
     assert (record["decision"], record["code"], record["host"]) == ("deny", "sni_mismatch", "open.test")
+    assert record["egressRuleId"] is None  # the names differ: no rule has decided that
     assert await (await origin.link()).gone() == b""
     assert gateway.metric('sallyport_denied_total{code="sni_mismatch"}') == 1
+
+
+async def test_the_rule_of_the_plan_that_ended_it_is_recorded(gateway: GatewayInProcess, origin: RawOrigin) -> None:
+    client = await gateway.open_tunnel(OPEN)
+    client.send(b"up")
+    await (await origin.link()).exactly(2)
+    gateway.parts.plans.apply(plan([], [denied("closed", "open.test", "no more")], revision=2))
+    assert await client.gone() == b""
+    record = await record_of(gateway)
+    assert (record["code"], record["planRevision"], record["egressRuleId"]) == ("authority_withdrawn", 2, "closed")
 
 
 @pytest.mark.parametrize("name", [b"open\0test", b"op@n.test", b"open,test", b"[::1].tst"])
@@ -216,14 +228,17 @@ async def test_a1_to_an_address_the_name_of_the_hello_counts(anywhere: GatewayIn
     assert await (await origin.link()).exactly(len(first)) == first
 
 
-@pytest.mark.parametrize("first", [hello("evil.test"), hello(None), b"GET / HTTP/1.1\r\n"])
+@pytest.mark.parametrize(
+    ("first", "rule_id"), [(hello("evil.test"), "no-evil"), (hello(None), None), (b"GET / HTTP/1.1\r\n", None)]
+)
 async def test_a1_to_an_address_nothing_passes_that_names_no_allowed_host(
-    anywhere: GatewayInProcess, origin: RawOrigin, first: bytes
+    anywhere: GatewayInProcess, origin: RawOrigin, first: bytes, rule_id: str | None
 ) -> None:
     client = await anywhere.open_tunnel(f"127.0.0.1:{origin.port}")
     client.send(first)
     assert await client.gone() == b""
-    assert (await record_of(anywhere))["code"] == "sni_mismatch"
+    record = await record_of(anywhere)
+    assert (record["code"], record["egressRuleId"]) == ("sni_mismatch", rule_id)
     assert await (await origin.link()).gone() == b""
 
 
@@ -290,7 +305,9 @@ async def refused(gateway: GatewayInProcess, authority: bytes, early: bytes = b"
     client.send(early)
     answer = await client.answer("CONNECT")
     record = await record_of(gateway)
-    assert record["requestId"] == json.loads(answer.body)["requestId"]
+    problem = json.loads(answer.body)
+    assert (record["requestId"], record["egressRuleId"]) == (problem["requestId"], "open")
+    assert problem["egressRuleId"] == "open"
     assert (record["status"], record["code"]) == (answer.status, answer.value("X-Sallyport-Error"))
     return answer.status, answer.value("X-Sallyport-Error"), client
 

@@ -4,7 +4,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway.core.classify import MAX_REMEMBERED_PATH_BYTES, MAX_REMEMBERED_REQUESTS, admit, admit_declared, classify
+from gateway.core.classify import (
+    MAX_REMEMBERED_PATH_BYTES,
+    MAX_REMEMBERED_REQUESTS,
+    admit,
+    admit_declared,
+    classify,
+    opaque_rule_id,
+)
 from gateway.core.decision import FORWARD, Decision, Deny, Forward, Mode
 from gateway.core.declaration import Declaration
 from gateway.core.route_table import InjectRoute, RouteTable
@@ -234,6 +241,18 @@ def test_a_managed_host_passes_unseen_only_where_plan_and_operator_agree() -> No
 def test_a_deny_rule_holds_for_opaque_bytes_too() -> None:
     table = table_letting_pass(rule_document("no", "deny", "api.example.com"))
     assert denied(admission(table, passes=True)).rule_id == "no"
+
+
+def test_the_rule_that_decides_about_opaque_bytes_has_a_name() -> None:
+    rules = [rule_document("no", "deny", "bad.example.com"), rule_document("ok", "allow", "good.example.com")]
+    table = table_of(rules=rules)
+    hosts = ("bad.example.com", "good.example.com", "other.example.com", "api.example.com")
+    assert [opaque_rule_id(table, host, 443) for host in hosts] == ["no", "ok", None, None]
+    assert opaque_rule_id(table_letting_pass(rules[1]), "api.example.com", 443) is None
+    assert (
+        opaque_rule_id(table_letting_pass(rule_document("no", "deny", "api.example.com")), "api.example.com", 443)
+        == "no"
+    )
 
 
 # ---- a stream whose mode sandboxd has chosen
