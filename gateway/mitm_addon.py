@@ -8,20 +8,23 @@ have to trust. What follows from that is in docs/flows.md. mitmproxy is imported
 this file can be asked for anywhere.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from gateway.core.authority import Refused, TargetReader
+from gateway.core.content_coding import Coding
 from gateway.core.decision import Deny, Mode
 from gateway.core.downstream_head import HIDDEN
 from gateway.core.errors import (
+    answer_unreadable,
     body_too_large,
     no_plan,
     refusal,
     upstream_failed,
 )
 from gateway.core.scrub import Scrubber
+from gateway.mitm_answer import AnswerBody, Fields, answer_coding, has_body, without_coding
 from gateway.mitm_site import Admitted, Decided, SettingsUnusable, Site, read_site, release
 from gateway.upstream import DIAL_CODES
 from sallyport.claims import Claims
@@ -40,7 +43,6 @@ from sallyport.wire.http1.shape import field_name
 # HTTP/1.1 is not relayed unseen.
 OPTIONS = {"connection_strategy": "lazy", "upstream_cert": False, "http2": False, "http3": False, "rawtcp": False}
 
-type Fields = list[tuple[bytes, bytes]]
 # mitmproxy's own classes: not installed where this is checked.
 type Flow = Any
 
@@ -77,8 +79,17 @@ class SallyportAddon:
             raise exceptions.OptionsError(f"sallyport_config: {error}") from None
         self.done()
         self._site = site
+        self.running()
         trust = site.config.upstream.ca_file
         ctx.options.update(**OPTIONS, **({} if trust is None else {"ssl_verify_upstream_trusted_ca": str(trust)}))
+
+    def running(self) -> None:
+        """Never dial what mitmproxy itself listens on; before it runs that is nothing yet."""
+        from mitmproxy import ctx
+
+        proxy = ctx.master.addons.get("proxyserver")
+        if self._site is not None and proxy is not None:
+            self._site.listen_at((str(address[0]), int(address[1])) for address in proxy.listen_addrs())
 
     def done(self) -> None:
         """Give up what the settings opened."""
@@ -221,7 +232,7 @@ class SallyportAddon:
     # Answer -----------------------------------------------------------------------------------------
 
     def responseheaders(self, flow: Flow) -> None:
-        """Scrub what comes back, as a stream (C3)."""
+        """Scrub what comes back, as a stream (C3); a coding that keeps it from being read is undone, or refused."""
         from mitmproxy import http
 
         decided = self._decided.get(flow.id)
@@ -232,10 +243,22 @@ class SallyportAddon:
         if needles is None:
             flow.response.stream = True
         else:
+            coding = answer_coding(flow.response.status_code, fields)
+            is_followed = has_body(flow.request.method, flow.response.status_code, fields)
+            if coding is Coding.OPAQUE and is_followed and not self._lets_unscannable_pass:
+                _refuse_answer(flow, answer_unreadable(_rule_id(decided)))
+                return
+            if coding is Coding.GZIP:
+                fields = without_coding(fields, is_followed=is_followed)
             scrubber = self._scrubbers[flow.id] = Scrubber(needles)
             fields = _fields(scrubber.scrub_head(CRLF.join(map(b"%b: %b".__mod__, fields))).split(CRLF))
-            flow.response.stream = lambda data: _scrubbed(scrubber, data)
+            body = AnswerBody(scrubber, is_gzip=coding is Coding.GZIP)
+            flow.response.stream = lambda data: _pieces(flow, body, data)
         flow.response.headers = http.Headers(fields)
+
+    @property
+    def _lets_unscannable_pass(self) -> bool:
+        return self._site is not None and self._site.config.scrub.lets_unscannable_pass
 
     def websocket_message(self, flow: Flow) -> None:
         """Scrub a message from upstream; each is whole."""
@@ -327,10 +350,20 @@ def _fields(lines: Iterable[bytes]) -> Fields:
     return [(name, value.strip(b" \t")) for name, _, value in pairs]
 
 
-def _scrubbed(scrubber: Scrubber, data: bytes) -> list[bytes]:
-    """Return what may go out; b"" is the end. Nothing instead of an empty piece, which would end a chunked body."""
-    piece = scrubber.feed(data) if data else scrubber.finish()
-    return [piece] if piece else []
+def _refuse_answer(flow: Flow, deny: Deny) -> None:
+    """Answer with a problem once the upstream's body, which is dropped, has come to its end."""
+    _refuse(flow, deny)
+    body = flow.response.raw_content
+    flow.response.stream = lambda data: [] if data else [body]
+
+
+def _pieces(flow: Flow, body: AnswerBody, data: bytes) -> Iterator[bytes]:
+    """Yield what may go out; an answer that is not what its coding says is cut short, and does not look whole."""
+    try:
+        yield from body.take(data)
+    except RemoteProtocolError:
+        if flow.killable:
+            flow.kill()
 
 
 def _release_route(decided: Decided) -> None:

@@ -5,6 +5,7 @@ no mitmproxy, so it can be run and checked where that is not installed.
 """
 
 import asyncio
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -37,6 +38,7 @@ from sallyport.claims import AUDIENCE_PROXY, Claims, TokenError
 from sallyport.destination import Destination
 from sallyport.net.clock import Clock
 from sallyport.net.dial import Dialer
+from sallyport.net.own_places import WILDCARDS, OwnPlaces, Place
 from sallyport.net.resolve import Resolver
 from sallyport.problem import Code
 from sallyport.settings import ConfigError
@@ -86,10 +88,17 @@ class Site:
         # What has to be closed comes last: nothing can go wrong after it.
         self.clock = Clock(asyncio.get_running_loop())
         self._resolver = Resolver(max_names=config.limits.resolver_cache_entries)
+        self.listen_at(())
+
+    def listen_at(self, places: Iterable[Place]) -> None:
+        """Say where the proxy listens: neither that is dialled, nor a gateway by the same settings."""
+        listening = self.config.listen
+        named = [place for place in (listening.proxy, listening.tunnel, listening.admin) if place is not None]
         self._dialer = Dialer(
-            AddressPolicy(allow=config.network.allow),
+            AddressPolicy(allow=self.config.network.allow),
             self._resolver,
-            connect_to={str(here): (there.host, there.port) for here, there in config.upstream.connect_to.items()},
+            own=OwnPlaces([*places, *(place for place in named if place.host in WILDCARDS)], named),
+            connect_to={str(here): (there.host, there.port) for here, there in self.config.upstream.connect_to.items()},
             connect=_note_address,
         )
 

@@ -6,6 +6,7 @@ reason. Compared are the answers (status and code) and each request at the origi
 """
 
 import asyncio
+import gzip
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from tests.flow.test_http_vectors import SUITES, read_vectors
 from tests.support.gateway_plans import basic, header, plan, route
 from tests.support.mitmproxy_process import need_mitmproxy
+from tests.support.origin import Answer, Then
 from tests.support.plan_documents import rule_document
 from tests.support.two_gateways import Case, Outcome, two_gateways
 
@@ -70,6 +72,12 @@ def on(host: str, request: str, *lines: str, body: str = "", port: int = 443, **
     named = further.pop("host_field", host)
     head = [f"{request} HTTP/1.1", f"Host: {named}", f"X-Case: {name}", *lines, "", body]
     return Case(name=name, data="\r\n".join(head).encode("latin-1"), connect=f"{host}:{port}", **further)
+
+
+def coded(coding: str, body: bytes | None = None, *, status: int = 200, name: str = "Content-Encoding") -> Answer:
+    body = gzip.compress(SECRET.encode()) if body is None else body
+    head = f"HTTP/1.1 {status} OK\r\n{name}: {coding}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return Answer(parts=(head.encode() + body,), then=Then.CLOSE)
 
 
 def plainly(url: str, *lines: str, token: bool = True, name: str = "", host_field: str = "") -> Case:
@@ -226,6 +234,21 @@ OF_PLANS = [
     plainly("http://127.0.0.1:1/x", name="an address"),
     plainly("http://10.0.0.1/x", name="a private address"),
     plainly("http://169.254.169.254/x", name="a metadata address"),
+    plainly("http://127.0.0.1:%PORT%/x", name="the proxy itself"),
+    plainly("http://localhost:%PORT%/x", name="the proxy itself, by a name"),
+]
+# Answers that hold the credential, in a coding that nobody has asked for.
+CODED = {
+    "/gzip": coded("gzip"),
+    "/gzip-twin": coded("x-gzip", name="Content_Encoding"),
+    "/gzip-part": coded("gzip", status=206),
+    "/gzip-twice": coded("gzip, gzip"),
+    "/br": coded("br"),
+    "/identity": coded("identity", SECRET.encode()),
+}
+OF_ANSWERS = [
+    *(on(f"keep.{DOMAIN}", f"{method} {target}") for target in CODED for method in ("GET", "HEAD")),
+    on(f"open.{DOMAIN}", "GET /gzip"),
 ]
 HOSTS = sorted(
     {
@@ -254,7 +277,7 @@ def of_corpora() -> list[Case]:
 def decided(tmp_path_factory: pytest.TempPathFactory) -> Both:
     """Send the table and what plans can say through both."""
     need_mitmproxy()
-    return asyncio.run(_decide(tmp_path_factory.mktemp("oracle"), [*TABLE, *OF_PLANS], HOSTS))
+    return asyncio.run(_decide(tmp_path_factory.mktemp("oracle"), [*TABLE, *OF_PLANS, *OF_ANSWERS], HOSTS))
 
 
 @pytest.fixture(scope="module")
@@ -271,6 +294,13 @@ def vectors(tmp_path_factory: pytest.TempPathFactory, corpus: Callable[[str], An
 @pytest.mark.parametrize("case", [*TABLE, *OF_PLANS], ids=str)
 def test_a_decision_is_the_same(case: Case, decided: Both) -> None:
     _compare(case, *decided[case.name])
+
+
+@pytest.mark.parametrize("case", OF_ANSWERS, ids=str)
+def test_an_answer_is_read_the_same(case: Case, decided: Both) -> None:
+    _compare(case, *decided[case.name])
+    for outcome in decided[case.name]:
+        assert SECRET.encode() not in outcome.received
 
 
 @pytest.mark.full
@@ -299,7 +329,7 @@ def test_the_table_names_known_cases() -> None:
 
 
 def test_the_cases_have_names_of_their_own() -> None:
-    names = [case.name for case in (*TABLE, *OF_PLANS)]
+    names = [case.name for case in (*TABLE, *OF_PLANS, *OF_ANSWERS)]
     assert len(names) == len(set(names))
 
 
@@ -322,6 +352,7 @@ async def _decide(folder: Path, cases: Iterable[Case], hosts: list[str]) -> Both
             credentials={"con_one": SECRET, "con_two": OTHER_SECRET},
             hosts=hosts,
             names=["*.vectors.test", f"*.{DOMAIN}", f"*.wild.{DOMAIN}"],
+            scripts=CODED,
         ) as (gateway, mitmproxy),
         asyncio.TaskGroup() as tasks,
     ):

@@ -1,11 +1,13 @@
 """The addon in a real mitmdump: what is its own to get right beside the decisions (tests/flow/test_mitm_oracle.py)."""
 
 import asyncio
+import json
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from gzip import compress
 from pathlib import Path
 
 import yaml
@@ -60,6 +62,7 @@ async def scene(folder: Path) -> AsyncIterator[Scene]:
             in_files=True,
             connect_to={f"{host}:443": f"127.0.0.1:{origin.port}" for host in (API, OPEN)},
             ca_file=files.ca_file,
+            further={"scrub": {"unscannable": "refuse"}},
         )
 
         def write() -> str:
@@ -84,6 +87,10 @@ def request(host: str = API, *lines: str, method: str = "GET", target: str = "/v
 async def test_what_mitmproxy_carries(tmp_path: Path) -> None:
     async with scene(tmp_path) as here:
         await _an_echo_is_scrubbed_as_it_streams(here)
+        await _an_echo_in_gzip_is_scrubbed(here)
+        await _what_is_not_the_gzip_it_says_is_cut(here)
+        await _what_cannot_be_read_is_refused(here)
+        await _it_does_not_dial_itself(here)
         await _a_link_is_used_again(here)
         await _a_host_that_passes_through_keeps_its_own_tls(here)
         await _a_handshake_for_another_host_gets_nothing(here)
@@ -107,6 +114,61 @@ async def _an_echo_is_scrubbed_as_it_streams(here: Scene) -> None:
     rest = await client.until(b"0\r\n\r\n")
     assert rest.endswith(b"zzzzz\r\n0\r\n\r\n")
     assert SECRET[half:].encode() not in rest
+    client.close()
+
+
+def coded(name: str, body: bytes, *further: str) -> Answer:
+    fields = "".join(f"{line}\r\n" for line in (f"Content-Encoding: {name}", f"Content-Length: {len(body)}", *further))
+    return Answer(parts=(f"HTTP/1.1 200 OK\r\n{fields}\r\n".encode() + body,))
+
+
+async def _an_echo_in_gzip_is_scrubbed(here: Scene) -> None:
+    here.origin.answers["/gzip"] = coded("gzip", compress(b"<" + SECRET.encode() + b">"), 'ETag: "x"')
+    client = await here.inside(API)
+    for _ in range(2):
+        client.send(request(target="/gzip"))
+        answer = await client.answer()
+        assert (answer.status, len(answer.body), answer.body[:1], answer.body[-1:]) == (
+            200,
+            len(SECRET) + 2,
+            b"<",
+            b">",
+        )
+        assert SECRET.encode() not in answer.body
+        assert not answer.values("Content-Encoding") + answer.values("ETag")
+    client.close()
+
+
+async def _what_is_not_the_gzip_it_says_is_cut(here: Scene) -> None:
+    whole = compress(b"x" * 100)
+    for target, body in (("/none", b"no gzip"), ("/cut", whole[:-4])):
+        here.origin.answers[target] = coded("gzip", body)
+        client = await here.inside(API)
+        client.send(request(target=target))
+        assert not (await client.gone()).endswith(b"0\r\n\r\n")
+        client.close()
+
+
+async def _what_cannot_be_read_is_refused(here: Scene) -> None:
+    here.origin.answers["/br"] = coded("br", b"whatever it is")
+    client = await here.inside(API)
+    client.send(request(target="/br"))
+    answer = await client.answer()
+    assert (answer.status, answer.values("X-Sallyport-Error")) == (502, ["upstream_protocol_error"])
+    assert json.loads(answer.body)["egressRuleId"] == "r"
+    client.send(request())
+    assert (await client.answer()).status == 200
+    client.close()
+
+
+async def _it_does_not_dial_itself(here: Scene) -> None:
+    client = await RawEnd.dial(here.mitmdump.port)
+    own = f"127.0.0.1:{here.mitmdump.port}"
+    client.send(
+        f"GET http://{own}/ HTTP/1.1\r\nHost: {own}\r\nProxy-Authorization: Bearer {here.token}\r\n\r\n".encode()
+    )
+    answer = await client.answer()
+    assert (answer.status, answer.values("X-Sallyport-Error")) == (403, ["address_refused"]), answer
     client.close()
 
 

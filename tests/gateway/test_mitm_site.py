@@ -148,6 +148,18 @@ async def test_an_address_is_checked_before_it_is_named(site: Site) -> None:
     site.close()
 
 
+async def test_neither_the_proxy_nor_a_gateway_beside_it_is_an_upstream(tmp_path: Path) -> None:
+    listen = {"proxy": "127.0.0.1:3128", "tunnel": "off", "admin": "localhost:9900"}
+    site = read_site(settings(tmp_path, listen=listen))
+    site.listen_at([("0.0.0.0", 8080), ("::", 8080)])
+    assert await site.address_of("127.0.0.1", 8081) == ("127.0.0.1", 8081)
+    for port in (3128, 8080, 9900):
+        with pytest.raises(DialError) as caught:
+            await site.address_of("127.0.0.1", port)
+        assert caught.value.kind is DialFault.ADDRESS_REFUSED
+    site.close()
+
+
 @pytest.mark.parametrize(
     ("further", "reason"),
     [

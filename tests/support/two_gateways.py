@@ -8,7 +8,7 @@ import contextlib
 import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -16,6 +16,7 @@ import yaml
 from demo.certificates import write_origin_files
 from tests.support.gateway_process import GatewayProcess, Setting, gateway_process
 from tests.support.mitmproxy_process import mitmdump_gateway
+from tests.support.origin import Answer as Scripted
 from tests.support.origin import RecordingOrigin, recording_origin
 from tests.support.strict_http import Malformed, read_request
 
@@ -29,6 +30,8 @@ WHOLE_SECONDS = 15.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """Bytes sent inside TLS to a host, or to the proxy itself where `connect` is None. `answers` are expected at least.
+
+    `%TOKEN%` and `%PORT%` in them stand for the proxy's.
 
     What reaches an origin is found by the server name where it has a host to itself, else by its X-Case field.
     """
@@ -46,10 +49,11 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One answer: its status, the code of our own refusals, and whether mitmproxy's parser made it."""
+    """One answer: its status, the code of our own refusals, its coding, and whether mitmproxy's parser made it."""
 
     status: int
     code: str | None
+    coding: str | None
     is_mitmproxys: bool
 
 
@@ -59,6 +63,7 @@ class Outcome:
 
     answers: tuple[Answer, ...]
     sent: tuple[tuple[bytes, bytes], ...]
+    received: bytes = field(default=b"", compare=False)  # what the answers were read from
 
     @property
     def is_refused_by_mitmproxy(self) -> bool:
@@ -90,7 +95,10 @@ class Side:
             for number in range(AT_ONCE):
                 tasks.create_task(send_some(), name=f"cases {number}")
         return {
-            case.name: Outcome(answers=read_answers(answers[case.name]), sent=tuple(self._sent(case))) for case in every
+            case.name: Outcome(
+                answers=read_answers(answers[case.name]), sent=tuple(self._sent(case)), received=answers[case.name]
+            )
+            for case in every
         }
 
     async def _send(self, case: Case) -> bytes:
@@ -101,7 +109,8 @@ class Side:
                     refusal = await self._connect(case, reader, writer)
                     if refusal:
                         return refusal
-                writer.write(case.data.replace(b"%TOKEN%", self.token.encode()))
+                data = case.data.replace(b"%TOKEN%", self.token.encode())
+                writer.write(data.replace(b"%PORT%", str(self.port).encode()))
                 return await _read(reader, case.answers)
             except (ConnectionError, ssl.SSLError):
                 return b""
@@ -136,8 +145,16 @@ def read_answers(data: bytes) -> tuple[Answer, ...]:
         status = int(head[9:12])
         if status >= 200:
             code = re.search(rb"\r\nX-Sallyport-Error: ([a-z_0-9]+)\r\n", head)
+            coding = re.search(rb"(?i)\r\nContent-Encoding: ([^\r\n]*)\r\n", head)
             own = re.search(rb"(?i)\r\nServer: mitmproxy ", head)
-            found.append(Answer(status=status, code=code[1].decode() if code else None, is_mitmproxys=own is not None))
+            found.append(
+                Answer(
+                    status=status,
+                    code=code[1].decode() if code else None,
+                    coding=coding[1].decode() if coding else None,
+                    is_mitmproxys=own is not None,
+                )
+            )
     return tuple(found)
 
 
@@ -178,9 +195,18 @@ async def _read(reader: asyncio.StreamReader, expected: int) -> bytes:
 
 @contextlib.asynccontextmanager
 async def two_gateways(
-    folder: Path, *, plan: bytes, credentials: Mapping[str, str], hosts: Sequence[str], names: Sequence[str]
+    folder: Path,
+    *,
+    plan: bytes,
+    credentials: Mapping[str, str],
+    hosts: Sequence[str],
+    names: Sequence[str],
+    scripts: Mapping[str, Scripted],
 ) -> AsyncIterator[tuple[Side, Side]]:
-    """Run both until the block ends: (our gateway, mitmproxy). `hosts` are dialled, `names` are on the certificate."""
+    """Run both until the block ends: (our gateway, mitmproxy).
+
+    `hosts` are dialled, `names` are on the certificate, `scripts` are what origins answer by path.
+    """
     files = write_origin_files(folder, list(names))
     async with contextlib.AsyncExitStack() as stack:
         ours, theirs = [
@@ -190,6 +216,8 @@ async def two_gateways(
             ]
             for _ in range(2)
         ]
+        for origin in (*ours, *theirs):
+            origin.answers.update(scripts)
         setting = Setting(
             plan=plan,
             credentials=credentials,
