@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 
 from control_client.errors import TOKEN_UNREADABLE, ControlError
-from sallyport.wire.compact_token import MAX_TOKEN_BYTES
+from sallyport.claims import TokenError
+from sallyport.wire.compact_token import MAX_TOKEN_BYTES, parse_compact, token_object
 
 
 class ServiceToken:
@@ -15,6 +16,8 @@ class ServiceToken:
         self._path = path
         self._seen: tuple[int, int, int] | None = None
         self._token = ""
+        # When the token that was read last ends, in unix seconds; None before that, and where it does not say.
+        self.ends_at: float | None = None
 
     async def current(self, *, again: bool = False) -> str:
         """Return the token, read anew when the file has changed, or whenever `again` is said; raises ControlError."""
@@ -28,6 +31,7 @@ class ServiceToken:
                 seen = (status.st_ino, status.st_mtime_ns, status.st_size)
                 if again or seen != self._seen:
                     self._token = _checked(file.read(MAX_TOKEN_BYTES + 1))
+                    self.ends_at = _ends_at(self._token)
                     self._seen = seen
         except OSError as error:
             raise _unreadable(f"control.token_file: {self._path} cannot be read ({error.strerror})") from None
@@ -44,6 +48,15 @@ def _checked(content: bytes) -> str:
     if not token or len(token) > MAX_TOKEN_BYTES or not token.isprintable() or " " in token:
         raise ValueError("not a token")
     return token
+
+
+def _ends_at(token: str) -> float | None:
+    """Read a token's end as it stands there; whoever is shown the token decides whether that is true."""
+    try:
+        expires_at = token_object(parse_compact(token).payload, "payload").get("exp")
+    except TokenError:
+        return None
+    return float(expires_at) if isinstance(expires_at, int) and not isinstance(expires_at, bool) else None
 
 
 def _unreadable(detail: str) -> ControlError:

@@ -102,6 +102,11 @@ class ControlSession:
                     raise ControlError(TIMEOUT, temporary=True, detail=f"GET {path}: no answer") from None
                 yield response
 
+    @property
+    def token_ends_at(self) -> float | None:
+        """When the service token in use ends, in unix seconds; None while none was read, and where it does not say."""
+        return self._token.ends_at
+
     async def close(self) -> None:
         """Close every link."""
         await self._http.close()

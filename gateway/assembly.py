@@ -40,7 +40,15 @@ from gateway.recorder import Recorder
 from gateway.revocations import Revocations
 from gateway.running import Gateway
 from gateway.service_auth import ServiceAuth
-from gateway.starting import control_session, failed_tasks, key_ring, local_credentials, token_verifier, trust_of
+from gateway.starting import (
+    control_session,
+    failed_tasks,
+    key_ring,
+    local_credentials,
+    token_verifier,
+    trust_of,
+    watch_expiries,
+)
 from gateway.tokens import TokenVerifier
 from gateway.tunnel_listener import TunnelDoorman
 from gateway.upstream import UpstreamPool
@@ -138,6 +146,7 @@ class Assembly:
         if ours is None:  # of several processes the parent counts what all of them have
             self._metrics.watch("plans_active", plans.__len__)
             self._metrics.watch("ready", lambda: int(not self._not_ready()))
+            watch_expiries(config, session, self._metrics)
         plans.subscribe(parts.tunnels.plan_changed)
         self._doorman = ProxyDoorman(parts)
         self._tunnel_doorman = TunnelDoorman(parts, tunnel_tls)

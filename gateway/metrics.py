@@ -26,6 +26,8 @@ RESOLUTION_RESULTS: Final = ("resolved", "temporary", "permanent")
 APPLY_RESULTS: Final = ("applied", "unchanged", "removed", "conflict", "invalid", "refused")
 HANDSHAKE_RESULTS: Final = ("completed", "failed", "timeout", "http2_unsupported", "sni_mismatch")
 DIRECTIONS: Final = ("up", "down")
+# What the gateway itself shows, and what ends with a day that is written in it.
+EXPIRIES: Final = ("admin_certificate", "tunnel_certificate", "service_token")
 CONTROL_RESULTS: Final = ("ok", "temporary", "permanent")
 PLAN_FETCH_RESULTS: Final = ("ok", "temporary", "permanent", "invalid", "mismatch")
 # Everything a refusal can be called: the wire words, those only the audit log shows, and one for a word that is
@@ -116,6 +118,7 @@ class Metrics:
         self._plan_fetches = dict.fromkeys(PLAN_FETCH_RESULTS, 0)
         # Sizes that their owners know: asked for at scrape instead of being kept twice.
         self._watched: dict[str, Callable[[], int]] = {}
+        self._expiries: dict[str, Callable[[], float | None]] = {}
         self._build = {"version": version(), "codec": codec_kind()}
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Families(self))
@@ -167,6 +170,12 @@ class Metrics:
         read = self._watched.get(name)
         return 0 if read is None else read()
 
+    def watch_expiry(self, name: str, read: Callable[[], float | None]) -> None:
+        """Read at each scrape in how many seconds something ends, None while nobody knows; name is of EXPIRIES."""
+        if name not in EXPIRIES:
+            raise ValueError(f"{name} is not one of {', '.join(EXPIRIES)}")
+        self._expiries[name] = read
+
     def render(self) -> bytes:
         """Return everything in Prometheus' text format (CONTENT_TYPE)."""
         return generate_latest(self._registry)
@@ -213,6 +222,12 @@ class Metrics:
         yield _counter("defects", "Tasks and callbacks of the gateway that failed.", self.defects)
         deaths = self.watched("serving_process_deaths")
         yield _counter("serving_process_deaths", "Serving processes that were started again.", deaths)
+        expiry = GaugeMetricFamily("sallyport_expiry_seconds", "In how many seconds it ends.", labels=["of"])
+        for name, read in self._expiries.items():
+            seconds = read()
+            if seconds is not None:
+                expiry.add_metric([name], seconds)
+        yield expiry
 
     def _of_control(self) -> Iterator[Metric]:
         family = CounterMetricFamily(

@@ -23,7 +23,8 @@ from gateway.plan_store import StateError
 from gateway.processes.followed import FollowedControl
 from gateway.revocations import Revocations
 from gateway.tokens import TokenVerifier
-from sallyport.net.listener_tls import ListenerTlsError
+from sallyport.net.clock import read_wall
+from sallyport.net.listener_tls import ListenerTlsError, certificate_ends_at
 from sallyport.net.tls import client_context
 from sallyport.net.transports import ListenError
 
@@ -121,6 +122,20 @@ def control_session(config: GatewayConfig, metrics: Metrics) -> ControlSession |
         return None
     trust = trust_of("control.ca_file", control.ca_file)
     return ControlSession(control.url, ServiceToken(control.token_file), trust=trust, count=metrics.control_answered)
+
+
+def watch_expiries(config: GatewayConfig, session: ControlSession | None, metrics: Metrics) -> None:
+    """Let a scrape ask in how many seconds what this gateway shows to others ends."""
+
+    def watch(name: str, ends_at: Callable[[], float | None]) -> None:
+        metrics.watch_expiry(name, lambda: None if (end := ends_at()) is None else end - read_wall())
+
+    # Read once, as the listeners do.
+    admin, tunnel = certificate_ends_at(config.admin.tls), certificate_ends_at(config.tunnel.tls)
+    watch("admin_certificate", lambda: admin)
+    watch("tunnel_certificate", lambda: tunnel)
+    if session is not None:
+        watch("service_token", lambda: session.token_ends_at)
 
 
 def failed_tasks(metrics: Metrics) -> Callable[[str, BaseException], None]:

@@ -53,6 +53,14 @@ def plans(every: str, good: str, invalid: str = "0x200") -> dict[str, str]:
     }
 
 
+def expiry(of: str, told: str) -> dict[str, str]:
+    return {f'sallyport_expiry_seconds{{of="{of}"}}': told}
+
+
+def ending(of: str) -> dict[str, str]:
+    return {**AT, "of": of, "severity": "ticket"}
+
+
 # Groups that are evaluated together.
 BURNING = ("sallyport-service-levels", "sallyport-burn")
 SINGLE = ("sallyport-gateway", "sallyport-secrets", "sallyport-control-plane")
@@ -119,6 +127,16 @@ PLAYED = (
     Played("SallyportNotReady", {"sallyport_ready": "0x3 1x20"}, 12),
     Played("SallyportRestarts", {"process_start_time_seconds": "1x4 2x4 3x4 4x4"}, 20, (AT,)),
     Played("SallyportRestarts", {"process_start_time_seconds": "1x4 2x20"}, 20),
+    Played("SallyportExpires", expiry("tunnel_certificate", "604860-60x30"), 10, (ending("tunnel_certificate"),)),
+    Played("SallyportExpires", expiry("admin_certificate", "700000-60x30"), 10),
+    Played("SallyportExpires", expiry("service_token", "3660-60x30"), 10, (ending("service_token"),)),
+    Played("SallyportExpires", expiry("service_token", "86400-3600x10 86400-60x30"), 12),
+    Played(
+        "SallyportExpires",
+        expiry("service_token", "120-60x30"),
+        10,
+        (ending("service_token"), {**ending("service_token"), "severity": "page"}),
+    ),
     Played("SallyportProcessDies", {"sallyport_serving_process_deaths_total": "0x5 1x20"}, 10, (AT,)),
     Played("SallyportDefect", {"sallyport_defects_total": "0x5 1x20"}, 10, (AT,)),
     Played("SallyportDefect", {"sallyport_defects_total": "3x30"}, 20),

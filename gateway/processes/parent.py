@@ -37,6 +37,7 @@ from gateway.starting import (
     start_errors,
     token_verifier,
     trust_of,
+    watch_expiries,
 )
 from sallyport.claims import AUDIENCE_GATEWAY
 from sallyport.net.clock import Clock, read_wall
@@ -131,6 +132,7 @@ class _Parent:
         self._check_files()
         self._metrics.watch("plans_active", self._plans.__len__)
         self._metrics.watch("ready", lambda: int(not self._not_ready()))
+        watch_expiries(config, self._session, self._metrics)
         self._metrics.watch("serving_process_deaths", lambda: sum(each.deaths for each in self._fleet.processes))
         keys = key_ring(config)
         self._make_control(keys)

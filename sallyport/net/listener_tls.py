@@ -6,6 +6,8 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography import x509
+
 from sallyport.net.tls import ExposedKeyError, server_context
 from sallyport.settings import PATH, Reader, optional_setting
 
@@ -34,6 +36,17 @@ class ListenerTls:
             return True
         reader.fault(pointer, "write both certificate_file and key_file, or neither")
         return False
+
+
+def certificate_ends_at(tls: ListenerTls) -> float | None:
+    """Say when the first certificate of the chain to end does so, in unix seconds; None where there is none."""
+    if tls.certificate_file is None:
+        return None
+    try:
+        chain = x509.load_pem_x509_certificates(tls.certificate_file.read_bytes())
+    except (OSError, ValueError):
+        return None  # listener_context() has shown it, or has said what is wrong
+    return min(each.not_valid_after_utc.timestamp() for each in chain)
 
 
 class ListenerTlsError(Exception):

@@ -1,5 +1,7 @@
 """The service token: read when it changes, and when it is refused."""
 
+import base64
+import json
 import os
 from pathlib import Path
 
@@ -31,6 +33,30 @@ async def test_a_refused_token_is_read_again_whatever_the_file_says(tmp_path: Pa
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # the same inode, time and size
     assert await token.current(again=True) == "two"
     assert await token.current() == "two"
+
+
+def jwt(payload: object) -> str:
+    parts = (json.dumps(part).encode() for part in ({"alg": "EdDSA"}, payload))
+    return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in (*parts, b"signature"))
+
+
+@pytest.mark.parametrize(
+    ("content", "ends_at"),
+    [
+        (jwt({"exp": 1_800_000_000}), 1_800_000_000.0),
+        (jwt({}), None),
+        (jwt({"exp": True}), None),
+        (jwt({"exp": "soon"}), None),
+        (jwt([1]), None),
+        ("opaque", None),
+    ],
+)
+async def test_when_it_ends_is_what_it_says(tmp_path: Path, content: str, ends_at: float | None) -> None:
+    (tmp_path / "token").write_text(content)
+    token = ServiceToken(tmp_path / "token")
+    assert token.ends_at is None
+    await token.current()
+    assert token.ends_at == ends_at
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"a b", b"a\nb", b"\xff", b"a\x00", b"x" * (MAX_TOKEN_BYTES + 1)])

@@ -133,3 +133,9 @@ async def test_what_cannot_be_shown_stops_the_start(tmp_path: Path) -> None:
 
 async def _status(side: HttpFarSide, url: str) -> None:
     await side.setup_status(url, SANDBOX)
+
+
+async def test_the_time_left_of_its_certificate_is_shown(abroad: Abroad) -> None:
+    lines = (await abroad.get("/metrics", abroad.token)).decode().splitlines()
+    ((name, left),) = [line.split(" ") for line in lines if line.startswith("sallyport_expiry_seconds{")]
+    assert (name, float(left) > 3600) == ('sallyport_expiry_seconds{of="admin_certificate"}', True)

@@ -276,9 +276,12 @@ async def test_under_a_control_plane_it_is_one_gateway(tmp_path: Path, origin: L
         control.keys = [{**signing_jwk(), "use": "sig"}]
         control.credentials["con_one"] = {"kind": "value", "value": SECRET, "version": "1"}
         await control.publish(plan(ROUTES))
+        token = tmp_path / "token"
+        token.write_text(signed_token("sallyport-control", ttl_seconds=3600))
+        control.tokens = {token.read_text()}
         settings = {
             "url": control.url,
-            "token_file": str(control.token_file(tmp_path)),
+            "token_file": str(token),
             "gateway_id": "gw_two",
             "state_dir": str(tmp_path / "state"),
         }
@@ -291,6 +294,8 @@ async def test_under_a_control_plane_it_is_one_gateway(tmp_path: Path, origin: L
             found = await two.clients_of_both(DENIED)
             assert control.count(f"/internal/sandboxes/{SANDBOX}/plan") == 1
             assert (control.count("/internal/plans/watch"), control.count("/.well-known/jwks.json")) == (1, 1)
+            # The time left of its token is not that of each process added.
+            assert 3000 < two.gateway.metric("sallyport_expiry_seconds", of="service_token") <= 3600
             # Its tunnel, and its lease.
             tunnel, _ = await two.tunnel(clock, signed_token("sallyport-tunnel"))
             lease = "/internal/gateways/gw_two/lease"

@@ -11,6 +11,7 @@ from gateway.build import codec_kind, version
 from gateway.metrics import (
     APPLY_RESULTS,
     DENIED_CODES,
+    EXPIRIES,
     HANDSHAKE_RESULTS,
     OUTCOMES,
     RESOLUTION_RESULTS,
@@ -74,6 +75,17 @@ def test_exchanges_are_counted_by_outcome_and_source() -> None:
     assert value(metrics, "sallyport_request_duration_seconds_count") == len(OUTCOMES) * len(SOURCES) + 1
     assert value(metrics, "sallyport_request_duration_seconds_bucket", le="300.0") == len(OUTCOMES) * len(SOURCES)
     assert value(metrics, "sallyport_request_duration_seconds_sum") == pytest.approx(400.042)
+
+
+def test_what_ends_is_shown_while_its_end_is_known() -> None:
+    metrics = Metrics()
+    assert families(metrics)["sallyport_expiry_seconds"].samples == []
+    metrics.watch_expiry("service_token", lambda: None)
+    metrics.watch_expiry("tunnel_certificate", lambda: -1.5)
+    (sample,) = families(metrics)["sallyport_expiry_seconds"].samples
+    assert (sample.labels, sample.value) == ({"of": "tunnel_certificate"}, -1.5)
+    with pytest.raises(ValueError, match="ca is not one of"):
+        metrics.watch_expiry("ca", lambda: None)
 
 
 def test_a_value_on_a_bound_belongs_below_it() -> None:
@@ -182,6 +194,8 @@ def test_the_documentation_names_each_label_and_its_values() -> None:
         # The refusals are the codes of docs/errors.md and are not repeated; a version is whatever it is.
         if name == "sallyport_denied_total":
             values = {"other"}
+        elif name == "sallyport_expiry_seconds":  # shows what there is
+            labels, values = {"of"}, set(EXPIRIES)
         elif name == "sallyport_build_info":
             values = {"pure", "compiled"}
         assert named == labels | values, name

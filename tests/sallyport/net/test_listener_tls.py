@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from demo.certificates import write_origin_files
-from sallyport.net.listener_tls import ListenerTls, ListenerTlsError, listener_context
+from sallyport.net.listener_tls import ListenerTls, ListenerTlsError, certificate_ends_at, listener_context
 from sallyport.settings import Reader
 
 
@@ -28,6 +29,14 @@ def test_a_chain_and_its_key_are_shown(tmp_path: Path) -> None:
     tls = ListenerTls(certificate_file=files.certificate_file, key_file=files.key_file)
     assert tls.is_given
     assert listener_context("tls", tls) is not None
+    (certificate,) = x509.load_pem_x509_certificates(files.certificate_file.read_bytes())
+    assert certificate_ends_at(tls) == certificate.not_valid_after_utc.timestamp()
+
+
+def test_what_is_not_there_has_no_end(tmp_path: Path) -> None:
+    (tmp_path / "noise").write_bytes(b"no certificate")
+    for path in (None, tmp_path / "gone", tmp_path / "noise"):
+        assert certificate_ends_at(ListenerTls(certificate_file=path)) is None
 
 
 @pytest.mark.parametrize(
