@@ -23,7 +23,7 @@ from tests.support.until import until
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(120)]
 
-HOST, OTHER = "api.full.test", "other.full.test"
+HOST, OTHER, DEAD = "api.full.test", "other.full.test", "dead.full.test"
 SECRET = "exhausted-credential-c0ffee"
 
 
@@ -69,10 +69,11 @@ class Scene:
 async def scene(folder: Path, **further: dict[str, object]) -> AsyncIterator[Scene]:
     async with load_origin({SECRET: "con_one"}) as origin:
         setting = Setting(
-            plan=plan([route("r", [HOST, OTHER], "con_one", allowCleartext=True)]),
+            plan=plan([route("r", [HOST, OTHER, DEAD], "con_one", allowCleartext=True)]),
             credentials={"con_one": SECRET},
             in_files=True,
-            connect_to={f"{host}:80": f"127.0.0.1:{origin.port}" for host in (HOST, OTHER)},
+            connect_to={f"{host}:80": f"127.0.0.1:{origin.port}" for host in (HOST, OTHER)}
+            | {f"{DEAD}:80": "127.0.0.1:1"},
             # Idle tunnels are waited for until half of the drain.
             further={"timeouts": {"drain": "1s"}, **further},
         )
@@ -226,3 +227,21 @@ async def test_t5_a_gateway_at_its_memory_sheds_lives_and_recovers(tmp_path: Pat
         assert (await here.ask("explicit", OTHER)).status == 200
         assert here.gateway.resident_bytes() < limit
         kept.close()
+
+
+# What a pipe holds, and a little: each failed request has a line of 150 bytes and more.
+LINES = 600
+
+
+@pytest.mark.parametrize("way", ["explicit", "tunnel"])
+async def test_t5_a_log_that_nobody_reads_holds_up_nobody(tmp_path: Path, way: str) -> None:
+    async with scene(tmp_path) as here:
+        end = await here.open(way)
+        with here.gateway.unread_log():
+            for number in range(LINES):
+                here.send(end, way, DEAD, first=number == 0)
+                assert (await end.answer()).status == 502
+            assert (await here.ask("explicit")).body == b"con_one"
+            assert (await here.ask("tunnel")).body == b"con_one"
+        await until(lambda: here.gateway.log.count(b'"upstream_failed"') == LINES)
+        end.close()

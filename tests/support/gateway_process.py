@@ -60,6 +60,8 @@ class GatewayProcess:
         self.admin_port = 0
         self._log: list[bytes] = []
         self._ready = threading.Event()
+        self._may_read = threading.Event()
+        self._may_read.set()
         self._reader = threading.Thread(target=self._read_log, name="gateway log", daemon=True)
         self._reader.start()
 
@@ -103,6 +105,15 @@ class GatewayProcess:
     def log(self) -> bytes:
         """Everything it has written to standard error so far."""
         return b"".join(self._log)
+
+    @contextlib.contextmanager
+    def unread_log(self) -> Iterator[None]:
+        """Read nothing of its log while the block runs."""
+        self._may_read.clear()
+        try:
+            yield
+        finally:
+            self._may_read.set()
 
     @property
     def output(self) -> bytes:
@@ -195,6 +206,7 @@ class GatewayProcess:
     def _read_log(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
+            self._may_read.wait()
             self._log.append(line)
             if not self._ready.is_set() and b'"ready"' in line:
                 self._note_ready(json.loads(line))
