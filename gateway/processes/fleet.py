@@ -5,6 +5,7 @@ one step, without an await between, so a process that starts meanwhile misses no
 """
 
 import asyncio
+import functools
 import json
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
@@ -152,8 +153,9 @@ class Fleet:
         self._revoked: dict[tuple[str, str], float] = {}
         # Changes of plans are numbered (gateway.core.plan_turns); this is the last one.
         self._change = 0
-        # Whose plan the processes have been told of and not yet said to have taken.
-        self._under_way: dict[asyncio.Future[list[Answered]], str] = {}
+        # The last change of each plan that the processes have been told of and not all have said to have taken: those
+        # before it were taken before it, or are void.
+        self._under_way: dict[str, asyncio.Future[list[Answered]]] = {}
         plans.subscribe(self._plan_changed)
         plans.on_withheld = lambda withheld: self._tell_all(_withheld(withheld=withheld))
 
@@ -199,9 +201,10 @@ class Fleet:
         return _sum(await self._tell_all(_invalidation(kind, identifier)), "invalidated")
 
     async def settled(self, sandbox_id: str) -> None:
-        """Wait until every process has taken what it was told of this sandbox's plan so far."""
-        if told := [task for task, whose in self._under_way.items() if whose == sandbox_id]:
-            await asyncio.wait(told)
+        """Wait until every process has taken the last that it was told of this sandbox's plan."""
+        told = self._under_way.get(sandbox_id)
+        if told is not None:
+            await asyncio.wait([told])
 
     def _revocation(self, kind: str, revoked_id: str, until: float) -> Order:
         """Note a revocation; raises RevocationLimitError or RevocationsFull, as one process would."""
@@ -232,8 +235,12 @@ class Fleet:
         if self.plans.document(sandbox_id) is None:
             # Its turn is behind every plan that still has to be compiled: what was removed ends before that.
             told = self._tell_all(_removal_ahead(sandbox_id, self._change))
-        self._under_way[told] = sandbox_id
-        told.add_done_callback(self._under_way.pop)
+        self._under_way[sandbox_id] = told
+        told.add_done_callback(functools.partial(self._taken, sandbox_id))
+
+    def _taken(self, sandbox_id: str, told: asyncio.Future[list[Answered]]) -> None:
+        if self._under_way.get(sandbox_id) is told:
+            del self._under_way[sandbox_id]
 
     def _in_turn(self, sandbox_id: str) -> Order:
         document = self.plans.document(sandbox_id)

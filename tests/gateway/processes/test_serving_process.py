@@ -85,7 +85,8 @@ async def test_a_removal_does_not_wait_for_plans_that_compile(stubs: StubFleet) 
     await eventually(lambda: "PUT /internal/plans/sbx_one?change=2" in stubs.asked())
     stubs.plans.remove("sbx_one")
     async with asyncio.timeout(5):
-        await eventually(lambda: "POST /internal/removals/sbx_one?change=3" in stubs.asked())
+        await stubs.fleet.settled("sbx_one")  # nor does whoever has asked for it
+    assert "POST /internal/removals/sbx_one?change=3" in stubs.asked()
     assert not any("DELETE" in line for line in stubs.asked())
 
 
