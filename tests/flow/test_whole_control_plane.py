@@ -306,8 +306,6 @@ def faked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faked]:
         in_background(fake()) as (control, loop),
         linked_gateway(folder / "gateway", *fake_settings(folder, control, origin, files, hosts)) as gateway,
     ):
-        control.credentials["con_load"] = {"kind": "value", "value": SECRETS["con_load"], "version": "1"}
-        control.plans[SANDBOX] = fake_plan()
         now = time.time_ns() // 10**9
         claims = signed_tokens.claims(
             aud="sallyport-tunnel", sub=SANDBOX, org=ORGANIZATION, iat=now, nbf=now, exp=now + 3600
@@ -331,6 +329,9 @@ def fake_settings(
 @asynccontextmanager
 async def fake() -> AsyncIterator[tuple[FakeControl, asyncio.AbstractEventLoop]]:
     async with fake_control() as control:
+        # Before a gateway asks: no event tells of it.
+        control.credentials["con_load"] = {"kind": "value", "value": SECRETS["con_load"], "version": "1"}
+        control.plans[SANDBOX] = fake_plan()
         yield control, asyncio.get_running_loop()
 
 
