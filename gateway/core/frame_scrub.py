@@ -7,27 +7,30 @@ A server may speak something else after its 101 (some do, by agreement with thei
 bytes are searched as they come.
 """
 
+from collections import deque
 from typing import Final
 
 from gateway.core.scrub import Scrubber
 
+# Heads that wait within what may be a secret: one a byte, where a server writes so, and how many a secret has bytes.
+# Fragments without any could be without end. At most ten bytes each.
+MAX_WAITING_HEADS: Final = 1024
+
 _FINAL: Final = 0x80
 _RESERVED: Final = 0x70
-_CONTROL: Final = 0x08
 _MASKED: Final = 0x80
 _LENGTH: Final = 0x7F
 _HEAD_BYTES: Final = {126: 4, 127: 10}  # by the second byte's length; others are 2
-_LONGEST: Final = 1 << 63
 
 
 class FrameScrubber:
     """A Filter for one way of a WebSocket.
 
-    Always: between two messages nothing is held, so whoever waits for one gets it whole. Within a message an end that
-    may begin a secret waits for the next fragment, whose head waits behind it.
+    Always: behind a message, or a control frame, nothing is held, so whoever waits for one gets it whole. Within a
+    message an end that may begin a secret waits for the next fragments, whose heads wait behind it.
     """
 
-    __slots__ = ("_before", "_behind", "_head", "_is_final", "_is_foreign", "_left", "_scrubber")
+    __slots__ = ("_head", "_is_final", "_is_foreign", "_left", "_placed", "_scrubber", "_waiting")
 
     def __init__(self, scrubber: Scrubber) -> None:
         self._scrubber = scrubber
@@ -35,8 +38,9 @@ class FrameScrubber:
         self._left = 0  # of a frame's payload
         self._is_final = False
         self._is_foreign = False  # what came is no WebSocket
-        self._behind = b""  # the head of a fragment that stands behind held bytes, and how many those are
-        self._before = 0
+        # Heads behind held bytes, each with how many bytes have been placed once it may go: as _placed counts them.
+        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._placed = 0
 
     def feed(self, data: bytes) -> bytes:
         """Return what may go on."""
@@ -78,18 +82,17 @@ class FrameScrubber:
 
     def _begin_frame(self, head: bytes, out: list[bytes]) -> None:
         self._left = head[-1] if len(head) <= 2 else int.from_bytes(head[2:])
-        if head[0] & _RESERVED or head[1] & _MASKED or self._left >= _LONGEST:
+        if head[0] & _RESERVED or head[1] & _MASKED:
             # No server may send that (RFC 6455 sections 5.1, 5.2).
             self._is_foreign = True
             self._left = 0
             out.append(self._place(self._scrubber.feed(head)))
             return
         self._is_final = bool(head[0] & _FINAL)
-        if head[0] & _CONTROL or self._behind:
-            # A ping is answered now, and one head is as many as wait.
+        if len(self._waiting) == MAX_WAITING_HEADS:
             out.append(self._place(self._scrubber.finish()))
         if self._scrubber.held_bytes:
-            self._behind, self._before = head, self._scrubber.held_bytes
+            self._waiting.append((self._placed + self._scrubber.held_bytes, head))
         else:
             out.append(head)
         self._end_frame(out)
@@ -99,14 +102,19 @@ class FrameScrubber:
             out.append(self._place(self._scrubber.finish()))
 
     def _place(self, clean: bytes) -> bytes:
-        """Put the head that waits between the bytes that stand before and behind it."""
-        if not self._behind:
+        """Put the heads that wait between the bytes that stand before and behind them."""
+        waiting = self._waiting
+        if not waiting:
             return clean
-        if len(clean) < self._before:
-            self._before -= len(clean)
-            return clean
-        behind, self._behind = self._behind, b""
-        return clean[: self._before] + behind + clean[self._before :]
+        parts: list[bytes] = []
+        at = 0
+        while waiting and waiting[0][0] <= self._placed + len(clean):
+            position, head = waiting.popleft()
+            parts += (clean[at : position - self._placed], head)
+            at = position - self._placed
+        parts.append(clean[at:])
+        self._placed += len(clean)
+        return b"".join(parts)
 
     def __repr__(self) -> str:
         return f"<FrameScrubber: {self._left} bytes of a frame to come, {self._scrubber!r}>"
