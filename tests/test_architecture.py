@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.support.import_rules import Tree, read_tree, reveals, violations
+from tests.support.import_rules import Tree, catch_alls, read_tree, reveals, violations
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -20,6 +20,24 @@ REVEALS = {
     "gateway.core.inject.placeholder": 1,
     "gateway.core.inject.query": 1,
     "gateway.core.scrub": 1,  # the needles, once per credential version
+}
+
+# Every place where whatever is raised ends, and what becomes of it there. All else is mapped where it enters, or goes
+# on to one of these, or ends a task, of which sallyport.net.tasks tells, or a callback, of which the loop does.
+ENDS_OF_ALL = {
+    "control_plane.api.problems.RequestIds.__call__": "own_fault has logged and answered it, and it is raised anew",
+    "gateway.admin.refusals.answer_refusals": "logged with its trace, answered by its type",
+    "gateway.credentials.Credentials._ask": "a source's own: logged by its type, counted, answered as temporary",
+    "gateway.plan_watch.PlanWatcher.run": "logged; what is known ages, and the watch begins anew",
+    "gateway.recorder.Recording.lines": "logged by its type, counted; costs one recorded line",
+    "sallyport.net.clock.Clock._look_at": "told to the loop; one owner's defect costs no other its deadline",
+    "sallyport.net.tunnel.Tunnel._flush": "told to the loop; ends this tunnel",
+    "sallyport.net.tunnel.Tunnel._take": "told to the loop; ends this tunnel",
+    "sallyport.net.tunnel.Tunnel.stream_opened": "told to the loop; resets this stream",
+    "sallyport.net.tunnel_stream.TunnelStream._deliver": "told to the loop; ends this stream, as a transport does",
+    "sallyport.net.tunnel_stream.TunnelStream._guarded": "told to the loop; ends this stream, as a transport does",
+    "sallyport.net.tunnel_stream.TunnelStream._tell_eof": "told to the loop; ends this stream, as a transport does",
+    "sallyport_cli.app.main": "told in one line; the exit status says that it is our fault",
 }
 
 # What docs/architecture.md allows, side by side; each planted tree is this one with a file more or another body.
@@ -115,6 +133,35 @@ def test_this_tree_keeps_the_rules(tree: Tree) -> None:
 
 def test_secrets_are_revealed_only_where_counted(tree: Tree) -> None:
     assert reveals(tree) == REVEALS
+
+
+def test_whatever_is_raised_ends_only_where_it_is_told(tree: Tree) -> None:
+    assert catch_alls(tree) == sorted(ENDS_OF_ALL)
+
+
+@pytest.mark.parametrize(
+    ("handler", "ends"),
+    [
+        ("except Exception: pass", True),
+        ("except: pass", True),
+        ("except (OSError, BaseException) as error: log(error)", True),
+        ("except asyncio.CancelledError: return", True),
+        ("except BaseException:\n  if late: return\n  raise", True),
+        ("except Exception as error: raise ValueError from error", True),
+        ("except BaseException:\n  close()\n  raise", False),
+        ("except OSError: pass", False),
+        ("except ExceptionGroup: pass", False),
+    ],
+)
+def test_a_planted_end_of_everything_is_found(tmp_path: pathlib.Path, handler: str, ends: bool) -> None:
+    body = f"class A:\n def f(self):\n  try: act()\n  {handler.replace('\n', '\n  ')}\n"
+    assert catch_alls(planted(tmp_path, {"gateway/x.py": body})) == (["gateway.x.A.f"] if ends else [])
+
+
+@pytest.mark.parametrize(("what", "ends"), [("Exception", True), ("OSError, Exception", True), ("OSError", False)])
+def test_a_planted_suppression_is_found(tmp_path: pathlib.Path, what: str, ends: bool) -> None:
+    body = f"with contextlib.suppress({what}): act()"
+    assert catch_alls(planted(tmp_path, {"worker/x.py": body})) == (["worker.x"] if ends else [])
 
 
 def test_what_is_allowed_is_not_reported(tmp_path: pathlib.Path) -> None:

@@ -1,4 +1,7 @@
-"""The rules of docs/architecture.md, "Who may import whom", as functions over a tree of parsed files."""
+"""The rules of docs/architecture.md, "Who may import whom", as functions over a tree of parsed files.
+
+Beside them what else is counted in the source: where secrets are revealed, and where every exception is caught.
+"""
 
 import ast
 import pathlib
@@ -44,6 +47,7 @@ REVEALING = (
     *("gateway.core.inject", "gateway.core.scrub", "control_client.credentials", "control_plane.vault"),
     *("control_plane.oauth", "control_plane.webhooks", "control_plane.push", "worker.integrations"),
 )
+EVERYTHING = ("Exception", "BaseException", "CancelledError")
 
 
 class Violation(NamedTuple):
@@ -107,6 +111,12 @@ def reveals(tree: Tree) -> dict[str, int]:
     """Count, by module of the parts, the places that take a secret out of its `Secret`."""
     counts = {module.name: len(_reveal_lines(module)) for module in tree.values() if _within(module.name, PARTS)}
     return {name: count for name, count in counts.items() if count}
+
+
+def catch_alls(tree: Tree) -> list[str]:
+    """Name the functions of the parts that catch whatever is raised, or a cancellation, and do not raise it again."""
+    modules = (module for module in tree.values() if _within(module.name, PARTS))
+    return sorted(scope for module in modules for scope, node in _scoped(module.tree, module.name) if _ends_all(node))
 
 
 def _imports(tree: ast.Module) -> Iterator[Import]:
@@ -260,6 +270,35 @@ def _environment(module: Module) -> Iterator[tuple[int, str]]:
 
 def _reveal_lines(module: Module) -> list[int]:
     return [node.lineno for node in ast.walk(module.tree) if isinstance(node, ast.Attribute) and node.attr == "reveal"]
+
+
+def _scoped(node: ast.AST, scope: str) -> Iterator[tuple[str, ast.AST]]:
+    """Yield everything that stands below a node, with the name of the function or class that it stands in."""
+    for child in ast.iter_child_nodes(node):
+        yield scope, child
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield from _scoped(child, f"{scope}.{child.name}")
+        else:
+            yield from _scoped(child, scope)
+
+
+def _ends_all(node: ast.AST) -> bool:
+    if isinstance(node, ast.Call):
+        return _called(node) == "suppress" and any(map(_is_everything, node.args))
+    if not isinstance(node, ast.ExceptHandler) or not _is_everything(node.type):
+        return False
+    leaves = (ast.Return, ast.Break, ast.Continue)
+    return not _is_bare_raise(node.body[-1]) or any(isinstance(below, leaves) for below in ast.walk(node))
+
+
+def _is_everything(caught: ast.expr | None) -> bool:
+    if isinstance(caught, ast.Tuple):
+        return any(map(_is_everything, caught.elts))
+    return caught is None or ast.unparse(caught).rpartition(".")[2] in EVERYTHING
+
+
+def _is_bare_raise(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Raise) and statement.exc is None
 
 
 def _called(call: ast.Call) -> str:
