@@ -10,15 +10,11 @@ from types import ModuleType
 import pytest
 
 from tests.flow import test_egress_authority, test_egress_credentials, test_egress_framing, test_egress_paths
-from tests.support.egress_stage import Case, Played, each_way
+from tests.support.egress_stage import HOSTILE, Case, Played, each_way
 from tests.support.egress_ways import SANDBOXD, WAYS
 from tests.support.raw_end import RawEnd
 
-pytestmark = [
-    pytest.mark.counted("hostile requests", "answered otherwise than they must"),
-    pytest.mark.full,
-    pytest.mark.timeout(300),
-]
+pytestmark = [HOSTILE, pytest.mark.full, pytest.mark.timeout(300)]
 
 SUITES = {
     "paths": test_egress_paths,

@@ -15,7 +15,9 @@ from cryptography import x509
 from sallyport.wire.client_hello import HANDSHAKE_FAILURE_ALERT, UNRECOGNIZED_NAME_ALERT
 from tests.support.egress_stage import (
     ADDED_LINES,
+    ALLOWED,
     EVERYBODYS_PORT,
+    HOSTILE,
     OTHER_PORT,
     ROUTE,
     Case,
@@ -25,7 +27,7 @@ from tests.support.egress_stage import (
     asks_inside,
     asks_plainly,
     asks_to_connect,
-    each_way,
+    of,
     play_all,
 )
 from tests.support.egress_ways import SANDBOXD, WAYS, established
@@ -34,13 +36,12 @@ from tests.support.origin import OK, Answer, Then
 from tests.support.plan_documents import Document
 from tests.support.tls_by_hand import TlsByHand, trusting
 
-pytestmark = pytest.mark.counted("hostile requests", "answered otherwise than they must")
+pytestmark = HOSTILE
 
 GET = b"GET /v1/x HTTP/1.1\r\nHost: {host}\r\n\r\n"
 PLAIN_GET = b"GET http://{host}/v1/x HTTP/1.1\r\nHost: {host}\r\n\r\n"
 ARRIVED = b"GET /v1/x HTTP/1.1\r\nHost: {host}\r\n" + ADDED_LINES
 OPAQUE = "passthrough; revision=1"
-ALLOWED: Sequence[Document] = ({"action": "allow", "hosts": ["{host}"]},)
 NO_ROUTE: Sequence[Document] = ()
 
 
@@ -609,11 +610,6 @@ def play(folder: Path, ways: Sequence[str] = WAYS) -> Played:
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     return play(tmp_path_factory.mktemp("authority"))
-
-
-def of(*tables: Sequence[Case]) -> pytest.MarkDecorator:
-    """Test each of these by each way."""
-    return pytest.mark.parametrize(("case", "way"), each_way([case for table in tables for case in table]), ids=str)
 
 
 @of(H1)

@@ -14,6 +14,7 @@ import pytest
 from tests.support.egress_stage import (
     ADDED_LINES,
     BEARER_LINE,
+    HOSTILE,
     IDENTITY_LINE,
     OTHER_CONNECTION,
     OTHER_PORT,
@@ -25,7 +26,7 @@ from tests.support.egress_stage import (
     Scene,
     asks_inside,
     asks_plainly,
-    each_way,
+    of,
     play_all,
 )
 from tests.support.egress_ways import WAYS
@@ -33,7 +34,7 @@ from tests.support.origin import Answer
 from tests.support.plan_documents import Document
 from tests.support.raw_end import RawEnd
 
-pytestmark = pytest.mark.counted("hostile requests", "answered otherwise than they must")
+pytestmark = HOSTILE
 
 BEGIN = b" HTTP/1.1\r\nHost: {host}\r\n"
 END = IDENTITY_LINE + b"\r\n"
@@ -445,11 +446,6 @@ def play(folder: Path, ways: Sequence[str] = WAYS) -> Played:
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     return play(tmp_path_factory.mktemp("credentials"))
-
-
-def of(cases: Sequence[Case]) -> pytest.MarkDecorator:
-    """Test each of these by each way."""
-    return pytest.mark.parametrize(("case", "way"), each_way(cases), ids=str)
 
 
 @of(C1)

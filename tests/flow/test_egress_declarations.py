@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.egress_stage import (
     ADDED_LINES,
+    ALLOWED,
+    HOSTILE,
     OTHER_PORT,
     Case,
     Play,
@@ -16,20 +18,19 @@ from tests.support.egress_stage import (
     Scene,
     asks_inside,
     asks_plainly,
-    each_way,
+    of,
     play_all,
 )
 from tests.support.egress_ways import TunnelWay, established
 from tests.support.plan_documents import Document
 
-pytestmark = pytest.mark.counted("hostile requests", "answered otherwise than they must")
+pytestmark = HOSTILE
 
 HOST = b"Host: {host}\r\n"
 CONNECT = b"CONNECT {host}:443 HTTP/1.1\r\n"
 OTHER_CONNECT = b"CONNECT {host}:%d HTTP/1.1\r\n" % OTHER_PORT
 GET = b"GET http://{host}/v1/x HTTP/1.1\r\n"
 ARRIVED = b"GET /v1/x HTTP/1.1\r\n" + HOST + ADDED_LINES
-ALLOWED: Sequence[Document] = ({"action": "allow", "hosts": ["{host}"]},)
 TUNNEL = ("tunnel",)
 
 
@@ -212,11 +213,6 @@ BELIEVED = [
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     return play_all(tmp_path_factory.mktemp("declarations"), [*OURS, *LATER, *FIRST, *REVISIONS, *BELIEVED])
-
-
-def of(cases: Sequence[Case]) -> pytest.MarkDecorator:
-    """Test each of these by each way."""
-    return pytest.mark.parametrize(("case", "way"), each_way(cases), ids=str)
 
 
 @of(OURS)

@@ -10,7 +10,9 @@ import pytest
 
 from tests.support.egress_stage import (
     ADDED_LINES,
+    ALLOWED,
     CLOSED_PORT,
+    HOSTILE,
     OTHER_PORT,
     ROUTE,
     Case,
@@ -19,17 +21,16 @@ from tests.support.egress_stage import (
     asks_inside,
     asks_plainly,
     asks_to_connect,
-    each_way,
+    of,
     play_all,
 )
 from tests.support.egress_ways import WAYS, established
 from tests.support.origin import OK, Answer, On, Then
 from tests.support.plan_documents import Document
 
-pytestmark = pytest.mark.counted("hostile requests", "answered otherwise than they must")
+pytestmark = HOSTILE
 
 BEGIN = b" HTTP/1.1\r\nHost: {host}\r\n"
-ALLOWED: Sequence[Document] = ({"action": "allow", "hosts": ["{host}"]},)
 SMUGGLED = b"0\r\n\r\nGET /v1/smuggled HTTP/1.1\r\nHost: {host}\r\n\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 
@@ -494,11 +495,6 @@ def play(folder: Path, ways: Sequence[str] = WAYS) -> Played:
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     return play(tmp_path_factory.mktemp("framing"))
-
-
-def of(cases: Sequence[Case]) -> pytest.MarkDecorator:
-    """Test each of these by each way."""
-    return pytest.mark.parametrize(("case", "way"), each_way(cases), ids=str)
 
 
 @of(S1)

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.egress_stage import (
     ADDED_LINES,
+    HOSTILE,
     IDENTITY_LINE,
     ROUTE,
     SECRET,
@@ -17,13 +18,13 @@ from tests.support.egress_stage import (
     Played,
     asks_inside,
     asks_plainly,
-    each_way,
+    of,
     play_all,
 )
 from tests.support.egress_ways import WAYS
 from tests.support.plan_documents import Document
 
-pytestmark = pytest.mark.counted("hostile requests", "answered otherwise than they must")
+pytestmark = HOSTILE
 
 FIELDS = b" HTTP/1.1\r\nHost: {host}\r\n\r\n"
 
@@ -228,11 +229,6 @@ def play(folder: Path, ways: Sequence[str] = WAYS) -> Played:
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     return play(tmp_path_factory.mktemp("paths"))
-
-
-def of(cases: Sequence[Case]) -> pytest.MarkDecorator:
-    """Test each of these by each way."""
-    return pytest.mark.parametrize(("case", "way"), each_way(cases), ids=str)
 
 
 @of(P1)

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from demo.certificates import write_origin_files
 from sallyport.problem import Code, proxy_status
 from tests.support.egress_ways import SANDBOXD, WAYS, Way, both_ways, connect_head, established, through_sandboxd
@@ -35,6 +37,9 @@ ADDED_LINES = BEARER_LINE + IDENTITY_LINE + b"\r\n"
 # The route of a host that says nothing else: in the clear too, so that one case can be put both ways.
 ROUTE: Document = {"match": {"hosts": ["{host}"], "pathPrefixes": ["/v1"]}, "allowCleartext": True}
 
+# The rules of a host that may be asked for whatever it is.
+ALLOWED: Sequence[Document] = ({"action": "allow", "hosts": ["{host}"]},)
+
 # Further ports of every host; their origin speaks no TLS. The second is one that a rule lets everybody use.
 OTHER_PORTS = (8443, 9443)
 OTHER_PORT, EVERYBODYS_PORT = OTHER_PORTS
@@ -42,6 +47,8 @@ OTHER_PORT, EVERYBODYS_PORT = OTHER_PORTS
 CLOSED_PORT = 1
 AFTERWARDS_HOST = "afterwards.test"
 AT_ONCE = 8
+# How the tests of a suite are counted.
+HOSTILE = pytest.mark.counted("hostile requests", "answered otherwise than they must")
 _CODES = {code.wire: code for code in Code}
 
 
@@ -157,6 +164,12 @@ class Case:
 def each_way(cases: Sequence[Case], ways: Sequence[str] = WAYS) -> list[tuple[Case, str]]:
     """Return every case with every way that it has a meaning on."""
     return [(case, way) for case in cases for way in ways if way in case.ways]
+
+
+def of(*tables: Sequence[Case]) -> pytest.MarkDecorator:
+    """Test each of these by each way."""
+    cases = [case for table in tables for case in table]
+    return pytest.mark.parametrize(("case", "way"), each_way(cases), ids=str)
 
 
 def asks_inside(request: bytes, *, authority: bytes = b"{host}:443", method: str = "GET", closes: bool = False) -> Play:
