@@ -31,7 +31,7 @@ class FakeControl:
         self.keys: list[Document] = [jwk(KEY, kid="fake")]
         self.plans: dict[str, bytes] = {}
         self.revocations: list[Document] = []
-        self.credentials: dict[str, Document] = {}  # by connection id
+        self.credentials: dict[str, Document] = {}  # by connection id, or by sandbox and connection: "sbx/con"
         self.authorities: dict[str, Document] = {}
         self.superseded: list[str] = []
         self.asked: list[tuple[str, str, Document]] = []  # method, path, body
@@ -186,7 +186,9 @@ class FakeControl:
         )
 
     async def _resolve(self, request: web.Request) -> web.StreamResponse:
-        found = self.credentials.get((await request.json())["connectionId"])
+        asked = await request.json()
+        connection_id = asked["connectionId"]
+        found = self.credentials.get(f"{asked['sandboxId']}/{connection_id}") or self.credentials.get(connection_id)
         return problem(404, "connection_not_found") if found is None else web.json_response(found)
 
     async def _lease(self, _: web.Request) -> web.StreamResponse:

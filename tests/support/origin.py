@@ -57,6 +57,7 @@ class Link:
 
     number: int
     sni: str | None
+    is_resumed: bool = False  # by a TLS session of an earlier link
     received: bytearray = field(default_factory=bytearray)
     requests: list[Request] = field(default_factory=list)
     fault: str | None = None
@@ -215,7 +216,9 @@ async def recording_origin(tls: ssl.SSLContext | None = None) -> AsyncIterator[R
         assert task is not None, "the streams of asyncio serve each link in a task"
         serving.add(task)
         tls_link = writer.get_extra_info("ssl_object")
-        link = Link(number=len(origin.links), sni=None if tls_link is None else names.get(tls_link))
+        link = Link(number=len(origin.links), sni=None)
+        if tls_link is not None:
+            link.sni, link.is_resumed = names.get(tls_link), tls_link.session_reused
         try:
             await origin.serve(link, reader, writer)
         except asyncio.CancelledError:

@@ -120,15 +120,23 @@ def stopped(pid: int) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def controlled(
-    folder: Path, control: Mapping[str, object], connect_to: Mapping[str, int], *, workers: int = 2
+    folder: Path,
+    control: Mapping[str, object],
+    connect_to: Mapping[str, int],
+    *,
+    workers: int = 2,
+    ca_file: Path | None = None,
 ) -> AsyncIterator[Several]:
     """Run a gateway of several processes under a control plane until the block ends; tokens are that one's."""
+    upstream: dict[str, object] = {"connect_to": {here: f"127.0.0.1:{port}" for here, port in connect_to.items()}}
+    if ca_file is not None:
+        upstream["ca_file"] = str(ca_file)
     document = {
         "listen": {"proxy": "127.0.0.1:0", "tunnel": "127.0.0.1:0", "admin": "127.0.0.1:0"},
         "workers": workers,
         "control": dict(control),
         "network": {"allow": ["127.0.0.0/8"]},
-        "upstream": {"connect_to": {here: f"127.0.0.1:{port}" for here, port in connect_to.items()}},
+        "upstream": upstream,
         "audit": {"path": "audit.jsonl"},
     }
     config = folder / "gateway.yaml"
