@@ -865,14 +865,35 @@ async def test_c3_a_gzip_bomb_waits_coded_for_a_slow_sandbox(tmp_path: Path) -> 
         assert (await client.answer()).body == b"next"
 
 
+async def test_c3_what_waits_coded_is_not_read_from_the_upstream(tmp_path: Path) -> None:
+    # Members of nothing cost a step each: the sandbox reads all it gets, and still there is always more to undo.
+    members = gzip.compress(b"") * 4000
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        (stream,) = streams(scene)
+        assert stream.exchange is not None
+        upstream = stream.exchange._answer.link  # type: ignore[union-attr]  # nobody else knows a link that is in use
+        link.send(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await client.head()
+        link.send(b"%x\r\n%b\r\n" % (len(members), members))
+        await until(lambda: not upstream.transport.is_reading())
+        last = gzip.compress(b"the end.")
+        link.send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last))
+        await until(upstream.transport.is_reading)
+        assert await client.until(b"0\r\n\r\n") == b"8\r\nthe end.\r\n0\r\n\r\n"
+        await next_is_served(scene, client, link, pooled=True)
+
+
 async def test_c3_a_link_that_goes_before_its_answer_is_undone_costs_nothing(tmp_path: Path) -> None:
     async with stage(tmp_path, further=NARROW) as scene:
         client, link = await bombed(scene)
         (stream,) = streams(scene)
         assert stream.exchange is not None
         upstream = stream.exchange._answer.link  # type: ignore[union-attr]  # nobody else knows a link that is in use
+        before = waiting_bytes(scene)
         upstream.transport.abort()
         await until(lambda: upstream.is_lost)
+        assert waiting_bytes(scene) == before, "nothing is undone for a sandbox that does not read"
         client.resume()
         assert (await client.answer()).body == bytes(BOMB_BYTES)
         await next_is_served(scene, client, link, pooled=False)

@@ -74,6 +74,27 @@ async def test_t5_over_its_memory_a_gateway_refuses_what_is_new_and_resets_what_
 
 
 @pytest.mark.uvloop
+async def test_t5_a_connect_on_a_stream_that_is_there_is_refused(tmp_path: Path) -> None:
+    async with stage(tmp_path, further={"limits": {"memory": "off"}}) as scene:
+        client = await scene.gateway.client()
+        client.send(b"GET /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n")
+        assert (await client.answer()).status == 200
+        scene.gateway.parts.is_shedding = True
+        client.send(CONNECT.replace(b"\r\n\r\n", b"\r\n" + scene.gateway.authorization + b"\r\n\r\n"))
+        answer = await client.answer()
+        assert (answer.status, json.loads(answer.body)["code"]) == (503, "overloaded")
+
+
+@pytest.mark.uvloop
+async def test_t5_a_stream_that_has_asked_nothing_yet_is_refused(tmp_path: Path) -> None:
+    async with stage(tmp_path, further={"limits": {"memory": "off"}}) as scene:
+        scene.gateway.parts.is_shedding = True
+        client = await scene.gateway.client()
+        answer = await client.answer()
+        assert (answer.status, json.loads(answer.body)["code"]) == (503, "overloaded")
+
+
+@pytest.mark.uvloop
 async def test_what_tunnels_hold_goes_where_streams_hold_too_little(tmp_path: Path) -> None:
     limits = {"write_buffer_bytes": "16KiB", "memory": "off"}
     async with stage(tmp_path, further={"limits": limits}) as scene:

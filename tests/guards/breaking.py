@@ -23,6 +23,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 PACKAGES: Final = (
     "control_client",
     "control_plane",
+    "demo",
     "gateway",
     "sallyport",
     "sallyport_cli",
@@ -137,5 +138,7 @@ def _run(tree: Path, tests: Sequence[str], *, keep_bytecode: bool) -> tuple[int,
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         # What was loaded before the fork is no test, so it needs no rewriting.
         arguments = ["-x", "-q", "--tb=line", "-p", "no:xdist", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+        # Nor matters what a test leaves open that has failed, as it should.
+        arguments += ["-W", "ignore::pytest.PytestUnraisableExceptionWarning", "-W", "ignore::ResourceWarning"]
         code = pytest.main([*arguments, *tests])
     return int(code), said.getvalue()

@@ -627,6 +627,161 @@ _ADDRESSES: Final = (
     ),
 )
 
+# --- loops, and what is our own (docs/decisions/0011-loops.md) --------------------------------------------------------
+
+_OWN_PLACES: Final = "sallyport/net/own_places.py"
+_TEST_OWN_PLACES: Final = "tests/sallyport/net/test_own_places.py::"
+_ON_A_WILDCARD: Final = f"{_TEST_OWN_PLACES}test_a_listener_on_a_wildcard_is_refused_at_every_address_of_the_machine"
+_PROXY_CONNECT: Final = "sallyport/net/proxy_connect.py"
+_TEST_PROXY_CONNECT: Final = "tests/sallyport/net/test_proxy_connect.py::"
+_NO_TUNNEL: Final = f"{_TEST_DIAL}test_proxy_that_does_not_open_a_tunnel_is_refused"
+_NEVER_A_TUNNEL: Final = f"{_TEST_PROXY_CONNECT}test_malformed_proxy_head_is_never_a_tunnel"
+
+_LOOPS: Final = (
+    Guard(
+        "the mark on what another proxy is asked",
+        _PROXY_CONNECT,
+        r'\r\nHost: %b\r\n%b\r\n\r\n" % (authority, authority, _MARKED)',
+        r'\r\nHost: %b\r\n\r\n" % (authority, authority)',
+        "tests/gateway/test_upstream.py::test_every_link_goes_through_the_proxy_by_connect",
+    ),
+    Guard(
+        "the mark, at a gateway",
+        "sallyport/wire/http1/shape.py",
+        'return FieldKind.OURS if lower.startswith(b"sallyport-") else FieldKind.PLAIN',
+        "return FieldKind.PLAIN",
+        "tests/sallyport/wire/http1/test_shape.py::test_s1_a3_a_request_s_names_that_say_two_things_are_refused",
+    ),
+    Guard(
+        "the mark, at sandboxd",
+        "sandboxd/core/intake.py",
+        "return name.startswith(_OURS) and name != HOP_MARKER",
+        "return name.startswith(_OURS)",
+        "tests/sandboxd/core/test_intake.py::test_a_head_that_is_refused",
+    ),
+    Guard(
+        "a wildcard listener at every address of the machine",
+        _OWN_PLACES,
+        "if port in self._ports_everywhere or any(map(self._is_local, theirs)):",
+        "if any(map(self._is_local, theirs)):",
+        _ON_A_WILDCARD,
+    ),
+    Guard(
+        "a control plane on this machine at every address of it",
+        _OWN_PLACES,
+        "if port in self._ports_everywhere or any(map(self._is_local, theirs)):",
+        "if port in self._ports_everywhere:",
+        f"{_TEST_OWN_PLACES}test_a_named_place_on_this_machine_is_refused_at_every_address_of_it",
+    ),
+    Guard(
+        "what an address of our own carries",
+        _OWN_PLACES,
+        "            yield from carried_addresses(address)\n",
+        "            yield address\n",
+        _ON_A_WILDCARD,
+    ),
+    Guard(
+        "where our own names lead",
+        _OWN_PLACES,
+        "own = self._listeners.union((address, port) for address in theirs)",
+        "own = self._listeners",
+        f"{_TEST_OWN_PLACES}test_a_named_place_is_ours_wherever_its_name_leads_now",
+    ),
+    Guard(
+        "our own by name",
+        _DIAL,
+        "        if self._own.hold(host, port):\n",
+        "        if False:\n",
+        f"{_TEST_DIAL}test_through_an_upstream_proxy_what_is_ours_is_refused_too",
+    ),
+    Guard(
+        "the right side of connect_to, by name",
+        _DIAL,
+        "        host, port = self._connect_to.get((host, port), (host, port))\n"
+        "        host = self._usable_name(host, port)\n",
+        "        host, port = self._connect_to.get((host, port), (host, port))\n",
+        f"{_TEST_DIAL}test_connect_to_through_an_upstream_proxy_leads_nowhere_by_name_either",
+    ),
+    Guard(
+        "our own, asked at every dial",
+        _DIAL,
+        "policy = dataclasses.replace(policy, own=policy.own | self._own.among(addresses, port))",
+        "pass",
+        f"{_TEST_DIAL}test_the_control_plane_is_refused_by_its_name_by_other_names_and_by_address",
+    ),
+    Guard(
+        "our own names, looked up at every dial",
+        _DIAL,
+        "        self._own.learn(host, addresses)\n",
+        "        self._own.knows(host) or self._own.learn(host, addresses)\n",
+        f"{_TEST_DIAL}test_a_control_plane_that_moves_is_refused_where_it_is_now",
+    ),
+    Guard(
+        "our own names, before they were ever resolved",
+        _DIAL,
+        "            if not self._own.knows(host):\n",
+        "            if False:\n",
+        f"{_TEST_DIAL}test_before_the_control_plane_s_name_was_ever_resolved_nothing_is_dialled_at_its_port",
+    ),
+    Guard(
+        "an address that a proxy is asked for",
+        _DIAL,
+        "                await self._check_every((host,), port, self._policy)\n",
+        "                pass\n",
+        f"{_TEST_DIAL}test_refused_before_anything_is_looked_up_or_connected",
+    ),
+    Guard(
+        "a proxy's own machine",
+        _DIAL,
+        "            elif is_loopback_name(host):\n",
+        "            elif False:\n",
+        f"{_TEST_DIAL}test_an_upstream_proxy_is_not_asked_for_its_own_machine",
+    ),
+    Guard(
+        "a proxy that is ours",
+        _DIAL,
+        "addresses = await self._checked_addresses(proxy.host, proxy.port, self._proxy_policy, OPERATOR)",
+        "addresses = await self._resolver.resolve(proxy.host, self._resolve_timeout_seconds)",
+        f"{_TEST_DIAL}test_an_upstream_proxy_that_is_ours_is_not_asked",
+    ),
+    Guard("a proxy's status", _PROXY_CONNECT, "if status != 200:", "if status >= 300:", _NO_TUNNEL),
+    Guard(
+        "a proxy's head without end",
+        _PROXY_CONNECT,
+        "if end > _MAX_HEAD_BYTES or (end < 0 and len(received) > _MAX_HEAD_BYTES):",
+        "if end > _MAX_HEAD_BYTES:",
+        f"{_TEST_PROXY_CONNECT}test_a_proxy_s_head_has_a_limit",
+    ),
+    Guard(
+        "a proxy's long head that is here whole",
+        _PROXY_CONNECT,
+        "if end > _MAX_HEAD_BYTES or (end < 0 and len(received) > _MAX_HEAD_BYTES):",
+        "if end < 0 and len(received) > _MAX_HEAD_BYTES:",
+        f"{_TEST_PROXY_CONNECT}test_a_proxy_s_head_has_a_limit",
+    ),
+    Guard(
+        "a proxy's fields",
+        _PROXY_CONNECT,
+        "if status is None or not all(map(_FIELD_LINE.fullmatch, field_lines)):",
+        "if status is None:",
+        _NEVER_A_TUNNEL,
+    ),
+    Guard(
+        "a proxy that does not speak HTTP/1",
+        _PROXY_CONNECT,
+        'if not b"HTTP/1.".startswith(received[:7]):',
+        "if False:",
+        f"{_TEST_PROXY_CONNECT}test_any_other_answer_fails_and_says_why",
+    ),
+    Guard(
+        "a proxy whose answer is not waited for",
+        _DIAL,
+        "            except BaseException:\n                transport.abort()\n                raise\n",
+        "            except BaseException:\n                raise\n",
+        f"{_TEST_DIAL}test_a_proxy_that_is_not_waited_for_is_left",
+    ),
+)
+
 # --- whose it is (T1) ------------------------------------------------------------------------------------------------
 
 _TOKENS: Final = "gateway/tokens.py"
@@ -822,6 +977,13 @@ _KEYS: Final = (
         f"{_CORE}test_route_table.py::test_c12_what_carries_no_credential_is_the_sandbox_s_alone",
     ),
     Guard(
+        "TLS sessions are their pool key's",
+        "gateway/upstream.py",
+        "session = self._sessions.pop(link.key, None)",
+        "session = self._sessions.popitem()[1] if self._sessions else None",
+        "tests/flow/test_tenants_by_tls.py::test_c12_t1_nothing_crosses",
+    ),
+    Guard(
         "TLS identity",
         "sallyport/net/tls.py",
         "    context = ssl.create_default_context(cafile=ca_file)\n",
@@ -872,6 +1034,7 @@ _KEYS: Final = (
 
 _CODEC: Final = "sallyport/wire/http1/codec.py"
 _TEST_CODEC: Final = f"{_WIRE}http1/test_codec.py::"
+_NO_TRAILER: Final = f"{_TEST_CODEC}test_s2_fields_that_frame_route_or_authenticate_are_no_trailers"
 _SHAPE: Final = "sallyport/wire/http1/shape.py"
 _BODY: Final = "sallyport/wire/http1/body.py"
 _BAD_CHUNKS: Final = f"{_WIRE}http1/test_body.py::test_s2_refused_whole_and_byte_by_byte"
@@ -966,7 +1129,33 @@ _FRAMING: Final = (
         _CODEC,
         "if field_kind(name) is not FieldKind.PLAIN or field_name(name) in _NOT_IN_TRAILERS:",
         "if field_kind(name) is not FieldKind.PLAIN:",
-        f"{_TEST_CODEC}test_s2_fields_that_frame_route_or_authenticate_are_no_trailers",
+        _NO_TRAILER,
+    ),
+    Guard(
+        "fields of this hop are no trailers",
+        _CODEC,
+        "if field_kind(name) is not FieldKind.PLAIN or field_name(name) in _NOT_IN_TRAILERS:",
+        "if field_name(name) in _NOT_IN_TRAILERS:",
+        _NO_TRAILER,
+    ),
+    *(
+        Guard(f"{name} is no trailer", _CODEC, f'        b"{name}",\n', "", _NO_TRAILER)
+        for name in (
+            "authorization",
+            "www-authenticate",
+            "x-api-key",
+            "api-key",
+            "private-token",
+            "cookie",
+            "set-cookie",
+        )
+    ),
+    Guard(
+        "trailers are read",
+        _BODY,
+        "self._trailers = parse_trailers(data[at:end])",
+        'self._trailers = data[at:end].split(b"\\r\\n")',
+        _BAD_CHUNKS,
     ),
     Guard("a bare LF after a chunk size", _BODY, 'if line[-2:] != b"\\r\\n":', "if False:", _BAD_CHUNKS),
     Guard(
@@ -1254,6 +1443,347 @@ _SCRUBBING: Final = (
     ),
 )
 
+# --- an answer that is gzip, and frames after a 101 (C3) -------------------------------------------------------------
+
+_CODING: Final = "gateway/core/content_coding.py"
+_TEST_CODING: Final = f"{_CORE}test_content_coding.py::"
+_NO_GZIP: Final = f"{_TEST_CODING}test_c3_what_is_not_gzip_is_refused"
+_WHICH_CODING: Final = f"{_TEST_CODING}test_c3_a_coding_is_read_from_every_line"
+_ANSWER: Final = "gateway/answer.py"
+_TEST_ANSWER: Final = "tests/gateway/test_answer.py::"
+_BOMB: Final = f"{_TEST_ANSWER}test_c3_a_gzip_bomb_waits_coded_for_a_slow_sandbox"
+_FRAME_SCRUB: Final = "gateway/core/frame_scrub.py"
+_TEST_FRAMES: Final = f"{_CORE}test_frame_scrub.py::"
+_NO_FRAME: Final = f"{_TEST_FRAMES}test_c3_from_what_is_no_frame_on_bytes_are_searched_as_they_come"
+
+_CODED: Final = (
+    Guard(
+        "gzip is undone",
+        _ANSWER,
+        "        if coding is Coding.GZIP:\n",
+        "        if False:\n",
+        f"{_TEST_ANSWER}test_c3_gzip_is_undone_and_searched",
+    ),
+    Guard(
+        "several codings",
+        _CODING,
+        "if len(codings) == 1 and codings[0] in _GZIP_NAMES",
+        "if codings[-1] in _GZIP_NAMES",
+        _WHICH_CODING,
+    ),
+    Guard(
+        "part of a gzip",
+        _CODING,
+        " and head.status != _PARTIAL:",
+        ":",
+        f"{_TEST_CODING}test_c3_a_part_of_something_coded_cannot_be_undone",
+    ),
+    Guard(
+        "what cannot be undone, where the operator wants none",
+        _ANSWER,
+        "            if not self._exchange.parts.scrub.lets_unscannable_pass:\n",
+        "            if False:\n",
+        f"{_TEST_ANSWER}test_c3_what_cannot_be_undone_is_502_where_the_operator_says_so",
+    ),
+    Guard(
+        "fields that speak of the coded bytes",
+        _CODING,
+        "    head.lines = head.without(CODED_FIELDS)\n",
+        "    pass\n",
+        f"{_TEST_CODING}test_c3_what_is_said_of_the_coded_bytes_goes_with_the_coding",
+    ),
+    Guard(
+        "trailers that speak of the coded bytes",
+        _ANSWER,
+        "            trailers = drop_coded_trailers(trailers)\n",
+        "            pass\n",
+        f"{_TEST_ANSWER}test_c3_gzip_is_undone_and_searched",
+    ),
+    Guard(
+        "the length of a gzip is not its content's",
+        _CODING,
+        "    head.body = None\n",
+        "    pass\n",
+        f"{_TEST_CODING}test_c3_what_is_said_of_the_coded_bytes_goes_with_the_coding",
+    ),
+    Guard(
+        "a step of gzip",
+        _CODING,
+        "member.decompress(self._input, STEP_BYTES)",
+        "member.decompress(self._input)",
+        f"{_TEST_CODING}test_c3_a_bomb_gives_a_step_at_a_time_and_holds_its_input_alone",
+    ),
+    Guard("what is no gzip", _CODING, "_GZIP_WINDOW: Final = 16 + ", "_GZIP_WINDOW: Final = 32 + ", _NO_GZIP),
+    Guard(
+        "what stands behind a gzip",
+        _CODING,
+        "            self._input = member.unused_data\n",
+        '            self._input = b""\n',
+        _NO_GZIP,
+    ),
+    Guard(
+        "gzip that is cut short",
+        _CODING,
+        "        if self._member is not None:\n            raise",
+        "        if False:\n            raise",
+        f"{_TEST_CODING}test_c3_a_gzip_that_is_cut_short_is_refused",
+    ),
+    Guard(
+        "the end of a gzip answer",
+        _ANSWER,
+        "        if self._reader.done and not self._waits:\n            gzip.finish()\n",
+        "",
+        f"{_TEST_ANSWER}test_c3_broken_gzip_that_is_here_at_once_is_502",
+    ),
+    Guard(
+        "the steps of one turn",
+        _ANSWER,
+        "while gzip.has_more and len(pieces) < steps:",
+        "while gzip.has_more:",
+        _BOMB,
+    ),
+    Guard(
+        "gzip for a sandbox that does not read",
+        _ANSWER,
+        "steps = 0 if self._exchange.stream.is_writing_held else MAX_STEPS",
+        "steps = MAX_STEPS",
+        f"{_TEST_ANSWER}test_c3_a_link_that_goes_before_its_answer_is_undone_costs_nothing",
+    ),
+    Guard(
+        "what waits coded is not read from the upstream",
+        _ANSWER,
+        "            if self._waits:\n                self.link.transport.pause_reading()\n            else:",
+        "            if not self._waits:",
+        f"{_TEST_ANSWER}test_c3_what_waits_coded_is_not_read_from_the_upstream",
+    ),
+    Guard(
+        "frames, and not the bytes they stand in",
+        "gateway/serve.py",
+        "FrameScrubber(answer.scrubber)\n",
+        "answer.scrubber\n",
+        "tests/gateway/test_relay.py::test_c3_a_secret_across_two_fragments_is_masked",
+    ),
+    Guard(
+        "extensions that were not offered",
+        "gateway/serve.py",
+        'if self.route is not None and b"sec-websocket-extensions" in head.names:',
+        "if False:",
+        "tests/gateway/test_serve.py::test_s7_a_101_nobody_asked_for_is_502",
+    ),
+    Guard(
+        "the payload of a frame",
+        _FRAME_SCRUB,
+        "out.append(self._place(self._scrubber.feed(payload)))",
+        "out.append(payload)",
+        f"{_TEST_FRAMES}test_c3_a_secret_in_a_frame_is_blanked_wherever_it_is_cut",
+    ),
+    Guard(
+        "a secret across fragments",
+        _FRAME_SCRUB,
+        "        if self._is_final and not self._left:\n",
+        "        if not self._left:\n",
+        f"{_TEST_FRAMES}test_c3_a_secret_across_fragments_is_blanked",
+    ),
+    Guard(
+        "no message waits for the next",
+        _FRAME_SCRUB,
+        "        if self._is_final and not self._left:\n",
+        "        if False:\n",
+        f"{_TEST_FRAMES}test_c3_what_begins_a_secret_is_not_held_at_the_end_of_a_message",
+    ),
+    Guard(
+        "heads that wait within a secret",
+        _FRAME_SCRUB,
+        "if len(self._waiting) == MAX_WAITING_HEADS:",
+        "if False:",
+        f"{_TEST_FRAMES}test_c3_fragments_without_end_do_not_gather",
+    ),
+    Guard(
+        "a masked frame from a server",
+        _FRAME_SCRUB,
+        "if head[0] & _RESERVED or head[1] & _MASKED:",
+        "if head[0] & _RESERVED:",
+        _NO_FRAME,
+    ),
+    Guard(
+        "the first byte of what is no frame",
+        _FRAME_SCRUB,
+        "            out.append(self._place(self._scrubber.feed(head)))\n",
+        "            out.append(head)\n",
+        f"{_TEST_FRAMES}test_c3_a_secret_that_stands_where_a_frame_would_is_blanked",
+    ),
+)
+
+# --- what one sandbox may have, and what the process may hold (S10, T5) ----------------------------------------------
+
+_TEST_LIMITS: Final = "tests/flow/test_limits.py::"
+_IN_A_MINUTE: Final = f"{_TEST_LIMITS}test_s10_a_sandbox_s_requests_in_a_minute"
+_LOWER_BODY: Final = f"{_TEST_LIMITS}test_s10_a_body_over_the_lower_limit_is_413"
+_SERVE: Final = "gateway/serve.py"
+_REQUEST_LIMIT: Final = "gateway/core/request_limit.py"
+_TEST_REQUEST_LIMIT: Final = f"{_CORE}test_request_limit.py::"
+_TEST_MEMORY: Final = "tests/gateway/test_memory.py::"
+_SHEDDING: Final = f"{_TEST_MEMORY}test_t5_over_its_memory_a_gateway_refuses_what_is_new_and_resets_what_holds_most"
+
+_LIMITS: Final = (
+    Guard(
+        "a sandbox's requests",
+        _SERVE,
+        "        if limit is not None:\n            excess",
+        "        if False:\n            excess",
+        _IN_A_MINUTE,
+    ),
+    Guard(
+        "a sandbox's CONNECTs",
+        "gateway/connect.py",
+        "        if excess is not None:\n",
+        "        if False:\n",
+        _IN_A_MINUTE,
+    ),
+    Guard(
+        "requests at once",
+        _REQUEST_LIMIT,
+        "if self._max_concurrent is not None and self.open >= self._max_concurrent:",
+        "if False:",
+        f"{_TEST_REQUEST_LIMIT}test_requests_at_once_are_counted_until_they_end",
+    ),
+    Guard(
+        "requests in a minute",
+        _REQUEST_LIMIT,
+        "wait = 0.0 if self._bucket is None else self._bucket.take(now)",
+        "wait = 0.0",
+        f"{_TEST_REQUEST_LIMIT}test_a_minute_s_worth_may_be_spent_at_once_and_no_more",
+    ),
+    Guard(
+        "what a bucket holds at most",
+        "sallyport/token_bucket.py",
+        "min(self._burst, self.left + (now - self._as_of) * self._per_second)",
+        "self.left + (now - self._as_of) * self._per_second",
+        f"{_TEST_REQUEST_LIMIT}test_the_minute_fills_with_time_but_not_beyond",
+    ),
+    Guard(
+        "a sandbox's limit over a push",
+        _ROUTE_TABLE,
+        "        self.sandbox_limit = before.sandbox_limit\n",
+        "",
+        f"{_CORE}test_route_table.py::test_a_new_revision_goes_on_counting_where_a_route_and_its_limits_are_the_same",
+    ),
+    Guard(
+        "a route's limit over a push",
+        _ROUTE_TABLE,
+        "route.limit = known.limit if known.limit.terms == route.limit.terms else route.limit",
+        "pass",
+        f"{_CORE}test_route_table.py::test_a_new_revision_goes_on_counting_where_a_route_and_its_limits_are_the_same",
+    ),
+    Guard(
+        "a limit is its organization's",
+        "gateway/plan_holder.py",
+        "if known is None or known.organization_id != table.organization_id:",
+        "if known is None:",
+        "tests/gateway/test_plan_holder.py::test_a_sandbox_s_limit_outlives_revisions_and_not_its_plan",
+    ),
+    Guard(
+        "a route's requests",
+        _SERVE,
+        "        if decision.limit is not None:\n",
+        "        if False:\n",
+        "tests/gateway/test_serve.py::test_requests_over_the_routes_rate_are_429_and_say_when_to_try_again",
+    ),
+    Guard(
+        "a body's length",
+        _SERVE,
+        "if limit is not None and body > limit:",
+        "if False:",
+        "tests/gateway/test_serve.py::test_a_body_over_the_routes_limit_is_413_by_its_length",
+    ),
+    Guard(
+        "a body's chunks",
+        "gateway/request_body.py",
+        "if self._limit is not None and exchange.bytes_up > self._limit:",
+        "if False:",
+        "tests/gateway/test_request_body.py::test_a_body_over_the_routes_limit_is_413_by_its_chunks",
+    ),
+    Guard(
+        "the lower limit of a body",
+        _SERVE,
+        "if limit is None or (route_limit is not None and route_limit < limit):",
+        "if limit is None:",
+        _LOWER_BODY,
+    ),
+    Guard(
+        "the operator's limit of a body",
+        _SERVE,
+        "if limit is None or (route_limit is not None and route_limit < limit):",
+        "if True:",
+        _LOWER_BODY,
+    ),
+    Guard(
+        "a sandbox's streams, by its requests",
+        _STREAM,
+        "        if count > self.parts.limits.streams_per_sandbox:\n",
+        "        if False:\n",
+        "tests/gateway/test_stream.py::test_s10_a_stream_too_many_is_503",
+    ),
+    Guard(
+        "a sandbox's streams, in its tunnel",
+        _STREAM,
+        "        if of_sandbox > parts.limits.streams_per_sandbox:\n",
+        "        if False:\n",
+        "tests/gateway/test_tunnel_stream.py::test_the_sandbox_s_streams_have_a_limit",
+    ),
+    Guard(
+        "everybody's streams",
+        _STREAM,
+        "parts.streams.open > parts.limits.open_streams:",
+        "False:",
+        "tests/gateway/test_stream.py::test_s10_a_stream_too_many_is_503",
+    ),
+    Guard("memory: a request", _SERVE, "if self.parts.is_shedding:", "if False:", _SHEDDING),
+    Guard(
+        "memory: a CONNECT",
+        "gateway/connect.py",
+        "if stream.parts.is_shedding:",
+        "if False:",
+        f"{_TEST_MEMORY}test_t5_a_connect_on_a_stream_that_is_there_is_refused",
+    ),
+    Guard(
+        "memory: a stream",
+        _STREAM,
+        "elif parts.is_shedding:",
+        "elif False:",
+        f"{_TEST_MEMORY}test_t5_a_stream_that_has_asked_nothing_yet_is_refused",
+    ),
+    Guard("memory: what holds most is reset", "gateway/memory.py", "            stream.abort()\n", "", _SHEDDING),
+    Guard(
+        "memory: what tunnels hold",
+        "gateway/memory.py",
+        "while surplus > 0 and budget.held >= SMALLEST_RESET_BYTES:",
+        "while False:",
+        "tests/gateway/test_memory.py::test_what_tunnels_hold_goes_where_streams_hold_too_little",
+    ),
+    Guard(
+        "memory: shedding goes on until some has gone",
+        "gateway/core/memory_limit.py",
+        "(self._low_bytes if self.is_over else self.limit_bytes)",
+        "self.limit_bytes",
+        f"{_CORE}test_memory_limit.py::test_t5_it_is_over_until_an_eighth_has_gone",
+    ),
+    Guard(
+        "memory: looked at by the clock",
+        "gateway/memory.py",
+        "        self.look(self._resident_bytes())\n",
+        "",
+        "tests/gateway/test_memory.py::test_it_looks_by_the_clock",
+    ),
+    Guard(
+        "memory: a cgroup is shared",
+        "gateway/core/memory_limit.py",
+        "return cgroup_bytes * 4 // 5 // processes",
+        "return cgroup_bytes * 4 // 5",
+        f"{_CORE}test_memory_limit.py::test_processes_share_four_fifths_of_a_cgroup",
+    ),
+)
+
 # --- leaves, and the way out (T3, T4, A6) -----------------------------------------------------------------------------
 
 _LEAVES: Final = "sallyport/net/interception.py"
@@ -1371,12 +1901,15 @@ GUARDS: Final = (
     *_PLACEHOLDERS,
     *_DECISIONS,
     *_ADDRESSES,
+    *_LOOPS,
     *_TOKEN_CHECKS,
     *_KEYS,
     *_FRAMING,
     *_HOP,
     *_AGREEMENT,
     *_SCRUBBING,
+    *_CODED,
+    *_LIMITS,
     *_WAY_OUT,
     *_TUNNELS,
 )

@@ -20,6 +20,7 @@ from sallyport.net.own_places import OwnPlaces
 from sallyport.net.proxy_connect import ProtocolFactory
 from sallyport.net.resolve import Resolver
 from tests.support.names import PUBLIC, Names
+from tests.support.until import until
 
 LOOPBACK = AddressPolicy(allow=(ip_network("127.0.0.0/8"), ip_network("::1/128")))
 EVERYTHING = AddressPolicy(allow=(ip_network("0.0.0.0/0"), ip_network("::/0")))
@@ -136,7 +137,7 @@ def test_families_alternate_and_keep_their_order() -> None:
 async def test_refused_before_anything_is_looked_up_or_connected(host: str, through_proxy: bool) -> None:
     names, wire = Names(proxy_test=(PUBLIC,)), Wire()
     proxy = Destination("http", "proxy.test", 3128) if through_proxy else None
-    dialer = Dialer(AddressPolicy(), Resolver(names), proxy=proxy, connect=wire)
+    dialer = Dialer(AddressPolicy(), Resolver(names), proxy=proxy, connect_timeout_seconds=1, connect=wire)
     assert await refused(dialer, host) is DialFault.ADDRESS_REFUSED
     assert (names.asked, wire.reached) == ([], [])
 
@@ -199,7 +200,8 @@ CONTROL = "93.184.216.99"
 def guarded(names: Names, wire: Wire, *, now: Callable[[], float] | None = None, **own: object) -> Dialer:
     """A dialer of a gateway under control.test:443, with everything allowed."""
     places = OwnPlaces([("127.0.0.1", 3128)], [("control.test", 443)])
-    return Dialer(EVERYTHING, Resolver(names, now=now), own=places, connect=wire, **own)  # type: ignore[arg-type]  # connect_to and proxy
+    resolver = Resolver(names, now=now)
+    return Dialer(EVERYTHING, resolver, own=places, connect_timeout_seconds=1, connect=wire, **own)  # type: ignore[arg-type]  # connect_to and proxy
 
 
 @pytest.mark.parametrize("host", ["control.test", "CONTROL.test.", "alias.test", "mixed.test", CONTROL])
@@ -265,6 +267,18 @@ async def test_through_an_upstream_proxy_what_is_ours_is_refused_too(host: str, 
     proxy = Destination("http", "proxy.test", 8080)
     dialer = guarded(Names(control_test=(CONTROL,), proxy_test=(PUBLIC,)), wire, proxy=proxy)
     assert await refused(dialer, host, port) is DialFault.ADDRESS_REFUSED
+    assert wire.reached == []
+
+
+@pytest.mark.parametrize(
+    ("there", "port"), [("control.test", 443), ("metadata.google.internal", 80), ("CONTROL.test.", 443)]
+)
+async def test_connect_to_through_an_upstream_proxy_leads_nowhere_by_name_either(there: str, port: int) -> None:
+    wire = Wire()
+    proxy = Destination("http", "proxy.test", 8080)
+    names = Names(control_test=(CONTROL,), proxy_test=(PUBLIC,))
+    dialer = guarded(names, wire, proxy=proxy, connect_to={"a.test:443": (there, port)})
+    assert await refused(dialer, "a.test") is DialFault.ADDRESS_REFUSED
     assert wire.reached == []
 
 
@@ -418,6 +432,20 @@ def _once_then_close(answer: bytes) -> Callable[[bytes], bytes | None]:
 async def test_silent_proxy_times_out() -> None:
     async with listening(lambda received: b"") as port:
         assert await refused(proxied(port, timeout_seconds=0.01), "a.test") is DialFault.TIMEOUT
+
+
+async def test_a_proxy_that_is_not_waited_for_is_left() -> None:
+    asked = Recorder()
+    server = await asyncio.get_running_loop().create_server(lambda: asked, "127.0.0.1", 0)
+    try:
+        async with asyncio.TaskGroup() as group:
+            dial = group.create_task(proxied(server.sockets[0].getsockname()[1]).dial("a.test", 443, Recorder))
+            await asked.changed.wait()
+            dial.cancel()
+        await until(lambda: asked.events == ["made", "lost"])
+    finally:
+        server.close()
+        server.abort_clients()
 
 
 async def test_proxy_may_not_be_our_own_listener() -> None:

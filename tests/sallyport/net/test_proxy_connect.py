@@ -43,7 +43,8 @@ async def test_any_other_answer_fails_and_says_why(answer: bytes, why: str) -> N
     memory_pair(asyncio.get_running_loop(), asking, proxy)
     proxy.transport.write(answer)
     with pytest.raises(ProxyRefused, match=why):
-        await asking.answered
+        async with asyncio.timeout(5):
+            await asking.answered
     assert wanted.events == []
 
 
@@ -66,6 +67,18 @@ def test_any_proxy_answer_is_a_value_none_or_remote_protocol_error(received: byt
         status, head_length = answer
         assert 100 <= status < 600
         assert received[:head_length].endswith(b"\r\n\r\n")
+
+
+def test_a_proxy_s_head_has_a_limit() -> None:
+    def head(length: int) -> bytes:
+        return b"HTTP/1.1 200 OK\r\nX: " + b"a" * (length - len(b"HTTP/1.1 200 OK\r\nX: "))
+
+    longest = head(16 * 1024) + b"\r\n\r\n"
+    assert read_proxy_answer(longest + b"early") == (200, len(longest))
+    assert read_proxy_answer(head(16 * 1024)) is None
+    for received in (head(16 * 1024 + 1), head(16 * 1024 + 1) + b"\r\n\r\n"):
+        with pytest.raises(RemoteProtocolError, match="too long"):
+            read_proxy_answer(received)
 
 
 @pytest.mark.parametrize(
