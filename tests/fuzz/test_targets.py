@@ -3,13 +3,14 @@
 import pathlib
 import subprocess
 import sys
+import zlib
 from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core import authority
+from gateway.core import authority, content_coding, frame_scrub
 from sallyport.wire.http1 import body
 from sallyport.wire.http1.codec import parse_request, parse_response
 from tests.fuzz import (
@@ -109,6 +110,18 @@ def test_a_planted_defect_in_what_is_remembered_of_a_host_is_found(monkeypatch: 
     monkeypatch.setattr(authority, "_UNREAD", b"a.example")
     with pytest.raises(AssertionError):
         fuzz_destinations.check(b"http://a.example/\na.example\nhttp://b.example/")
+
+
+def test_a_planted_defect_in_gzip_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content_coding, "_GZIP_WINDOW", 32 + zlib.MAX_WBITS)
+    with pytest.raises(AssertionError):
+        fuzz_gzip.check(b"\x00" + zlib.compress(b"deflate"))
+
+
+def test_a_planted_defect_in_frames_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame_scrub, "MAX_WAITING_HEADS", 1)
+    with pytest.raises(AssertionError):
+        fuzz_server_frames.check(fuzz_server_frames.SEEDS[1])
 
 
 def test_the_good_token_is_believed() -> None:
