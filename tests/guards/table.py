@@ -1622,6 +1622,8 @@ _LOWER_BODY: Final = f"{_TEST_LIMITS}test_s10_a_body_over_the_lower_limit_is_413
 _SERVE: Final = "gateway/serve.py"
 _REQUEST_LIMIT: Final = "gateway/core/request_limit.py"
 _TEST_REQUEST_LIMIT: Final = f"{_CORE}test_request_limit.py::"
+_BUDGET: Final = "sallyport/net/buffer_budget.py"
+_TEST_BUDGET: Final = "tests/sallyport/net/test_buffer_budget.py::"
 _TEST_MEMORY: Final = "tests/gateway/test_memory.py::"
 _SHEDDING: Final = f"{_TEST_MEMORY}test_t5_over_its_memory_a_gateway_refuses_what_is_new_and_resets_what_holds_most"
 
@@ -1737,6 +1739,41 @@ _LIMITS: Final = (
         "parts.streams.open > parts.limits.open_streams:",
         "False:",
         "tests/gateway/test_stream.py::test_s10_a_stream_too_many_is_503",
+    ),
+    Guard(
+        "a sandbox's names",
+        "sallyport/net/turns.py",
+        "if self._under_way[owner] < self._each)",
+        ")",
+        "tests/sallyport/net/test_turns.py::test_one_owner_leaves_room_for_others",
+    ),
+    Guard(
+        "memory: credit while too much is held",
+        _BUDGET,
+        "return self.held > self.limit or (self._whole is not None and self._whole.is_over)",
+        "return self._whole is not None and self._whole.is_over",
+        f"{_TEST_BUDGET}test_credit_waits_until_the_budget_has_room",
+    ),
+    Guard(
+        "memory: credit while all together hold too much",
+        _BUDGET,
+        "return self.held > self.limit or (self._whole is not None and self._whole.is_over)",
+        "return self.held > self.limit",
+        f"{_TEST_BUDGET}test_credit_waits_for_both_limits",
+    ),
+    Guard(
+        "memory: who holds most goes",
+        _BUDGET,
+        "while self.held > self._evict_above:",
+        "while False:",
+        f"{_TEST_BUDGET}test_who_holds_most_goes_first_until_it_fits",
+    ),
+    Guard(
+        "memory: windows that grow",
+        _BUDGET,
+        "has_room = (self.held + more) * 2 <= self.limit",
+        "has_room = True",
+        f"{_TEST_BUDGET}test_windows_grow_into_half_of_the_budget_only",
     ),
     Guard("memory: a request", _SERVE, "if self.parts.is_shedding:", "if False:", _SHEDDING),
     Guard(

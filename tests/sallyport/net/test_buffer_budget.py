@@ -114,18 +114,18 @@ def test_credit_waits_for_both_limits() -> None:
     mine, other = BufferBudget(50, whole), BufferBudget(100, whole)
     one, waiting, far = Stream(mine), Stream(mine), Stream(other)
     mine.hold(one, 60)
-    other.hold(far, 45)
+    other.hold(far, 55)
     mine.withhold(waiting)
     # The own share has room again, the whole has not.
-    mine.release(one, 2)
-    assert waiting.lines == []
-    mine.release(one, 10)
-    assert waiting.lines == ["credit"]
+    mine.release(one, 11)
+    assert (mine.is_over, waiting.lines) == (True, [])
+    other.release(far, 5)
+    assert (mine.is_over, waiting.lines) == (False, ["credit"])
     # The other way about.
     mine.hold(one, 10)
     mine.withhold(waiting)
     other.release(far, 20)
-    assert waiting.lines == ["credit"]
+    assert (mine.is_over, waiting.lines) == (True, ["credit"])
     mine.release(one, 10)
     assert waiting.lines == ["credit", "credit"]
 
