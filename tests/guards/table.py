@@ -302,8 +302,8 @@ _PLACEHOLDERS: Final = (
     Guard(
         "placeholders of another route",
         _ROUTE_TABLE,
-        "values = {value for route in self.routes.values() for value, _ in route.placeholders}",
-        "values = {value for route in list(self.routes.values())[:1] for value, _ in route.placeholders}",
+        "Placeholders({value for route in self.routes.values() for value, _ in route.placeholders})",
+        "Placeholders({value for route in list(self.routes.values())[:1] for value, _ in route.placeholders})",
         f"{_CORE}test_route_table.py::test_c5_a_placeholder_of_any_route_is_found",
     ),
     Guard(
@@ -1210,8 +1210,8 @@ _FRAMING: Final = (
     Guard(
         "bytes on an idle link",
         "gateway/upstream.py",
-        "            self.transport.abort()\n        else:\n            self.user.answer_received(data)",
-        "            pass\n        else:\n            self.user.answer_received(data)",
+        "            self.transport.abort()\n            return\n        user.answer_received(data)",
+        "            return\n        user.answer_received(data)",
         "tests/gateway/test_upstream.py::test_s11_bytes_on_an_idle_link_spoil_it",
     ),
     Guard(
@@ -1552,7 +1552,7 @@ _CODED: Final = (
     Guard(
         "what waits coded is not read from the upstream",
         _ANSWER,
-        "            if self._waits:\n                self.link.transport.pause_reading()\n            else:",
+        '            if self._waits:\n                self.link.hold_reading("coding")\n            else:',
         "            if not self._waits:",
         f"{_TEST_ANSWER}test_c3_what_waits_coded_is_not_read_from_the_upstream",
     ),
