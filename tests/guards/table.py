@@ -1208,6 +1208,27 @@ _FRAMING: Final = (
         "tests/gateway/test_serve.py::test_a_link_that_has_not_taken_the_request_is_not_used_again",
     ),
     Guard(
+        "a share of a connection's links",
+        "gateway/core/pool_state.py",
+        "        return place.held_by(holder) < left",
+        "        return left > 0",
+        "tests/gateway/core/test_pool_state.py::test_there_is_a_link_for_who_comes_next",
+    ),
+    Guard(
+        "an idle link beyond a share",
+        "gateway/core/pool_state.py",
+        "if len(place.links) - len(place.idle) >= self._half_of_key and not self._may_hold(key, place, holder):",
+        "if False:",
+        "tests/gateway/core/test_pool_state.py::test_an_idle_link_is_not_for_who_has_its_share",
+    ),
+    Guard(
+        "bulk in turns",
+        "sallyport/net/bulk_turns.py",
+        "if self._reads >= TURN_READS:",
+        "if False:",
+        "tests/sallyport/net/test_bulk_turns.py::test_one_that_brings_much_waits_for_the_next_turn_when_this_one_is_full",
+    ),
+    Guard(
         "bytes on an idle link",
         "gateway/upstream.py",
         "            self.transport.abort()\n            return\n        user.answer_received(data)",
