@@ -319,7 +319,9 @@ async def _send_through(way: Way, origin: RecordingOrigin, vectors: Sequence[Vec
             refused = answers.count(b"X-Sallyport-Error: ")
             if arrived + refused < heads:
                 return None
-            return CLOSED_SECONDS if refused and is_malformed else QUIET_SECONDS
+            # Behind a good head that is still to be answered something refused may stand.
+            unanswered = len(re.findall(rb"HTTP/1\.1 [2-5]\d\d ", answers)) < arrived
+            return CLOSED_SECONDS if is_malformed and (refused or unanswered) else QUIET_SECONDS
 
         outcome = outcomes[vector.name]
         outcome.answers, outcome.closed = await _exchange(way, vector.host, data, quiet_enough)
