@@ -29,6 +29,16 @@ class Nothing(Model):
     """The configuration of what has none."""
 
 
+def provider_owned(model: type[Model]) -> frozenset[str]:
+    """Return the members, as JSON names them, that only a provider's own word may set (fields.FromProvider).
+
+    An account's id in a connection decides whose tokens are minted and whose events arrive. A member who could write
+    it, at any endpoint that takes a connection's configuration, would be let in at another's account.
+    """
+    members = model.model_json_schema().get("properties", {})
+    return frozenset(name for name, schema in members.items() if schema.get("readOnly") is True)
+
+
 # --- what an operator and a member have configured, parsed ------------------------------------------------------------
 
 
@@ -62,7 +72,10 @@ class BindingContext[T: Model, C: Model, B: Model]:
 
 
 class Issue(NamedTuple):
-    """One thing wrong: a code `<namespace>.<name>`, an RFC 6901 pointer, a message that holds no value of a secret."""
+    """One thing wrong: a code `<namespace>.<name>`, an RFC 6901 pointer, a message that holds no value of a secret.
+
+    A binding's pointer begins in its configuration, a target's in `{config, secrets}`, a way back's in its query.
+    """
 
     code: str
     pointer: str
@@ -159,6 +172,8 @@ class McpServer:
 class McpConfig:
     """The file in which an agent looks for MCP servers: one of its own runtime client's.
 
+    A binding that compiled to no such client has no agent in the sandbox, and nothing to write to.
+
     `path` is where they stand in the file; `headers_name` is what the agent calls HTTP headers there, and
     `http_type` what it wants as `type` of a streamable-HTTP server (None: no such member).
     """
@@ -199,13 +214,15 @@ class SecretField:
 class ConnectionMethod:
     """One way to connect. `secret_type` is what the routes of a connection so made inject unless they say otherwise.
 
-    It is a secret a member typed, or the name of one of the definition's credential resolvers.
+    It is a secret a member typed, or the name of one of the definition's credential resolvers. `requires` names the
+    target secrets without which the method is not offered.
     """
 
     kind: MethodKind
     label: str
     secret_type: str
     secrets: Sequence[SecretField] = ()
+    requires: Sequence[str] = ()
 
 
 # --- credentials that are made, not stored ----------------------------------------------------------------------------
@@ -340,15 +357,31 @@ class OAuth2ClientCredentials[T: Model, C: Model]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigToProve:
+    """What a way back claims, and how the member proves that it is theirs: anybody can write another's id into a query.
+
+    `token` exchanges `code` for a token of the member's own at the provider; with it as bearer, a GET of `url` has to
+    be answered 200. Then the token is thrown away and `config` taken; without that, nothing is.
+    """
+
+    config: Document
+    code: str
+    token: TokenCall
+    url: str
+    client_id: str = "client_id"
+    client_secret: str = "client_secret"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RedirectHandler[T: Model, C: Model]:
     """A redirect that is no OAuth, such as the installation of an App.
 
     `start` gives the URL to send the browser to; `state_parameter` is added. `complete` reads the query of the way
-    back into the connection's configuration, or into what is wrong with it.
+    back into the connection's configuration, into one that is still to be proved, or into what is wrong with it.
     """
 
     start: Callable[[OAuthContext[T, C]], str]
-    complete: Callable[[OAuthContext[T, C], Mapping[str, str]], "Document | Sequence[Issue]"]
+    complete: Callable[[OAuthContext[T, C], Mapping[str, str]], "Document | ConfigToProve | Sequence[Issue]"]
     state_parameter: str = "state"
 
 

@@ -1,9 +1,10 @@
 """Field types that schemas of definitions share, and a secret as it is typed in."""
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, Field, PlainValidator, StringConstraints, WithJsonSchema
 
 from sallyport.plan.fields import refusal
 from sallyport.plan.issue_codes import IssueCode
@@ -41,10 +42,21 @@ SecretPem = Annotated[Secret, PlainValidator(_read_pem), WithJsonSchema({"type":
 
 
 def _check_repository(text: str) -> str:
-    if _REPOSITORY.fullmatch(text) is None or text.endswith(("/.", "/..")):
-        raise refusal(IssueCode.MALFORMED, "a repository is written owner/name")
+    if _REPOSITORY.fullmatch(text) is None or text.endswith(("/.", "/..", ".git")):
+        raise refusal(IssueCode.MALFORMED, "a repository is written owner/name, without .git")
     return text
 
 
 # `owner/name` as GitHub has them. It becomes segments of a path, so it never is one that leads elsewhere.
 Repository = Annotated[str, AfterValidator(_check_repository), WithJsonSchema({"type": "string", "pattern": _PATTERN})]
+
+# What a provider says of the account behind a connection, and no member ever: see contract.provider_owned.
+FromProvider: Final = Field(json_schema_extra={"readOnly": True})
+
+# A directory of the sandbox in the plain form that a setup document asks for (sallyport/setup.py).
+Directory = Annotated[str, StringConstraints(pattern=r"^(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}){1,8}$")]
+
+
+def distinct(texts: Sequence[str]) -> bool:
+    """Say whether no two are the same but for the case of their letters."""
+    return len({text.lower() for text in texts}) == len(texts)

@@ -4,7 +4,7 @@ From Linear's public documentation: OAuth 2.0 (developers/oauth-2-0-authenticati
 (developers/graphql, developers/webhooks), and the hosted MCP server (docs/mcp).
 """
 
-from typing import Final
+from typing import Annotated, Final
 
 import orjson
 
@@ -36,7 +36,7 @@ from control_plane.definitions.contract import (
     WebhookRequest,
     WebhookSource,
 )
-from control_plane.definitions.fields import SecretText
+from control_plane.definitions.fields import FromProvider, SecretText
 from sallyport.plan.fields import Listed, Model, Text
 
 API_HOST: Final = "api.linear.app"
@@ -59,7 +59,7 @@ class ConnectionConfig(Model):
     """The scopes asked for, and the workspace that was authorised."""
 
     scopes: Listed[Text] | None = None
-    organization_id: Text | None = None
+    organization_id: Annotated[Text | None, FromProvider] = None
 
 
 class BindingConfig(Model):
@@ -158,7 +158,10 @@ DEFINITION: Final = IntegrationDefinition(
     binding_form=binding_form,
     connection_methods=[
         ConnectionMethod(
-            kind=MethodKind.OAUTH2_AUTHORIZATION_CODE, label="Authorise with Linear", secret_type=OAUTH_SECRET
+            kind=MethodKind.OAUTH2_AUTHORIZATION_CODE,
+            label="Authorise with Linear",
+            secret_type=OAUTH_SECRET,
+            requires=("client_id", "client_secret"),
         ),
         ConnectionMethod(
             kind=MethodKind.API_KEY,

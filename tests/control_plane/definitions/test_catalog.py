@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,12 +19,16 @@ from control_plane.definitions.contract import (
     AnyDefinition,
     BindingContext,
     Connection,
+    Form,
+    FormContext,
     HttpMcp,
     McpServer,
     MethodKind,
     Target,
 )
 from sallyport.plan.codec import parse_plan, seal
+from sallyport.plan.fields import Model
+from sallyport.setup import setup_document
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 BINDING_ID = "bnd_golden"
@@ -109,6 +114,11 @@ def test_the_parts_are_good_in_a_plan(definition: AnyDefinition, name: str) -> N
     found = found_of(definition, context_of(definition, case))
     if "issues" in found:
         return
+    check_in_a_plan(found)
+
+
+def check_in_a_plan(found: Mapping[str, Any]) -> None:
+    """Both readers have to be content: the gateway's, and the stricter one of the sandbox."""
     plan: dict[str, object] = {
         **{"schemaVersion": 1, "sandboxProfileId": "sbp_1", "version": 1, "organizationId": "org_1"},
         **{"sandboxId": "sbx_1", "revision": 1, "image": {"source": "base", "imageRef": "debian:12"}},
@@ -118,6 +128,26 @@ def test_the_parts_are_good_in_a_plan(definition: AnyDefinition, name: str) -> N
         "mcpServers": [],
     }
     parse_plan(seal(plan))
+    setup_document(plan)
+
+
+def test_one_of_each_fits_into_one_profile() -> None:
+    together: dict[str, list[Any]] = {}
+    for number, definition in enumerate(CATALOG):
+        for case in read_golden(definition)[:4]:
+            found = found_of(definition, replace(context_of(definition, case), binding_id=f"bnd_{number}"))
+            if found.get("egressRoutes"):
+                break
+        for part, items in found.items():
+            together[part] = together.get(part, []) + items
+    keys = [artifact["artifactKey"] for artifact in together["artifacts"]]
+    shared = {key for key in keys if keys.count(key) > 1}
+    assert shared <= {"git"}, "a key that two definitions have means the same artifact"
+    together["artifacts"] = [
+        each for number, each in enumerate(together["artifacts"]) if keys.index(keys[number]) == number
+    ]
+    together["workspaceSources"] = []  # of the same repositories, at both sites
+    check_in_a_plan(together)
 
 
 @pytest.mark.parametrize("definition", CATALOG, ids=lambda each: each.variant_id)
@@ -134,6 +164,37 @@ def test_a_definition_is_whole(definition: AnyDefinition) -> None:
     assert (definition.redirect_handler is not None) == redirects
     assert (definition.webhook_handler is None) == (definition.webhook_source is None)
     assert all(field.default is None for field in definition.target_secrets.model_fields.values())
+    required = {name for method in definition.connection_methods for name in method.requires}
+    assert required <= set(definition.target_secrets.model_fields)
+
+
+@pytest.mark.parametrize(("definition", "name"), golden_cases(), ids=lambda each: getattr(each, "variant_id", each))
+def test_every_form_resolves_to_members_of_its_schema(definition: AnyDefinition, name: str) -> None:
+    case = next(case for case in read_golden(definition) if case["name"] == name)
+    context = context_of(definition, case)
+    forms: list[tuple[Form[Any, Any] | None, type[Model], object]] = [
+        (definition.target_form, definition.target_config, case.get("target", {})),
+        (definition.target_secret_form, definition.target_secrets, {}),
+        (definition.connection_form, definition.connection_config, case["connection"].get("config", {})),
+        (definition.binding_form, definition.binding_config, case.get("binding", {})),
+    ]
+    for form, model, value in forms:
+        members = model.model_json_schema().get("properties", {})
+        if form is None:
+            assert not members or model is not definition.binding_config, "a binding's configuration has a form"
+            continue
+        assert isinstance(value, dict)
+        for known in (context, None):
+            fields = form(
+                FormContext(
+                    target=None if known is None else known.target,
+                    connection=None if known is None else known.connection,
+                    value=value,
+                )
+            )
+            assert len({field.name for field in fields}) == len(fields)
+            assert {field.name for field in fields} <= set(members)
+            assert all(field.label for field in fields)
 
 
 @pytest.mark.parametrize("definition", CATALOG, ids=lambda each: each.variant_id)

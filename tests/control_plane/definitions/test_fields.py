@@ -3,7 +3,14 @@
 import pytest
 from pydantic import ValidationError
 
-from control_plane.definitions.fields import MAX_CREDENTIAL_BYTES, Repository, SecretPem, SecretText
+from control_plane.definitions.fields import (
+    MAX_CREDENTIAL_BYTES,
+    Directory,
+    Repository,
+    SecretPem,
+    SecretText,
+    distinct,
+)
 from sallyport.plan.fields import Model
 
 
@@ -11,6 +18,7 @@ class Fields(Model):
     text: SecretText | None = None
     pem: SecretPem | None = None
     repository: Repository | None = None
+    directory: Directory | None = None
 
 
 @pytest.mark.parametrize("value", ["", " canary", "canary\n", "canary\x00", 7, "canary" * MAX_CREDENTIAL_BYTES])
@@ -35,7 +43,7 @@ def test_a_secret_is_held_as_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["acme/..", "acme/.", "../x", "acme", "acme/a/b", "acme/a b", "-a/b", "acme/a%2e", ""]
+    "value", ["acme/..", "acme/.", "../x", "acme", "acme/a/b", "acme/a b", "-a/b", "acme/a%2e", "", "acme/a.git"]
 )
 def test_what_is_no_repository_is_refused(value: str) -> None:
     with pytest.raises(ValidationError):
@@ -45,3 +53,23 @@ def test_what_is_no_repository_is_refused(value: str) -> None:
 @pytest.mark.parametrize("value", ["acme/api", "a/.github", "Acme-Corp/web_2.0"])
 def test_a_repository_is_taken_as_it_is(value: str) -> None:
     assert Fields.model_validate({"repository": value}).repository == value
+
+
+@pytest.mark.parametrize("value", ["/a", "/var/lib/codex", "/srv/a.b/c-d_e"])
+def test_a_directory_is_absolute_and_plain(value: str) -> None:
+    assert Fields.model_validate({"directory": value}).directory == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "/", "a", "a/b", "/a/", "//a", "/a//b", "/a/..", "/./a", "/a b", "/a\n", "/" + "a" * 65, "/~", "/$HOME"],
+)
+def test_what_hides_where_it_leads_is_no_directory(value: str) -> None:
+    with pytest.raises(ValidationError):
+        Fields.model_validate({"directory": value})
+
+
+def test_letters_alone_make_no_difference() -> None:
+    assert distinct(["acme/web", "acme/api"])
+    assert not distinct(["acme/web", "Acme/WEB"])
+    assert distinct([])
