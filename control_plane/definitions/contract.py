@@ -365,7 +365,7 @@ class ConfigToProve:
     """
 
     config: Document
-    code: str
+    code: str = field(repr=False)  # it is as good as a token until it is exchanged
     token: TokenCall
     url: str
     client_id: str = "client_id"

@@ -79,8 +79,8 @@ class Scene:
 
 
 @contextmanager
-def client_scene(folder: Path) -> Iterator[Scene]:
-    """Play every API that the clients ask."""
+def client_scene(folder: Path, document: bytes | None = None) -> Iterator[Scene]:
+    """Play every API that the clients ask, under a plan of one's own or one with a route for each."""
     credentials = random_credentials()
     pip_token, npm_token, store_token = "pypi-canary-token-5571", "npm_canary_token_8812", "store-canary-token-3307"
     further = {
@@ -98,7 +98,7 @@ def client_scene(folder: Path) -> Iterator[Scene]:
     }
     with in_background(serve_origins(folder, credentials, os.environ["PATH"], further)) as origins:
         setting = Setting(
-            plan=client_plan(),
+            plan=client_plan() if document is None else document,
             credentials=values,
             connect_to=origins.connect_to(),
             ca_file=origins.files.ca_file,
@@ -107,9 +107,9 @@ def client_scene(folder: Path) -> Iterator[Scene]:
 
 
 @contextmanager
-def explicit_world(folder: Path) -> Iterator[World]:
+def explicit_world(folder: Path, document: bytes | None = None) -> Iterator[World]:
     """The clients reach a gateway's explicit proxy listener, with a token in their variables."""
-    with client_scene(folder) as scene, gateway_process(folder / "gateway", scene.setting) as gateway:
+    with client_scene(folder, document) as scene, gateway_process(folder / "gateway", scene.setting) as gateway:
         yield World(
             origins=scene.origins,
             environment=gateway.client_environment,
@@ -119,9 +119,9 @@ def explicit_world(folder: Path) -> Iterator[World]:
 
 
 @contextmanager
-def sandbox_world(folder: Path) -> Iterator[World]:
+def sandbox_world(folder: Path, document: bytes | None = None) -> Iterator[World]:
     """The clients reach sandboxd; the other parts are processes of their own, and no token is near."""
-    with client_scene(folder) as scene, up_process(folder / "up", scene.setting) as up:
+    with client_scene(folder, document) as scene, up_process(folder / "up", scene.setting) as up:
         yield World(
             origins=scene.origins,
             environment=up.client_environment,

@@ -79,6 +79,7 @@ def test_an_installation_is_not_taken_by_its_number_alone() -> None:
     assert claim.token.url == "https://github.com/login/oauth/access_token"
     assert claim.url == "https://api.github.com/user/installations/4711/repositories?per_page=1"
     ConnectionConfig.model_validate(claim.config)
+    assert "c0de" not in repr(claim)
 
 
 def test_a_server_proves_by_itself() -> None:
