@@ -96,7 +96,7 @@ def _document_path(location: tuple[int | str, ...], document: object) -> Path:
     """Take the alternatives of unions, and the mark of a refused member name, out of an error's location."""
     path: list[int | str] = []
     at_union = False
-    for step in location:
+    for index, step in enumerate(location):
         if at_union:
             at_union = False
             continue
@@ -104,6 +104,8 @@ def _document_path(location: tuple[int | str, ...], document: object) -> Path:
             continue
         if isinstance(step, str) and "_" in step and not _holds(document, path, step):
             step = to_camel(step)  # a default that failed is located by its attribute's name
+        if isinstance(step, str) and index + 1 < len(location) and not _holds(document, path, step):
+            continue  # the alternative of a union that UNIONS does not know: other documents have their own
         path.append(step)
         at_union = any(_is_at(path, place) for place, _ in UNIONS)
     return tuple(path)

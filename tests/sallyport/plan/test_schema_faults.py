@@ -1,8 +1,8 @@
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import AfterValidator, BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from sallyport.plan.issue_codes import IssueCode
 from sallyport.plan.model import CompiledRuntimePlan
@@ -94,3 +94,33 @@ def test_an_error_this_table_does_not_know_is_still_a_fault() -> None:
         Odd.model_validate({"odd": 1})
     (fault,) = schema_faults(refused.value, {"odd": 1}, already=set(), most=9)
     assert (fault.code, fault.path) == (IssueCode.MALFORMED, ("odd",))
+
+
+class ByKey(BaseModel):
+    kind: Literal["key"]
+    key: int
+
+
+class ByName(BaseModel):
+    kind: Literal["name"]
+    user_name: int
+
+
+class Config(BaseModel):
+    """A document that is no plan, with unions that UNIONS does not list."""
+
+    auth: Annotated[ByKey | ByName, Field(discriminator="kind")]
+    either: list[int] | ByKey
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ({"auth": {"kind": "name", "user_name": "x"}, "either": [1]}, {("auth", "user_name")}),
+        ({"auth": {"kind": "key", "key": 1}, "either": ["x"]}, {("either", 0), ("either", "ByKey")}),
+    ],
+)
+def test_paths_of_other_documents_leave_out_the_alternatives_they_took(document: object, expected: set[Path]) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Config.model_validate(document, strict=True)
+    assert {fault.path for fault in schema_faults(refused.value, document, already=frozenset(), most=9)} == expected
