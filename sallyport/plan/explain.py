@@ -56,23 +56,26 @@ class Explanation:
         return {name: value for name, value in fields.items() if value is not None}
 
 
-def explain(plan: CompiledRuntimePlan, method: str, url: str) -> Explanation:
-    """Say what the gateway would do with a request and why. Never raises: a bad URL or method is explained too."""
+def explain(plan: CompiledRuntimePlan, method: str, url: str, *, matcher: Matcher | None = None) -> Explanation:
+    """Say what the gateway would do with a request and why. Never raises: a bad URL or method is explained too.
+
+    `matcher` is one of this plan, where many requests are to be explained.
+    """
     try:
         parts = split_url(url)
     except UrlError as error:
         return _refused(method, url, str(error), managed=False)
     destination = parts.destination
-    matcher = Matcher(plan).for_host(*destination)
+    of_host = (matcher or Matcher(plan)).for_host(*destination)
     if _TOKEN.fullmatch(method) is None:
-        return _refused(method, url, "a method is a token (RFC 9110 section 9.1)", managed=matcher.managed)
+        return _refused(method, url, "a method is a token (RFC 9110 section 9.1)", managed=of_host.managed)
     path = parts.path or "/"
-    if matcher.managed:
+    if of_host.managed:
         try:
             path = canonical_path(path.encode("ascii"))
         except PathError as error:
             return _refused(method, url, error.hint, managed=True)
-    answer = matcher.decide(method, path)
+    answer = of_host.decide(method, path)
     is_injected = answer.kind is AnswerKind.INJECT
     return Explanation(
         method=method,
@@ -81,7 +84,7 @@ def explain(plan: CompiledRuntimePlan, method: str, url: str) -> Explanation:
         code=answer.code,
         reason=answer.reason,
         hint=answer.hint,
-        managed=matcher.managed,
+        managed=of_host.managed,
         egress_rule_id=answer.egress_rule_id,
         sent_url=_sent_url(answer, parts, path),
         nearest=None if is_injected else nearest(plan, *destination, method, path),

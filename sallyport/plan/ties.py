@@ -1,6 +1,6 @@
 """Proof that no two routes claim one request with equal precedence, or the request that both claim."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sallyport.destination import DEFAULT_PORTS, Destination
@@ -48,13 +48,13 @@ def _witness(
     hosts: tuple[HostPattern, ...], pattern: HostPattern, port: int | None, prefix: str, method: str | None
 ) -> str:
     """A request whose best claim by both routes is this slot: no longer prefix claims the prefix itself."""
-    host = _host_below(pattern.value, hosts) if pattern.kind is HostPatternKind.WILDCARD else pattern.value
+    host = host_below(pattern.value, hosts) if pattern.kind is HostPatternKind.WILDCARD else pattern.value
     scheme = "http" if port == DEFAULT_PORTS["http"] else "https"
     return f"{method or 'GET'} {Destination(scheme, host, port or DEFAULT_PORTS[scheme]).origin}{prefix}"
 
 
-def _host_below(name: str, patterns: tuple[HostPattern, ...]) -> str:
-    """A host below a name that no more specific pattern of the two routes claims."""
+def host_below(name: str, patterns: Iterable[HostPattern]) -> str:
+    """A host below a name that no more specific one of these patterns claims."""
     taken = {pattern.value.removesuffix(f".{name}").rpartition(".")[2] for pattern in patterns}
     label, number = "any", 1
     while label in taken:
