@@ -17,10 +17,15 @@ from control_plane import upkeep
 from control_plane.api.parts import Parts
 from control_plane.api.server import ListenError, Server, build_api
 from control_plane.authorities import Authorities
+from control_plane.bindings import BindingDesk
+from control_plane.compilation import CompileDesk
 from control_plane.config import ControlPlaneConfig
 from control_plane.connections import ConnectionDesk
+from control_plane.definitions.catalog import CATALOG
+from control_plane.definitions.registry import Registry
 from control_plane.minting import TokenOffice
 from control_plane.plans import PlanDesk
+from control_plane.recompilation import Recompiler
 from control_plane.resolution import Resolver
 from control_plane.service_tokens import TokenFiles
 from control_plane.signing import KeyRing, ensure_signing_key
@@ -49,11 +54,12 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foundation:
-    """What commands need of a control plane that does not serve: its database, vault and keys."""
+    """What commands need of a control plane that does not serve: its database, vault, keys and definitions."""
 
     database: Database
     vault: Vault
     ring: KeyRing
+    registry: Registry
 
 
 @contextlib.asynccontextmanager
@@ -67,11 +73,13 @@ async def foundation(config: ControlPlaneConfig, *, now: float, prepare: bool = 
             _prepare_files(config)
         database = Database.open(config.database)
         vault = Vault(config.master_keys)
+        registry = Registry(CATALOG)
     try:
         if prepare:
             with _start_errors():
                 await _prepare_database(database, vault, now)
-        yield Foundation(database=database, vault=vault, ring=KeyRing(database, vault, config.tokens_issuer))
+        ring = KeyRing(database, vault, config.tokens_issuer)
+        yield Foundation(database=database, vault=vault, ring=ring, registry=registry)
     finally:
         await database.close()
 
@@ -115,7 +123,9 @@ async def started(config: ControlPlaneConfig) -> AsyncIterator[tuple[ControlPlan
             await files.write()
         tasks.spawn(files.keep_fresh(), name="service tokens")
         tasks.spawn(upkeep.keep_up(base.database, lambda: clock.wall), name="upkeep")
-        server = Server(build_api(_parts(base, watch, clock)), config.api.listen)
+        parts = _parts(base, watch, clock)
+        tasks.spawn(Recompiler(base.database, parts.compilation, lambda: clock.wall).run(), name="recompiler")
+        server = Server(build_api(parts), config.api.listen)
         serving = tasks.spawn(server.serve(), name="api")
         port = await _listening(server, serving, config)
         yield ControlPlane(server, watch, port), serving
@@ -153,6 +163,8 @@ def _parts(base: Foundation, watch: Watch, clock: Clock) -> Parts:
         ring=base.ring,
         office=TokenOffice(base.database, base.vault, base.ring),
         plans=PlanDesk(base.database),
+        bindings=BindingDesk(base.database, base.registry),
+        compilation=CompileDesk(base.database, base.registry),
         connections=ConnectionDesk(base.database, base.vault),
         resolver=Resolver(base.database, base.vault),
         authorities=Authorities(base.database, base.vault),

@@ -133,8 +133,17 @@ def _refuse_foreign(plan: CompiledRuntimePlan, sandbox: Sandbox) -> None:
         raise Refused(ControlCode.INVALID_PLAN, "it is not this sandbox's; nothing changed", issues=issues)
 
 
+async def enforce(tx: Transaction, new: Plan, plan: CompiledRuntimePlan, now: float) -> None:
+    """Keep a plan that was compiled here and put it in force; the caller holds the sandbox's lock.
+
+    Of `plan` only the routes are read: they are the same for every sandbox it was compiled for.
+    """
+    await rows.store_plan(tx, new)
+    await _put_in_force(tx, new, plan, now)
+
+
 async def _put_in_force(tx: Transaction, kept: Plan, plan: CompiledRuntimePlan, now: float) -> None:
-    await rows.put_in_force(tx, kept, list(_references(plan)))
+    await rows.put_in_force(tx, kept, list(_references(kept.sandbox_id, plan)))
     tx.emit("plan", {"sandboxId": kept.sandbox_id, "revision": kept.revision, "digest": kept.digest}, now)
 
 
@@ -148,13 +157,13 @@ def _is_new(plan: CompiledRuntimePlan, kept: Plan | None, sandbox: Sandbox) -> b
     raise Refused(ControlCode.PLAN_CONFLICT, f"revision {newest} is there already; a changed plan needs a higher one")
 
 
-def _references(plan: CompiledRuntimePlan) -> Iterator[PlanReference]:
+def _references(sandbox_id: str, plan: CompiledRuntimePlan) -> Iterator[PlanReference]:
     position = 0
     for route in plan.egress_routes:
         additional = [header.credential_resolver for header in route.additional_credential_headers or ()]
         for resolver in (route.credential_resolver, *additional):
             yield PlanReference(
-                sandbox_id=plan.sandbox_id,
+                sandbox_id=sandbox_id,
                 position=position,
                 egress_rule_id=route.egress_rule_id,
                 binding_id=route.binding_id,

@@ -40,6 +40,7 @@ class ControlCode(Enum):
     ALREADY_EXISTS = "already_exists", 409, "This id is taken"
     PLAN_CONFLICT = "plan_conflict", 409, "The plan may not replace the one in force"
     REQUEST_CONFLICT = "request_conflict", 409, "The request id was used for another request"
+    REVISION_CONFLICT = "revision_conflict", 409, "It was changed by another meanwhile"
     LEASE_CONFLICT = "lease_conflict", 409, "A newer process of this gateway holds the lease"
     CONNECTION_IN_USE = "connection_in_use", 409, "A current plan uses this connection"
     CONNECTION_NOT_ACTIVE = "connection_not_active", 409, "The connection is not active"
@@ -47,6 +48,8 @@ class ControlCode(Enum):
     REFRESH_FAILED_PERMANENT = "refresh_failed_permanent", 409, "The connection has to be authorised again"
     BODY_TOO_LARGE = "body_too_large", 413, "The request body is over its limit"
     INVALID_PLAN = "invalid_plan", 422, "The document is not a plan for this sandbox"
+    INVALID_BINDINGS = "invalid_bindings", 422, "A binding does not fit what it leads to"
+    NOT_COMPILABLE = "not_compilable", 422, "The bindings make no plan"
     INTERNAL_ERROR = "internal_error", 500, "The control plane failed", True
     OVERLOADED = "overloaded", 503, "The control plane is at a limit", True
     DATABASE_UNAVAILABLE = "database_unavailable", 503, "The database cannot be reached at the moment", True

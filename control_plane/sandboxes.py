@@ -1,5 +1,6 @@
 """Sandboxes and their profiles: made, looked at, deleted."""
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import orjson
@@ -25,6 +26,8 @@ def sandbox_document(sandbox: Sandbox) -> dict[str, object]:
     document |= {"status": ACTIVE, "createdAt": sandbox.created_at}
     if sandbox.revision is not None:
         document["plan"] = {"revision": sandbox.revision, "digest": sandbox.digest}
+    if sandbox.compile_issues is not None:
+        document["compileIssues"] = orjson.loads(sandbox.compile_issues)
     return document
 
 
@@ -85,11 +88,15 @@ async def create_sandbox(
     profile_id: str | None,
     version: int | None,
     now: float,
+    begin: Callable[[Transaction, Sandbox], Awaitable[None]] | None = None,
 ) -> dict[str, object]:
-    """Make a sandbox, of a profile's latest version where none is named. Raises Refused."""
+    """Make a sandbox, of a profile's latest version where none is named. Raises Refused.
+
+    `begin` gives it what it starts with, in the same transaction.
+    """
     async with database.write() as tx:
         if profile_id is not None:
-            version = await _version_of(tx, organization_id, profile_id, version)
+            version = await version_of(tx, organization_id, profile_id, version)
         sandbox = Sandbox(
             id=sandbox_id or new_id("sbx", now),
             organization_id=organization_id,
@@ -99,6 +106,7 @@ async def create_sandbox(
             deleted_at=None,
             revision=None,
             digest=None,
+            compile_issues=None,
         )
         try:
             await tx.add(sandbox)
@@ -106,6 +114,8 @@ async def create_sandbox(
             raise Refused(
                 ControlCode.ALREADY_EXISTS, "a sandbox has this id, or had it; leave it out to be given one"
             ) from None
+        if begin is not None:
+            await begin(tx, sandbox)
     return sandbox_document(sandbox)
 
 
@@ -138,7 +148,8 @@ def profile_not_found() -> Refused:
     return Refused(ControlCode.PROFILE_NOT_FOUND, "make the profile and a version of it first")
 
 
-async def _version_of(tx: Transaction, organization_id: str, profile_id: str, version: int | None) -> int:
+async def version_of(tx: Transaction, organization_id: str, profile_id: str, version: int | None) -> int:
+    """Return the version of an organization's profile, the latest where none is named. Raises Refused."""
     profile = await rows.profile(tx, profile_id)
     if profile is None or profile.organization_id != organization_id:
         raise profile_not_found()

@@ -41,7 +41,11 @@ async def read_document[M: Model](
     request: Request, model: type[M], limit: int = MAX_BODY_BYTES
 ) -> tuple[M, dict[str, Any]]:
     """Return the body as a model, and as it came; raise Refused with every issue it has."""
-    data = await read_bytes(request, limit)
+    return read_model(await read_bytes(request, limit), model)
+
+
+def read_model[M: Model](data: bytes, model: type[M]) -> tuple[M, dict[str, Any]]:
+    """Return a document as a model, and as it came; raise Refused with every issue it has."""
     try:
         document, faults = read_strictly(data, most_faults=MAX_ISSUES)
     except StrictJsonError as error:

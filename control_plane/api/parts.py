@@ -9,6 +9,8 @@ from typing import Annotated, Final
 from fastapi import Depends, Path, Query, Request
 
 from control_plane.authorities import Authorities
+from control_plane.bindings import BindingDesk
+from control_plane.compilation import CompileDesk
 from control_plane.connections import ConnectionDesk
 from control_plane.minting import TokenOffice
 from control_plane.plans import PlanDesk
@@ -31,6 +33,8 @@ class Parts:
     ring: KeyRing
     office: TokenOffice
     plans: PlanDesk
+    bindings: BindingDesk
+    compilation: CompileDesk
     connections: ConnectionDesk
     resolver: Resolver
     authorities: Authorities

@@ -119,8 +119,7 @@ async def create_sandbox(request: Request, parts: PartsOf) -> Document:
     if body.version is not None and body.sandbox_profile_id is None:
         issue = FieldIssue("missing_field", "/sandboxProfileId", "a version is one of a profile")
         raise Refused(ControlCode.INVALID_REQUEST, "1 issues; nothing changed", issues=[issue])
-    return await sandboxes.create_sandbox(
-        parts.database,
+    return await parts.compilation.create_sandbox(
         body.organization_id,
         sandbox_id=body.sandbox_id,
         profile_id=body.sandbox_profile_id,

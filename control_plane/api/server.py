@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.routing import APIRoute
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from control_plane.api import connections, internal, public, sandboxes
+from control_plane.api import bindings, compilation, connections, internal, public, sandboxes
 from control_plane.api.parts import Parts
 from control_plane.api.problems import HANDLERS, RequestIds
 from control_plane.refusals import ControlCode, FieldIssue, Refused
@@ -42,7 +42,7 @@ def build_api(parts: Parts) -> FastAPI:
         exception_handlers=HANDLERS,  # type: ignore[arg-type]  # FastAPI's type is narrower than what it takes
     )
     app.state.parts = parts
-    for module in (public, sandboxes, connections, internal):
+    for module in (public, sandboxes, bindings, compilation, connections, internal):
         app.include_router(module.router)
     return app
 

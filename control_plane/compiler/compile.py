@@ -16,7 +16,7 @@ from control_plane.compiler.parts import BindingParts, objects, parts_of
 from control_plane.compiler.validate import validate
 from control_plane.definitions.contract import Issue
 from control_plane.definitions.registry import Registry
-from sallyport.plan.codec import MAX_ISSUES, PlanError, canonical_json, parse_plan, seal
+from sallyport.plan.codec import MAX_ISSUES, PlanError, canonical_json, parse_plan, plan_digest
 from sallyport.plan.codec import Issue as PlanIssue
 from sallyport.plan.model import CompiledRuntimePlan
 
@@ -26,6 +26,13 @@ DEFAULT_EGRESS: Final[Part] = {"default": "deny", "managedPassthrough": "deny", 
 # Stands in for a sandbox where the content is checked and shown.
 NO_SANDBOX: Final = "sbx_none"
 FIRST_REVISION: Final = 1
+
+
+class Sealed(NamedTuple):
+    """A plan document with its digest."""
+
+    document: bytes
+    digest: str
 
 
 class Compilation(NamedTuple):
@@ -54,22 +61,18 @@ def compile_bindings(inputs: Inputs, registry: Registry) -> Compilation:
         raise CompileError(sorted(issues, key=_place)[:MAX_ISSUES])
     content = _content(inputs, ordered, servers)
     try:
-        return Compilation(content, parse_plan(seal_for(content, NO_SANDBOX, FIRST_REVISION)))
+        return Compilation(content, parse_plan(seal_for(content, NO_SANDBOX, FIRST_REVISION).document))
     except PlanError as error:
         raise CompileError([_told(each, content, ordered) for each in error.issues]) from None
     except ValueError as error:  # what JSON of plans cannot hold, such as a number with a point
         raise CompileError([Issue("plan.malformed", "", str(error))]) from None
 
 
-def seal_for(content: Mapping[str, object], sandbox_id: str, revision: int) -> bytes:
-    """Return the plan of one sandbox, sealed."""
-    return seal({**content, "sandboxId": sandbox_id, "revision": revision})
-
-
-def content_of(document: Mapping[str, object]) -> bytes:
-    """Return what of a plan decides whether it is another one: all but its sandbox, revision and digest."""
-    own = ("sandboxId", "revision", "digest")
-    return canonical_json({name: value for name, value in document.items() if name not in own})
+def seal_for(content: Mapping[str, object], sandbox_id: str, revision: int) -> Sealed:
+    """Return the plan of one sandbox. Under the revision in force it has that plan's digest if nothing changed."""
+    document = {**content, "sandboxId": sandbox_id, "revision": revision}
+    digest = plan_digest(document)
+    return Sealed(canonical_json({**document, "digest": digest}), digest)
 
 
 def _content(inputs: Inputs, bindings: Sequence[BindingParts], mcp: McpPass) -> Part:

@@ -154,9 +154,16 @@ def _method_word(method: str) -> str:
     return method if method in [each.value for each in MethodKind] else "this method"
 
 
+def _in_order(value: object) -> Any:  # noqa: ANN401  JSON
+    """The same JSON with its members by name: what a definition makes of a map must not depend on who wrote it how."""
+    if isinstance(value, Mapping):
+        return {name: _in_order(value[name]) for name in sorted(value)}
+    return [_in_order(item) for item in value] if isinstance(value, list) else value
+
+
 def _parse(model: type[Model], stored: Stored) -> tuple[Model | None, list[tuple[str, str]]]:
     """Return the configuration, or (pointer, message) of everything wrong with it."""
-    document: Mapping[str, object] = dict(stored)
+    document = _in_order(stored)
     try:
         return model.model_validate(document), []
     except ValidationError as error:

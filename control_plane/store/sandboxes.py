@@ -26,9 +26,11 @@ async def latest_version(tx: Transaction, profile_id: str) -> int:
     return await tx.first(query.where(ProfileVersion.profile_id == profile_id)) or 0
 
 
-async def profile_version(tx: Transaction, profile_id: str, version: int) -> ProfileVersion | None:
-    """Return one version of a profile."""
-    return await tx.get(ProfileVersion, (profile_id, version))
+async def profile_version(
+    tx: Transaction, profile_id: str, version: int, *, lock: bool = False
+) -> ProfileVersion | None:
+    """Return one version of a profile. `lock` makes who would change its bindings wait."""
+    return await tx.get(ProfileVersion, (profile_id, version), lock=lock)
 
 
 async def sandbox(tx: Transaction, sandbox_id: str, *, lock: bool = False) -> Sandbox | None:
@@ -54,6 +56,11 @@ async def mark_deleted(tx: Transaction, sandbox_id: str, now: float) -> None:
 async def plan(tx: Transaction, sandbox_id: str, revision: int) -> Plan | None:
     """Return one revision of a sandbox's plan."""
     return await tx.get(Plan, (sandbox_id, revision))
+
+
+async def latest_revision(tx: Transaction, sandbox_id: str) -> int:
+    """Return the highest revision that is kept of a sandbox, 0 where there is none."""
+    return await tx.first(select(func.max(Plan.revision)).where(Plan.sandbox_id == sandbox_id)) or 0
 
 
 async def list_plans(tx: Transaction, sandbox_id: str, before: int, limit: int) -> Sequence[tuple[int, str, int]]:

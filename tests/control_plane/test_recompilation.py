@@ -1,14 +1,20 @@
-"""What is asked for follows from what changed."""
+"""What is asked for follows from what changed, and is done once, by whoever comes first."""
 
+import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
+import structlog
 from sqlalchemy import select
 
 from control_plane import recompilation
 from control_plane.app import Foundation
-from control_plane.store.models import Binding, Connection, Profile, ProfileVersion, Recompilation
+from control_plane.store.database import DatabaseUnavailable
+from control_plane.store.models import Binding, Connection, Profile, ProfileVersion, Recompilation, Sandbox
+from tests.support.bound_versions import BoundStage, draft
 from tests.support.control_plane import NOW
+from tests.support.definitions import made_definition
 
 AT = int(NOW)
 
@@ -74,3 +80,116 @@ async def test_what_changed_says_what_is_compiled_anew(
     async with base.database.write() as tx:
         await recompilation.request(tx, NOW, **changed)  # type: ignore[arg-type]  # parametrized
     assert await asked(base) == versions
+
+
+@pytest.fixture
+async def stage(base: Foundation) -> BoundStage:
+    stage = BoundStage(base.database, made_definition())
+    await stage.prepare(versions=(1, 2))
+    return stage
+
+
+async def revisions(stage: BoundStage) -> dict[str, int | None]:
+    async with stage.database.read() as tx:
+        found = await tx.all(select(Sandbox).order_by(Sandbox.id))
+    return {each.id: each.revision for each in found}
+
+
+async def test_what_was_asked_for_is_done_for_every_sandbox_of_the_version(
+    stage: BoundStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recompilation, "PAGE_SANDBOXES", 2)
+    await stage.bind(draft("bnd_a", host="a.example"))
+    for number in range(5):
+        await stage.make_sandbox(f"sbx_{number}")
+    await stage.make_sandbox("sbx_other", version=2)
+    await stage.bind(draft("bnd_a", host="b.example"))
+    assert await stage.recompiler.recompile_one()
+    assert not await stage.recompiler.recompile_one()
+    assert await revisions(stage) == {**{f"sbx_{number}": 2 for number in range(5)}, "sbx_other": None}
+    assert await asked_of(stage) == []
+
+
+async def asked_of(stage: BoundStage) -> list[tuple[int, int, int]]:
+    async with stage.database.read() as tx:
+        found = await tx.all(select(Recompilation).order_by(Recompilation.version))
+    return [(each.version, each.requests, each.attempts) for each in found]
+
+
+async def test_what_is_asked_for_while_it_is_done_is_done_again(
+    stage: BoundStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.bind(draft("bnd_a", host="a.example"))
+    await stage.make_sandbox("sbx_1")
+    await stage.bind(draft("bnd_a", host="b.example"))
+    apply_to_all = stage.desk.apply_to_all
+
+    async def apply_and_change(*arguments: Any) -> int:  # noqa: ANN401  passed on
+        changed = await apply_to_all(*arguments)
+        await stage.bind(draft("bnd_a", host="c.example"))
+        return changed
+
+    monkeypatch.setattr(stage.desk, "apply_to_all", apply_and_change)
+    assert await stage.recompiler.recompile_one()
+    monkeypatch.undo()
+    assert await revisions(stage) == {"sbx_1": 2}
+    assert await stage.recompiler.recompile_one()
+    assert await revisions(stage) == {"sbx_1": 3}
+
+
+async def test_a_failure_is_tried_again_later_and_holds_nobody_up(
+    stage: BoundStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.bind(draft("bnd_a", host="a.example"))
+    await stage.bind(draft("bnd_b", host="b.example"), version=2)
+    await stage.make_sandbox("sbx_1")
+    await stage.make_sandbox("sbx_2", version=2)
+    apply_to_all = stage.desk.apply_to_all
+
+    async def fail(profile_id: str, version: int, *arguments: Any) -> int:  # noqa: ANN401  passed on
+        if version == 1:
+            raise RuntimeError("a definition is wrong")
+        return await apply_to_all(profile_id, version, *arguments)
+
+    monkeypatch.setattr(stage.desk, "apply_to_all", fail)
+    with structlog.testing.capture_logs() as events:
+        assert [await stage.recompiler.recompile_one() for _ in range(3)] == [True, True, False]
+    failed = next(event for event in events if event["event"] == "recompilation_failed")
+    assert (failed["version"], failed["error"], failed["again_after_seconds"]) == (1, "RuntimeError", 2)
+    assert await asked_of(stage) == [(1, 1, 1)]
+    monkeypatch.undo()
+    stage.now += 2
+    assert await stage.recompiler.recompile_one()
+    assert await asked_of(stage) == []
+
+
+async def test_two_replicas_do_each_thing_once(stage: BoundStage) -> None:
+    for version in (1, 2):
+        await stage.bind(draft(f"bnd_{version}", host="a.example"), version=version)
+        await stage.make_sandbox(f"sbx_{version}", version=version)
+        await stage.bind(draft(f"bnd_{version}", host="b.example"), version=version)
+    other = recompilation.Recompiler(stage.database, stage.desk, lambda: stage.now)
+    async with asyncio.TaskGroup() as group:
+        done = [group.create_task(each.recompile_one()) for each in (stage.recompiler, other)]
+    assert [each.result() for each in done] == [True, True]
+    assert await revisions(stage) == {"sbx_1": 2, "sbx_2": 2}
+    assert await asked_of(stage) == []
+
+
+async def test_an_outage_of_the_database_is_waited_out(stage: BoundStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    async def away() -> bool:
+        seen.append("asked")
+        raise DatabaseUnavailable
+
+    async def sleep(seconds: float) -> None:
+        seen.append(f"slept {seconds}")
+        if len(seen) == 4:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(stage.recompiler, "recompile_one", away)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    with structlog.testing.capture_logs(), pytest.raises(asyncio.CancelledError):
+        await stage.recompiler.run()
+    assert seen == ["asked", "slept 1.0"] * 2

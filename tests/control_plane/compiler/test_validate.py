@@ -1,5 +1,6 @@
 """One validator for both times: every issue at once, at its place, and none that tells of another organization."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated
 
@@ -127,3 +128,13 @@ def test_a_good_binding_stands_beside_faulty_ones() -> None:
     found = validate(given, Registry([DEFINITION]))
     assert [each.pointer for each in found.bindings] == ["/bindings/0", "/bindings/2"]
     assert [each.pointer for each in found.issues] == ["/bindings/1/config/x"]
+
+
+def test_the_order_of_members_reaches_no_definition() -> None:
+    class Named(Model):
+        names: Mapping[str, Mapping[str, int]]
+
+    definition = made_definition(binding_config=Named)
+    config = {"names": {"b": {"y": 1, "x": 2}, "a": {}}}
+    [binding] = validate(inputs_of([definition], bound("bnd_1", config=config)), Registry([definition])).bindings
+    assert str(binding.context.config.names) == "{'a': {}, 'b': {'x': 2, 'y': 1}}"
