@@ -1,8 +1,9 @@
 """The one validator of bindings, asked when they are written and when they are compiled: every issue at once.
 
 Pointers lead into the document of bindings. What is wrong with a connection or a target is told at the `connectionId`
-that leads there, with the place inside it in the message. A definition points into what it was given: `validate_target`
-into the target's configuration, `validate_binding_write_context` into the binding's.
+that leads there, with the place inside it in the message. A definition points into what it was given:
+`validate_target` into the target's `{config, secrets}`, `validate_binding_write_context` into the binding's
+configuration.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,0 +1,36 @@
+"""How commands reach a control plane: the one of `sallyport up`, or another by its address and a credential for it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sallyport_cli.failure import bad_input
+from sallyport_cli.files import read_file
+
+if TYPE_CHECKING:
+    from control_client.documents import DocumentSession
+
+UpDataDir = Annotated[Path, typer.Option(help="The data directory of `sallyport up`.")]
+Control = Annotated[str | None, typer.Option(help="Another control plane: http(s)://host:port.")]
+TokenFile = Annotated[Path | None, typer.Option(help="A service token or API key for it.")]
+
+
+def open_session(data_dir: Path, control: str | None, token_file: Path | None) -> "DocumentSession":
+    """Return a session with the control plane these options name; raises Failure."""
+    from control_client.documents import DocumentSession
+    from sallyport_cli.up_directory import UpDirectory
+
+    directory = UpDirectory(data_dir)
+    if control is None:
+        control = directory.control_url()
+    token = read_token(token_file or directory.operator_token)
+    try:
+        return DocumentSession(control, token)
+    except ValueError as error:
+        raise bad_input(str(error)) from None
+
+
+def read_token(path: Path) -> str:
+    """Return the credential in a file; raises Failure."""
+    return read_file(path).decode("ascii", "replace").strip()
