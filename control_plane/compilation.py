@@ -92,18 +92,22 @@ class CompileDesk:
 
     async def apply(self, profile_id: str, version: int, sandbox_id: str, now: float) -> Applied:
         """Compile one sandbox of a version now, as its next revision. Raises Refused; its plan stays then."""
-        applied, issues = await self._apply(profile_id, version, sandbox_id, now)
-        if issues is not None:
-            raise issues
+        outcome, applied = await self._apply(await self._compile_stored(profile_id, version), sandbox_id, now)
         if applied is None:
-            raise _no_such_sandbox()
+            raise _not_compilable(outcome)
         return applied
 
     async def apply_to_all(self, profile_id: str, version: int, sandbox_ids: Sequence[str], now: float) -> int:
         """Compile sandboxes of a version; return how many got another plan. Where it makes none the old one stays."""
+        outcome = await self._compile_stored(profile_id, version)
         changed = 0
         for sandbox_id in sandbox_ids:
-            applied, _ = await self._apply(profile_id, version, sandbox_id, now)
+            try:
+                outcome, applied = await self._apply(outcome, sandbox_id, now)
+            except Refused as refused:
+                if refused.code is not ControlCode.SANDBOX_NOT_FOUND:
+                    raise
+                continue  # deleted meanwhile
             changed += applied is not None and applied.is_new
         return changed
 
@@ -118,22 +122,18 @@ class CompileDesk:
             raise Refused(ControlCode.PLAN_NOT_FOUND, "the sandbox has no plan yet")
         return kept.document
 
-    async def _apply(
-        self, profile_id: str, version: int, sandbox_id: str, now: float
-    ) -> tuple[Applied | None, Refused | None]:
+    async def _apply(self, outcome: _Outcome, sandbox_id: str, now: float) -> tuple[_Outcome, Applied | None]:
+        """Give a sandbox an outcome, or what takes its place when the inputs change; return it. Raises Refused."""
+        profile_id, version = outcome.inputs.profile_id, outcome.inputs.version
         for _ in range(MAX_TRIES):
-            async with self._database.read() as tx:
-                inputs = await load_inputs(tx, profile_id, version)
-            outcome = await self._compile(inputs)
             try:
                 async with self._database.write() as tx:
                     sandbox = await sandbox_rows.sandbox(tx, sandbox_id, lock=True)
                     if sandbox is None or (sandbox.profile_id, sandbox.version) != (profile_id, version):
-                        return None, None
-                    applied = await self._store(tx, sandbox, outcome, now)
+                        raise _no_such_sandbox()
+                    return outcome, await self._store(tx, sandbox, outcome, now)
             except _InputsChanged:
-                continue
-            return applied, None if applied is not None else _not_compilable(outcome)
+                outcome = await self._compile_stored(profile_id, version)
         raise _too_fast()
 
     async def _store(self, tx: Transaction, sandbox: Sandbox, outcome: _Outcome, now: float) -> Applied | None:
@@ -179,6 +179,11 @@ class CompileDesk:
             row = await sandbox_rows.profile_version(tx, profile_id, version)
             if row is None or row.bindings_revision == 0:
                 return None
+            inputs = await load_inputs(tx, profile_id, version)
+        return await self._compile(inputs)
+
+    async def _compile_stored(self, profile_id: str, version: int) -> _Outcome:
+        async with self._database.read() as tx:
             inputs = await load_inputs(tx, profile_id, version)
         return await self._compile(inputs)
 

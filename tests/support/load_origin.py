@@ -36,7 +36,8 @@ class LoadOrigin:
         self.asked = 0  # with a good credential or without
         self.answered = 0
         self.uploaded_bytes = 0
-        self._labels = {f"Bearer {secret}": label for secret, label in labels.items()}
+        # As a bearer, or as the whole field.
+        self._labels = {form: label for secret, label in labels.items() for form in (secret, f"Bearer {secret}")}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one link until it ends."""

@@ -51,6 +51,17 @@ class Operator:
         body = json.dumps({"status": status}).encode()
         self.session.ask("PATCH", f"/v1/integration/connections/{connection_id}", body)
 
+    def make_profile(self, organization_id: str) -> str:
+        """Make a profile with an empty version 1, and return the path of that version."""
+        profile = self.session.post("/v1/sandbox/profiles", {"organizationId": organization_id})
+        path = f"/v1/sandbox/profiles/{profile['sandboxProfileId']}/versions"
+        self.session.post(path, {})
+        return f"{path}/1"
+
+    def bind(self, version: str, bindings: list[dict[str, object]]) -> None:
+        """Replace the bindings of a version."""
+        self.session.ask("PUT", f"{version}/integration-bindings", json.dumps({"bindings": bindings}).encode())
+
     def put_plan(self, plan: bytes) -> None:
         """Put a plan in force."""
         document = json.loads(plan)

@@ -36,9 +36,11 @@ class ConnectRefused(Exception):
 class _Link(http.client.HTTPSConnection):
     """Like every client's, but a refused CONNECT is told with its answer instead of its status line alone."""
 
+    authorization = ""
+
     def _tunnel(self) -> None:
         host, port = self._tunnel_host, self._tunnel_port  # type: ignore[attr-defined]  # as http.client keeps them
-        self.send(f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+        self.send(f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n{self.authorization}\r\n".encode())
         answer = http.client.HTTPResponse(self.sock, method="CONNECT")
         answer.begin()
         if answer.status != 200:
@@ -49,12 +51,17 @@ class _Link(http.client.HTTPSConnection):
 
 
 class Program:
-    """One kept connection to one host, through a proxy, trusting one CA."""
+    """One kept connection to one host, through a proxy, trusting one CA.
+
+    A token of the explicit listener stands in the proxy's URL, as it does in variables: http://x:TOKEN@host:port.
+    """
 
     def __init__(self, proxy_url: str, ca_file: Path, host: str, seconds: float = REQUEST_SECONDS) -> None:
         proxy = urlsplit(proxy_url)
         trust = ssl.create_default_context(cafile=str(ca_file))
         self._link = _Link(proxy.hostname or "", proxy.port, timeout=seconds, context=trust)
+        if proxy.password is not None:
+            self._link.authorization = f"Proxy-Authorization: Bearer {proxy.password}\r\n"
         self._link.set_tunnel(host, 443)
 
     def ask(self, path: str = "/", method: str = "GET", body: bytes | None = None) -> Answered:
