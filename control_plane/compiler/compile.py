@@ -11,14 +11,15 @@ from typing import Final, NamedTuple
 from control_plane.compiler.conflicts import conflicts
 from control_plane.compiler.emit import EmittedBinding, Part
 from control_plane.compiler.inputs import Inputs
+from control_plane.compiler.issues import CompileCode, issue
 from control_plane.compiler.mcp import McpPass, run_mcp_pass
 from control_plane.compiler.parts import BindingParts, objects, parts_of
 from control_plane.compiler.validate import validate
 from control_plane.definitions.contract import Issue
 from control_plane.definitions.registry import Registry
 from sallyport.plan.codec import MAX_ISSUES, PlanError, canonical_json, parse_plan, plan_digest
-from sallyport.plan.codec import Issue as PlanIssue
 from sallyport.plan.model import CompiledRuntimePlan
+from sallyport.setup import SetupError, setup_document
 
 # Where a version names no image, and where it says nothing of what no route claims: nothing gets out unasked.
 DEFAULT_IMAGE: Final = {"source": "base", "imageRef": "sandbox-base:1"}
@@ -61,9 +62,18 @@ def compile_bindings(inputs: Inputs, registry: Registry) -> Compilation:
         raise CompileError(sorted(issues, key=_place)[:MAX_ISSUES])
     content = _content(inputs, ordered, servers)
     try:
-        return Compilation(content, parse_plan(seal_for(content, NO_SANDBOX, FIRST_REVISION).document))
+        plan = parse_plan(seal_for(content, NO_SANDBOX, FIRST_REVISION).document)
+        # The sandbox's reader has limits of its own; what it would refuse is refused here.
+        setup_document({**content, "sandboxId": NO_SANDBOX, "revision": FIRST_REVISION})
+        return Compilation(content, plan)
     except PlanError as error:
-        raise CompileError([_told(each, content, ordered) for each in error.issues]) from None
+        told = [(f"plan.{each.code.value}", each.pointer, each.message) for each in error.issues]
+        raise CompileError([_at_binding(*each, content, ordered) for each in told]) from None
+    except SetupError as error:
+        code = issue(CompileCode.SETUP_REFUSED, "", "").code
+        raise CompileError(
+            [_at_binding(code, each.pointer, each.message, content, ordered) for each in error.issues]
+        ) from None
     except ValueError as error:  # what JSON of plans cannot hold, such as a number with a point
         raise CompileError([Issue("plan.malformed", "", str(error))]) from None
 
@@ -124,10 +134,9 @@ def _place(found: Issue) -> int:
     return int(number) if number.isdecimal() else -1
 
 
-def _told(found: PlanIssue, content: Part, bindings: Sequence[BindingParts]) -> Issue:
+def _at_binding(code: str, place: str, message: str, content: Part, bindings: Sequence[BindingParts]) -> Issue:
     """An issue of the finished plan at the binding that brought what it is about, where one did."""
-    pointer = next(_owners(found.pointer, content, bindings), "")
-    return Issue(f"plan.{found.code.value}", pointer, f"{found.pointer or 'the plan'}: {found.message}")
+    return Issue(code, next(_owners(place, content, bindings), ""), f"{place or 'the plan'}: {message}")
 
 
 def _owners(pointer: str, content: Part, bindings: Sequence[BindingParts]) -> Iterator[str]:

@@ -22,6 +22,7 @@ def conflicts(bindings: Sequence[BindingParts]) -> list[Issue]:
         *_tied_routes(bindings),
         *_different(bindings, lambda emitted: emitted.artifacts, "artifactKey", CompileCode.ARTIFACT_CONFLICT),
         *_different(bindings, lambda emitted: emitted.runtime_clients, "clientId", CompileCode.RUNTIME_CLIENT_CONFLICT),
+        *_different_variables(bindings),
         *_colliding_files(bindings),
         *_agent_runtimes(bindings),
         *_dangling_references(bindings),
@@ -64,8 +65,21 @@ def _different(
                 yield issue(code, parts.pointer, message)
 
 
+def _different_variables(bindings: Sequence[BindingParts]) -> Iterator[Issue]:
+    """A variable that two artifacts set to different values: what runs in the sandbox has one environment."""
+    holders: dict[str, tuple[BindingParts, object, object]] = {}
+    for parts in bindings:
+        for artifact in parts.emitted.artifacts:
+            for environment in objects(artifact, "env"):
+                for name, value in environment.items():
+                    first, key, known = holders.setdefault(name, (parts, artifact.get("artifactKey"), value))
+                    if known != value and key != artifact.get("artifactKey"):
+                        message = f"artifact {key} of {_told(first, parts)} sets {name} to something else"
+                        yield issue(CompileCode.ARTIFACT_CONFLICT, parts.pointer, message)
+
+
 def _colliding_files(bindings: Sequence[BindingParts]) -> Iterator[Issue]:
-    """One path with two contents; where two bindings bring one client, its files are the same ones."""
+    """A path that two clients write; where two bindings bring one client, its files are the same ones."""
     holders: dict[str, tuple[BindingParts, object, Part]] = {}
     for parts in bindings:
         for client in parts.emitted.runtime_clients:
@@ -73,8 +87,8 @@ def _colliding_files(bindings: Sequence[BindingParts]) -> Iterator[Issue]:
                 path = str(PurePosixPath(str(file.get("path"))))
                 first, client_id, known = holders.setdefault(path, (parts, client.get("clientId"), file))
                 is_another = client_id != client.get("clientId") or first is parts
-                if known is not file and known != file and is_another:
-                    message = f"{_told(first, parts)} writes another file to {path} (runtime client {client_id})"
+                if known is not file and is_another:
+                    message = f"{_told(first, parts)} writes {path} too (runtime client {client_id})"
                     yield issue(CompileCode.RUNTIME_CLIENT_CONFLICT, parts.pointer, message)
 
 

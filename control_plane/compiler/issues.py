@@ -29,6 +29,7 @@ class CompileCode(StrEnum):
     RUNTIME_CLIENT_CONFLICT = "runtime_client_conflict"
     AGENT_RUNTIME_CONFLICT = "agent_runtime_conflict"
     WORKSPACE_CONFLICT = "workspace_conflict"
+    SETUP_REFUSED = "setup_refused"
 
 
 def issue(code: CompileCode, pointer: str, message: str) -> Issue:

@@ -1,12 +1,14 @@
 """A compilation is a plan a gateway takes, the same bytes whatever the order, the process or the locale."""
 
 import hashlib
+import json
 import random
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,6 +23,7 @@ from control_plane.compiler.compile import (
     seal_for,
 )
 from control_plane.compiler.inputs import Inputs, StoredBinding
+from control_plane.definitions.catalog import CATALOG
 from control_plane.definitions.contract import (
     AnyDefinition,
     Compiled,
@@ -33,6 +36,7 @@ from control_plane.definitions.contract import (
 )
 from control_plane.definitions.registry import Registry
 from sallyport.plan.codec import parse_plan
+from sallyport.setup import MAX_WORKSPACE_SOURCES
 from tests.support.definitions import Context, bound, inputs_of, made_definition, place_route
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -189,6 +193,61 @@ def test_a_plan_that_is_too_large_is_refused() -> None:
         ),
     )
     assert refused(inputs_of([many], bound("bnd_1", "many")), Registry([many])) == [("plan.too_many_routes", "")]
+
+
+def test_what_the_sandbox_would_refuse_is_refused_here() -> None:
+    many = made_definition(
+        "many",
+        compile_binding=lambda context: Compiled(
+            workspace_sources=[
+                {"sourceKind": "git-clone", "path": f"/w/{number}", "originUrl": "https://git.example/a"}
+                for number in range(MAX_WORKSPACE_SOURCES + 1)
+            ]
+        ),
+    )
+    assert refused(inputs_of([many], bound("bnd_1", "many")), Registry([many])) == [("compile.setup_refused", "")]
+    relative = made_definition(
+        "relative",
+        compile_binding=lambda context: Compiled(
+            workspace_sources=[{"sourceKind": "git-clone", "path": "../a", "originUrl": "https://git.example/a"}]
+        ),
+    )
+    found = refused(inputs_of([relative], bound("bnd_1", "relative")), Registry([relative]))
+    assert found == [("compile.setup_refused", "/bindings/0")]
+
+
+# --- every integration that comes with Sallyport
+
+
+def golden_cases() -> list[tuple[AnyDefinition, dict[str, Any]]]:
+    folder = ROOT / "tests/control_plane/definitions/golden"
+    return [
+        (definition, case)
+        for definition in CATALOG
+        for case in json.loads((folder / f"{definition.variant_id}.json").read_text("utf-8"))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("definition", "case"), golden_cases(), ids=lambda each: each["name"] if isinstance(each, dict) else each.variant_id
+)
+def test_every_golden_binding_compiles_to_a_whole_plan(definition: AnyDefinition, case: dict[str, Any]) -> None:
+    given = inputs_of([definition], bound("bnd_1", definition.variant_id, case.get("binding", {})))
+    [connection], [target] = given.connections.values(), given.targets.values()
+    connected = replace(
+        connection,
+        method=case["connection"]["method"],
+        config=case["connection"].get("config", {}),
+        secret_types=frozenset(case["connection"].get("secretTypes", [])),
+    )
+    offered = replace(target, config=case.get("target", {}), secrets=frozenset(case.get("targetSecrets", [])))
+    inputs = replace(given, connections={connected.id: connected}, targets={offered.key: offered})
+    issues = [(each["code"], f"/bindings/0/config{each['pointer']}") for each in case["expect"].get("issues", [])]
+    if issues:
+        assert refused(inputs, Registry([definition])) == issues
+        return
+    plan = compile_bindings(inputs, Registry([definition])).plan
+    assert len(plan.egress_routes) == len(case["expect"].get("egressRoutes", []))
 
 
 # --- determinism

@@ -95,6 +95,18 @@ def test_artifacts_of_one_key_have_to_be_one_artifact() -> None:
     ]
 
 
+def test_a_variable_has_one_value() -> None:
+    def artifact(key: str, value: str) -> Document:
+        return {"artifactKey": key, "name": key, "env": {"A": value}, "lifecycle": {"install": ()}}
+
+    one = brings("one", artifacts=[artifact("a", "1")])
+    assert told(one, brings("two", artifacts=[artifact("b", "1")])) == []
+    [conflict] = found(one, brings("two", artifacts=[artifact("b", "2")]))
+    assert (conflict.code, conflict.pointer) == ("compile.artifact_conflict", "/bindings/1")
+    assert conflict.message == "artifact a of binding bnd_1 sets A to something else"
+    assert [each.pointer for each in found(one, brings("two", artifacts=[artifact("a", "2")]))] == ["/bindings/1"]
+
+
 def test_runtime_clients_of_one_id_have_to_be_one_client() -> None:
     assert told(brings("one", runtime_clients=[client("c", "/a")]), twice=True) == []
     other = client("c", "/a", content="x")
@@ -104,18 +116,17 @@ def test_runtime_clients_of_one_id_have_to_be_one_client() -> None:
 
 
 @pytest.mark.parametrize("path", ["/etc/a", "/etc//a", "/etc/./a"])
-def test_two_clients_write_no_path_with_two_contents(path: str) -> None:
+def test_two_clients_write_no_path_both(path: str) -> None:
     one = brings("one", runtime_clients=[client("c", "/etc/a", content="1")])
     [conflict] = found(one, brings("two", runtime_clients=[client("d", path, content="2")]))
     assert (conflict.code, conflict.pointer) == ("compile.runtime_client_conflict", "/bindings/1")
-    assert "binding bnd_1 writes another file to /etc/a (runtime client c)" in conflict.message
+    assert conflict.message == "binding bnd_1 writes /etc/a too (runtime client c)"
     assert told(one, brings("two", runtime_clients=[client("d", "/etc/b", content="2")])) == []
-    assert told(one, brings("two", runtime_clients=[client("d", "/etc/a", content="1")])) == []
 
 
 def test_one_client_writes_no_path_twice() -> None:
     [conflict] = found(brings("one", runtime_clients=[client("c", "/a", "/a")]))
-    assert "this binding writes another file to /a" in conflict.message
+    assert "this binding writes /a too" in conflict.message
 
 
 def test_an_agent_runtime_is_there_once() -> None:
