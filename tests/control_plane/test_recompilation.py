@@ -193,3 +193,39 @@ async def test_an_outage_of_the_database_is_waited_out(stage: BoundStage, monkey
     with structlog.testing.capture_logs(), pytest.raises(asyncio.CancelledError):
         await stage.recompiler.run()
     assert seen == ["asked", "slept 1.0"] * 2
+
+
+async def test_no_sandbox_is_left_behind_by_a_change_that_crosses_its_making(
+    stage: BoundStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection changes, and is acted on, when a new sandbox has looked at it and is not visible yet."""
+    await stage.bind(draft("bnd_a", host="a.example"))
+    assert await stage.recompiler.recompile_one()
+    store = stage.desk._store
+    crossing: list[asyncio.Task[None]] = []
+
+    async def change() -> None:
+        async with stage.database.write() as tx:
+            row = await tx.get(Connection, "con_place", lock=True)
+            assert row is not None
+            row.status = "error"
+            await recompilation.request(tx, NOW, connection_id="con_place")
+        await stage.recompiler.recompile_one()
+
+    async def store_and_be_crossed(*arguments: Any) -> Any:  # noqa: ANN401  passed on
+        applied = await store(*arguments)
+        if not crossing:
+            crossing.append(group.create_task(change()))
+            # Long enough to be done with it, were it not for the locks.
+            await asyncio.wait(crossing, timeout=0.3)
+        return applied
+
+    monkeypatch.setattr(stage.desk, "_store", store_and_be_crossed)
+    async with asyncio.TaskGroup() as group:
+        await stage.make_sandbox("sbx_1")
+    monkeypatch.undo()
+    async with stage.database.read() as tx:
+        sandbox = await tx.get(Sandbox, "sbx_1")
+    assert sandbox is not None
+    assert sandbox.compile_issues is not None
+    assert "connection_not_active" in sandbox.compile_issues
