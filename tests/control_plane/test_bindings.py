@@ -10,7 +10,7 @@ from control_plane.app import Foundation
 from control_plane.refusals import ControlCode, Refused
 from control_plane.store.models import Binding, Recompilation
 from tests.support.bound_versions import PROFILE, BoundStage, draft
-from tests.support.definitions import made_definition
+from tests.support.made_integrations import made_definition
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from control_plane.refusals import ControlCode, Refused
 from sallyport.plan.codec import parse_plan
 from tests.support.bound_versions import PROFILE, BoundStage, draft, stored_issues
 from tests.support.control_plane import ORGANIZATION
-from tests.support.definitions import Context, made_definition, place_route
+from tests.support.made_integrations import Context, made_definition, place_route
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from control_plane.store.database import DatabaseUnavailable
 from control_plane.store.models import Binding, Connection, Profile, ProfileVersion, Recompilation, Sandbox
 from tests.support.bound_versions import BoundStage, draft
 from tests.support.control_plane import NOW
-from tests.support.definitions import made_definition
+from tests.support.made_integrations import made_definition
 
 AT = int(NOW)
 

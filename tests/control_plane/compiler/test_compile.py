@@ -37,7 +37,7 @@ from control_plane.definitions.contract import (
 from control_plane.definitions.registry import Registry
 from sallyport.plan.codec import parse_plan
 from sallyport.setup import MAX_WORKSPACE_SOURCES
-from tests.support.definitions import Context, bound, inputs_of, made_definition, place_route
+from tests.support.made_integrations import Context, bound, inputs_of, made_definition, place_route
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = McpConfig(client_id="agent", file_id="config", format="toml", path=["mcp"], headers_name="headers")

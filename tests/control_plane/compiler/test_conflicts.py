@@ -9,7 +9,7 @@ from control_plane.compiler.parts import parts_of
 from control_plane.compiler.validate import validate
 from control_plane.definitions.contract import AnyDefinition, Compiled, Issue, Kind, Route
 from control_plane.definitions.registry import Registry
-from tests.support.definitions import bound, inputs_of, made_definition, place_route
+from tests.support.made_integrations import bound, inputs_of, made_definition, place_route
 
 type Document = dict[str, Any]
 

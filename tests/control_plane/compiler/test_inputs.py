@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tests.support.definitions import bound, inputs_of, made_definition
+from tests.support.made_integrations import bound, inputs_of, made_definition
 
 
 def test_inputs_are_equal_by_what_they_hold() -> None:

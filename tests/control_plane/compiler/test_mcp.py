@@ -23,7 +23,7 @@ from control_plane.definitions.contract import (
     StdioMcp,
 )
 from control_plane.definitions.registry import Registry
-from tests.support.definitions import bound, inputs_of, made_definition
+from tests.support.made_integrations import bound, inputs_of, made_definition
 
 CODEX = McpConfig(client_id="codex", file_id="config", format="toml", path=["mcp_servers"], headers_name="http_headers")
 CLAUDE = McpConfig(

@@ -4,7 +4,7 @@ from control_plane.compiler.parts import objects, parts_of
 from control_plane.compiler.validate import validate
 from control_plane.definitions.contract import Compiled, HttpMcp, McpServer
 from control_plane.definitions.registry import Registry
-from tests.support.definitions import bound, inputs_of, made_definition, place_route
+from tests.support.made_integrations import bound, inputs_of, made_definition, place_route
 
 
 def test_a_definition_is_asked_once_for_everything() -> None:

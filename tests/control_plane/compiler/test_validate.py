@@ -12,7 +12,7 @@ from control_plane.compiler.validate import validate
 from control_plane.definitions.contract import AnyDefinition, Issue, Target
 from control_plane.definitions.registry import Registry
 from sallyport.plan.fields import Model
-from tests.support.definitions import Context, bound, inputs_of, made_definition
+from tests.support.made_integrations import Context, bound, inputs_of, made_definition
 
 DEFINITION = made_definition()
 

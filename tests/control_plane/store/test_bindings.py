@@ -7,7 +7,7 @@ from control_plane.store import bindings as rows
 from control_plane.store.models import TargetSecret
 from tests.support.bound_versions import PROFILE, BoundStage, draft
 from tests.support.control_plane import NOW
-from tests.support.definitions import made_definition
+from tests.support.made_integrations import made_definition
 
 
 @pytest.fixture
