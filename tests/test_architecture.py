@@ -26,6 +26,7 @@ REVEALS = {
 # on to one of these, or ends a task, of which sallyport.net.tasks tells, or a callback, of which the loop does.
 ENDS_OF_ALL = {
     "control_plane.api.problems.RequestIds.__call__": "own_fault has logged and answered it, and it is raised anew",
+    "control_plane.recompilation.Recompiler.recompile_one": "logged with its trace, tried again later; others go on",
     "gateway.admin.refusals.answer_refusals": "logged with its trace, answered by its type",
     "gateway.credentials.Credentials._ask": "a source's own: logged by its type, counted, answered as temporary",
     "gateway.plan_watch.PlanWatcher.run": "logged; what is known ages, and the watch begins anew",
