@@ -26,11 +26,14 @@ from control_plane.definitions.registry import Registry
 from control_plane.minting import TokenOffice
 from control_plane.plans import PlanDesk
 from control_plane.recompilation import Recompiler
+from control_plane.rate_limits import RateLimits
 from control_plane.resolution import Resolver
 from control_plane.service_tokens import TokenFiles
 from control_plane.signing import KeyRing, ensure_signing_key
 from control_plane.store.database import Database, DatabaseConfigError, DatabaseUnavailable
 from control_plane.store.migrate import SchemaError, migrate
+from control_plane.target_sync import sync
+from control_plane.targets import TargetDesk
 from control_plane.vault.envelope import Vault, VaultError
 from control_plane.vault.master_keys import MasterKeyError, make_master_keys
 from control_plane.watch import Watch
@@ -91,6 +94,13 @@ async def _prepare_database(database: Database, vault: Vault, now: float) -> Non
     await ensure_signing_key(database, vault, now)
 
 
+async def _add_targets(base: Foundation, config: ControlPlaneConfig, now: float) -> None:
+    """Make targets of definitions that have none; what an operator set of others stays."""
+    added = await sync(base.database, base.vault, base.registry, None, now, enable_ready=config.is_embedded)
+    for each in added:
+        _log.info("target_added", target=each.target_key, state=each.after)
+
+
 class ControlPlane:
     """A running control plane, made by started()."""
 
@@ -114,6 +124,8 @@ async def started(config: ControlPlaneConfig) -> AsyncIterator[tuple[ControlPlan
         base = await opened.enter_async_context(foundation(config, now=clock.wall))
         tasks = TaskSet(_task_failed)
         opened.push_async_callback(tasks.close)
+        with _start_errors():
+            await _add_targets(base, config, clock.wall)
         watch = Watch(base.database, lambda: clock.wall)
         with _start_errors():
             await watch.start()
@@ -123,7 +135,7 @@ async def started(config: ControlPlaneConfig) -> AsyncIterator[tuple[ControlPlan
             await files.write()
         tasks.spawn(files.keep_fresh(), name="service tokens")
         tasks.spawn(upkeep.keep_up(base.database, lambda: clock.wall), name="upkeep")
-        parts = _parts(base, watch, clock)
+        parts = _parts(base, watch, clock, config)
         tasks.spawn(Recompiler(base.database, parts.compilation, lambda: clock.wall).run(), name="recompiler")
         server = Server(build_api(parts), config.api.listen)
         serving = tasks.spawn(server.serve(), name="api")
@@ -157,7 +169,7 @@ async def _run(config: ControlPlaneConfig) -> int:
     return 0
 
 
-def _parts(base: Foundation, watch: Watch, clock: Clock) -> Parts:
+def _parts(base: Foundation, watch: Watch, clock: Clock, config: ControlPlaneConfig) -> Parts:
     return Parts(
         database=base.database,
         ring=base.ring,
@@ -165,10 +177,16 @@ def _parts(base: Foundation, watch: Watch, clock: Clock) -> Parts:
         plans=PlanDesk(base.database),
         bindings=BindingDesk(base.database, base.registry),
         compilation=CompileDesk(base.database, base.registry),
+        registry=base.registry,
+        targets=TargetDesk(base.database, base.vault, base.registry),
         connections=ConnectionDesk(base.database, base.vault),
         resolver=Resolver(base.database, base.vault),
         authorities=Authorities(base.database, base.vault),
         watch=watch,
+        rates=RateLimits(
+            requests_per_minute=config.limits.requests_per_minute,
+            failed_logins_per_minute=config.limits.failed_logins_per_minute,
+        ),
         now=lambda: clock.wall,
     )
 

@@ -19,8 +19,10 @@ from sallyport.settings import (
     NamedSetting,
     Reader,
     choice,
+    count,
     describe,
     optional_setting,
+    or_off,
     section,
     setting,
 )
@@ -34,6 +36,24 @@ class Api:
 
     listen: HostPort = setting(
         LISTEN, "127.0.0.1:7500", "The HTTP surface.", "Loopback: off it, put TLS in front, tokens travel in it."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How often somebody may ask one replica."""
+
+    requests_per_minute: int | None = setting(
+        or_off(count(1, 10_000_000)),
+        "6000",
+        "Requests of one API key a minute, all of which may come at once: 429.",
+        "A hundred a second is more than a page or a script needs; service tokens have no such limit.",
+    )
+    failed_logins_per_minute: int | None = setting(
+        or_off(count(1, 10_000_000)),
+        "60",
+        "Requests without a good credential from one address a minute, before they are answered 429 in place of 401.",
+        "A typing error, not a search; a good credential is heard all the same.",
     )
 
 
@@ -67,6 +87,7 @@ class ControlPlaneConfig:
         choice("json", "console"), "json", "How events are written.", "Collectors read JSON; people read console."
     )
     api: Api = section(Api)
+    limits: Limits = section(Limits)
 
     @property
     def database(self) -> str:

@@ -5,14 +5,13 @@ from typing import Literal
 from fastapi import APIRouter, Depends, Request, Response
 
 from control_plane.api.bodies import DisplayName, OrganizationId, body_of, read_body
-from control_plane.api.caller import authenticate
+from control_plane.api.caller import OrganizationQuery, authenticate
 from control_plane.api.parts import (
     PAGE_DEFAULT,
     ConnectionPath,
     Cursor,
     IdPath,
     Limit,
-    OrganizationQuery,
     PartsOf,
     decode_cursor,
     page,
@@ -78,7 +77,7 @@ async def rotate_api_key(connection_id: ConnectionPath, request: Request, parts:
 
 @router.get("")
 async def list_connections(
-    parts: PartsOf, cursor: Cursor = None, limit: Limit = PAGE_DEFAULT, organization_id: OrganizationQuery = None
+    parts: PartsOf, organization_id: OrganizationQuery, cursor: Cursor = None, limit: Limit = PAGE_DEFAULT
 ) -> Document:
     """List connections by id."""
     after = "" if cursor is None else decode_cursor(cursor)

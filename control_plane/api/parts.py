@@ -12,12 +12,15 @@ from control_plane.authorities import Authorities
 from control_plane.bindings import BindingDesk
 from control_plane.compilation import CompileDesk
 from control_plane.connections import ConnectionDesk
+from control_plane.definitions.registry import Registry
 from control_plane.minting import TokenOffice
 from control_plane.plans import PlanDesk
+from control_plane.rate_limits import RateLimits
 from control_plane.refusals import ControlCode, FieldIssue, Refused
 from control_plane.resolution import Resolver
 from control_plane.signing import KeyRing
 from control_plane.store.database import Database
+from control_plane.targets import TargetDesk
 from control_plane.watch import Watch
 
 # One page fits on a screen; a client that wants all asks again by cursor.
@@ -35,10 +38,13 @@ class Parts:
     plans: PlanDesk
     bindings: BindingDesk
     compilation: CompileDesk
+    registry: Registry
+    targets: TargetDesk
     connections: ConnectionDesk
     resolver: Resolver
     authorities: Authorities
     watch: Watch
+    rates: RateLimits
     now: Callable[[], float]
 
 
@@ -79,4 +85,3 @@ IdPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
 NumberPath = Annotated[int, Path(ge=1, lt=2**53)]
 Cursor = Annotated[str | None, Query(max_length=256)]
 Limit = Annotated[int, Query(ge=1, le=PAGE_MAX)]
-OrganizationQuery = Annotated[str | None, Query(alias="organizationId", pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]

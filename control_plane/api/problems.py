@@ -35,8 +35,8 @@ def problem(request: Request, refused: Refused) -> Response:
     if refused.issues:
         document["issues"] = [issue._asdict() for issue in refused.issues]
     headers = {"X-Sallyport-Error": code.wire}
-    if code.status == 503:
-        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if code.status == 503 or refused.retry_after_seconds is not None:
+        headers["Retry-After"] = str(refused.retry_after_seconds or RETRY_AFTER_SECONDS)
     if code is ControlCode.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     return Response(orjson.dumps(document), code.status, headers, media_type="application/problem+json")

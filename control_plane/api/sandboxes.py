@@ -7,14 +7,13 @@ from pydantic import Field
 
 from control_plane import revocations, sandboxes
 from control_plane.api.bodies import DisplayName, OrganizationId, body_of, read_body, read_bytes, read_document
-from control_plane.api.caller import authenticate
+from control_plane.api.caller import OrganizationQuery, authenticate
 from control_plane.api.parts import (
     PAGE_DEFAULT,
     Cursor,
     IdPath,
     Limit,
     NumberPath,
-    OrganizationQuery,
     PartsOf,
     SandboxPath,
     decode_cursor,
@@ -130,7 +129,7 @@ async def create_sandbox(request: Request, parts: PartsOf) -> Document:
 
 @router.get("/sandboxes")
 async def list_sandboxes(
-    parts: PartsOf, cursor: Cursor = None, limit: Limit = PAGE_DEFAULT, organization_id: OrganizationQuery = None
+    parts: PartsOf, organization_id: OrganizationQuery, cursor: Cursor = None, limit: Limit = PAGE_DEFAULT
 ) -> Document:
     """List sandboxes by id."""
     after = "" if cursor is None else decode_cursor(cursor)

@@ -7,10 +7,11 @@ from typing import Any, Final
 
 import uvicorn
 from fastapi import Depends, FastAPI, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from control_plane.api import bindings, compilation, connections, internal, public, sandboxes
+from control_plane.api import api_keys, bindings, compilation, connections, internal, public, sandboxes, targets
 from control_plane.api.parts import Parts
 from control_plane.api.problems import HANDLERS, RequestIds
 from control_plane.refusals import ControlCode, FieldIssue, Refused
@@ -42,7 +43,7 @@ def build_api(parts: Parts) -> FastAPI:
         exception_handlers=HANDLERS,  # type: ignore[arg-type]  # FastAPI's type is narrower than what it takes
     )
     app.state.parts = parts
-    for module in (public, sandboxes, bindings, compilation, connections, internal):
+    for module in (public, api_keys, sandboxes, bindings, compilation, targets, connections, internal):
         app.include_router(module.router)
     return app
 
@@ -132,9 +133,15 @@ class Server(uvicorn.Server):
 async def _refuse_unknown_parameters(request: Request) -> None:
     """Refuse a query parameter nobody reads: a misspelt filter would show more than was asked for."""
     route = request.scope.get("route")
-    known = {each.alias for each in route.dependant.query_params} if isinstance(route, APIRoute) else set()
+    known = _query_names(route.dependant) if isinstance(route, APIRoute) else set()
     issues = [
         FieldIssue("unknown_field", name, "no such parameter") for name in request.query_params if name not in known
     ]
     if issues:
         raise Refused(ControlCode.INVALID_REQUEST, "unknown parameters", issues=issues)
+
+
+def _query_names(dependant: Dependant) -> set[str]:
+    """Return the query parameters that an endpoint or anything it depends on reads."""
+    own = {each.alias for each in dependant.query_params}
+    return own.union(*map(_query_names, dependant.dependencies))

@@ -1,6 +1,7 @@
 """`sallyport control-plane` and tokens of its key."""
 
 import json
+import re
 import signal
 import stat
 import subprocess
@@ -154,3 +155,16 @@ def mint(capsys: pytest.CaptureFixture[str], data_dir: Path, *arguments: str) ->
 
 def kid(token: str) -> object:
     return jwt.get_unverified_header(token)["kid"]
+
+
+def test_the_first_api_key_of_an_operator(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ("control-plane", "api-key", "create", "--data-dir", data_dir)
+    printed = call(capsys, *command, "--role", "operator")
+    assert re.fullmatch(r"sp_ak_[0-9a-f]{64}\n", printed.out)
+    member = call(
+        capsys, *command, "--role", "member", "--org", "org_1", "--name", "CI", "--ttl", "1d", "--json"
+    ).json()
+    assert (member["role"], member["organizationId"], member["displayName"]) == ("member", "org_1", "CI")
+    assert member["expiresAt"] == member["createdAt"] + 86_400
+    for wrong in (("admin",), ("member",), ("operator", "--org", "org_1")):
+        assert call(capsys, *command, "--role", *wrong).status == 2, wrong
