@@ -23,6 +23,7 @@ from control_plane.config import ControlPlaneConfig
 from control_plane.connections import ConnectionDesk
 from control_plane.definitions.catalog import CATALOG
 from control_plane.definitions.registry import Registry
+from control_plane.idempotency import Answers
 from control_plane.minting import TokenOffice
 from control_plane.plans import PlanDesk
 from control_plane.recompilation import Recompiler
@@ -187,6 +188,7 @@ def _parts(base: Foundation, watch: Watch, clock: Clock, config: ControlPlaneCon
             requests_per_minute=config.limits.requests_per_minute,
             failed_logins_per_minute=config.limits.failed_logins_per_minute,
         ),
+        answers=Answers(base.database, base.vault),
         now=lambda: clock.wall,
     )
 

@@ -6,8 +6,9 @@ from typing import Final
 
 import structlog
 
+from control_plane.idempotency import KEPT_SECONDS
 from control_plane.minting import REPEAT_SECONDS
-from control_plane.store import connections, events, keys, leases
+from control_plane.store import api_keys, connections, events, idempotent_answers, keys, leases
 from control_plane.store.database import Database, DatabaseUnavailable
 
 EVERY_SECONDS: Final = 60.0
@@ -18,6 +19,8 @@ EVENTS_KEPT: Final = 10_000
 LEASE_SECONDS: Final = 3_600
 # Who asked for which credential: a quarter, as audits look back.
 RESOLUTION_SECONDS: Final = 90 * 86_400
+# So that a record of that time still says whose key it was.
+ENDED_KEY_SECONDS: Final = 90 * 86_400
 
 _log = structlog.get_logger(__name__)
 
@@ -32,6 +35,8 @@ async def forget_what_is_over(database: Database, now: float) -> None:
         await leases.forget_leases(tx, now - LEASE_SECONDS)
     async with database.write() as tx:
         await connections.forget_resolutions(tx, now - RESOLUTION_SECONDS)
+        await api_keys.forget_ended(tx, now - ENDED_KEY_SECONDS)
+        await idempotent_answers.forget(tx, now - KEPT_SECONDS)
 
 
 async def keep_up(database: Database, now: Callable[[], float]) -> None:

@@ -13,6 +13,7 @@ from control_plane.bindings import BindingDesk
 from control_plane.compilation import CompileDesk
 from control_plane.connections import ConnectionDesk
 from control_plane.definitions.registry import Registry
+from control_plane.idempotency import Answers
 from control_plane.minting import TokenOffice
 from control_plane.plans import PlanDesk
 from control_plane.rate_limits import RateLimits
@@ -45,6 +46,7 @@ class Parts:
     authorities: Authorities
     watch: Watch
     rates: RateLimits
+    answers: Answers
     now: Callable[[], float]
 
 

@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from control_plane.api import api_keys, bindings, compilation, connections, internal, public, sandboxes, targets
+from control_plane.api.idempotency import Idempotency
 from control_plane.api.parts import Parts
 from control_plane.api.problems import HANDLERS, RequestIds
 from control_plane.refusals import ControlCode, FieldIssue, Refused
@@ -94,7 +95,7 @@ class Server(uvicorn.Server):
     def __init__(self, app: FastAPI, listen: HostPort) -> None:
         super().__init__(
             uvicorn.Config(
-                RequestIds(app),
+                RequestIds(Idempotency(app, app.state.parts)),
                 host=listen.host,
                 port=listen.port,
                 http=PromptHeads,

@@ -5,6 +5,7 @@ whoever can write to the database, does not open anywhere else. It begins with t
 """
 
 import asyncio
+import hmac
 import secrets
 import struct
 from collections import OrderedDict
@@ -80,6 +81,12 @@ class Vault:
         except InvalidTag:
             raise VaultError(f"a stored secret in {place.table}.{place.column} is not what was sealed there") from None
         return Secret(opened)
+
+    async def fingerprint(self, tx: Transaction, place: Place, content: bytes) -> str:
+        """Return what tells a content from any other, and cannot be guessed back without the master key."""
+        row = await keys.data_key(tx, place.organization_id) or await self._make(tx, place.organization_id)
+        key = hmac.digest(await self._unwrap(row), b"sallyport.vault.fingerprint.1", "sha256")
+        return hmac.digest(key, place.associated_data() + content, "sha256").hex()
 
     async def rewrap(self, database: Database) -> int:
         """Wrap every data key by the newest master key; return how many were not. Safe to run again, or twice."""

@@ -3,16 +3,20 @@ import asyncio
 import pytest
 from sqlalchemy import func, select
 
-from control_plane import leases, revocations, sandboxes, upkeep
+from control_plane import api_keys, leases, revocations, sandboxes, upkeep
 from control_plane.app import Foundation
+from control_plane.callers import Caller, Role
+from control_plane.idempotency import Answers
 from control_plane.minting import TUNNEL_SECONDS, TokenOffice
 from control_plane.refusals import Refused
 from control_plane.resolution import Resolver, Wanted
 from control_plane.store.leases import Held
 from control_plane.store.models import (
+    ApiKey,
     Event,
     GatewayLease,
     GatewaySandbox,
+    IdempotentAnswer,
     Model,
     RenewalToken,
     Resolution,
@@ -42,6 +46,11 @@ async def fill(base: Foundation) -> None:
         plan_revisions={},
         now=NOW,
     )
+    await api_keys.create(
+        base.database, Role.OPERATOR, None, display_name=None, ttl_seconds=60, created_by="x", now=NOW
+    )
+    caller = Caller(id="key_1", roles=frozenset({Role.OPERATOR}))
+    await Answers(base.database, base.vault).begin(caller, "k", b"request", NOW)
     wanted = Wanted(SANDBOX, 1, "r", "b", "c", "s", None, None)
     with pytest.raises(Refused):
         await Resolver(base.database, base.vault).resolve(wanted, "gateway", NOW)
@@ -52,7 +61,10 @@ async def count(base: Foundation, model: type[Model]) -> int:
         return await tx.first(select(func.count()).select_from(model)) or 0
 
 
-TABLES = (RenewalToken, TokenAnswer, Revocation, GatewayLease, GatewaySandbox, Resolution, Event)
+TABLES = (
+    *(RenewalToken, TokenAnswer, Revocation, GatewayLease, GatewaySandbox, Resolution, Event),
+    *(ApiKey, IdempotentAnswer),
+)
 
 
 async def test_nothing_that_counts_is_forgotten(base: Foundation) -> None:
@@ -70,7 +82,7 @@ async def test_what_is_over_is_forgotten_but_the_newest_event(
     await fill(base)
     await revocations.revoke(base.database, "jti", "jti_2", int(NOW) + 60, NOW)
     await upkeep.forget_what_is_over(base.database, NOW + YEAR)
-    assert [await count(base, table) for table in TABLES] == [0, 0, 0, 0, 0, 0, 1]
+    assert [await count(base, table) for table in TABLES] == [0, 0, 0, 0, 0, 0, 1, 0, 0]
 
 
 async def test_it_goes_on_by_itself(base: Foundation, monkeypatch: pytest.MonkeyPatch) -> None:

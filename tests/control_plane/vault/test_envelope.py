@@ -116,3 +116,16 @@ async def test_other_master_keys_open_nothing(base: Foundation, tmp_path: Path) 
 async def test_no_secret_in_a_repr(base: Foundation) -> None:
     await seal(base, base.vault)
     assert repr(base.vault) == "<Vault <MasterKeys 1>, 0 data keys in memory>"
+
+
+async def test_a_fingerprint_tells_contents_and_places_apart(base: Foundation, key_file: Path) -> None:
+    async def of(vault: Vault, place: Place = PLACE, content: bytes = b"canary") -> str:
+        async with base.database.write() as tx:
+            return await vault.fingerprint(tx, place, content)
+
+    found = await of(base.vault)
+    assert await of(Vault(key_file)) == found
+    assert len({found, await of(base.vault, content=b"other"), await of(base.vault, PLACE._replace(row=("x",)))}) == 3
+    add_master_key(key_file)
+    await base.vault.rewrap(base.database)
+    assert await of(base.vault) == found
