@@ -210,7 +210,7 @@ async def _listening(server: Server, serving: "asyncio.Task[None]", config: Cont
 
 def _prepare_files(config: ControlPlaneConfig) -> None:
     config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if config.is_embedded:
+    if config.is_embedded and isinstance(config.master_keys, Path):
         with contextlib.suppress(FileExistsError):
             make_master_keys(config.master_keys)
     if config.database_url is None:

@@ -11,16 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from control_plane.vault.master_keys import KeyCommand, KeySource, KeyText
 from sallyport.net.setting_kinds import LISTEN, HostPort
+from sallyport.secret import Secret
 from sallyport.settings import (
     PATH,
     TEXT,
     ConfigError,
+    Kind,
     NamedSetting,
     Reader,
     choice,
     count,
     describe,
+    duration,
     optional_setting,
     or_off,
     section,
@@ -28,6 +32,15 @@ from sallyport.settings import (
 )
 
 PREFIX: Final = "SALLYPORT"
+
+
+def _parse_secret(value: object, _: Path) -> Secret:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("write a non-empty text")
+    return Secret(value.strip().encode("utf-8", "surrogateescape"))
+
+
+SECRET: Final = Kind(_parse_secret, "`<version> <key>`, separated by commas")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +90,19 @@ class ControlPlaneConfig:
         "The master keys that wrap every stored secret; absent: `master.keys` in the data folder, made at first start.",
         "Apart from the database, so that a copy of one alone gives nothing away.",
     )
+    master_key: Secret | None = optional_setting(
+        SECRET,
+        "The master keys themselves, `<version> <key>`, separated by commas.",
+        "For a platform that gives secrets as variables; a file or a command is shown to fewer.",
+    )
+    master_key_command: str | None = optional_setting(
+        TEXT,
+        "A command that prints the master keys as a file would hold them; run without a shell.",
+        "A KMS keeps them; only this process and the command ever have them.",
+    )
+    master_key_timeout: float = setting(
+        duration("1s", "5m"), "30s", "How long that command may take.", "A start that hangs tells nobody why."
+    )
     tokens_issuer: str = setting(
         TEXT, "sallyport", "The `iss` of every token.", "The gateway's `tokens.issuer` is the same variable."
     )
@@ -95,14 +121,18 @@ class ControlPlaneConfig:
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'control-plane.db'}"
 
     @property
-    def master_keys(self) -> Path:
-        """The file of master keys."""
+    def master_keys(self) -> KeySource:
+        """Where the master keys are; of the settings that say so, one is given."""
+        if self.master_key is not None:
+            return KeyText(self.master_key)
+        if self.master_key_command is not None:
+            return KeyCommand(self.master_key_command, self.master_key_timeout)
         return self.master_key_file or self.data_dir / "master.keys"
 
     @property
     def is_embedded(self) -> bool:
         """Whether nothing was prepared: the master keys may be made here."""
-        return self.master_key_file is None
+        return self.master_key_file is None and self.master_key is None and self.master_key_command is None
 
 
 def load_config(
@@ -116,6 +146,8 @@ def load_config(
     }
     reader = Reader({name: text for name, text in environ.items() if name not in taken}, base_dir, PREFIX)
     config = reader.read(ControlPlaneConfig, dict(given or {}))
+    if sum(each is not None for each in (config.master_key_file, config.master_key, config.master_key_command)) > 1:
+        reader.fault("SALLYPORT_MASTER_KEY", "the master keys are in one place: file, variable or command")
     if reader.issues:
         raise ConfigError(reader.issues)
     return config

@@ -105,21 +105,23 @@ def rotate(
 def rotate_master(data_dir: DataDir = None, json: JsonFlag = False) -> None:
     """Add a master key to the file and wrap every data key by it. Running replicas go on; give each the new file first.
 
-    The older master keys stay in the file: backups of the database need them.
+    The older master keys stay in the file: backups of the database need them. Where the keys come from a variable or a
+    command, add the new one there first: this wraps by the newest there is.
     """
-    from control_plane.vault.master_keys import MasterKeyError, add_master_key
+    from control_plane.vault.master_keys import MasterKeyError, add_master_key, read_master_keys
 
     settings = read_settings(data_dir)
 
     async def rewrap(base: "Foundation") -> int:
         return await base.vault.rewrap(base.database)
 
+    source = settings.master_keys
     try:
-        version = add_master_key(settings.master_keys)
+        version = add_master_key(source) if isinstance(source, Path) else read_master_keys(source).newest
     except MasterKeyError as error:
         raise bad_input(error.message, error.hint) from None
     except OSError as error:
-        raise environment(f"{settings.master_keys}: {error.strerror}", "correct its permissions") from None
+        raise environment(f"{source}: {error.strerror}", "correct its permissions") from None
     count = run(settings, rewrap)
     if json:
         show_json({"masterVersion": version, "dataKeys": count})

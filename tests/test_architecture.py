@@ -15,6 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 REVEALS = {
     "control_plane.vault.disclosure": 7,  # resolve (3), a gateway's CA, its key to certify, a repeat, signing
     "control_plane.vault.envelope": 1,  # to seal
+    "control_plane.vault.master_keys": 1,  # those that a variable holds
     "gateway.core.inject.aws_sigv4": 2,  # the session token, the key of a day
     "gateway.core.inject.field": 4,  # bearer, basic, header, additional header
     "gateway.core.inject.placeholder": 1,

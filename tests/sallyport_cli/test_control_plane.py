@@ -14,6 +14,7 @@ import pytest
 
 from control_plane.service_tokens import token_file
 from control_plane.store.migrate import head
+from control_plane.vault.master_keys import add_master_key
 from tests.support.command import call
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -168,3 +169,15 @@ def test_the_first_api_key_of_an_operator(data_dir: Path, capsys: pytest.Capture
     assert member["expiresAt"] == member["createdAt"] + 86_400
     for wrong in (("admin",), ("member",), ("operator", "--org", "org_1")):
         assert call(capsys, *command, "--role", *wrong).status == 2, wrong
+
+
+def test_keys_that_a_command_has_are_added_there(
+    data_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_master_key(data_dir / "master.keys")
+    monkeypatch.setenv("SALLYPORT_MASTER_KEY_COMMAND", f"cat {data_dir / 'master.keys'}")
+    rotated = call(capsys, "control-plane", "keys", "rotate-master", "--data-dir", data_dir, "--json").json()
+    assert rotated == {"masterVersion": 2, "dataKeys": 1}
+    monkeypatch.setenv("SALLYPORT_MASTER_KEY_COMMAND", "false")
+    outcome = call(capsys, "control-plane", "migrate", "--data-dir", data_dir)
+    assert (outcome.status, "SALLYPORT_MASTER_KEY_COMMAND" in outcome.err) == (3, True)

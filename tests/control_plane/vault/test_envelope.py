@@ -8,7 +8,7 @@ import pytest
 from control_plane.app import Foundation
 from control_plane.store.models import DataKey
 from control_plane.vault.envelope import Place, Vault, VaultError
-from control_plane.vault.master_keys import add_master_key, make_master_keys
+from control_plane.vault.master_keys import KeyCommand, add_master_key, make_master_keys
 from sallyport.secret import Secret
 
 PLACE = Place("org_one", "credentials", ("con_one", "api_key", ""), "value")
@@ -129,3 +129,12 @@ async def test_a_fingerprint_tells_contents_and_places_apart(base: Foundation, k
     add_master_key(key_file)
     await base.vault.rewrap(base.database)
     assert await of(base.vault) == found
+
+
+async def test_a_command_s_keys_rotate_under_a_running_replica(base: Foundation, key_file: Path) -> None:
+    running = Vault(KeyCommand(f"cat {key_file}", 30.0))
+    sealed = await seal(base, running)
+    add_master_key(key_file)
+    other = Vault(KeyCommand(f"cat {key_file}", 30.0))
+    assert await other.rewrap(base.database) > 0
+    assert await opened(base, running, sealed) == SECRET  # it asks again for the version it lacks
