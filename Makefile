@@ -19,14 +19,15 @@ COMPILED := .venv-compiled/.made-$(call key,requirements/dev.txt)
 # Every source is in its name: a wheel older than the tree is never taken for the tree's.
 WHEEL := .venv-compiled/.wheel-$(call key,requirements/dev.txt pyproject.toml setup.py $(shell find $(PACKAGES) -name '*.py' -o -name '*.c'))
 FUZZ := .venv-fuzz/.made-$(call key,requirements/fuzz.txt)
+SCHEMATHESIS := .venv-schemathesis/.made-$(call key,requirements/schemathesis.txt)
 
-.PHONY: help setup demo test test-all test-compiled check fix compiled bench bench-quick bench-deps fuzz lock clean python coverage guards
+.PHONY: help setup demo test test-all test-compiled check fix compiled bench bench-quick bench-deps fuzz api-fuzz lock clean python coverage guards
 
 help:
 	@echo 'setup        make the environments (.venv, .venv-clients, .venv-mitmproxy) from the locks in requirements/'
 	@echo 'demo         real clients, credentials injected, no internet (see README.md)'
 	@echo 'test         the fast tests; before every commit'
-	@echo 'test-all     every test, the long ones too; coverage and guards'
+	@echo 'test-all     every test, the long ones too; coverage, guards and api-fuzz'
 	@echo 'coverage     that the tests of what is decided without a socket reach every branch of it'
 	@echo 'guards       that breaking any one guard makes a named test fail'
 	@echo 'compiled     a wheel with the hot path compiled, in .venv-compiled; needs a C compiler'
@@ -36,6 +37,7 @@ help:
 	@echo 'bench-quick  first figures beside other proxies, under two minutes; bench: all of them'
 	@echo 'bench-deps   install those other proxies'
 	@echo 'fuzz T=60    every fuzz target for T seconds'
+	@echo 'api-fuzz     a control plane is asked all that its OpenAPI document allows, and more'
 	@echo 'lock         resolve the dependencies again'
 	@echo 'clean        remove environments and leftovers'
 
@@ -118,6 +120,10 @@ $(FUZZ):
 	$(call install,.venv-fuzz,requirements/fuzz.txt)
 	@touch $@
 
+$(SCHEMATHESIS):
+	$(call install,.venv-schemathesis,requirements/schemathesis.txt)
+	@touch $@
+
 demo: $(SETUP) $(CLIENTS)
 	@$(RUN) -m demo
 
@@ -134,7 +140,7 @@ test-compiled: setup $(WHEEL)
 
 test-all: setup
 	@$(RUN) -m pytest --full -n 2 --dist loadfile --tb=short -r fEs
-	@$(MAKE) --no-print-directory coverage guards
+	@$(MAKE) --no-print-directory coverage guards api-fuzz
 
 # One line for each module under 100 per cent. Only the tests of these packages count: what a test of the whole gateway
 # happens to touch is not tested.
@@ -185,10 +191,14 @@ fuzz: $(FUZZ)
 	  echo "$$target: $(T) s"; PYTHONPATH=. .venv-fuzz/bin/python "$$target" -max_total_time=$(T) -verbosity=0 -print_final_stats=1 || exit 1; \
 	done
 
+# A control plane of its own for each seed; see tests/api_fuzz.
+api-fuzz: setup $(SCHEMATHESIS)
+	@$(RUN) -m tests.api_fuzz
+
 lock: $(SETUP)
 	@$(RUN) requirements/lock.py
 
 clean:
-	@rm -rf .venv .venv-clients .venv-mitmproxy .venv-bench .venv-fuzz .venv-compiled .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-clients .venv-mitmproxy .venv-bench .venv-fuzz .venv-schemathesis .venv-compiled .mypy_cache .ruff_cache .hypothesis
 	@rm -rf build dist *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -82,7 +82,7 @@ def read_model[M: Model](data: bytes, model: type[M], organization_id: str | Non
 
 def body_of(model: type[Model]) -> dict[str, Any]:
     """Return what OpenAPI shall say of a body that is read by read_body."""
-    schema = model.model_json_schema()
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 

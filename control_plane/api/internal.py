@@ -129,7 +129,7 @@ async def get_placement(sandbox_id: SandboxPath, parts: PartsOf) -> Document:
     return await leases.placement(parts.database, sandbox_id, parts.now())
 
 
-@router.put("/gateways/{gateway_id}/lease")
+@router.put("/gateways/{gateway_id}/lease", openapi_extra=body_of(Lease))
 async def put_lease(gateway_id: IdPath, request: Request, parts: PartsOf) -> Document:
     """Take a gateway's report for the next 30 seconds."""
     body = await read_body(request, Lease, MAX_LEASE_BYTES)

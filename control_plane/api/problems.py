@@ -64,7 +64,7 @@ async def http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         answer = problem(request, Refused(ControlCode.METHOD_NOT_ALLOWED, "see Allow for those it has"))
-        answer.headers.update(error.headers or {})
+        answer.headers["Allow"] = ", ".join(sorted(request.app.state.methods_of(request.url.path)))
         return answer
     if error.status_code == 404:
         return problem(request, Refused(ControlCode.NOT_FOUND, "docs/control-plane.md lists what is answered"))

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from control_plane.api import api_keys, bindings, compilation, connections, internal, public, sandboxes, targets
 from control_plane.api.idempotency import Idempotency
+from control_plane.api.openapi import openapi_document
 from control_plane.api.parts import Parts
 from control_plane.api.problems import HANDLERS, RequestIds
 from control_plane.refusals import ControlCode, FieldIssue, Refused
@@ -26,6 +27,12 @@ KEEP_ALIVE_SECONDS: Final = 75
 HEAD_SECONDS: Final = 10.0
 # Requests take milliseconds; watch streams are ended first.
 DRAIN_SECONDS: Final = 10
+
+
+_ROUTERS: Final = [
+    module.router
+    for module in (public, api_keys, sandboxes, bindings, compilation, targets, connections, internal)
+]
 
 
 class ListenError(Exception):
@@ -44,8 +51,11 @@ def build_api(parts: Parts) -> FastAPI:
         exception_handlers=HANDLERS,  # type: ignore[arg-type]  # FastAPI's type is narrower than what it takes
     )
     app.state.parts = parts
-    for module in (public, api_keys, sandboxes, bindings, compilation, targets, connections, internal):
-        app.include_router(module.router)
+    app.state.methods_of = _methods_of
+    app.openapi = lambda: document  # type: ignore[method-assign]  # as FastAPI documents it
+    for router in _ROUTERS:
+        app.include_router(router)
+    document = openapi_document(app)
     return app
 
 
@@ -129,6 +139,12 @@ class Server(uvicorn.Server):
         """Wait until requests are taken, and return the port."""
         await self._is_listening.wait()
         return int(self.servers[0].sockets[0].getsockname()[1])
+
+
+def _methods_of(path: str) -> set[str]:
+    """Return every method a path has; the framework tells those of the first route that fits."""
+    routes = (route for router in _ROUTERS for route in router.routes if isinstance(route, APIRoute))
+    return {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
 
 
 async def _refuse_unknown_parameters(request: Request) -> None:

@@ -1,0 +1,422 @@
+"""What is answered, as OpenAPI tells it: one row for each path and method. A test holds the rows against the paths.
+
+Answers are made by the logic as plain documents; these models only describe them, and are never in the way of one.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, NamedTuple
+
+from pydantic import Field, JsonValue
+
+from control_plane.callers import Role
+from control_plane.definitions.contract import Kind, MethodKind
+from control_plane.refusals import ControlCode
+from sallyport.plan.fields import Model
+from sallyport.plan.model import Egress
+from sallyport.plan.workload import Image
+
+
+class Issue(Model):
+    """One thing wrong: a code, where (a pointer into the body, or a parameter's name), a sentence."""
+
+    code: str
+    pointer: str
+    message: str
+
+
+class Problem(Model):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    request_id: str
+    retryable: bool
+    issues: list[Issue] | None = None
+
+
+class Page[T](Model):
+    """Items by id; nextCursor is absent on the last page."""
+
+    items: list[T]
+    next_cursor: str | None = None
+
+
+class PlanShown(Model):
+    """The plan in force."""
+
+    revision: int
+    digest: str
+
+
+class SandboxShown(Model):
+    """A sandbox."""
+
+    sandbox_id: str
+    organization_id: str
+    sandbox_profile_id: str | None = None
+    version: int | None = None
+    status: Literal["active"]
+    created_at: int
+    plan: PlanShown | None = None
+
+
+class ProfileShown(Model):
+    """A sandbox profile; latestVersion is absent while it has none."""
+
+    sandbox_profile_id: str
+    organization_id: str
+    display_name: str | None = None
+    created_at: int
+    latest_version: int | None = None
+
+
+class VersionShown(Model):
+    """One version of a profile."""
+
+    sandbox_profile_id: str
+    version: int
+    image: Image | None = None
+    egress: Egress | None = None
+    created_at: int
+
+
+class PlanAccepted(Model):
+    """A plan that was taken in, or put in force."""
+
+    sandbox_id: str
+    revision: int
+    digest: str
+
+
+class PlanListed(Model):
+    """One revision of a sandbox's plan."""
+
+    revision: int
+    digest: str
+    created_at: int
+
+
+class TokenMinted(Model):
+    """A token; a tunnel's comes with one that renews it."""
+
+    token: str
+    expires_at: int
+    renewal_token: str | None = None
+    renewal_expires_at: int | None = None
+
+
+class RevocationShown(Model):
+    """What is out of service, and until when."""
+
+    kind: str
+    id: str
+    until: int
+
+
+class CredentialShown(Model):
+    """A credential, never its value."""
+
+    secret_type: str
+    slot_key: str | None = None
+    version: str
+    updated_at: int
+
+
+class ConnectionShown(Model):
+    """A connection; type and slot stand at the top where it has one credential."""
+
+    connection_id: str
+    target_key: str
+    organization_id: str
+    status: Literal["active", "error", "revoked"]
+    display_name: str | None = None
+    secret_type: str | None = None
+    slot_key: str | None = None
+    credentials: list[CredentialShown]
+    created_at: int
+    updated_at: int
+
+
+class ApiKeyShown(Model):
+    """What is known of an API key."""
+
+    api_key_id: str
+    role: Role
+    organization_id: str | None = None
+    display_name: str | None = None
+    expires_at: int | None = None
+    revoked_at: int | None = None
+    last_used_at: int | None = None
+    created_by: str
+    created_at: int
+
+
+class ApiKeyMade(ApiKeyShown):
+    """An API key, shown this once."""
+
+    key: str
+
+
+class SecretFieldShown(Model):
+    """A secret that a member types in."""
+
+    secret_type: str
+    label: str
+    help: str | None = None
+    pattern: str | None = None
+    required: bool
+
+
+class MethodShown(Model):
+    """A way to connect."""
+
+    kind: MethodKind
+    label: str
+    secret_type: str
+    secrets: list[SecretFieldShown]
+
+
+class WebhookSourceShown(Model):
+    """Where a provider's events come from."""
+
+    ownership: Literal["target", "connection"]
+    routing: Literal["path", "payload"]
+    registration: Literal["implicit", "managed"]
+    event_types: list[str]
+    describe: str
+
+
+class TargetHealth(Model):
+    """How a target does; issues are for operators."""
+
+    status: Literal["healthy", "degraded", "unhealthy", "disabled"]
+    issues: list[Issue] | None = None
+
+
+class TargetSecretShown(Model):
+    """Whether a secret is set."""
+
+    name: str
+    is_set: bool
+    updated_at: int | None = None
+
+
+class Schemas(Model):
+    """JSON Schemas of what is configured."""
+
+    target: dict[str, JsonValue]
+    secret: dict[str, JsonValue]
+    connection: dict[str, JsonValue]
+    binding: dict[str, JsonValue]
+
+
+class Overrides(Model):
+    """What the operator calls it instead."""
+
+    display_name: str | None = None
+    description: str | None = None
+    logo_key: str | None = None
+
+
+class TargetShown(Model):
+    """A target; overrides and secrets are for operators. What only a definition tells is absent where it is gone."""
+
+    target_key: str
+    family_id: str
+    variant_id: str
+    enabled: bool
+    display_name: str
+    description: str | None = None
+    logo_key: str | None = None
+    config: dict[str, JsonValue]
+    revision: int
+    kind: Kind | None = None
+    connection_methods: list[MethodShown] | None = None
+    schemas: Schemas | None = None
+    webhook_source: WebhookSourceShown | None = None
+    target_health: TargetHealth
+    overrides: Overrides | None = None
+    secrets: list[TargetSecretShown] | None = None
+    created_at: int
+    updated_at: int
+
+
+class FieldShown(Model):
+    """How one member of a schema is shown."""
+
+    name: str
+    label: str
+    widget: Literal["text", "password", "textarea", "select", "checkbox", "list", "number"]
+    help: str | None = None
+    choices: list[str] | None = None
+    hidden: bool | None = None
+
+
+class FormShown(Model):
+    """What is valid, and how it is shown."""
+
+    schema_: Annotated[dict[str, JsonValue], Field(alias="schema")]
+    fields: list[FieldShown]
+
+
+class Resolved(Model):
+    """A credential for a gateway."""
+
+    kind: Literal["value"]
+    value: str
+    version: str
+    expires_at: int | None = None
+
+
+class TokensRenewed(Model):
+    """A tunnel token and what renews it."""
+
+    request_id: str
+    token: str
+    expires_at: int
+    renewal_token: str
+    renewal_expires_at: int
+
+
+class AuthorityShown(Model):
+    """A sandbox's interception CA with its key."""
+
+    certificate_pem: str
+    private_key_pem: str
+    not_after: int
+
+
+class GatewayPlaced(Model):
+    """A gateway that holds a sandbox."""
+
+    id: str
+    admin_url: str
+    tunnel: bool
+    revision: int | None = None
+
+
+class Placement(Model):
+    """The gateways that hold a sandbox."""
+
+    gateways: list[GatewayPlaced]
+
+
+class LeaseTaken(Model):
+    """How long a report is believed, and which of its tunnels are older than another gateway's."""
+
+    expires_in_seconds: int
+    superseded: list[str]
+
+
+class SandboxHeld(Model):
+    """A sandbox that a gateway holds."""
+
+    sandbox_id: str
+    tunnel: bool
+    tunnel_epoch: int | None = None
+
+
+class GatewayShown(Model):
+    """A gateway that lives."""
+
+    id: str
+    epoch: int
+    admin_url: str
+    expires_at: int
+    sandboxes: list[SandboxHeld]
+    plan_revisions: dict[str, int]
+
+
+class Gateways(Model):
+    """Every gateway with a live lease."""
+
+    items: list[GatewayShown]
+
+
+class Health(Model):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class Readiness(Model):
+    """Whether requests can be served."""
+
+    status: Literal["ready", "not_ready"]
+    reasons: list[str] | None = None
+
+
+class KeySet(Model):
+    """RFC 7517."""
+
+    keys: list[dict[str, str]]
+
+
+class Told(NamedTuple):
+    """An answer that is no problem. `model` None: no body, or one of another media type."""
+
+    status: int
+    model: Any = None
+    media_type: str = "application/json"
+    also: tuple[int, ...] = ()
+
+
+# A plan is told by docs/runtime-plan.md; its schema would be larger than all the others.
+PlanDocument = dict[str, JsonValue]
+_NOTHING: Final = Told(204)
+_TARGETS: Final = "/v1/integration/targets"
+_CONNECTIONS: Final = "/v1/integration/connections"
+
+TOLD: Final[Mapping[tuple[str, str], Told]] = {
+    ("GET", "/healthz"): Told(200, Health),
+    ("GET", "/readyz"): Told(200, Readiness, also=(503,)),
+    ("GET", "/.well-known/jwks.json"): Told(200, KeySet),
+    ("POST", "/v1/api-keys"): Told(201, ApiKeyMade),
+    ("GET", "/v1/api-keys"): Told(200, Page[ApiKeyShown]),
+    ("GET", "/v1/api-keys/{key_id}"): Told(200, ApiKeyShown),
+    ("DELETE", "/v1/api-keys/{key_id}"): _NOTHING,
+    ("POST", "/v1/sandbox/profiles"): Told(201, ProfileShown),
+    ("GET", "/v1/sandbox/profiles/{profile_id}"): Told(200, ProfileShown),
+    ("POST", "/v1/sandbox/profiles/{profile_id}/versions"): Told(201, VersionShown),
+    ("GET", "/v1/sandbox/profiles/{profile_id}/versions/{version}"): Told(200, VersionShown),
+    ("POST", "/v1/sandboxes"): Told(201, SandboxShown),
+    ("GET", "/v1/sandboxes"): Told(200, Page[SandboxShown]),
+    ("GET", "/v1/sandboxes/{sandbox_id}"): Told(200, SandboxShown),
+    ("DELETE", "/v1/sandboxes/{sandbox_id}"): _NOTHING,
+    ("POST", "/v1/sandboxes/{sandbox_id}/plans"): Told(201, PlanAccepted, also=(200,)),
+    ("GET", "/v1/sandboxes/{sandbox_id}/plans"): Told(200, Page[PlanListed]),
+    ("GET", "/v1/sandboxes/{sandbox_id}/plans/{revision}"): Told(200, PlanDocument),
+    ("POST", "/v1/sandboxes/{sandbox_id}/tokens"): Told(201, TokenMinted),
+    ("GET", "/v1/sandboxes/{sandbox_id}/ca.pem"): Told(200, media_type="application/x-pem-file"),
+    ("POST", "/v1/revocations"): Told(201, RevocationShown),
+    ("GET", _TARGETS): Told(200, Page[TargetShown]),
+    ("POST", _TARGETS): Told(201, TargetShown),
+    ("GET", f"{_TARGETS}/{{target_key}}"): Told(200, TargetShown),
+    ("PATCH", f"{_TARGETS}/{{target_key}}"): Told(200, TargetShown),
+    ("DELETE", f"{_TARGETS}/{{target_key}}"): _NOTHING,
+    ("PUT", f"{_TARGETS}/{{target_key}}/secrets"): Told(200, TargetShown),
+    ("GET", f"{_TARGETS}/{{target_key}}/forms/target"): Told(200, FormShown),
+    ("GET", f"{_TARGETS}/{{target_key}}/forms/secret"): Told(200, FormShown),
+    ("GET", f"{_TARGETS}/{{target_key}}/forms/binding"): Told(200, FormShown),
+    ("GET", f"{_TARGETS}/{{target_key}}/forms/connection"): Told(200, FormShown),
+    ("POST", f"{_CONNECTIONS}/{{target_key}}/api-key"): Told(201, ConnectionShown),
+    ("PUT", f"{_CONNECTIONS}/{{connection_id}}/api-key"): Told(200, ConnectionShown),
+    ("GET", _CONNECTIONS): Told(200, Page[ConnectionShown]),
+    ("GET", f"{_CONNECTIONS}/{{connection_id}}"): Told(200, ConnectionShown),
+    ("PATCH", f"{_CONNECTIONS}/{{connection_id}}"): Told(200, ConnectionShown),
+    ("DELETE", f"{_CONNECTIONS}/{{connection_id}}"): _NOTHING,
+    ("POST", "/internal/integration-credentials/resolve"): Told(200, Resolved),
+    ("POST", "/internal/sandboxes/{sandbox_id}/tokens"): Told(200, TokensRenewed),
+    ("GET", "/internal/sandboxes/{sandbox_id}/plan"): Told(200, PlanDocument, also=(304,)),
+    ("PUT", "/internal/sandboxes/{sandbox_id}/plan"): Told(200, PlanAccepted),
+    ("GET", "/internal/sandboxes/{sandbox_id}/interception-ca"): Told(200, AuthorityShown),
+    ("GET", "/internal/sandboxes/{sandbox_id}/placement"): Told(200, Placement),
+    ("PUT", "/internal/gateways/{gateway_id}/lease"): Told(200, LeaseTaken),
+    ("GET", "/internal/gateways"): Told(200, Gateways),
+    ("GET", "/internal/plans/watch"): Told(200, media_type="text/event-stream"),
+}
+
+CODES: Final = sorted({code.wire for code in ControlCode})
