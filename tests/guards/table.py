@@ -1952,6 +1952,63 @@ _TUNNELS: Final = (
     ),
 )
 
+# --- who may ask the control plane -----------------------------------------------------------------------------------
+
+_OWNERSHIP: Final = "control_plane/ownership.py"
+_CONTROL: Final = "tests/control_plane/"
+
+_CALLERS: Final = (
+    Guard(
+        "a role for the path",
+        "control_plane/callers.py",
+        "return not caller.roles.isdisjoint(PERMISSIONS.get((method, path), frozenset()))",
+        "return True",
+        f"{_CONTROL}test_callers.py::test_who_may",
+    ),
+    Guard(
+        "an id of another organization",
+        _OWNERSHIP,
+        "if await owners.organization_of(tx, kind.model, row_id) != caller.organization_id:",
+        "if await owners.organization_of(tx, kind.model, row_id) is None:",
+        f"{_CONTROL}test_ownership.py::test_only_its_own_things",
+    ),
+    Guard(
+        "another organization by its name",
+        _OWNERSHIP,
+        'raise Refused(ControlCode.FORBIDDEN, "this key is for another organization")',
+        "return organization_id",
+        f"{_CONTROL}test_ownership.py::test_only_its_own_organization",
+    ),
+    Guard(
+        "a revoked API key",
+        "control_plane/api_keys.py",
+        "found.revoked_at is not None or ",
+        "",
+        f"{_CONTROL}test_api_keys.py::test_a_revoked_key_opens_nothing_at_once",
+    ),
+    Guard(
+        "an API key that ended",
+        "control_plane/api_keys.py",
+        " or (found.expires_at is not None and found.expires_at <= now)",
+        "",
+        f"{_CONTROL}test_api_keys.py::test_a_key_names_its_caller",
+    ),
+    Guard(
+        "another request by the same idempotency key",
+        "control_plane/idempotency.py",
+        "if kept.digest != digest:",
+        "if False:",
+        f"{_CONTROL}test_idempotency.py::test_the_same_request_gets_the_same_answer",
+    ),
+    Guard(
+        "two requests at once by the same idempotency key",
+        "control_plane/idempotency.py",
+        "if kept.status == _UNANSWERED:\n                detail",
+        "if False:\n                detail",
+        f"{_CONTROL}test_idempotency.py::test_of_many_at_once_one_is_served",
+    ),
+)
+
 GUARDS: Final = (
     *_SLOT_REMOVAL,
     *_SIGNED,
@@ -1970,4 +2027,5 @@ GUARDS: Final = (
     *_LIMITS,
     *_WAY_OUT,
     *_TUNNELS,
+    *_CALLERS,
 )
