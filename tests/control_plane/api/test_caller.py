@@ -159,20 +159,18 @@ async def test_lists_hold_what_is_the_member_s_own(member: Replica) -> None:
             assert await member.refused("GET", f"{path}?organizationId={organization_id}") == "403 forbidden"
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "answer"),
-    [
-        ("/v1/sandboxes", {"organizationId": "org_two"}, "403 forbidden"),
-        ("/v1/sandboxes", {"organizationId": "org_none"}, "403 forbidden"),
-        ("/v1/sandboxes", {"sandboxId": "sbx_theirs"}, "404 sandbox_not_found"),
-        ("/v1/sandboxes", {"sandboxId": "sbx_new"}, "404 sandbox_not_found"),
-        ("/v1/sandboxes", {"sandboxProfileId": "sbp_theirs"}, "404 profile_not_found"),
-        ("/v1/sandboxes", {"sandboxProfileId": "sbp_none"}, "404 profile_not_found"),
-        ("/v1/sandbox/profiles", {"organizationId": "org_two"}, "403 forbidden"),
-    ],
-)
-async def test_a_body_names_nothing_foreign(member: Replica, path: str, body: dict[str, object], answer: str) -> None:
-    assert await member.refused("POST", path, body) == answer
+async def test_a_body_names_nothing_foreign(member: Replica, foreign: dict[str, str]) -> None:
+    sandboxes: list[tuple[dict[str, object], str]] = [
+        ({"organizationId": "org_two"}, "403 forbidden"),
+        ({"organizationId": "org_none"}, "403 forbidden"),
+        ({"sandboxId": "sbx_theirs"}, "404 sandbox_not_found"),
+        ({"sandboxId": "sbx_new"}, "404 sandbox_not_found"),
+        ({"sandboxProfileId": foreign["profile_id"]}, "404 profile_not_found"),
+        ({"sandboxProfileId": "sbp_none"}, "404 profile_not_found"),
+    ]
+    for body, answer in sandboxes:
+        assert await member.refused("POST", "/v1/sandboxes", body) == answer, body
+    assert await member.refused("POST", "/v1/sandbox/profiles", {"organizationId": "org_two"}) == "403 forbidden"
 
 
 async def test_a_connection_is_added_to_by_its_own_members_alone(member: Replica) -> None:
