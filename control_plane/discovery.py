@@ -17,10 +17,10 @@ from control_plane.definitions.contract import (
     Target,
     WebhookSource,
 )
+from control_plane.definitions.forms import schema_of
 from control_plane.store.models import Target as TargetRow
 from control_plane.store.models import TargetSecret
 from sallyport.plan.codec import MAX_ISSUES, json_pointer
-from sallyport.plan.fields import Model
 from sallyport.plan.schema_faults import schema_faults
 
 HEALTHY: Final = "healthy"
@@ -149,29 +149,6 @@ def _provider(definition: AnyDefinition) -> dict[str, object]:
     }
     source = definition.webhook_source
     return shown if source is None else shown | {"webhookSource": _webhook_source(source)}
-
-
-def schema_of(model: type[Model]) -> dict[str, Any]:
-    """Return a model's JSON Schema. It has no `null`, which no document may hold: what is optional may be left out."""
-    schema: dict[str, Any] = without_null(model.model_json_schema(by_alias=True))
-    return schema
-
-
-def without_null(schema: Any) -> Any:  # noqa: ANN401  JSON
-    """Return a schema in which what may be left out may not be null."""
-    if isinstance(schema, list):
-        return [without_null(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    kept = {name: without_null(value) for name, value in schema.items() if (name, value) != ("default", None)}
-    choices = kept.get("anyOf")
-    if isinstance(choices, list):
-        left = [each for each in choices if each != {"type": "null"}]
-        kept["anyOf"] = left
-        if len(left) == 1:
-            del kept["anyOf"]
-            kept = left[0] | kept
-    return kept
 
 
 def _method(method: ConnectionMethod) -> dict[str, object]:

@@ -1,6 +1,5 @@
 """The forms of a target: a schema, which decides what is valid, and fields, which say how it is shown here and now."""
 
-from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -8,9 +7,9 @@ import orjson
 from pydantic import ValidationError
 
 from control_plane import connections
-from control_plane.definitions.contract import AnyDefinition, Connection, FormContext, FormField, MethodKind, Target
+from control_plane.definitions import forms
+from control_plane.definitions.contract import AnyDefinition, Connection, Form, FormContext, MethodKind, Target
 from control_plane.definitions.registry import Registry
-from control_plane.discovery import schema_of
 from control_plane.offered import find_offer
 from control_plane.store import connections as connection_rows
 from control_plane.store.database import Database, Transaction
@@ -40,13 +39,10 @@ async def resolve_form(
     target: Target[Any] = offer.target
     value = target.config.model_dump(by_alias=True, exclude_unset=True) if kind is FormKind.TARGET else {}
     context: FormContext[Any, Any] = FormContext(target=target, connection=connection, value=value)
-    fields = [] if form is None else form(context)
-    return {"schema": schema_of(model), "fields": [_field(each) for each in fields]}
+    return forms.resolve_form(model, form, context)
 
 
-def _parts(
-    definition: AnyDefinition, kind: FormKind
-) -> tuple[type[Model], Callable[[FormContext[Any, Any]], Sequence[FormField]] | None]:
+def _parts(definition: AnyDefinition, kind: FormKind) -> tuple[type[Model], Form[Any, Any] | None]:
     match kind:
         case FormKind.TARGET:
             return definition.target_config, definition.target_form
@@ -69,12 +65,3 @@ async def _connection(tx: Transaction, definition: AnyDefinition, key: str, conn
         config = definition.connection_config.model_construct()
     types = [each.secret_type for each in await connection_rows.credentials(tx, [connection_id])]
     return Connection(id=row.id, method=MethodKind(row.method), config=config, secret_types=frozenset(types))
-
-
-def _field(field: FormField) -> Mapping[str, object]:
-    shown: dict[str, object] = {"name": field.name, "label": field.label, "widget": field.widget}
-    if field.help:
-        shown["help"] = field.help
-    if field.choices is not None:
-        shown["choices"] = list(field.choices)
-    return shown | ({"hidden": True} if field.hidden else {})

@@ -262,7 +262,18 @@ class FormShown(Model):
     fields: list[FieldShown]
 
 
-class Resolved(Model):
+class SessionResolved(Model):
+    """Temporary keys of AWS for a gateway."""
+
+    kind: Literal["aws_session"]
+    access_key_id: str
+    secret_access_key: str
+    session_token: str
+    expires_at: int
+    version: str
+
+
+class ValueResolved(Model):
     """A credential for a gateway."""
 
     kind: Literal["value"]
@@ -408,7 +419,7 @@ TOLD: Final[Mapping[tuple[str, str], Told]] = {
     ("GET", f"{_CONNECTIONS}/{{connection_id}}"): Told(200, ConnectionShown),
     ("PATCH", f"{_CONNECTIONS}/{{connection_id}}"): Told(200, ConnectionShown),
     ("DELETE", f"{_CONNECTIONS}/{{connection_id}}"): _NOTHING,
-    ("POST", "/internal/integration-credentials/resolve"): Told(200, Resolved),
+    ("POST", "/internal/integration-credentials/resolve"): Told(200, ValueResolved | SessionResolved),
     ("POST", "/internal/sandboxes/{sandbox_id}/tokens"): Told(200, TokensRenewed),
     ("GET", "/internal/sandboxes/{sandbox_id}/plan"): Told(200, PlanDocument, also=(304,)),
     ("PUT", "/internal/sandboxes/{sandbox_id}/plan"): Told(200, PlanAccepted),

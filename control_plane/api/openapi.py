@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from control_plane.api.answers import CODES, TOLD, Problem, Told
 from control_plane.callers import PERMISSIONS
-from control_plane.discovery import without_null
+from control_plane.definitions.forms import without_null
 
 _COMPONENT: Final = "#/components/schemas/{model}"
 _PROBLEMS: Final = {
