@@ -13,7 +13,6 @@ from control_plane.definitions.contract import (
     AnyDefinition,
     ConnectionMethod,
     Issue,
-    MethodKind,
     Target,
     WebhookSource,
 )
@@ -66,7 +65,7 @@ def health(row: TargetRow, secrets: frozenset[str], definition: AnyDefinition | 
         message = "nothing here defines this provider; install its package or manifest again, or delete the target"
         return _status(row, UNHEALTHY), [*issues, Issue("target.definition_not_found", "/variantId", message)]
     faults = config_issues(definition, row.key, orjson.loads(row.config), secrets)
-    missing = {method.kind: missing_secrets(definition, method, secrets) for method in definition.connection_methods}
+    missing = {method.kind: missing_secrets(method, secrets) for method in definition.connection_methods}
     for name in sorted({name for names in missing.values() for name in names}):
         kinds = ", ".join(kind for kind, names in missing.items() if name in names)
         pointer = f"/secrets/{secret_alias(definition, name)}"
@@ -91,19 +90,9 @@ def config_issues(
     return [Issue(each.code, f"/config{each.pointer}", each.message) for each in definition.validate_target(target)]
 
 
-def missing_secrets(definition: AnyDefinition, method: ConnectionMethod, secrets: frozenset[str]) -> list[str]:
-    """Return the operator's secrets that a way to connect needs and that are not set."""
-    known = definition.target_secrets.model_fields
-    needed: Sequence[str] = ()
-    match method.kind:
-        case MethodKind.OAUTH2_AUTHORIZATION_CODE if definition.oauth2_authorization_code is not None:
-            oauth = definition.oauth2_authorization_code
-            needed = (oauth.client_id, oauth.client_secret)
-        case MethodKind.REDIRECT | MethodKind.GITHUB_APP_INSTALLATION:
-            # All that an application of the operator's has; what signs its events is for events alone.
-            handler = definition.webhook_handler
-            needed = [name for name in known if handler is None or name != handler.secret]
-    return [name for name in needed if name in known and name not in secrets]
+def missing_secrets(method: ConnectionMethod, secrets: frozenset[str]) -> list[str]:
+    """Return the operator's secrets that a way to connect requires and that are not set."""
+    return [name for name in method.requires if name not in secrets]
 
 
 def secret_alias(definition: AnyDefinition, name: str) -> str:

@@ -62,7 +62,12 @@ FORGE: Final = IntegrationDefinition(
     connection_config=Nothing,
     binding_config=Nothing,
     connection_methods=[
-        ConnectionMethod(kind=MethodKind.OAUTH2_AUTHORIZATION_CODE, label="Authorise", secret_type="oauth")
+        ConnectionMethod(
+            kind=MethodKind.OAUTH2_AUTHORIZATION_CODE,
+            label="Authorise",
+            secret_type="oauth",
+            requires=("client_id", "client_secret"),
+        )
     ],
     oauth2_authorization_code=OAuth2AuthorizationCode(
         start_authorization=lambda context: AuthorizationRequest(url=f"{context.target.config.base_url}/authorize"),
