@@ -20,16 +20,16 @@ async def known(base: Foundation) -> Registry:
     await TargetDesk(base.database, base.vault, definitions).change("forge-server", 1, Changes(config=GOOD), NOW)
     rows = [
         Connection(
-            id=f"con_{method}",
+            id=f"con_{key}",
             organization_id=ORGANIZATION,
-            target_key="linear-default",
+            target_key=key,
             display_name=None,
             status="active",
-            method=method,
+            method="oauth2-authorization-code",
             created_at=1,
             updated_at=1,
         )
-        for method in ("api-key", "oauth2-authorization-code")
+        for key in ("forge-server", "linear-default")
     ]
     async with base.database.write() as tx:
         await tx.add_all(rows)
@@ -48,11 +48,11 @@ async def test_a_form_knows_its_target(base: Foundation, known: Registry) -> Non
     assert "clientSecret" in repr(secret["schema"])
 
 
-@pytest.mark.parametrize(("connection_id", "hidden"), [(None, False), ("con_api-key", True)])
+@pytest.mark.parametrize(("connection_id", "hidden"), [(None, False), ("con_forge-server", True)])
 async def test_a_form_knows_the_connection(
     base: Foundation, known: Registry, connection_id: str | None, hidden: bool
 ) -> None:
-    asked = resolve_form(base.database, known, "linear-default", FormKind.BINDING, connection_id, for_operator=False)
+    asked = resolve_form(base.database, known, "forge-server", FormKind.BINDING, connection_id, for_operator=True)
     fields = (await asked)["fields"]
     assert isinstance(fields, list)
     assert [each.get("hidden", False) for each in fields] == [hidden]
@@ -76,5 +76,7 @@ async def test_what_a_member_has_no_form_of(
 
 async def test_a_connection_to_another_target_is_none(base: Foundation, known: Registry) -> None:
     with pytest.raises(Refused) as caught:
-        await resolve_form(base.database, known, "forge-server", FormKind.BINDING, "con_api-key", for_operator=True)
+        await resolve_form(
+            base.database, known, "forge-server", FormKind.BINDING, "con_linear-default", for_operator=True
+        )
     assert caught.value.code.wire == "connection_not_found"

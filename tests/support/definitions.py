@@ -39,6 +39,12 @@ class ForgeSecrets(Model):
     webhook_secret: SecretText | None = None
 
 
+class ForgeBinding(Model):
+    """What a sandbox may do there."""
+
+    read_only: bool = False
+
+
 def _validate(target: Target[ForgeConfig]) -> list[Issue]:
     if target.config.base_url.startswith("https:"):
         return []
@@ -48,6 +54,10 @@ def _validate(target: Target[ForgeConfig]) -> list[Issue]:
 def _form(context: FormContext[ForgeConfig, Nothing]) -> list[FormField]:
     at = "" if context.target is None else context.target.config.base_url
     return [FormField(name="baseUrl", label="Address", help=at, choices=["a"]), FormField(name="realm", label="Realm")]
+
+
+def _binding_form(context: FormContext[ForgeConfig, Nothing]) -> list[FormField]:
+    return [FormField(name="readOnly", label="Read only", widget="checkbox", hidden=context.connection is not None)]
 
 
 FORGE: Final = IntegrationDefinition(
@@ -60,7 +70,8 @@ FORGE: Final = IntegrationDefinition(
     target_config=ForgeConfig,
     target_secrets=ForgeSecrets,
     connection_config=Nothing,
-    binding_config=Nothing,
+    binding_config=ForgeBinding,
+    binding_form=_binding_form,
     connection_methods=[
         ConnectionMethod(
             kind=MethodKind.OAUTH2_AUTHORIZATION_CODE,

