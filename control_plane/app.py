@@ -26,8 +26,8 @@ from control_plane.definitions.registry import Registry
 from control_plane.idempotency import Answers
 from control_plane.minting import TokenOffice
 from control_plane.plans import PlanDesk
-from control_plane.recompilation import Recompiler
 from control_plane.rate_limits import RateLimits
+from control_plane.recompilation import Recompiler
 from control_plane.resolution import Resolver
 from control_plane.service_tokens import TokenFiles
 from control_plane.signing import KeyRing, ensure_signing_key

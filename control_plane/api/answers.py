@@ -15,6 +15,11 @@ from sallyport.plan.fields import Model
 from sallyport.plan.model import Egress
 from sallyport.plan.workload import Image
 
+# A plan is told by docs/runtime-plan.md; its schema would be larger than all the others.
+PlanDocument = dict[str, JsonValue]
+# What explaining and comparing find is told by docs/compiling.md.
+Findings = dict[str, JsonValue]
+
 
 class Issue(Model):
     """One thing wrong: a code, where (a pointer into the body, or a parameter's name), a sentence."""
@@ -106,6 +111,43 @@ class TokenMinted(Model):
     expires_at: int
     renewal_token: str | None = None
     renewal_expires_at: int | None = None
+
+
+class BindingShown(Model):
+    """A connection as a version of a profile uses it."""
+
+    binding_id: str
+    connection_id: str
+    kind: Kind
+    config: dict[str, JsonValue]
+    created_at: int
+    updated_at: int
+
+
+class BindingsShown(Model):
+    """All bindings of a version; `revision` counts their edits."""
+
+    sandbox_profile_id: str
+    version: int
+    revision: int
+    bindings: list[BindingShown]
+
+
+class Compiled(Model):
+    """What bindings compile to, and whether it was put in force for a sandbox that was named."""
+
+    plan: PlanDocument
+    sandbox_id: str | None = None
+    revision: int | None = None
+    digest: str | None = None
+    changed: bool | None = None
+
+
+class Simulated(Model):
+    """What would become of recorded requests, those that change first."""
+
+    items: list[Findings]
+    changed: int
 
 
 class RevocationShown(Model):
@@ -375,10 +417,9 @@ class Told(NamedTuple):
     also: tuple[int, ...] = ()
 
 
-# A plan is told by docs/runtime-plan.md; its schema would be larger than all the others.
-PlanDocument = dict[str, JsonValue]
 _NOTHING: Final = Told(204)
 _TARGETS: Final = "/v1/integration/targets"
+_VERSION: Final = "/v1/sandbox/profiles/{profile_id}/versions/{version}"
 _CONNECTIONS: Final = "/v1/integration/connections"
 
 TOLD: Final[Mapping[tuple[str, str], Told]] = {
@@ -393,6 +434,12 @@ TOLD: Final[Mapping[tuple[str, str], Told]] = {
     ("GET", "/v1/sandbox/profiles/{profile_id}"): Told(200, ProfileShown),
     ("POST", "/v1/sandbox/profiles/{profile_id}/versions"): Told(201, VersionShown),
     ("GET", "/v1/sandbox/profiles/{profile_id}/versions/{version}"): Told(200, VersionShown),
+    ("GET", f"{_VERSION}/integration-bindings"): Told(200, BindingsShown),
+    ("PUT", f"{_VERSION}/integration-bindings"): Told(200, BindingsShown),
+    ("POST", f"{_VERSION}/compile"): Told(200, Compiled),
+    ("GET", f"{_VERSION}/explain"): Told(200, Findings),
+    ("POST", f"{_VERSION}/diff"): Told(200, Findings),
+    ("POST", f"{_VERSION}/simulate"): Told(200, Simulated),
     ("POST", "/v1/sandboxes"): Told(201, SandboxShown),
     ("GET", "/v1/sandboxes"): Told(200, Page[SandboxShown]),
     ("GET", "/v1/sandboxes/{sandbox_id}"): Told(200, SandboxShown),

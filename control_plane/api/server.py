@@ -30,8 +30,7 @@ DRAIN_SECONDS: Final = 10
 
 
 _ROUTERS: Final = [
-    module.router
-    for module in (public, api_keys, sandboxes, bindings, compilation, targets, connections, internal)
+    module.router for module in (public, api_keys, sandboxes, bindings, compilation, targets, connections, internal)
 ]
 
 
