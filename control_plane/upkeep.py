@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from control_plane.minting import REPEAT_SECONDS
-from control_plane.store import connections, events, keys, leases
+from control_plane.store import authorizations, connections, events, keys, leases
 from control_plane.store.database import Database, DatabaseUnavailable
 
 EVERY_SECONDS: Final = 60.0
@@ -18,6 +18,8 @@ EVENTS_KEPT: Final = 10_000
 LEASE_SECONDS: Final = 3_600
 # Who asked for which credential: a quarter, as audits look back.
 RESOLUTION_SECONDS: Final = 90 * 86_400
+# A made credential that nobody asked for again since it ended; it can be made at any time.
+MADE_SECONDS: Final = 3_600
 
 _log = structlog.get_logger(__name__)
 
@@ -32,6 +34,8 @@ async def forget_what_is_over(database: Database, now: float) -> None:
         await leases.forget_leases(tx, now - LEASE_SECONDS)
     async with database.write() as tx:
         await connections.forget_resolutions(tx, now - RESOLUTION_SECONDS)
+        await connections.forget_made_before(tx, now - MADE_SECONDS)
+        await authorizations.forget_authorizations(tx, now)
 
 
 async def keep_up(database: Database, now: Callable[[], float]) -> None:

@@ -9,9 +9,12 @@ from typing import Annotated, Final
 from fastapi import Depends, Path, Query, Request
 
 from control_plane.authorities import Authorities
+from control_plane.authorizations import AuthorizationDesk
 from control_plane.bindings import BindingDesk
 from control_plane.compilation import CompileDesk
 from control_plane.connections import ConnectionDesk
+from control_plane.definitions.registry import Registry
+from control_plane.keeper import CredentialKeeper
 from control_plane.minting import TokenOffice
 from control_plane.plans import PlanDesk
 from control_plane.refusals import ControlCode, FieldIssue, Refused
@@ -35,7 +38,10 @@ class Parts:
     plans: PlanDesk
     bindings: BindingDesk
     compilation: CompileDesk
+    registry: Registry
     connections: ConnectionDesk
+    authorizations: AuthorizationDesk
+    keeper: CredentialKeeper
     resolver: Resolver
     authorities: Authorities
     watch: Watch

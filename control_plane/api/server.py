@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.routing import APIRoute
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from control_plane.api import bindings, compilation, connections, internal, public, sandboxes
+from control_plane.api import authorizations, bindings, callbacks, compilation, connections, internal, public, sandboxes
 from control_plane.api.parts import Parts
 from control_plane.api.problems import HANDLERS, RequestIds
 from control_plane.refusals import ControlCode, FieldIssue, Refused
@@ -42,7 +42,10 @@ def build_api(parts: Parts) -> FastAPI:
         exception_handlers=HANDLERS,  # type: ignore[arg-type]  # FastAPI's type is narrower than what it takes
     )
     app.state.parts = parts
-    for module in (public, sandboxes, bindings, compilation, connections, internal):
+    for module in (
+        *(public, callbacks, sandboxes, bindings, compilation),
+        *(authorizations, connections, internal),
+    ):
         app.include_router(module.router)
     return app
 
@@ -131,6 +134,8 @@ class Server(uvicorn.Server):
 
 async def _refuse_unknown_parameters(request: Request) -> None:
     """Refuse a query parameter nobody reads: a misspelt filter would show more than was asked for."""
+    if request.url.path.startswith("/p/"):
+        return  # a provider, or a browser it sends, adds what it likes
     route = request.scope.get("route")
     known = {each.alias for each in route.dependant.query_params} if isinstance(route, APIRoute) else set()
     issues = [

@@ -37,8 +37,15 @@ def _read_pem(value: object) -> Secret:
     return Secret(encoded)
 
 
+def _read_typed(value: object) -> Secret:
+    return _read_pem(value) if isinstance(value, str) and value.startswith("-----BEGIN") else _read_secret(value)
+
+
 SecretText = Annotated[Secret, PlainValidator(_read_secret), WithJsonSchema({"type": "string", "writeOnly": True})]
 SecretPem = Annotated[Secret, PlainValidator(_read_pem), WithJsonSchema({"type": "string", "writeOnly": True})]
+
+# Of either kind, where the name of the secret decides which it has to be.
+SecretTyped = Annotated[Secret, PlainValidator(_read_typed), WithJsonSchema({"type": "string", "writeOnly": True})]
 
 
 def _check_repository(text: str) -> str:

@@ -9,6 +9,7 @@ from control_plane.definitions.fields import (
     Repository,
     SecretPem,
     SecretText,
+    SecretTyped,
     distinct,
 )
 from sallyport.plan.fields import Model
@@ -17,6 +18,7 @@ from sallyport.plan.fields import Model
 class Fields(Model):
     text: SecretText | None = None
     pem: SecretPem | None = None
+    typed: SecretTyped | None = None
     repository: Repository | None = None
     directory: Directory | None = None
 
@@ -33,6 +35,17 @@ def test_a_faulty_key_is_refused_and_not_repeated(value: object) -> None:
     with pytest.raises(ValidationError) as caught:
         Fields.model_validate({"pem": value})
     assert "canary" not in str(caught.value)
+
+
+def test_a_typed_secret_may_be_a_key() -> None:
+    for value in ("abc", "-----BEGIN KEY-----\nabc\n-----END KEY-----\n"):
+        found = Fields.model_validate({"typed": value}).typed
+        assert found is not None
+        assert found.reveal() == value.encode()
+    for value in ("a\nb", "canary\n-----BEGIN KEY-----"):
+        with pytest.raises(ValidationError) as caught:
+            Fields.model_validate({"typed": value})
+        assert "canary" not in str(caught.value)
 
 
 def test_a_secret_is_held_as_one() -> None:
