@@ -78,7 +78,8 @@ async def foundation(
 ) -> AsyncIterator[Foundation]:
     """Open database and vault; `prepare` makes what is missing: files, schema, signing key.
 
-    Without a registry the definitions are those of this environment. Raises StartError, and within the block DatabaseUnavailable.
+    Without a registry the definitions are those of this environment. Raises StartError, and within the block
+    DatabaseUnavailable.
     """
     with _start_errors():
         if prepare:
@@ -126,6 +127,8 @@ async def started(
         clock = Clock(asyncio.get_running_loop())
         opened.callback(clock.close)
         base = await opened.enter_async_context(foundation(config, now=clock.wall, registry=registry))
+        session = _provider_session(config)
+        opened.push_async_callback(session.close)
         tasks = TaskSet(_task_failed)
         opened.push_async_callback(tasks.close)
         watch = Watch(base.database, lambda: clock.wall)
@@ -137,8 +140,6 @@ async def started(
             await files.write()
         tasks.spawn(files.keep_fresh(), name="service tokens")
         tasks.spawn(upkeep.keep_up(base.database, lambda: clock.wall), name="upkeep")
-        session = _provider_session(config)
-        opened.push_async_callback(session.close)
         parts = _parts(base, watch, clock, session, config)
         tasks.spawn(Recompiler(base.database, parts.compilation, lambda: clock.wall).run(), name="recompiler")
         tasks.spawn(parts.keeper.keep_fresh(), name="credentials")

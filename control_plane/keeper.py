@@ -5,7 +5,6 @@ after the question has, answered or not. What is there stays there until somethi
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -17,8 +16,7 @@ from control_plane.definitions.registry import Registry
 from control_plane.ids import new_id
 from control_plane.oauth.provider_error import Fault, ProviderError, temporary
 from control_plane.oauth.provider_session import REQUEST_SECONDS, Made, ProviderSession
-from control_plane.offered import find_offer
-from control_plane.refusals import Refused
+from control_plane.offered import Offer, find_offer
 from control_plane.sources import Key, Order, Wish
 from control_plane.store import connections as rows
 from control_plane.store import credential_leases as leases
@@ -49,10 +47,14 @@ _log = structlog.get_logger(__name__)
 
 
 class _Begun(NamedTuple):
-    """A question of ours: with it goes the version of what is there, None where nothing is."""
+    """A question of ours, with the version of what is there (None: nothing is) and the connection's revision.
+
+    Where those have changed by the time of the answer, it is about what was before.
+    """
 
     order: Order
     version: str | None
+    revision: int
 
 
 class _Busy(NamedTuple):
@@ -108,8 +110,13 @@ class CredentialKeeper:
 
         async def refresh(wish: Wish) -> None:
             async with turns:
-                with contextlib.suppress(DatabaseUnavailable):
+                try:
                     await self.ensure(wish)
+                except DatabaseUnavailable:
+                    pass  # the next round comes soon
+                except Exception as error:
+                    # One connection's defect, or one definition's, costs no other its token.
+                    _log.error("refresh_failed", connection_id=wish.key[0], exc_info=error)
 
         async with asyncio.TaskGroup() as group:
             for wish in wishes:
@@ -126,12 +133,9 @@ class CredentialKeeper:
                 offer = await find_offer(tx, self._registry, connection.target_key)
                 if offer is None or not offer.is_enabled:
                     continue
-                with contextlib.suppress(Refused):
-                    for name in offer.definition.credential_resolvers:
-                        wish = await sources.wished(tx, offer, connection, name, None)
-                        if wish is not None and isinstance(wish.source, OAuth2Access) and wish.key == _key(credential):
-                            found.append(wish)
-                            break
+                wish = await _oauth_wish(tx, offer, connection, credential)
+                if wish is not None:
+                    found.append(wish)
         return found
 
     async def _begin(self, wish: Wish) -> ProviderError | _Begun | _Busy | None:
@@ -159,7 +163,7 @@ class CredentialKeeper:
         except ProviderError as error:
             await self._note_failure(tx, wish, connection, error)
             return error
-        return _Begun(order, None if credential is None else credential.version)
+        return _Begun(order, _version(credential), connection.revision)
 
     async def _ask(self, wish: Wish, begun: _Begun) -> ProviderError | None:
         try:
@@ -167,8 +171,12 @@ class CredentialKeeper:
         except ProviderError as error:
             async with self._database.write() as tx:
                 connection = await rows.connection(tx, wish.key[0], lock=True)
-                if connection is not None:
+                if connection is not None and connection.revision == begun.revision:
                     await self._note_failure(tx, wish, connection, error)
+                else:
+                    # Authorised again meanwhile, say: the refusal is of what was before.
+                    await leases.release(tx, wish.key, self._owner)
+                    error = temporary("the connection was changed while its provider was asked")
             return error
         for pause in STORE_AGAIN_SECONDS:
             try:
@@ -187,9 +195,11 @@ class CredentialKeeper:
             if connection is None or connection.status == connections.REVOKED:
                 return
             credential = await tx.get(Credential, wish.key, lock=True)
-            if (None if credential is None else credential.version) == begun.version:
+            # A refreshed token is kept whatever else changed, for its predecessor may have ended; what can be made
+            # again is not, where the secret or the configuration that it was made from has changed.
+            is_ours = _version(credential) == begun.version
+            if is_ours and (wish.key[2] == "" or connection.revision == begun.revision):
                 await put_made(tx, self._vault, connection, wish.key, made, now)
-            # Else it was authorised again, or rotated, meanwhile: that is newer than what we asked with.
             await leases.release(tx, wish.key, self._owner)
 
     async def _note_failure(self, tx: Transaction, wish: Wish, connection: Connection, error: ProviderError) -> None:
@@ -230,6 +240,10 @@ async def put_made(
     return row
 
 
+def _version(credential: Credential | None) -> str | None:
+    return None if credential is None else credential.version
+
+
 def is_valid(credential: Credential, now: float) -> bool:
     """Say whether a credential has not ended."""
     return credential.expires_at is None or credential.expires_at > now
@@ -243,5 +257,16 @@ def is_due(credential: Credential, now: float) -> bool:
     return now >= credential.expires_at - min(AHEAD_SECONDS, life // 2)
 
 
-def _key(credential: Credential) -> Key:
-    return credential.connection_id, credential.secret_type, credential.slot_key
+async def _oauth_wish(tx: Transaction, offer: Offer, connection: Connection, credential: Credential) -> Wish | None:
+    """Return what an OAuth token is asked for again by."""
+    key = (credential.connection_id, credential.secret_type, credential.slot_key)
+    for name in offer.definition.credential_resolvers:
+        try:
+            wish = await sources.wished(tx, offer, connection, name, None)
+        except Exception as error:
+            # As above; a resolution tells whoever asks.
+            _log.warning("resolver_failed", connection_id=connection.id, resolver=name, error=type(error).__name__)
+            continue
+        if wish is not None and isinstance(wish.source, OAuth2Access) and wish.key == key:
+            return wish
+    return None

@@ -12,7 +12,7 @@ from control_plane.connections import REFRESH_TOKEN
 from control_plane.definitions.contract import MethodKind
 from control_plane.refusals import Refused
 from control_plane.store import events
-from control_plane.store.models import Credential, CredentialLease
+from control_plane.store.models import Connection, Credential, CredentialLease
 from tests.support.authorization_server import (
     ACCESS_KEY_ID,
     CLIENT_ID,
@@ -217,6 +217,56 @@ async def test_what_was_authorised_again_meanwhile_is_not_overwritten(
             row.version, row.expires_at = "ver_newer", int(stage.now) + HOUR
         provider.release()
     assert resolving.result()["version"] == "ver_newer"
+
+
+async def test_a_refusal_of_what_was_before_is_not_held_against_what_is(
+    stage: OAuthStage, provider: AuthorizationServer
+) -> None:
+    connection_id = await in_use(stage)
+    await provider.arrival()  # of the code
+    stage.now += HOUR
+    provider.hold()
+    async with asyncio.TaskGroup() as group:
+        resolving = group.create_task(stage.resolve(connection_id, OAUTH))
+        await provider.arrival()
+        async with stage.base.database.write() as tx:
+            connection = await tx.get(Connection, connection_id)
+            row = await tx.get(Credential, (connection_id, OAUTH, ""))
+            assert connection is not None
+            assert row is not None
+            # As authorising it again leaves it.
+            connection.revision += 1
+            row.version, row.expires_at = "ver_newer", int(stage.now) + HOUR
+        provider.forget_refresh_tokens()
+        provider.release()
+    assert resolving.result()["version"] == "ver_newer"
+    assert (await stage.connection(connection_id)).status == "active"
+
+
+async def test_what_was_made_of_an_old_secret_is_not_kept(stage: OAuthStage, provider: AuthorizationServer) -> None:
+    await stage.connect(MethodKind.OAUTH2_CLIENT_CREDENTIALS, typed(CLIENT_SECRET, "client_secret"), clientId=CLIENT_ID)
+    await stage.use(CONNECTION, CLIENT)
+    provider.hold()
+    async with asyncio.TaskGroup() as group:
+        resolving = group.create_task(refused(stage, CONNECTION, CLIENT))
+        await provider.arrival()
+        await stage.desk.rotate(CONNECTION, [typed(CLIENT_SECRET, "client_secret")], stage.now)
+        provider.release()
+    assert resolving.result() == "refresh_failed_temporary"
+    assert (await stage.resolve(CONNECTION, CLIENT))["value"] == provider.issued[1]
+
+
+async def test_one_connection_s_defect_costs_no_other_its_token(stage: OAuthStage) -> None:
+    broken, right = await in_use(stage), str((await stage.authorize())["connectionId"])
+    await stage.use(right, OAUTH, sandbox_id="sbx_two")
+    stage.now += HOUR - 1
+    async with stage.base.database.write() as tx:
+        row = await tx.get(Credential, (broken, REFRESH_TOKEN, ""))
+        assert row is not None
+        row.value = b"not what was sealed there, and long enough to look like it"
+    await stage.keeper.refresh_due()
+    assert stage.server.asked["refresh_token"] == 1
+    assert (await stage.kept(right, OAUTH)).expires_at == int(stage.now) + HOUR
 
 
 # --- when it fails ----------------------------------------------------------------------------------------------------
