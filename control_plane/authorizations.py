@@ -9,16 +9,24 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from control_plane import connections, sources
-from control_plane.connections import config_text, method_of
-from control_plane.definitions.contract import Document, MethodKind, OAuthContext, TokenCall
+from control_plane.connections import config_text, member_config, method_of
+from control_plane.definitions.contract import (
+    ConfigToProve,
+    Document,
+    MethodKind,
+    OAuthContext,
+    TokenCall,
+    provider_owned,
+)
 from control_plane.definitions.registry import Registry
 from control_plane.ids import new_id
 from control_plane.keeper import put_made
 from control_plane.oauth import proof, token_endpoint
 from control_plane.oauth.provider_error import Fault, ProviderError
 from control_plane.oauth.provider_session import ProviderSession
+from control_plane.oauth.proving import prove
 from control_plane.oauth.token_endpoint import Client, Tokens, ask_token_endpoint, authorization_url
-from control_plane.offered import Offer, enabled_offer, read_config
+from control_plane.offered import Offer, enabled_offer, open_target_secret, read_config
 from control_plane.refusals import ControlCode, FieldIssue, Refused
 from control_plane.store import authorizations
 from control_plane.store import connections as rows
@@ -111,7 +119,7 @@ class AuthorizationDesk:
     async def _open(self, tx: Transaction, wanted: Wanted) -> tuple[Offer, Mapping[str, object]]:
         """Return the offer, and the configuration the connection is to have."""
         offer = await enabled_offer(tx, self._registry, wanted.target_key)
-        config = wanted.config
+        config, before = wanted.config or {}, dict[str, object]()
         if wanted.connection_id is not None:
             known = await rows.connection(tx, wanted.connection_id)
             if known is None or (known.organization_id, known.target_key) != (
@@ -121,9 +129,13 @@ class AuthorizationDesk:
                 raise connections.not_found()
             if known.status == connections.REVOKED:
                 connections.refuse_inactive(known)
-            config = orjson.loads(known.config) if config is None else config
-        config_text(offer, config or {})
-        return offer, config or {}
+            before = orjson.loads(known.config)
+            config = before if wanted.config is None else config
+        config = member_config(offer, config, before)
+        config_text(offer, config)
+        # What the provider said of the account before is not said of the one that comes back.
+        owned = provider_owned(offer.definition.connection_config)
+        return offer, {name: value for name, value in config.items() if name not in owned}
 
     async def _client(self, tx: Transaction, offer: Offer) -> Client:
         try:
@@ -170,9 +182,7 @@ class AuthorizationDesk:
         try:
             tokens = await ask_token_endpoint(self._session, exchange.call, exchange.client, members, flow.read_grant)
         except ProviderError as error:
-            is_temporary = error.fault is Fault.TEMPORARY
-            code_ = ControlCode.PROVIDER_UNAVAILABLE if is_temporary else ControlCode.AUTHORIZATION_REFUSED
-            raise Refused(code_, error.reason) from None
+            raise _not_authorised(error) from None
         return await self._finish(exchange.session, tokens.config, tokens, now)
 
     async def complete_redirect(
@@ -186,10 +196,27 @@ class AuthorizationDesk:
         if handler is None:
             raise Refused(ControlCode.METHOD_NOT_OFFERED, "its provider is not reached by a redirect")
         found = handler.complete(_context(offer, orjson.loads(session.config)), query)
+        if isinstance(found, ConfigToProve):
+            await self._prove(offer, found)
+            return await self._finish(session, found.config, None, now)
         if not isinstance(found, Mapping):
             issues = [FieldIssue(issue.code, issue.pointer, issue.message) for issue in found]
             raise Refused(ControlCode.AUTHORIZATION_REFUSED, "what came back does not fit", issues=issues)
+        async with self._database.read() as tx:
+            await _refuse_taken(tx, session, found)
         return await self._finish(session, found, None, now)
+
+    async def _prove(self, offer: Offer, claim: ConfigToProve) -> None:
+        """Let the member's own token show that the account is theirs. Raises Refused."""
+        async with self._database.read() as tx:
+            client_id = await open_target_secret(tx, self._vault, offer.target.key, claim.client_id)
+            client_secret = await open_target_secret(tx, self._vault, offer.target.key, claim.client_secret)
+        if client_id is None:
+            raise Refused(ControlCode.TARGET_NOT_READY, f"the operator has not set {claim.client_id}")
+        try:
+            await prove(self._session, claim, Client(client_id, client_secret))
+        except ProviderError as error:
+            raise _not_authorised(error) from None
 
     def state_of(self, query: Mapping[str, str]) -> str | None:
         """Return the state of a redirect's way back; providers call it differently."""
@@ -236,8 +263,6 @@ class AuthorizationDesk:
         async with self._database.write() as tx:
             offer = await enabled_offer(tx, self._registry, session.target_key)
             text = _merged(offer, orjson.loads(session.config), found)
-            if tokens is None:
-                await _refuse_taken(tx, session, found)
             connection = await self._connection(tx, session, text, now)
             if tokens is not None:
                 method = method_of(offer, MethodKind.OAUTH2_AUTHORIZATION_CODE)
@@ -275,6 +300,12 @@ class AuthorizationDesk:
         known.display_name = session.display_name or known.display_name
         connections.activate(known, now)
         return known
+
+
+def _not_authorised(error: ProviderError) -> Refused:
+    is_temporary = error.fault is Fault.TEMPORARY
+    code = ControlCode.PROVIDER_UNAVAILABLE if is_temporary else ControlCode.AUTHORIZATION_REFUSED
+    return Refused(code, error.reason)
 
 
 def _started(url: str, state: str, now: float) -> dict[str, object]:

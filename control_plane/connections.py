@@ -6,10 +6,10 @@ from typing import Final, NamedTuple
 import orjson
 
 from control_plane import recompilation, revocations
-from control_plane.definitions.contract import ConnectionMethod, MethodKind
+from control_plane.definitions.contract import ConnectionMethod, MethodKind, provider_owned
 from control_plane.definitions.registry import Registry
 from control_plane.ids import new_id
-from control_plane.offered import Offer, enabled_offer, find_offer, read_config
+from control_plane.offered import CONFIG, Offer, enabled_offer, find_offer, read_config
 from control_plane.refusals import ControlCode, FieldIssue, Refused
 from control_plane.signing import MAX_TTL_SECONDS
 from control_plane.store import connections as rows
@@ -115,7 +115,7 @@ class ConnectionDesk:
                     display_name=display_name,
                     status=ACTIVE,
                     method=method.value,
-                    config=config_text(offer, config or {}),
+                    config=config_text(offer, member_config(offer, config or {}, {})),
                     error=None,
                     revision=1,
                     created_at=int(now),
@@ -184,7 +184,7 @@ class ConnectionDesk:
             is_changed = False
             if config is not None:
                 offer = await find_offer(tx, self._registry, connection.target_key)
-                text = config_text(offer, config)
+                text = config_text(offer, member_config(offer, config, orjson.loads(connection.config)))
                 is_changed = text != connection.config
                 connection.config = text
             if status is not None and status != connection.status:
@@ -302,12 +302,35 @@ def config_text(offer: Offer | None, config: Mapping[str, object]) -> str:
     return orjson.dumps(dict(config), option=orjson.OPT_SORT_KEYS).decode()
 
 
+def member_config(offer: Offer | None, given: Mapping[str, object], known: Mapping[str, object]) -> dict[str, object]:
+    """Return what a member gives, and of what is known that which only the provider says. Raises Refused.
+
+    A member may give it back as he read it, and as nothing else.
+    """
+    owned = frozenset[str]() if offer is None else provider_owned(offer.definition.connection_config)
+    issues = [
+        FieldIssue("malformed", f"{CONFIG}/{name}", "only the provider says this")
+        for name in sorted(owned & given.keys())
+        if name not in known or known[name] != given[name]
+    ]
+    if offer is not None:
+        try:
+            read_config(offer.definition.connection_config, given)
+        except Refused as refused:
+            issues += refused.issues
+    _refuse_issues(issues)
+    return {**given, **{name: value for name, value in known.items() if name in owned}}
+
+
 def method_of(offer: Offer, *kinds: MethodKind) -> ConnectionMethod:
     """Return the definition's method of one of these kinds. Raises Refused."""
     found = [method for method in offer.definition.connection_methods if method.kind in kinds]
     if not found:
         offered = ", ".join(method.kind.value for method in offer.definition.connection_methods)
         raise Refused(ControlCode.METHOD_NOT_OFFERED, f"it is connected by {offered or 'nothing'}")
+    missing = [name for name in found[0].requires if name not in offer.target.secrets]
+    if missing:
+        raise Refused(ControlCode.TARGET_NOT_READY, f"the operator has not set {', '.join(missing)}")
     return found[0]
 
 

@@ -16,6 +16,7 @@ REVEALS = {
     "control_plane.oauth.aws_sts": 1,  # the access key's id
     "control_plane.oauth.github_app": 2,  # the App's id, and its key to sign with
     "control_plane.oauth.proof": 1,  # the hash of the PKCE verifier
+    "control_plane.oauth.proving": 1,  # a member's own token, used once and thrown away
     "control_plane.oauth.sigv4": 1,
     "control_plane.oauth.token_endpoint": 1,  # what a token endpoint is asked with, and the client's id for a browser
     # Resolve, an AWS session, stored AWS keys (2), a pattern, a gateway's CA, its key to certify, a repeat, signing.

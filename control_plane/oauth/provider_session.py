@@ -78,10 +78,19 @@ class ProviderSession:
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Ask once; raises ProviderError where there is no answer, a redirect, or a 5xx or 429."""
+        return await self._ask("POST", url, body, headers)
+
+    async def get(self, url: str, headers: Mapping[str, str]) -> Answer:
+        """Ask once, as post() does."""
+        return await self._ask("GET", url, None, headers)
+
+    async def _ask(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         try:
             async with asyncio.timeout(self._request_seconds):
                 await self._check(url)
-                async with self._http.post(url, data=body, headers=dict(headers), allow_redirects=False) as response:
+                async with self._http.request(
+                    method, url, data=body, headers=dict(headers), allow_redirects=False
+                ) as response:
                     return await _read(response)
         except TimeoutError:
             raise temporary("the provider did not answer in time") from None

@@ -67,12 +67,12 @@ def with_query(url: str, members: Mapping[str, str]) -> str:
 
 def authorization_code(code: str, verifier: Secret, redirect_uri: str) -> Mapping[str, str | Secret]:
     """Return the members of a code's exchange."""
-    return {
-        "grant_type": "authorization_code",
-        "code": Secret(code.encode("utf-8", "surrogatepass")),
-        "redirect_uri": redirect_uri,
-        "code_verifier": verifier,
-    }
+    return {**bare_code(code), "redirect_uri": redirect_uri, "code_verifier": verifier}
+
+
+def bare_code(code: str) -> Mapping[str, str | Secret]:
+    """Return the members of the exchange of a code that came without having been asked for."""
+    return {"grant_type": "authorization_code", "code": Secret(code.encode("utf-8", "surrogatepass"))}
 
 
 def refresh_token(token: Secret) -> Mapping[str, str | Secret]:

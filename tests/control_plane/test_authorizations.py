@@ -214,6 +214,42 @@ async def test_nobody_takes_the_installation_of_another_organization(stage: OAut
     await stage.authorizations.complete_redirect(await redirected(stage), query, stage.now)
 
 
+async def test_a_way_back_that_is_proved_by_the_member_s_own_token(stage: OAuthStage) -> None:
+    query = {"installation_id": INSTALLATION, "code": stage.server.offer_code()}
+    made = await stage.authorizations.complete_redirect(await redirected(stage), query, stage.now)
+    assert made["config"] == {"installationId": INSTALLATION}
+    assert stage.server.asked["member"] == 1
+    assert made["credentials"] == []  # the member's token is thrown away
+    # What is proved may be another organization's too.
+    query = {"installation_id": INSTALLATION, "code": stage.server.offer_code()}
+    await stage.authorizations.complete_redirect(await redirected(stage, "org_two"), query, stage.now)
+    for code, installation in ((stage.server.offer_code(), "778"), ("made-up", INSTALLATION)):
+        query = {"installation_id": installation, "code": code}
+        with pytest.raises(Refused, match="authorization_refused"):
+            await stage.authorizations.complete_redirect(await redirected(stage), query, stage.now)
+    stage.server.misbehave(plain(500))
+    with pytest.raises(Refused, match="provider_unavailable"):
+        await stage.authorizations.complete_redirect(await redirected(stage), query, stage.now)
+    async with stage.base.database.write() as tx:
+        await tx.run(delete(TargetSecret))
+    with pytest.raises(Refused, match="target_not_ready"):
+        await stage.authorizations.complete_redirect(await redirected(stage), query, stage.now)
+
+
+async def test_what_the_provider_said_of_the_account_before_is_not_kept(stage: OAuthStage) -> None:
+    made = await stage.authorize()
+    stage.server.workspace = "ws_2"
+    known = WANTED._replace(connection_id=str(made["connectionId"]), config={"note": "n", "workspace": "ws_1"})
+    started = await stage.authorizations.start_oauth(known, stage.now)
+    [session] = await sessions(stage.base)
+    assert session.config == '{"note":"n"}'
+    back = await browse(stage.server, str(started["authorizationUrl"]))
+    again = await stage.authorizations.complete_oauth(back["state"], back["code"], stage.now)
+    assert again["config"] == {"note": "n", "workspace": "ws_2"}
+    with pytest.raises(Refused, match="invalid_request"):
+        await stage.authorizations.start_oauth(known._replace(config={"workspace": "ws_1"}), stage.now)
+
+
 async def test_a_state_is_for_its_own_way(stage: OAuthStage) -> None:
     state, code = await stage.visit()
     with pytest.raises(Refused, match="authorization_refused"):

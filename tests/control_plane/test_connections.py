@@ -175,16 +175,31 @@ async def test_secrets_and_configuration_are_checked_by_the_definition(stage: OA
         await connect(stage, typed("x", "access_key_id"))
     assert issues_of(caught) == [("missing_field", "/secrets/api_key")]
     with pytest.raises(Refused) as caught:
-        await connect(stage, typed("key-a"), config={"workspace": 7, "x": "canary"})
-    assert issues_of(caught) == [("unknown_field", "/config/x"), ("wrong_type", "/config/workspace")]
-    made = await connect(stage, typed("key-a"), typed("id", "access_key_id"), config={"workspace": "w"})
-    assert (made["method"], made["config"]) == ("api-key", {"workspace": "w"})
+        await connect(stage, typed("key-a"), config={"note": 7, "x": "canary"})
+    assert issues_of(caught) == [("unknown_field", "/config/x"), ("wrong_type", "/config/note")]
+    made = await connect(stage, typed("key-a"), typed("id", "access_key_id"), config={"note": "w"})
+    assert (made["method"], made["config"]) == ("api-key", {"note": "w"})
     assert [each["secretType"] for each in made["credentials"]] == ["access_key_id", "api_key"]
     added = await connect(stage, typed("s", "secret_access_key"))
     assert (added["revision"], len(added["credentials"])) == (2, 3)
     with pytest.raises(Refused) as caught:
         await connect(stage, typed("s", "app_id"), config={})
     assert issues_of(caught) == [("unknown_field", "/config")]
+
+
+async def test_what_the_provider_says_no_member_writes(stage: OAuthStage) -> None:
+    """An account's id decides whose tokens are made; one that a member could write would let him in at another's."""
+    with pytest.raises(Refused) as caught:
+        await connect(stage, typed("key-a"), config={"workspace": "ws_2", "note": 7})
+    assert issues_of(caught) == [("malformed", "/config/workspace"), ("wrong_type", "/config/note")]
+    connection_id = str((await stage.authorize())["connectionId"])
+    with pytest.raises(Refused) as caught:
+        await stage.desk.change(connection_id, config={"workspace": "ws_2"}, now=NOW)
+    assert issues_of(caught) == [("malformed", "/config/workspace")]
+    kept = await stage.desk.change(connection_id, config={"note": "n"}, now=NOW)
+    assert kept["config"] == {"note": "n", "workspace": "ws_1"}
+    same = await stage.desk.change(connection_id, config={"workspace": "ws_1"}, now=NOW)
+    assert same["config"] == {"workspace": "ws_1"}
 
 
 async def test_several_secrets_are_rotated_at_once_or_not_at_all(stage: OAuthStage) -> None:
@@ -214,10 +229,10 @@ async def test_methods_that_are_not_offered_or_keep_nothing(stage: OAuthStage) -
 
 async def test_an_edit_of_another_revision_is_refused(stage: OAuthStage) -> None:
     made = await connect(stage, typed("key-a"))
-    first = await stage.desk.change(CONNECTION, config={"workspace": "a"}, revision=made["revision"], now=NOW)
+    first = await stage.desk.change(CONNECTION, config={"note": "a"}, revision=made["revision"], now=NOW)
     with pytest.raises(Refused, match="revision_conflict"):
-        await stage.desk.change(CONNECTION, config={"workspace": "b"}, revision=made["revision"], now=NOW)
-    assert first["config"] == {"workspace": "a"}
+        await stage.desk.change(CONNECTION, config={"note": "b"}, revision=made["revision"], now=NOW)
+    assert first["config"] == {"note": "a"}
     assert await stage.desk.get(CONNECTION) == first
 
 
@@ -231,7 +246,7 @@ async def test_what_depends_on_a_change_is_compiled_anew(stage: OAuthStage) -> N
     await stage.desk.rotate(CONNECTION, [typed("key-b")], NOW)
     await stage.desk.change(CONNECTION, display_name="Other", config={}, now=NOW)
     assert await asked() == 0
-    await stage.desk.change(CONNECTION, config={"workspace": "b"}, now=NOW)
+    await stage.desk.change(CONNECTION, config={"note": "b"}, now=NOW)
     assert await asked() == 1
     await stage.desk.change(CONNECTION, status="error", now=NOW)
     assert await asked() == 2
@@ -248,5 +263,5 @@ async def test_a_bound_connection_is_not_deleted(stage: OAuthStage) -> None:
 
 async def test_a_connection_for_a_hand_made_plan_has_no_configuration(desk: ConnectionDesk) -> None:
     with pytest.raises(Refused) as caught:
-        await add(desk, config={"workspace": "w"})
+        await add(desk, config={"note": "w"})
     assert issues_of(caught) == [("unknown_field", "/config")]

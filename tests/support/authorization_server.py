@@ -111,6 +111,7 @@ class AuthorizationServer:
         app.router.add_get("/authorize", self._authorize)
         app.router.add_post("/token", self._answer(self._token))
         app.router.add_post("/app/installations/{id}/access_tokens", self._answer(self._installation))
+        app.router.add_get("/user/installations/{id}", self._answer(self._seen_by_member))
         app.router.add_post("/", self._answer(self._sts))
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
@@ -156,7 +157,9 @@ class AuthorizationServer:
         match form["grant_type"]:
             case "authorization_code":
                 asked = self._codes.pop(form["code"], None)
-                digest = hashlib.sha256(form["code_verifier"].encode()).digest()
+                if asked == {}:
+                    return self._grant(refresh=None)
+                digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
                 challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
                 if (
                     asked is None
@@ -205,6 +208,18 @@ class AuthorizationServer:
         until = datetime.fromtimestamp(now + 3600, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         names = [{"full_name": f"{self.owner}/{name}"} for name in asked["repositories"]]
         return web.json_response({"token": made, "expires_at": until, "repositories": names}, status=201)
+
+    def _seen_by_member(self, request: web.Request, body: bytes) -> web.Response:
+        self.asked["member"] += 1
+        token = request.headers["Authorization"].removeprefix("Bearer ")
+        is_theirs = token in self.issued and request.match_info["id"] == INSTALLATION
+        return web.json_response({"repositories": []} if is_theirs else {}, status=200 if is_theirs else 404)
+
+    def offer_code(self) -> str:
+        """Give a code that nobody asked for, as an installation's way back has it."""
+        code = secrets.token_urlsafe(8)
+        self._codes[code] = {}
+        return code
 
     def _sts(self, request: web.Request, body: bytes) -> web.Response:
         self.asked["sts"] += 1

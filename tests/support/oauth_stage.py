@@ -6,7 +6,7 @@ Its provider is tests.support.authorization_server.
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from ipaddress import ip_network
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -22,6 +22,7 @@ from control_plane.definitions.contract import (
     AuthorizationRequest,
     AwsSession,
     Compiled,
+    ConfigToProve,
     ConnectionMethod,
     CredentialSource,
     Document,
@@ -40,7 +41,7 @@ from control_plane.definitions.contract import (
     SecretField,
     TokenCall,
 )
-from control_plane.definitions.fields import Repository, SecretPem, SecretText
+from control_plane.definitions.fields import FromProvider, Repository, SecretPem, SecretText
 from control_plane.definitions.registry import Registry
 from control_plane.keeper import CredentialKeeper
 from control_plane.oauth.provider_session import ProviderSession
@@ -92,7 +93,8 @@ class Config(Model):
     """What a connection of any method may have."""
 
     scopes: Listed[Text] | None = None
-    workspace: Text | None = None
+    workspace: Annotated[Text | None, FromProvider] = None
+    note: Text | None = None
     client_id: Text | None = None
     installation_id: Text | None = None
     role_arn: Text | None = None
@@ -134,11 +136,16 @@ def _token_call(context: Context) -> TokenCall:
     return TokenCall(url=context.target.config.base_url + "/token")
 
 
-def _complete_redirect(context: Context, query: Mapping[str, str]) -> Document | Sequence[Issue]:
+def _complete_redirect(context: Context, query: Mapping[str, str]) -> Document | ConfigToProve | Sequence[Issue]:
     found = query.get("installation_id")
     if found is None or not found.isdecimal():
         return [Issue("acme.no_installation", "/installation_id", "no installation came back")]
-    return {"installationId": found}
+    if "code" not in query:
+        return {"installationId": found}
+    base = context.target.config.base_url
+    token = TokenCall(url=f"{base}/token", client_authentication="post")
+    url = f"{base}/user/installations/{found}"
+    return ConfigToProve(config={"installationId": found}, code=query["code"], token=token, url=url)
 
 
 def _fields(*types: str, pattern: str | None = None) -> list[SecretField]:
@@ -165,7 +172,12 @@ def acme(**changes: Any) -> AnyDefinition:  # noqa: ANN401  whatever a definitio
                 secret_type=KEY,
                 secrets=[*_fields(KEY, pattern="key-[a-z]+"), *_more_keys()],
             ),
-            ConnectionMethod(kind=MethodKind.OAUTH2_AUTHORIZATION_CODE, label="OAuth", secret_type=OAUTH),
+            ConnectionMethod(
+                kind=MethodKind.OAUTH2_AUTHORIZATION_CODE,
+                label="OAuth",
+                secret_type=OAUTH,
+                requires=("client_id", "client_secret"),
+            ),
             ConnectionMethod(
                 kind=MethodKind.OAUTH2_CLIENT_CREDENTIALS,
                 label="Client",

@@ -24,7 +24,7 @@ async def test_the_life_of_a_connection(api: Replica) -> None:
 async def test_several_secrets_in_one_request(connecting: Replica) -> None:
     path = f"{PATH}/{VARIANT}"
     body = {"organizationId": ORGANIZATION, "connectionId": CONNECTION, "secrets": {"api_key": "key-a", "app_id": "1"}}
-    made = await connecting.ask("POST", f"{path}/api-key", body | {"config": {"workspace": "w"}}, status=201)
+    made = await connecting.ask("POST", f"{path}/api-key", body | {"config": {"note": "w"}}, status=201)
     assert [each["secretType"] for each in made["credentials"]] == ["api_key", "app_id"]
     pem = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
     more = body | {"secrets": {"private_key": pem}}
@@ -32,8 +32,8 @@ async def test_several_secrets_in_one_request(connecting: Replica) -> None:
     both = {"secrets": {"api_key": "key-b", "app_id": "2"}}
     await connecting.ask("PUT", f"{PATH}/{CONNECTION}/api-key", both)
     await connecting.ask("PUT", f"{PATH}/{CONNECTION}/api-key", {"secretType": "app_id", "value": "3"})
-    patched = await connecting.ask("PATCH", f"{PATH}/{CONNECTION}", {"config": {"workspace": "v"}, "revision": 4})
-    assert patched["config"] == {"workspace": "v"}
+    patched = await connecting.ask("PATCH", f"{PATH}/{CONNECTION}", {"config": {"note": "v"}, "revision": 4})
+    assert patched["config"] == {"note": "v"}
     late = {"displayName": "Late", "revision": 4}
     assert await connecting.refused("PATCH", f"{PATH}/{CONNECTION}", late) == "409 revision_conflict"
     client = {"organizationId": ORGANIZATION, "config": {"clientId": "c"}, "secrets": {"client_secret": "s"}}
