@@ -79,12 +79,6 @@ async def add_client_credentials(target_key: IdPath, request: Request, parts: Pa
     return await _add(target_key, MethodKind.OAUTH2_CLIENT_CREDENTIALS, request, parts)
 
 
-@router.post("/{target_key}/github-app-installation", status_code=201, openapi_extra=body_of(NewConnection))
-async def add_installation(target_key: IdPath, request: Request, parts: PartsOf) -> Document:
-    """Make a connection to an installation of a GitHub App of its own."""
-    return await _add(target_key, MethodKind.GITHUB_APP_INSTALLATION, request, parts)
-
-
 @router.put("/{connection_id}/api-key", openapi_extra=body_of(RotatedSecrets))
 async def rotate_secrets(connection_id: ConnectionPath, request: Request, parts: PartsOf) -> Document:
     """Replace an API key, or another secret that was typed in."""

@@ -40,7 +40,7 @@ async def test_several_secrets_in_one_request(connecting: Replica) -> None:
     made = await connecting.ask("POST", f"{path}/oauth2/client-credentials", client, status=201)
     assert made["method"] == "oauth2-client-credentials"
     wrong = {"organizationId": ORGANIZATION, "secrets": {"app_id": "1"}}
-    assert await connecting.refused("POST", f"{path}/github-app-installation", wrong) == "400 invalid_request"
+    assert await connecting.refused("POST", f"{path}/oauth2/client-credentials", wrong) == "400 invalid_request"
     assert await connecting.refused("POST", f"{PATH}/none/api-key", body) == "404 target_not_found"
 
 
