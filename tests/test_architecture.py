@@ -34,6 +34,8 @@ REVEALS = {
 ENDS_OF_ALL = {
     "control_plane.api.problems.RequestIds.__call__": "own_fault has logged and answered it, and it is raised anew",
     "control_plane.recompilation.Recompiler.recompile_one": "logged with its trace, tried again later; others go on",
+    "control_plane.keeper.CredentialKeeper.refresh_due.refresh": "logged; one connection's defect costs no other",
+    "control_plane.keeper._oauth_wish": "logged by its type; a resolution of it tells whoever asks",
     "gateway.admin.refusals.answer_refusals": "logged with its trace, answered by its type",
     "gateway.credentials.Credentials._ask": "a source's own: logged by its type, counted, answered as temporary",
     "gateway.plan_watch.PlanWatcher.run": "logged; what is known ages, and the watch begins anew",
