@@ -43,7 +43,6 @@ class ControlCode(Enum):
     REQUEST_CONFLICT = "request_conflict", 409, "The request id was used for another request"
     REVISION_CONFLICT = "revision_conflict", 409, "It was changed by another meanwhile"
     LEASE_CONFLICT = "lease_conflict", 409, "A newer process of this gateway holds the lease"
-    REVISION_CONFLICT = "revision_conflict", 409, "It was changed by another meanwhile"
     TARGET_DISABLED = "target_disabled", 409, "The target is not enabled"
     TARGET_NOT_READY = "target_not_ready", 409, "The target lacks what this needs"
     METHOD_NOT_OFFERED = "method_not_offered", 409, "The target has no such connection method"
