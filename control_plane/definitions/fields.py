@@ -63,6 +63,9 @@ FromProvider: Final = Field(json_schema_extra={"readOnly": True})
 # A directory of the sandbox in the plain form that a setup document asks for (sallyport/setup.py).
 Directory = Annotated[str, StringConstraints(pattern=r"^(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}){1,8}$")]
 
+# One scope of OAuth (RFC 6749 section 3.3), and no comma, by which some providers join them.
+Scope = Annotated[str, StringConstraints(pattern=r"^[!#-+.-\[\]-~-]{1,256}$")]
+
 
 def distinct(texts: Sequence[str]) -> bool:
     """Say whether no two are the same but for the case of their letters."""

@@ -7,6 +7,7 @@ from control_plane.definitions.fields import (
     MAX_CREDENTIAL_BYTES,
     Directory,
     Repository,
+    Scope,
     SecretPem,
     SecretText,
     SecretTyped,
@@ -21,6 +22,7 @@ class Fields(Model):
     typed: SecretTyped | None = None
     repository: Repository | None = None
     directory: Directory | None = None
+    scope: Scope | None = None
 
 
 @pytest.mark.parametrize("value", ["", " canary", "canary\n", "canary\x00", 7, "canary" * MAX_CREDENTIAL_BYTES])
@@ -86,3 +88,14 @@ def test_letters_alone_make_no_difference() -> None:
     assert distinct(["acme/web", "acme/api"])
     assert not distinct(["acme/web", "Acme/WEB"])
     assert distinct([])
+
+
+@pytest.mark.parametrize("scope", ["read", "read:jira-work", "https://example.com/auth/x.y"])
+def test_a_scope(scope: str) -> None:
+    assert Fields.model_validate({"scope": scope}).scope == scope
+
+
+@pytest.mark.parametrize("scope", ["", "a b", "a,b", 'a"', "a\\b", "\u00e9"])
+def test_what_would_be_another_scope_is_refused(scope: str) -> None:
+    with pytest.raises(ValidationError):
+        Fields.model_validate({"scope": scope})

@@ -1,4 +1,4 @@
-"""Linear: the form follows the connection's method, and an event finds its workspace."""
+"""Linear: scopes are asked as Linear wants them, and an event finds its workspace."""
 
 import json
 
@@ -8,15 +8,19 @@ from control_plane.definitions.contract import (
     Connection,
     FormContext,
     MethodKind,
+    Nothing,
+    OAuthContext,
+    Target,
     WebhookEvent,
     WebhookRefused,
     WebhookRequest,
 )
 from control_plane.definitions.linear.default import (
     ConnectionConfig,
-    binding_form,
+    connection_form,
     resolve_connection,
     resolve_webhook_request,
+    start,
 )
 
 WORKSPACE = "2b1c"
@@ -34,9 +38,16 @@ def request(body: object, delivery: str | None = "d1") -> WebhookRequest:
 @pytest.mark.parametrize(
     ("method", "hidden"), [(MethodKind.API_KEY, True), (MethodKind.OAUTH2_AUTHORIZATION_CODE, False)]
 )
-def test_the_mcp_server_is_offered_where_the_connection_can_use_it(method: MethodKind, hidden: bool) -> None:
-    [field] = binding_form(FormContext(target=None, connection=connection(method), value={}))
+def test_scopes_are_asked_where_linear_asks(method: MethodKind, hidden: bool) -> None:
+    [field] = connection_form(FormContext(target=None, connection=connection(method), value={}))
     assert field.hidden is hidden
+
+
+def test_scopes_are_joined_by_commas() -> None:
+    target = Target(key="linear-default", config=Nothing())
+    config = ConnectionConfig.model_validate({"scopes": ["read", "issues:create"]})
+    assert start(OAuthContext(target=target, config=config)).parameters["scope"] == "read,issues:create"
+    assert start(OAuthContext(target=target, config=ConnectionConfig())).parameters["scope"] == "read,write"
 
 
 def test_an_event_has_its_type_its_time_and_its_workspace() -> None:
