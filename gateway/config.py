@@ -27,11 +27,11 @@ from gateway.setting_kinds import (
     PROXY,
     CredentialPlace,
 )
-from gateway.settings_file import read_yaml
 from sallyport.host import HostPattern, is_loopback
 from sallyport.net.listener_tls import ListenerTls
 from sallyport.net.log import Log
 from sallyport.net.setting_kinds import LISTEN, NETWORK, PATTERN, HostPort
+from sallyport.net.yaml_file import read_yaml
 from sallyport.settings import (
     FLAG,
     PATH,
