@@ -26,18 +26,22 @@ from control_plane.definitions.contract import (
     MethodKind,
     Target,
 )
+from control_plane.definitions.registry import definition_faults
 from sallyport.plan.codec import parse_plan, seal
 from sallyport.plan.fields import Model
 from sallyport.setup import setup_document
+from tests.support.integrations import example_definitions
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 BINDING_ID = "bnd_golden"
+# The examples of manifests are integrations like any other.
+DEFINITIONS = (*CATALOG, *example_definitions())
 
 
 def golden_cases() -> list[tuple[AnyDefinition, str]]:
     return [
         (definition, case["name"])
-        for definition in CATALOG
+        for definition in DEFINITIONS
         for case in read_golden(definition)  # a definition without a golden file fails here, by its name
     ]
 
@@ -133,7 +137,7 @@ def check_in_a_plan(found: Mapping[str, Any]) -> None:
 
 def test_one_of_each_fits_into_one_profile() -> None:
     together: dict[str, list[Any]] = {}
-    for number, definition in enumerate(CATALOG):
+    for number, definition in enumerate(DEFINITIONS):
         for case in read_golden(definition)[:4]:
             found = found_of(definition, replace(context_of(definition, case), binding_id=f"bnd_{number}"))
             if found.get("egressRoutes"):
@@ -150,22 +154,9 @@ def test_one_of_each_fits_into_one_profile() -> None:
     check_in_a_plan(together)
 
 
-@pytest.mark.parametrize("definition", CATALOG, ids=lambda each: each.variant_id)
+@pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda each: each.variant_id)
 def test_a_definition_is_whole(definition: AnyDefinition) -> None:
-    kinds = [method.kind for method in definition.connection_methods]
-    assert kinds
-    assert len(set(kinds)) == len(kinds)
-    for method in definition.connection_methods:
-        typed = {secret.secret_type for secret in method.secrets}
-        assert method.secret_type in typed | set(definition.credential_resolvers)
-    assert (definition.oauth2_authorization_code is not None) == (MethodKind.OAUTH2_AUTHORIZATION_CODE in kinds)
-    assert (definition.oauth2_client_credentials is not None) == (MethodKind.OAUTH2_CLIENT_CREDENTIALS in kinds)
-    redirects = MethodKind.REDIRECT in kinds or MethodKind.GITHUB_APP_INSTALLATION in kinds
-    assert (definition.redirect_handler is not None) == redirects
-    assert (definition.webhook_handler is None) == (definition.webhook_source is None)
-    assert all(field.default is None for field in definition.target_secrets.model_fields.values())
-    required = {name for method in definition.connection_methods for name in method.requires}
-    assert required <= set(definition.target_secrets.model_fields)
+    assert definition_faults(definition) == []
 
 
 @pytest.mark.parametrize(("definition", "name"), golden_cases(), ids=lambda each: getattr(each, "variant_id", each))
@@ -197,7 +188,7 @@ def test_every_form_resolves_to_members_of_its_schema(definition: AnyDefinition,
             assert all(field.label for field in fields)
 
 
-@pytest.mark.parametrize("definition", CATALOG, ids=lambda each: each.variant_id)
+@pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda each: each.variant_id)
 def test_every_connection_method_has_a_case(definition: AnyDefinition) -> None:
     shown = {case["connection"]["method"] for case in read_golden(definition)}
     assert shown == {method.kind.value for method in definition.connection_methods}
