@@ -23,9 +23,9 @@ from control_plane.bindings import BindingDesk
 from control_plane.compilation import CompileDesk
 from control_plane.config import ControlPlaneConfig
 from control_plane.connections import ConnectionDesk
-from control_plane.definitions.catalog import CATALOG
 from control_plane.definitions.registry import Registry
 from control_plane.ids import new_id
+from control_plane.integrations import IntegrationsError, load_registry
 from control_plane.keeper import CredentialKeeper
 from control_plane.minting import TokenOffice
 from control_plane.oauth.provider_session import ProviderSession
@@ -86,7 +86,7 @@ async def foundation(
             _prepare_files(config)
         database = Database.open(config.database)
         vault = Vault(config.master_keys)
-        registry = registry or Registry(CATALOG)
+        registry = registry or load_registry(config.integration_manifests)
     try:
         if prepare:
             with _start_errors():
@@ -248,6 +248,8 @@ def _start_errors() -> Iterator[None]:
     """Turn what can go wrong at start into words an operator can act on."""
     try:
         yield
+    except IntegrationsError as error:
+        raise StartError(str(error), "correct the manifests in SALLYPORT_INTEGRATION_MANIFESTS") from None
     except MasterKeyError as error:
         raise StartError(error.message, error.hint) from None
     except VaultError as error:

@@ -95,6 +95,11 @@ class ControlPlaneConfig:
         "The master keys that wrap every stored secret; absent: `master.keys` in the data folder, made at first start.",
         "Apart from the database, so that a copy of one alone gives nothing away.",
     )
+    integration_manifests: Path | None = optional_setting(
+        PATH,
+        "A folder of manifests (`.yaml`, `.yml`, `.json`), each an integration; a faulty one keeps from starting.",
+        "An integration without code is one file; the operator's own, so it is held to what settings are.",
+    )
     tokens_issuer: str = setting(
         TEXT, "sallyport", "The `iss` of every token.", "The gateway's `tokens.issuer` is the same variable."
     )

@@ -32,6 +32,7 @@ REVEALS = {
 # Every place where whatever is raised ends, and what becomes of it there. All else is mapped where it enters, or goes
 # on to one of these, or ends a task, of which sallyport.net.tasks tells, or a callback, of which the loop does.
 ENDS_OF_ALL = {
+    "control_plane.integrations._load_package": "a stranger's import, told by its type in the log",
     "control_plane.api.problems.RequestIds.__call__": "own_fault has logged and answered it, and it is raised anew",
     "control_plane.recompilation.Recompiler.recompile_one": "logged with its trace, tried again later; others go on",
     "control_plane.keeper.CredentialKeeper.refresh_due.refresh": "logged; one connection's defect costs no other",

@@ -36,9 +36,9 @@ class Parts:
     ring: KeyRing
     office: TokenOffice
     plans: PlanDesk
+    registry: Registry
     bindings: BindingDesk
     compilation: CompileDesk
-    registry: Registry
     connections: ConnectionDesk
     authorizations: AuthorizationDesk
     keeper: CredentialKeeper
