@@ -43,16 +43,17 @@ def resolve_form[T: Model, C: Model](
 
 def schema_of(model: type[Model]) -> Schema:
     """Return a model's JSON Schema. It has no `null`, which no document may hold: what is optional may be left out."""
-    schema: Schema = _without_null(model.model_json_schema(by_alias=True))
+    schema: Schema = without_null(model.model_json_schema(by_alias=True))
     return schema
 
 
-def _without_null(schema: Any) -> Any:  # noqa: ANN401  JSON
+def without_null(schema: Any) -> Any:  # noqa: ANN401  JSON
+    """Return a schema in which what may be left out may not be null."""
     if isinstance(schema, list):
-        return [_without_null(each) for each in schema]
+        return [without_null(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    kept = {name: _without_null(value) for name, value in schema.items() if (name, value) != ("default", None)}
+    kept = {name: without_null(value) for name, value in schema.items() if (name, value) != ("default", None)}
     alternatives = kept.get("anyOf")
     if isinstance(alternatives, list):
         left = [each for each in alternatives if each != {"type": "null"}]
