@@ -283,7 +283,22 @@ def _check_samples(manifest: Manifest, values: Values) -> Iterator[ManifestIssue
         methods = [method for method in manifest.connection_methods if is_used(route, method.kind)]
         for method in methods[:1] if route.auth is not None else methods:
             yield from _check_sample(index, route, method, values)
+    yield from _check_claims(manifest, values)
     yield from _check_setup(manifest.artifacts, values)
+
+
+def _check_claims(manifest: Manifest, values: Values) -> Iterator[ManifestIssue]:
+    """A server's URL is one its route claims: no other request gets the credential."""
+    claimed = {
+        route.key: [prefix for text in route.path_prefixes for prefix in parse_template(text).render(values)]
+        for route in manifest.routes
+    }
+    for index, server in enumerate(manifest.mcp_servers):
+        if isinstance(server.transport, HttpTransport):
+            path = parse_template(server.transport.path).one(values)
+            prefixes = claimed[server.transport.route_key]
+            if not any(path == prefix or path.startswith(f"{prefix.rstrip('/')}/") for prefix in prefixes):
+                yield _issue("the route does not claim this path", "mcpServers", index, "transport", "path")
 
 
 def is_used(item: Route | McpServer, kind: MethodKind) -> bool:

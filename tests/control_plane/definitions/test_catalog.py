@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from control_plane.compiler.compile import CompileError, compile_bindings
 from control_plane.compiler.emit import emit
+from control_plane.compiler.inputs import Inputs, StoredBinding, StoredConnection, StoredTarget
 from control_plane.definitions.catalog import CATALOG
 from control_plane.definitions.contract import (
     AnyDefinition,
@@ -26,7 +28,7 @@ from control_plane.definitions.contract import (
     MethodKind,
     Target,
 )
-from control_plane.definitions.registry import definition_faults
+from control_plane.definitions.registry import Registry, definition_faults
 from sallyport.plan.codec import parse_plan, seal
 from sallyport.plan.fields import Model
 from sallyport.setup import setup_document
@@ -152,6 +154,79 @@ def test_one_of_each_fits_into_one_profile() -> None:
     ]
     together["workspaceSources"] = []  # of the same repositories, at both sites
     check_in_a_plan(together)
+
+
+def inputs_of(*cases: tuple[AnyDefinition, Mapping[str, Any]]) -> Inputs:
+    """Return a profile with one binding for each case."""
+    bindings, connections, targets = [], {}, {}
+    for number, (definition, case) in enumerate(cases):
+        connection_id, connection = f"con_{number}", case["connection"]
+        bindings.append(
+            StoredBinding(
+                id=f"bnd_{number}",
+                connection_id=connection_id,
+                kind=definition.kind.value,
+                config=case.get("binding", {}),
+            )
+        )
+        connections[connection_id] = StoredConnection(
+            id=connection_id,
+            organization_id="org_1",
+            target_key=definition.target_key,
+            status="active",
+            method=connection["method"],
+            config=connection.get("config", {}),
+            secret_types=frozenset(connection.get("secretTypes", [])),
+        )
+        targets[definition.target_key] = StoredTarget(
+            key=definition.target_key,
+            family_id=definition.family_id,
+            variant_id=definition.variant_id,
+            enabled=True,
+            config=case.get("target", {}),
+            secrets=frozenset(case.get("targetSecrets", [])),
+        )
+    return Inputs(
+        organization_id="org_1",
+        profile_id="sbp_1",
+        version=1,
+        image=None,
+        egress=None,
+        bindings=bindings,
+        connections=connections,
+        targets=targets,
+    )
+
+
+@pytest.mark.parametrize(("definition", "name"), golden_cases(), ids=lambda each: getattr(each, "variant_id", each))
+def test_the_compiler_makes_a_plan_of_it_alone(definition: AnyDefinition, name: str) -> None:
+    case = next(case for case in read_golden(definition) if case["name"] == name)
+    inputs = inputs_of((definition, case))
+    if "issues" in case["expect"]:
+        with pytest.raises(CompileError) as caught:
+            compile_bindings(inputs, Registry(DEFINITIONS))
+        told = [issue for issue in caught.value.issues if not issue.code.startswith("compile.")]
+        assert [issue.code for issue in told] == [issue["code"] for issue in case["expect"]["issues"]]
+        return
+    plan = compile_bindings(inputs, Registry(DEFINITIONS)).plan
+    assert len(plan.egress_routes) == len(case["expect"].get("egressRoutes", []))
+    assert len(plan.mcp_servers) == len(case["expect"].get("mcp", []))
+
+
+def test_an_agent_finds_the_servers_of_its_profile_s_connectors() -> None:
+    with_servers = [
+        (definition, next(case for case in read_golden(definition) if case["expect"].get("mcp")))
+        for definition in DEFINITIONS
+        if definition.mcp is not None
+    ]
+    agent = next(definition for definition in DEFINITIONS if definition.variant_id == "openai-default")
+    case = next(case for case in read_golden(agent) if case["expect"].get("runtimeClients"))
+    plan = compile_bindings(inputs_of(*with_servers, (agent, case)), Registry(DEFINITIONS)).plan
+    assert {server.name for server in plan.mcp_servers} == {"atlassian", "gitlab", "linear", "notion"}
+    [codex] = plan.runtime_clients
+    written = "".join(file.content for file in codex.setup.files)
+    for url in ("mcp.atlassian.com/v1/mcp", "git.acme.example/api/v4/mcp", "mcp.linear.app/mcp", "mcp.notion.com/mcp"):
+        assert f"https://{url}" in written
 
 
 @pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda each: each.variant_id)

@@ -222,3 +222,19 @@ def test_keys_that_sign_are_written_nowhere() -> None:
 )
 def test_what_is_told_of_the_rest(members: dict[str, Any], pointers: list[str]) -> None:
     assert sorted(faults(small_manifest(**members))) == pointers
+
+
+@pytest.mark.parametrize(
+    ("path", "pointers"),
+    [
+        ("/v1", []),
+        ("/v1/mcp", []),
+        ("/v10", ["/mcpServers/0/transport/path"]),
+        ("v1", ["/mcpServers/0/transport/path"]),
+    ],
+)
+def test_a_server_is_where_its_route_leads(path: str, pointers: list[str]) -> None:
+    transport = {"type": "streamable-http", "routeKey": "api", "path": path}
+    assert (
+        sorted(faults(small_manifest(mcpServers=[{"serverId": "s", "name": "s", "transport": transport}]))) == pointers
+    )

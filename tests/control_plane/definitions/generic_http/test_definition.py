@@ -231,16 +231,22 @@ def test_servers_are_there_with_their_routes() -> None:
             "transport": {"type": "stdio", "command": "c", "args": ["{target.host}"], "env": {"A": "{target.host}"}},
         },
     ]
-    route = {"key": "api", "hosts": ["h.example.com"], "methods": ["POST"], "pathPrefixes": ["/v1/{binding.list}"]}
-    lists = [{"name": "list", "type": "segments", "label": "L"}]
-    definition = manifest(routes=[route], mcpServers=servers, bindingVariables=lists)
+    route = {
+        "key": "api",
+        "hosts": ["h.example.com"],
+        "methods": ["POST"],
+        "pathPrefixes": ["/v1"],
+        "when": {"binding.api": ["with"]},
+    }
+    choice = {"name": "api", "type": "choice", "label": "API", "choices": ["with", "without"], "default": "without"}
+    definition = manifest(routes=[route], mcpServers=servers, bindingVariables=[choice])
     assert definition.mcp is not None
-    web, local = definition.mcp(binding_context(definition, MethodKind.API_KEY, binding={"list": ["mcp"]}))
+    web, local = definition.mcp(binding_context(definition, MethodKind.API_KEY, binding={"api": "with"}))
     assert web.transport == HttpMcp(url=EgressUrl("api", "/v1/mcp"), headers={"X-A": "api.example.com"})
     expected = StdioMcp(command="c", args=["api.example.com"], env={"A": "api.example.com"})
     assert local.transport == expected
     [alone] = definition.mcp(binding_context(definition, MethodKind.API_KEY))
-    assert alone.server_id == "local", "a route of an empty list is none, and nothing is behind it"
+    assert alone.server_id == "local", "behind a route that is not there is nothing"
 
 
 def test_an_artifact_has_variables_in_its_environment_alone() -> None:
