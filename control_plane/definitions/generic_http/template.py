@@ -22,11 +22,6 @@ class Template(NamedTuple):
     literals: tuple[str, ...]
     names: tuple[str, ...]
 
-    @property
-    def sample(self) -> str:
-        """The text with each reference cut out, for what is to be read of the rest."""
-        return "".join(self.literals)
-
     def render(self, values: Values) -> list[str]:
         """Return the text with the values in it; a list makes as many texts as it has items."""
         texts = [self.literals[0]]

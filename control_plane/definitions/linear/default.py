@@ -116,7 +116,8 @@ def binding_form(context: FormContext[Nothing, ConnectionConfig]) -> list[FormFi
     return [FormField(name="mcp", label="Linear's MCP server", widget="checkbox")]
 
 
-def _token_call(context: OAuthContext[Nothing, ConnectionConfig]) -> TokenCall:
+def token_call(context: OAuthContext[Nothing, ConnectionConfig]) -> TokenCall:
+    """The client's id and secret stand in the body."""
     return TokenCall(url=f"https://{API_HOST}/oauth/token", client_authentication="post")
 
 
@@ -185,8 +186,8 @@ DEFINITION: Final = IntegrationDefinition(
     credential_resolvers={OAUTH_SECRET: lambda context: OAuth2Access()},
     oauth2_authorization_code=OAuth2AuthorizationCode(
         start_authorization=start,
-        complete_authorization_code_grant=_token_call,
-        refresh_access_token=_token_call,
+        complete_authorization_code_grant=token_call,
+        refresh_access_token=token_call,
     ),
     webhook_handler=WebhookHandler(
         resolve_webhook_request=resolve_webhook_request,

@@ -108,6 +108,7 @@ def test_a_prefix_that_is_none_is_refused_at_its_place(prefix: str) -> None:
 @pytest.mark.parametrize(
     ("members", "pointers"),
     [
+        ({"hosts": ["bad_{target.label}..example.com"]}, ["/routes/0/hosts/0"]),
         ({"baseUrl": "https://{target.host}"}, []),
         ({"baseUrl": "https://{connection.host}"}, ["/routes/0/baseUrl"]),
         ({"baseUrl": "https://{target.host}/v1"}, ["/routes/0/baseUrl"]),
@@ -150,12 +151,24 @@ def test_a_route(members: dict[str, Any], pointers: list[str]) -> None:
         ([CODE | {"authorizeUrl": "https://{binding.choice}.example.com"}], ["/connectionMethods/0/authorizeUrl"]),
         ([CODE | {"authorizeUrl": "http://auth.example.com/a"}], ["/connectionMethods/0/authorizeUrl"]),
         ([CLIENT | {"tokenUrl": "auth.example.com"}], ["/connectionMethods/0/tokenUrl"]),
+        ([KEY | {"auth": {"type": "basic", "username": "{binding.email}"}}], []),
+        ([KEY | {"auth": {"type": "basic", "username": "{binding.list}"}}], ["/connectionMethods/0/auth/username"]),
         ([CODE | {"auth": {"type": "aws_sigv4", "region": "r", "service": "s"}}], ["/connectionMethods/0/auth"]),
         ([KEY | {"auth": {"type": "aws_sigv4", "region": "r", "service": "s"}}], ["/connectionMethods/0/auth"]),
     ],
 )
 def test_connection_methods(methods: list[dict[str, Any]], pointers: list[str]) -> None:
     assert sorted(faults(with_route() | {"connectionMethods": methods})) == pointers
+
+
+def test_a_secret_is_one_that_every_connection_of_the_route_has() -> None:
+    second = KEY | {"secrets": [SECRET, {"secretType": "second", "label": "2"}]}
+    route = ROUTE | {"secretType": "second"}
+    assert faults(small_manifest(connectionMethods=[second], routes=[route])) == {}
+    methods = [second, CODE]
+    assert set(faults(small_manifest(connectionMethods=methods, routes=[route]))) == {"/routes/0/secretType"}
+    by_key = route | {"connectionMethods": ["api-key"]}
+    assert faults(small_manifest(connectionMethods=methods, routes=[by_key])) == {}
 
 
 def test_keys_that_sign_are_written_nowhere() -> None:
