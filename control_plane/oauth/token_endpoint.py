@@ -95,7 +95,7 @@ async def ask_token_endpoint(
 ) -> Tokens:
     """Ask a token endpoint; raises ProviderError."""
     sent: dict[str, str | Secret] = {**call.parameters, **members}
-    headers = {"Accept": "application/json"}
+    headers = {**call.headers, "Accept": "application/json"}
     if call.client_authentication == "basic" and client.secret is not None:
         # RFC 6749 section 2.3.1: both are form-encoded first.
         pair = f"{quote_plus(_text(client.id))}:{quote_plus(_text(client.secret))}"

@@ -56,6 +56,7 @@ class AuthorizationServer:
         self.now: Callable[[], float] = time.time  # noqa: TID251  the provider's own clock
         self.asked: Counter[str] = Counter()  # by grant type, or path
         self.seen: list[dict[str, Any]] = []
+        self.fields: list[dict[str, str]] = []  # header fields of token requests
         self.issued: list[str] = []
         self.owner = "acme"
         self.workspace = "ws_1"
@@ -151,6 +152,7 @@ class AuthorizationServer:
     def _token(self, request: web.Request, body: bytes) -> web.Response:
         form = {name: values[0] for name, values in parse_qs(body.decode(), strict_parsing=True).items()}
         self.seen.append(form)
+        self.fields.append(dict(request.headers))
         self.asked[form["grant_type"]] += 1
         if not _is_client(request, form):
             return refusal("invalid_client", 401)

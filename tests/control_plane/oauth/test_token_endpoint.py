@@ -42,7 +42,12 @@ def test_where_the_browser_goes() -> None:
 async def test_the_client_proves_itself(
     asking: ProviderSession, shared_provider: AuthorizationServer, way: Literal["basic", "post"]
 ) -> None:
-    call = TokenCall(url=shared_provider.url + "/token", client_authentication=way, parameters={"audience": "a b"})
+    call = TokenCall(
+        url=shared_provider.url + "/token",
+        client_authentication=way,
+        parameters={"audience": "a b"},
+        headers={"Provider-Version": "2022-06-28", "Accept": "text/html"},
+    )
     members = token_endpoint.client_credentials(("one", "two"))
     tokens = await ask_token_endpoint(asking, call, CLIENT, members, standard_grant)
     assert tokens.access == Secret(shared_provider.issued[-1].encode())
@@ -50,6 +55,8 @@ async def test_the_client_proves_itself(
     sent = shared_provider.seen[-1]
     assert (sent["scope"], sent["audience"]) == ("one two", "a b")
     assert ("client_secret" in sent) == (way == "post")
+    fields = shared_provider.fields[-1]
+    assert (fields["Provider-Version"], fields["Accept"]) == ("2022-06-28", "application/json")
     wrong = Client(CLIENT.id, Secret(b"wrong"))
     with pytest.raises(ProviderError, match="invalid_client") as caught:
         await ask_token_endpoint(asking, call, wrong, members, standard_grant)
