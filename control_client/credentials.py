@@ -53,12 +53,12 @@ class ResolvedValue(NamedTuple):
 
 
 class AwsSession(NamedTuple):
-    """A session of temporary keys."""
+    """Keys of AWS: those of a session, or ones that do not end and have no token."""
 
     access_key_id: str
     secret_access_key: Secret
-    session_token: Secret
-    expires_at: int
+    session_token: Secret | None
+    expires_at: int | None
     version: str
 
 
@@ -110,11 +110,15 @@ def _read(members: Members) -> ResolvedValue | AwsSession:
             members.text("version"),
         )
     else:
+        token = members.optional_text("sessionToken", most=MAX_VALUE_TEXT)
+        expires_at = members.optional_instant("expiresAt")
+        if (token is None) != (expires_at is None):
+            raise unexpected("a session has a token and an end, and keys that do not end have neither")
         found = AwsSession(
             members.text("accessKeyId"),
             _usable(members.raw_text("secretAccessKey", most=MAX_VALUE_TEXT)),
-            _usable(members.raw_text("sessionToken", most=MAX_VALUE_TEXT)),
-            members.instant("expiresAt"),
+            None if token is None else _usable(token),
+            expires_at,
             members.text("version"),
         )
     members.end()

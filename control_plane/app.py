@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import signal
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +18,22 @@ from control_plane import upkeep
 from control_plane.api.parts import Parts
 from control_plane.api.server import ListenError, Server, build_api
 from control_plane.authorities import Authorities
+from control_plane.authorizations import AuthorizationDesk
 from control_plane.bindings import BindingDesk
 from control_plane.compilation import CompileDesk
 from control_plane.config import ControlPlaneConfig
 from control_plane.connections import ConnectionDesk
-from control_plane.definitions.catalog import CATALOG
 from control_plane.definitions.registry import Registry
 from control_plane.idempotency import Answers
+from control_plane.ids import new_id
+from control_plane.integrations import IntegrationsError, load_registry
+from control_plane.keeper import CredentialKeeper
 from control_plane.minting import TokenOffice
+from control_plane.oauth.provider_session import ProviderSession
 from control_plane.plans import PlanDesk
 from control_plane.rate_limits import RateLimits
 from control_plane.recompilation import Recompiler
-from control_plane.resolution import Resolver
+from control_plane.resolution import Resolver as CredentialResolver
 from control_plane.service_tokens import TokenFiles
 from control_plane.signing import KeyRing, ensure_signing_key
 from control_plane.store.database import Database, DatabaseConfigError, DatabaseUnavailable
@@ -38,11 +43,16 @@ from control_plane.targets import TargetDesk
 from control_plane.vault.envelope import Vault, VaultError
 from control_plane.vault.master_keys import MasterKeyError, make_master_keys
 from control_plane.watch import Watch
+from sallyport.address_policy import AddressPolicy
 from sallyport.host import is_loopback
 from sallyport.net.clock import Clock
+from sallyport.net.dial import Dialer
 from sallyport.net.log import Log, configure_log
+from sallyport.net.own_places import OwnPlaces
 from sallyport.net.process import harden_process, raise_descriptor_limit
+from sallyport.net.resolve import Resolver
 from sallyport.net.tasks import TaskSet
+from sallyport.net.tls import client_context
 
 _log = structlog.get_logger(__name__)
 
@@ -67,17 +77,20 @@ class Foundation:
 
 
 @contextlib.asynccontextmanager
-async def foundation(config: ControlPlaneConfig, *, now: float, prepare: bool = True) -> AsyncIterator[Foundation]:
+async def foundation(
+    config: ControlPlaneConfig, *, now: float, prepare: bool = True, registry: Registry | None = None
+) -> AsyncIterator[Foundation]:
     """Open database and vault; `prepare` makes what is missing: files, schema, signing key.
 
-    Raises StartError, and within the block DatabaseUnavailable.
+    Without a registry the definitions are those of this environment. Raises StartError, and within the block
+    DatabaseUnavailable.
     """
     with _start_errors():
         if prepare:
             _prepare_files(config)
         database = Database.open(config.database)
         vault = Vault(config.master_keys)
-        registry = Registry(CATALOG)
+        registry = registry or load_registry(config.integration_manifests)
     try:
         if prepare:
             with _start_errors():
@@ -117,12 +130,16 @@ class ControlPlane:
 
 
 @contextlib.asynccontextmanager
-async def started(config: ControlPlaneConfig) -> AsyncIterator[tuple[ControlPlane, asyncio.Task[None]]]:
+async def started(
+    config: ControlPlaneConfig, registry: Registry | None = None
+) -> AsyncIterator[tuple[ControlPlane, asyncio.Task[None]]]:
     """Start a control plane; yield it with the task that serves until begin_stop(). Raises StartError."""
     async with contextlib.AsyncExitStack() as opened:
         clock = Clock(asyncio.get_running_loop())
         opened.callback(clock.close)
-        base = await opened.enter_async_context(foundation(config, now=clock.wall))
+        base = await opened.enter_async_context(foundation(config, now=clock.wall, registry=registry))
+        session = _provider_session(config)
+        opened.push_async_callback(session.close)
         tasks = TaskSet(_task_failed)
         opened.push_async_callback(tasks.close)
         with _start_errors():
@@ -136,8 +153,9 @@ async def started(config: ControlPlaneConfig) -> AsyncIterator[tuple[ControlPlan
             await files.write()
         tasks.spawn(files.keep_fresh(), name="service tokens")
         tasks.spawn(upkeep.keep_up(base.database, lambda: clock.wall), name="upkeep")
-        parts = _parts(base, watch, clock, config)
+        parts = _parts(base, watch, clock, session, config)
         tasks.spawn(Recompiler(base.database, parts.compilation, lambda: clock.wall).run(), name="recompiler")
+        tasks.spawn(parts.keeper.keep_fresh(), name="credentials")
         server = Server(build_api(parts), config.api.listen)
         serving = tasks.spawn(server.serve(), name="api")
         port = await _listening(server, serving, config)
@@ -170,18 +188,43 @@ async def _run(config: ControlPlaneConfig) -> int:
     return 0
 
 
-def _parts(base: Foundation, watch: Watch, clock: Clock, config: ControlPlaneConfig) -> Parts:
+def _provider_session(config: ControlPlaneConfig) -> ProviderSession:
+    ca_file = None if config.outbound.ca_file is None else str(config.outbound.ca_file)
+    try:
+        trust = client_context(ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise StartError(f"outbound.ca_file: {ca_file} cannot be used: {error}", "name a PEM bundle of roots") from None
+    # Where the control plane itself listens is no provider, whatever the policy allows.
+    listen = config.api.listen
+    is_address = ":" in listen.host or listen.host.rpartition(".")[2].isdigit()
+    own = OwnPlaces(listeners=[listen]) if is_address else OwnPlaces(named=[listen])
+    return ProviderSession(Dialer(AddressPolicy(allow=config.outbound.allow), Resolver(), own=own), trust)
+
+
+def _parts(
+    base: Foundation,
+    watch: Watch,
+    clock: Clock,
+    session: ProviderSession,
+    config: ControlPlaneConfig,
+) -> Parts:
+    registry = base.registry
+    keeper = CredentialKeeper(
+        base.database, base.vault, registry, session, lambda: clock.wall, new_id("ctl", clock.wall)
+    )
     return Parts(
         database=base.database,
         ring=base.ring,
         office=TokenOffice(base.database, base.vault, base.ring),
         plans=PlanDesk(base.database),
-        bindings=BindingDesk(base.database, base.registry),
-        compilation=CompileDesk(base.database, base.registry),
-        registry=base.registry,
-        targets=TargetDesk(base.database, base.vault, base.registry),
-        connections=ConnectionDesk(base.database, base.vault),
-        resolver=Resolver(base.database, base.vault),
+        registry=registry,
+        bindings=BindingDesk(base.database, registry),
+        compilation=CompileDesk(base.database, registry),
+        targets=TargetDesk(base.database, base.vault, registry),
+        connections=ConnectionDesk(base.database, base.vault, registry),
+        authorizations=AuthorizationDesk(base.database, base.vault, registry, session, config.public_url),
+        keeper=keeper,
+        resolver=CredentialResolver(base.database, base.vault, registry, keeper),
         authorities=Authorities(base.database, base.vault),
         watch=watch,
         rates=RateLimits(
@@ -224,6 +267,8 @@ def _start_errors() -> Iterator[None]:
     """Turn what can go wrong at start into words an operator can act on."""
     try:
         yield
+    except IntegrationsError as error:
+        raise StartError(str(error), "correct the manifests in SALLYPORT_INTEGRATION_MANIFESTS") from None
     except MasterKeyError as error:
         raise StartError(error.message, error.hint) from None
     except VaultError as error:

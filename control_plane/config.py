@@ -8,11 +8,13 @@ The only reader of its environment. docs/settings.md has a row for each; a test 
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final
 
 from control_plane.vault.master_keys import KeyCommand, KeySource, KeyText
-from sallyport.net.setting_kinds import LISTEN, HostPort
+from sallyport.net.setting_kinds import LISTEN, NETWORK, HostPort
+from sallyport.plan.url import UrlError, split_url
 from sallyport.secret import Secret
 from sallyport.settings import (
     PATH,
@@ -29,6 +31,7 @@ from sallyport.settings import (
     or_off,
     section,
     setting,
+    setting_list,
 )
 
 PREFIX: Final = "SALLYPORT"
@@ -43,12 +46,46 @@ def _parse_secret(value: object, _: Path) -> Secret:
 SECRET: Final = Kind(_parse_secret, "`<version> <key>`, separated by commas")
 
 
+def _parse_public_url(value: object, _: Path) -> str:
+    try:
+        url = split_url(str(value))
+    except UrlError as error:
+        raise ValueError(f"{value!r} is not a URL; {error}") from None
+    if url.query is not None or url.path not in ("", "/"):
+        raise ValueError(f"{value!r} has a path or a query; write https://host[:port]")
+    return str(value).rstrip("/")
+
+
+PUBLIC_URL: Final = Kind(_parse_public_url, "https://host[:port]")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
     """Where the control plane is asked."""
 
     listen: HostPort = setting(
         LISTEN, "127.0.0.1:7500", "The HTTP surface.", "Loopback: off it, put TLS in front, tokens travel in it."
+    )
+    public_url: str | None = optional_setting(
+        PUBLIC_URL,
+        "Where browsers reach it, for the way back from a provider; absent: `http://` and `api.listen`.",
+        "A provider sends only to redirect URIs it was told: this and `/p/integration/oauth/callback`.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outbound:
+    """What the control plane itself may ask: providers of integrations."""
+
+    allow: tuple[IPv4Network | IPv6Network, ...] = setting_list(
+        NETWORK,
+        "Private or otherwise refused networks in which providers may be asked.",
+        "Empty: only public addresses, so that a provider's name cannot be pointed inwards.",
+    )
+    ca_file: Path | None = optional_setting(
+        PATH,
+        "A PEM bundle of roots to trust for providers instead of the system's.",
+        "For providers of one's own with a private CA.",
     )
 
 
@@ -103,6 +140,11 @@ class ControlPlaneConfig:
     master_key_timeout: float = setting(
         duration("1s", "5m"), "30s", "How long that command may take.", "A start that hangs tells nobody why."
     )
+    integration_manifests: Path | None = optional_setting(
+        PATH,
+        "A folder of manifests (`.yaml`, `.yml`, `.json`), each an integration; a faulty one keeps from starting.",
+        "An integration without code is one file; the operator's own, so it is held to what settings are.",
+    )
     tokens_issuer: str = setting(
         TEXT, "sallyport", "The `iss` of every token.", "The gateway's `tokens.issuer` is the same variable."
     )
@@ -113,12 +155,18 @@ class ControlPlaneConfig:
         choice("json", "console"), "json", "How events are written.", "Collectors read JSON; people read console."
     )
     api: Api = section(Api)
+    outbound: Outbound = section(Outbound)
     limits: Limits = section(Limits)
 
     @property
     def database(self) -> str:
         """The database's URL."""
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'control-plane.db'}"
+
+    @property
+    def public_url(self) -> str:
+        """Where browsers reach the control plane, without a slash at its end."""
+        return self.api.public_url or f"http://{self.api.listen}"
 
     @property
     def master_keys(self) -> KeySource:

@@ -33,8 +33,8 @@ class ControlCode(Enum):
     SANDBOX_NOT_FOUND = "sandbox_not_found", 404, "There is no such sandbox"
     PROFILE_NOT_FOUND = "profile_not_found", 404, "There is no such sandbox profile or version"
     PLAN_NOT_FOUND = "plan_not_found", 404, "There is no such plan"
-    CONNECTION_NOT_FOUND = "connection_not_found", 404, "There is no such connection"
     TARGET_NOT_FOUND = "target_not_found", 404, "There is no such target"
+    CONNECTION_NOT_FOUND = "connection_not_found", 404, "There is no such connection"
     API_KEY_NOT_FOUND = "api_key_not_found", 404, "There is no such API key"
     CREDENTIAL_NOT_FOUND = "credential_not_found", 404, "The connection has no such credential"
     RESOLVER_NOT_FOUND = "resolver_not_found", 404, "There is no such credential resolver"
@@ -46,9 +46,12 @@ class ControlCode(Enum):
     REVISION_CONFLICT = "revision_conflict", 409, "It was changed by another meanwhile"
     REQUEST_IN_PROGRESS = "request_in_progress", 409, "The first request of this key is still being answered", True
     LEASE_CONFLICT = "lease_conflict", 409, "A newer process of this gateway holds the lease"
-    CONNECTION_IN_USE = "connection_in_use", 409, "A current plan uses this connection"
     TARGET_DISABLED = "target_disabled", 409, "The target is not enabled"
+    TARGET_NOT_READY = "target_not_ready", 409, "The target lacks what this needs"
+    METHOD_NOT_OFFERED = "method_not_offered", 409, "The target has no such connection method"
+    AUTHORIZATION_REFUSED = "authorization_refused", 409, "The provider did not authorise the connection"
     TARGET_IN_USE = "target_in_use", 409, "Connections use this target"
+    CONNECTION_IN_USE = "connection_in_use", 409, "A binding or a current plan uses this connection"
     CONNECTION_NOT_ACTIVE = "connection_not_active", 409, "The connection is not active"
     AMBIGUOUS_CREDENTIAL = "ambiguous_credential", 409, "Several credentials answer to this description"
     REFRESH_FAILED_PERMANENT = "refresh_failed_permanent", 409, "The connection has to be authorised again"
@@ -61,6 +64,7 @@ class ControlCode(Enum):
     INTERNAL_ERROR = "internal_error", 500, "The control plane failed", True
     OVERLOADED = "overloaded", 503, "The control plane is at a limit", True
     DATABASE_UNAVAILABLE = "database_unavailable", 503, "The database cannot be reached at the moment", True
+    PROVIDER_UNAVAILABLE = "provider_unavailable", 503, "The provider does not answer at the moment", True
     REFRESH_FAILED_TEMPORARY = "refresh_failed_temporary", 503, "The credential cannot be refreshed at the moment", True
 
 

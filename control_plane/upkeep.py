@@ -8,7 +8,7 @@ import structlog
 
 from control_plane.idempotency import KEPT_SECONDS
 from control_plane.minting import REPEAT_SECONDS
-from control_plane.store import api_keys, connections, events, idempotent_answers, keys, leases
+from control_plane.store import api_keys, authorizations, connections, events, idempotent_answers, keys, leases
 from control_plane.store.database import Database, DatabaseUnavailable
 
 EVERY_SECONDS: Final = 60.0
@@ -21,6 +21,8 @@ LEASE_SECONDS: Final = 3_600
 RESOLUTION_SECONDS: Final = 90 * 86_400
 # So that a record of that time still says whose key it was.
 ENDED_KEY_SECONDS: Final = 90 * 86_400
+# A made credential that nobody asked for again since it ended; it can be made at any time.
+MADE_SECONDS: Final = 3_600
 
 _log = structlog.get_logger(__name__)
 
@@ -37,6 +39,8 @@ async def forget_what_is_over(database: Database, now: float) -> None:
         await connections.forget_resolutions(tx, now - RESOLUTION_SECONDS)
         await api_keys.forget_ended(tx, now - ENDED_KEY_SECONDS)
         await idempotent_answers.forget(tx, now - KEPT_SECONDS)
+        await connections.forget_made_before(tx, now - MADE_SECONDS)
+        await authorizations.forget_authorizations(tx, now)
 
 
 async def keep_up(database: Database, now: Callable[[], float]) -> None:

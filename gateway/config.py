@@ -23,16 +23,15 @@ from gateway.setting_kinds import (
     CREDENTIAL,
     LISTEN_OR_OFF,
     MEMORY,
-    NETWORK,
     PART_ID,
     PROXY,
     CredentialPlace,
 )
-from gateway.settings_file import read_yaml
 from sallyport.host import HostPattern, is_loopback
 from sallyport.net.listener_tls import ListenerTls
 from sallyport.net.log import Log
-from sallyport.net.setting_kinds import LISTEN, PATTERN, HostPort
+from sallyport.net.setting_kinds import LISTEN, NETWORK, PATTERN, HostPort
+from sallyport.net.yaml_file import read_yaml
 from sallyport.settings import (
     FLAG,
     PATH,

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -70,13 +69,6 @@ def _parse_proxy(value: object, base_dir: Path) -> HostPort:
     return _parse_host_port(parts.netloc, base_dir)
 
 
-def _parse_network(value: object, _: Path) -> IPv4Network | IPv6Network:
-    try:
-        return ip_network(str(value))
-    except ValueError as error:
-        raise ValueError(f"{value!r} is not a network; write address/bits, such as 10.0.0.0/8 ({error})") from None
-
-
 def _parse_credential(pair: object, base_dir: Path) -> tuple[tuple[str, ...], CredentialPlace]:
     # No message here repeats a value: whoever got the form wrong may have written the secret itself.
     assert isinstance(pair, tuple)
@@ -141,7 +133,6 @@ MEMORY = Kind(_parse_memory, f"{_MEMORY_SIZE.bounds}, `cgroup`, or `off`")
 LISTEN_OR_OFF = or_off(LISTEN)
 CONNECT_TO = Kind(_parse_connect_to, "host:port to address:port")
 PROXY = Kind(_parse_proxy, "http://host:port")
-NETWORK = Kind(_parse_network, "networks in CIDR notation")
 CREDENTIAL = Kind(
     _parse_credential,
     "`<connectionId>[/<secretType>[/<slotKey>]]` to `{env: NAME}` or `{file: path}`; "

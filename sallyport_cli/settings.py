@@ -31,7 +31,7 @@ def read_settings(
 
 def read_document(path: Path) -> Mapping[str, object]:
     """Return what stands in a settings file, unchecked but for being a mapping in YAML."""
-    from gateway.settings_file import read_yaml
+    from sallyport.net.yaml_file import read_yaml
     from sallyport.settings import ConfigError
 
     read_file(path)

@@ -13,7 +13,14 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Every place where a secret leaves its `Secret`. A new one is a decision: say in the change why it has to be there.
 REVEALS = {
-    "control_plane.vault.disclosure": 7,  # resolve (3), a gateway's CA, its key to certify, a repeat, signing
+    "control_plane.oauth.aws_sts": 1,  # the access key's id
+    "control_plane.oauth.github_app": 2,  # the App's id, and its key to sign with
+    "control_plane.oauth.proof": 1,  # the hash of the PKCE verifier
+    "control_plane.oauth.proving": 1,  # a member's own token, used once and thrown away
+    "control_plane.oauth.sigv4": 1,
+    "control_plane.oauth.token_endpoint": 1,  # what a token endpoint is asked with, and the client's id for a browser
+    # Resolve, an AWS session, stored AWS keys (2), a pattern, a gateway's CA, its key to certify, a repeat, signing.
+    "control_plane.vault.disclosure": 9,
     "control_plane.vault.envelope": 1,  # to seal
     "control_plane.vault.master_keys": 1,  # those that a variable holds
     "gateway.core.inject.aws_sigv4": 2,  # the session token, the key of a day
@@ -26,8 +33,11 @@ REVEALS = {
 # Every place where whatever is raised ends, and what becomes of it there. All else is mapped where it enters, or goes
 # on to one of these, or ends a task, of which sallyport.net.tasks tells, or a callback, of which the loop does.
 ENDS_OF_ALL = {
+    "control_plane.integrations._load_package": "a stranger's import, told by its type in the log",
     "control_plane.api.problems.RequestIds.__call__": "own_fault has logged and answered it, and it is raised anew",
     "control_plane.recompilation.Recompiler.recompile_one": "logged with its trace, tried again later; others go on",
+    "control_plane.keeper.CredentialKeeper.refresh_due.refresh": "logged; one connection's defect costs no other",
+    "control_plane.keeper._oauth_wish": "logged by its type; a resolution of it tells whoever asks",
     "gateway.admin.refusals.answer_refusals": "logged with its trace, answered by its type",
     "gateway.credentials.Credentials._ask": "a source's own: logged by its type, counted, answered as temporary",
     "gateway.plan_watch.PlanWatcher.run": "logged; what is known ages, and the watch begins anew",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import Field, JsonValue
 
+from control_plane.authorizations import OAUTH_CALLBACK, REDIRECT_CALLBACK
 from control_plane.callers import Role
 from control_plane.definitions.contract import Kind, MethodKind
 from control_plane.refusals import ControlCode
@@ -66,6 +67,7 @@ class SandboxShown(Model):
     status: Literal["active"]
     created_at: int
     plan: PlanShown | None = None
+    compile_issues: list[Issue] | None = None
 
 
 class ProfileShown(Model):
@@ -165,6 +167,7 @@ class CredentialShown(Model):
     slot_key: str | None = None
     version: str
     updated_at: int
+    expires_at: int | None = None
 
 
 class ConnectionShown(Model):
@@ -174,12 +177,24 @@ class ConnectionShown(Model):
     target_key: str
     organization_id: str
     status: Literal["active", "error", "revoked"]
+    method: MethodKind
+    revision: int
     display_name: str | None = None
+    error: str | None = None
+    config: dict[str, JsonValue] | None = None
     secret_type: str | None = None
     slot_key: str | None = None
     credentials: list[CredentialShown]
     created_at: int
     updated_at: int
+
+
+class AuthorizationBegun(Model):
+    """Where a member is sent, and how long the way back is open."""
+
+    authorization_url: str
+    state: str
+    expires_at: int
 
 
 class ApiKeyShown(Model):
@@ -310,8 +325,8 @@ class SessionResolved(Model):
     kind: Literal["aws_session"]
     access_key_id: str
     secret_access_key: str
-    session_token: str
-    expires_at: int
+    session_token: str | None = None
+    expires_at: int | None = None
     version: str
 
 
@@ -400,6 +415,7 @@ class Readiness(Model):
 
     status: Literal["ready", "not_ready"]
     reasons: list[str] | None = None
+    integrations_left_out: list[str] | None = None
 
 
 class KeySet(Model):
@@ -417,6 +433,8 @@ class Told(NamedTuple):
     also: tuple[int, ...] = ()
 
 
+# An answer for people, who are refused by a page too.
+PAGE: Final = "text/html"
 _NOTHING: Final = Told(204)
 _TARGETS: Final = "/v1/integration/targets"
 _VERSION: Final = "/v1/sandbox/profiles/{profile_id}/versions/{version}"
@@ -426,6 +444,8 @@ TOLD: Final[Mapping[tuple[str, str], Told]] = {
     ("GET", "/healthz"): Told(200, Health),
     ("GET", "/readyz"): Told(200, Readiness, also=(503,)),
     ("GET", "/.well-known/jwks.json"): Told(200, KeySet),
+    ("GET", OAUTH_CALLBACK): Told(200, media_type=PAGE),
+    ("GET", REDIRECT_CALLBACK): Told(200, media_type=PAGE),
     ("POST", "/v1/api-keys"): Told(201, ApiKeyMade),
     ("GET", "/v1/api-keys"): Told(200, Page[ApiKeyShown]),
     ("GET", "/v1/api-keys/{key_id}"): Told(200, ApiKeyShown),
@@ -461,6 +481,11 @@ TOLD: Final[Mapping[tuple[str, str], Told]] = {
     ("GET", f"{_TARGETS}/{{target_key}}/forms/binding"): Told(200, FormShown),
     ("GET", f"{_TARGETS}/{{target_key}}/forms/connection"): Told(200, FormShown),
     ("POST", f"{_CONNECTIONS}/{{target_key}}/api-key"): Told(201, ConnectionShown),
+    ("POST", f"{_CONNECTIONS}/{{target_key}}/oauth2/client-credentials"): Told(201, ConnectionShown),
+    ("POST", f"{_CONNECTIONS}/{{target_key}}/oauth2/start"): Told(200, AuthorizationBegun),
+    ("POST", f"{_CONNECTIONS}/{{target_key}}/oauth2/complete"): Told(200, ConnectionShown),
+    ("POST", f"{_CONNECTIONS}/{{target_key}}/redirect/start"): Told(200, AuthorizationBegun),
+    ("POST", f"{_CONNECTIONS}/{{target_key}}/redirect/complete"): Told(200, ConnectionShown),
     ("PUT", f"{_CONNECTIONS}/{{connection_id}}/api-key"): Told(200, ConnectionShown),
     ("GET", _CONNECTIONS): Told(200, Page[ConnectionShown]),
     ("GET", f"{_CONNECTIONS}/{{connection_id}}"): Told(200, ConnectionShown),

@@ -1,46 +1,60 @@
 """`/v1/integration/connections`: accounts and their credentials. No answer holds a stored value."""
 
-from typing import Literal
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
+from pydantic import Field
 
 from control_plane.api.bodies import DisplayName, OrganizationId, body_of, read_body
-from control_plane.api.caller import OrganizationQuery, authenticate
+from control_plane.api.caller import Caller, OrganizationQuery, authenticate
 from control_plane.api.parts import (
     PAGE_DEFAULT,
     ConnectionPath,
     Cursor,
     IdPath,
     Limit,
+    Parts,
     PartsOf,
     decode_cursor,
     page,
 )
-from control_plane.definitions.fields import SecretText
-from sallyport.plan.fields import ConnectionId, Id, Model
+from control_plane.connections import Typed
+from control_plane.definitions.contract import MethodKind
+from control_plane.definitions.fields import SecretText, SecretTyped
+from control_plane.refusals import ControlCode, FieldIssue, Refused
+from sallyport.plan.fields import ConnectionId, Id, Model, Positive
 
 router = APIRouter(prefix="/v1/integration/connections", dependencies=[Depends(authenticate)])
+
+# A provider has two or three.
+MAX_SECRETS: Final = 16
 
 type Document = dict[str, object]
 
 
-class NewApiKey(Model):
-    """POST /v1/integration/connections/{targetKey}/api-key."""
+type Secrets = Annotated[dict[Id, SecretTyped], Field(min_length=1, max_length=MAX_SECRETS)]
+
+
+class NewConnection(Model):
+    """POST /v1/integration/connections/{targetKey}/api-key and its kin: one secret, or several by their types."""
 
     organization_id: OrganizationId
     display_name: DisplayName | None = None
-    secret_type: Id
-    slot_key: Id | None = None
-    value: SecretText
     connection_id: ConnectionId | None = None
-
-
-class RotatedApiKey(Model):
-    """PUT /v1/integration/connections/{id}/api-key. The type and slot are needed where there are several."""
-
-    value: SecretText
+    config: dict[str, object] | None = None
     secret_type: Id | None = None
     slot_key: Id | None = None
+    value: SecretText | None = None
+    secrets: Secrets | None = None
+
+
+class RotatedSecrets(Model):
+    """PUT /v1/integration/connections/{id}/api-key. Of one value, type and slot are needed where there are several."""
+
+    secret_type: Id | None = None
+    slot_key: Id | None = None
+    value: SecretText | None = None
+    secrets: Secrets | None = None
 
 
 class ChangedConnection(Model):
@@ -48,31 +62,32 @@ class ChangedConnection(Model):
 
     status: Literal["active", "error", "revoked"] | None = None
     display_name: DisplayName | None = None
+    config: dict[str, object] | None = None
+    revision: Positive | None = None
 
 
-@router.post("/{target_key}/api-key", status_code=201, openapi_extra=body_of(NewApiKey))
-async def add_api_key(target_key: IdPath, request: Request, parts: PartsOf) -> Document:
+@router.post("/{target_key}/api-key", status_code=201, openapi_extra=body_of(NewConnection))
+async def add_api_key(target_key: IdPath, request: Request, caller: Caller, parts: PartsOf) -> Document:
     """Make a connection that is authorised by an API key."""
-    body = await read_body(request, NewApiKey)
-    return await parts.connections.add_api_key(
-        target_key,
-        body.organization_id,
-        value=body.value,
-        secret_type=body.secret_type,
-        slot_key=body.slot_key,
-        connection_id=body.connection_id,
-        display_name=body.display_name,
-        now=parts.now(),
-    )
+    return await _add(target_key, MethodKind.API_KEY, request, caller, parts)
 
 
-@router.put("/{connection_id}/api-key", openapi_extra=body_of(RotatedApiKey))
-async def rotate_api_key(connection_id: ConnectionPath, request: Request, parts: PartsOf) -> Document:
-    """Replace an API key."""
-    body = await read_body(request, RotatedApiKey)
-    return await parts.connections.rotate_api_key(
-        connection_id, value=body.value, secret_type=body.secret_type, slot_key=body.slot_key, now=parts.now()
-    )
+@router.post("/{target_key}/oauth2/client-credentials", status_code=201, openapi_extra=body_of(NewConnection))
+async def add_client_credentials(target_key: IdPath, request: Request, caller: Caller, parts: PartsOf) -> Document:
+    """Make a connection that is authorised by an OAuth client of its own."""
+    return await _add(target_key, MethodKind.OAUTH2_CLIENT_CREDENTIALS, request, caller, parts)
+
+
+@router.put("/{connection_id}/api-key", openapi_extra=body_of(RotatedSecrets))
+async def rotate_secrets(connection_id: ConnectionPath, request: Request, parts: PartsOf) -> Document:
+    """Replace an API key, or another secret that was typed in."""
+    body = await read_body(request, RotatedSecrets)
+    if body.value is None or body.secrets is not None:
+        secrets = _typed(body)
+    else:
+        secret_type, slot_key = await parts.connections.only(connection_id, body.secret_type, body.slot_key)
+        secrets = [Typed(secret_type, slot_key, body.value, "/value", "/secretType")]
+    return await parts.connections.rotate(connection_id, secrets, parts.now())
 
 
 @router.get("")
@@ -92,14 +107,55 @@ async def get_connection(connection_id: ConnectionPath, parts: PartsOf) -> Docum
 
 @router.patch("/{connection_id}", openapi_extra=body_of(ChangedConnection))
 async def change_connection(connection_id: ConnectionPath, request: Request, parts: PartsOf) -> Document:
-    """Rename a connection or set its status."""
+    """Rename a connection, configure it, or set its status."""
     body = await read_body(request, ChangedConnection)
     return await parts.connections.change(
-        connection_id, status=body.status, display_name=body.display_name, now=parts.now()
+        connection_id,
+        status=body.status,
+        display_name=body.display_name,
+        config=body.config,
+        revision=body.revision,
+        now=parts.now(),
     )
 
 
 @router.delete("/{connection_id}", status_code=204, response_class=Response)
 async def delete_connection(connection_id: ConnectionPath, parts: PartsOf) -> None:
-    """Delete a connection that no current plan uses."""
+    """Delete a connection that no binding and no current plan uses."""
     await parts.connections.remove(connection_id, parts.now())
+
+
+async def _add(target_key: str, method: MethodKind, request: Request, caller: Caller, parts: Parts) -> Document:
+    body = await read_body(request, NewConnection)
+    return await parts.connections.add(
+        target_key,
+        body.organization_id,
+        method,
+        _typed(body),
+        config=body.config,
+        connection_id=body.connection_id,
+        display_name=body.display_name,
+        for_operator=caller.is_operator,
+        now=parts.now(),
+    )
+
+
+def _typed(body: NewConnection | RotatedSecrets) -> list[Typed]:
+    """Return the secrets of a body in either form. Raises Refused."""
+    if body.secrets is None:
+        if body.value is not None and body.secret_type is not None:
+            return [Typed(body.secret_type, body.slot_key or "", body.value, "/value", "/secretType")]
+        given = {"/secretType": body.secret_type, "/value": body.value}
+        missing = [pointer for pointer, value in given.items() if value is None]
+        issues = [FieldIssue("missing_field", pointer, "this field is required") for pointer in missing]
+    else:
+        single = {"/secretType": body.secret_type, "/slotKey": body.slot_key, "/value": body.value}
+        message = "either this or `secrets`"
+        issues = [FieldIssue("unknown_field", name, message) for name, value in single.items() if value is not None]
+        if not issues:
+            pointers = {name: f"/secrets/{name}" for name in body.secrets}
+            return [
+                Typed(name, "", value, pointers[name], pointers[name])
+                for name, value in sorted(body.secrets.items(), key=lambda item: item[0])
+            ]
+    raise Refused(ControlCode.INVALID_REQUEST, f"{len(issues)} issues; nothing changed", issues=issues)

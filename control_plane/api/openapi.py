@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
-from control_plane.api.answers import CODES, TOLD, Problem, Told
+from control_plane.api.answers import CODES, PAGE, TOLD, Problem, Told
 from control_plane.callers import PERMISSIONS
 from control_plane.definitions.forms import without_null
 
@@ -52,12 +52,11 @@ def _rewrite(operation: Schema, method: str, path: str, schemas: Schema) -> None
         content = body["content"]["application/json"]
         content["schema"] = _lifted(content["schema"], schemas)
     told = TOLD.get((method, path))
+    refusal: Schema = {"application/problem+json": {"schema": {"$ref": _COMPONENT.format(model="Problem")}}}
+    if told is not None and told.media_type == PAGE:
+        refusal[PAGE] = {"schema": {"type": "string"}}
     operation["responses"] = ({} if told is None else _told(told, schemas)) | {
-        status: {
-            "description": words,
-            "content": {"application/problem+json": {"schema": {"$ref": _COMPONENT.format(model="Problem")}}},
-        }
-        for status, words in _PROBLEMS.items()
+        status: {"description": words, "content": refusal} for status, words in _PROBLEMS.items()
     }
     if (method, path) in PERMISSIONS:
         operation["security"] = [{name: []} for name in _SECURITY]

@@ -9,11 +9,13 @@ from typing import Annotated, Final
 from fastapi import Depends, Path, Query, Request
 
 from control_plane.authorities import Authorities
+from control_plane.authorizations import AuthorizationDesk
 from control_plane.bindings import BindingDesk
 from control_plane.compilation import CompileDesk
 from control_plane.connections import ConnectionDesk
 from control_plane.definitions.registry import Registry
 from control_plane.idempotency import Answers
+from control_plane.keeper import CredentialKeeper
 from control_plane.minting import TokenOffice
 from control_plane.plans import PlanDesk
 from control_plane.rate_limits import RateLimits
@@ -37,11 +39,13 @@ class Parts:
     ring: KeyRing
     office: TokenOffice
     plans: PlanDesk
+    registry: Registry
     bindings: BindingDesk
     compilation: CompileDesk
-    registry: Registry
     targets: TargetDesk
     connections: ConnectionDesk
+    authorizations: AuthorizationDesk
+    keeper: CredentialKeeper
     resolver: Resolver
     authorities: Authorities
     watch: Watch

@@ -21,13 +21,14 @@ async def health() -> dict[str, object]:
 
 @router.get("/readyz")
 async def readiness(response: Response, parts: PartsOf) -> dict[str, object]:
-    """Say whether requests can be served: whether the database answers."""
+    """Say whether requests can be served: whether the database answers. A package that is left out is only named."""
     try:
         await parts.database.ping()
     except DatabaseUnavailable:
         response.status_code = 503
         return {"status": "not_ready", "reasons": ["the database cannot be reached"]}
-    return {"status": "ready"}
+    left_out = parts.registry.left_out
+    return {"status": "ready"} | ({"integrationsLeftOut": list(left_out)} if left_out else {})
 
 
 @router.get("/.well-known/jwks.json")

@@ -11,7 +11,18 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from control_plane.api import api_keys, bindings, compilation, connections, internal, public, sandboxes, targets
+from control_plane.api import (
+    api_keys,
+    authorizations,
+    bindings,
+    callbacks,
+    compilation,
+    connections,
+    internal,
+    public,
+    sandboxes,
+    targets,
+)
 from control_plane.api.idempotency import Idempotency
 from control_plane.api.openapi import openapi_document
 from control_plane.api.parts import Parts
@@ -30,7 +41,11 @@ DRAIN_SECONDS: Final = 10
 
 
 _ROUTERS: Final = [
-    module.router for module in (public, api_keys, sandboxes, bindings, compilation, targets, connections, internal)
+    module.router
+    for module in (
+        *(public, callbacks, sandboxes, bindings, compilation),
+        *(authorizations, connections, api_keys, targets, internal),
+    )
 ]
 
 
@@ -148,6 +163,8 @@ def _methods_of(path: str) -> set[str]:
 
 async def _refuse_unknown_parameters(request: Request) -> None:
     """Refuse a query parameter nobody reads: a misspelt filter would show more than was asked for."""
+    if request.url.path.startswith("/p/"):
+        return  # a provider, or a browser it sends, adds what it likes
     route = request.scope.get("route")
     known = _query_names(route.dependant) if isinstance(route, APIRoute) else set()
     issues = [

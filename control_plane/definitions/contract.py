@@ -285,7 +285,10 @@ class OAuthContext[T: Model, C: Model]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthorizationRequest:
-    """Where to send the member's browser. state, redirect_uri, client_id and PKCE are added by control_plane.oauth."""
+    """Where to send the member's browser. state, redirect_uri, client_id and PKCE are added by control_plane.oauth.
+
+    Scopes are joined by spaces (RFC 6749); a provider that wants them otherwise has `scope` among its parameters.
+    """
 
     url: str
     scopes: Sequence[str] = ()
@@ -300,6 +303,8 @@ class TokenCall:
     client_authentication: Literal["basic", "post", "none"] = "basic"
     parameters: Mapping[str, str] = field(default_factory=dict)
     encoding: Literal["form", "json"] = "form"
+    # What the provider asks for besides; never what HTTP or the client's authentication write.
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,8 +37,15 @@ def _read_pem(value: object) -> Secret:
     return Secret(encoded)
 
 
+def _read_typed(value: object) -> Secret:
+    return _read_pem(value) if isinstance(value, str) and value.startswith("-----BEGIN") else _read_secret(value)
+
+
 SecretText = Annotated[Secret, PlainValidator(_read_secret), WithJsonSchema({"type": "string", "writeOnly": True})]
 SecretPem = Annotated[Secret, PlainValidator(_read_pem), WithJsonSchema({"type": "string", "writeOnly": True})]
+
+# Of either kind, where the name of the secret decides which it has to be.
+SecretTyped = Annotated[Secret, PlainValidator(_read_typed), WithJsonSchema({"type": "string", "writeOnly": True})]
 
 
 def _check_repository(text: str) -> str:
@@ -55,6 +62,9 @@ FromProvider: Final = Field(json_schema_extra={"readOnly": True})
 
 # A directory of the sandbox in the plain form that a setup document asks for (sallyport/setup.py).
 Directory = Annotated[str, StringConstraints(pattern=r"^(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}){1,8}$")]
+
+# One scope of OAuth (RFC 6749 section 3.3), and no comma, by which some providers join them.
+Scope = Annotated[str, StringConstraints(pattern=r"^[!#-+.-\[\]-~-]{1,256}$")]
 
 
 def distinct(texts: Sequence[str]) -> bool:

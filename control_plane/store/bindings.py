@@ -33,10 +33,14 @@ async def connections(tx: Transaction, ids: Iterable[str], *, lock: bool = False
 
 
 async def secret_types(tx: Transaction, connection_ids: Iterable[str]) -> Sequence[tuple[str, str]]:
-    """Return (connection, type) of the credentials that connections have."""
-    query = select(Credential.connection_id, Credential.secret_type).distinct()
+    """Return (connection, type) of the credentials that connections were given.
+
+    Without what begins with "_": that comes and goes as credentials are made and refreshed, and no plan names it.
+    """
+    query = select(Credential.connection_id, Credential.secret_type, Credential.slot_key)
     rows = await tx.rows(query.where(Credential.connection_id.in_(list(connection_ids))))
-    return [(row.connection_id, row.secret_type) for row in rows]
+    given = {each for each in rows if not each.secret_type.startswith("_") and not each.slot_key.startswith("_")}
+    return sorted({(each.connection_id, each.secret_type) for each in given})
 
 
 async def targets(tx: Transaction, keys: Iterable[str], *, lock: bool = False) -> Sequence[Target]:

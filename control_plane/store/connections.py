@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, or_, select
 
 from control_plane.store.database import Transaction
-from control_plane.store.models import Connection, Credential, PlanReference, Resolution
+from control_plane.store.models import Binding, Connection, Credential, PlanReference, Resolution
 
 
 async def connection(tx: Transaction, connection_id: str, *, lock: bool = False) -> Connection | None:
@@ -32,6 +32,51 @@ async def credentials(tx: Transaction, connection_ids: Sequence[str]) -> Sequenc
 async def forget_credentials(tx: Transaction, connection_id: str) -> None:
     """Delete every credential of a connection."""
     await tx.run(delete(Credential).where(Credential.connection_id == connection_id))
+
+
+async def forget_made(tx: Transaction, connection_id: str) -> None:
+    """Delete what was made from a connection's secrets and configuration, and can be made again."""
+    same = (Credential.connection_id == connection_id, Credential.slot_key.startswith("_", autoescape=True))
+    await tx.run(delete(Credential).where(*same))
+
+
+async def forget_made_before(tx: Transaction, before: float) -> int:
+    """Delete what was made and ended before an instant."""
+    same = (Credential.expires_at < int(before), Credential.slot_key.startswith("_", autoescape=True))
+    return await tx.run(delete(Credential).where(*same))
+
+
+async def ending(tx: Transaction, before: float, slot_prefix: str, limit: int) -> Sequence[Credential]:
+    """Return credentials of active connections in use that end before an instant, the first first.
+
+    Those without a slot, and those whose slot begins so.
+    """
+    used = select(PlanReference.position).where(PlanReference.connection_id == Credential.connection_id)
+    query = (
+        select(Credential)
+        .join(Connection, Connection.id == Credential.connection_id)
+        .where(Connection.status == "active", Credential.expires_at < int(before), used.exists())
+        .where(or_(Credential.slot_key == "", Credential.slot_key.startswith(slot_prefix, autoescape=True)))
+    )
+    return await tx.all(query.order_by(Credential.expires_at).limit(limit))
+
+
+async def of_target(tx: Transaction, target_key: str, not_of: str) -> Sequence[Connection]:
+    """Return the connections of a target that are not of one organization."""
+    query = select(Connection).where(Connection.target_key == target_key, Connection.organization_id != not_of)
+    return await tx.all(query.order_by(Connection.id))
+
+
+async def binding(tx: Transaction, binding_id: str) -> Binding | None:
+    """Return a binding."""
+    return await tx.get(Binding, binding_id)
+
+
+async def bound_to(tx: Transaction, connection_id: str, limit: int) -> Sequence[tuple[str, int]]:
+    """Return profiles and versions that a connection is bound to."""
+    query = select(Binding.profile_id, Binding.version).where(Binding.connection_id == connection_id).distinct()
+    rows = await tx.rows(query.order_by(Binding.profile_id, Binding.version).limit(limit))
+    return [(row[0], row[1]) for row in rows]
 
 
 async def users(tx: Transaction, connection_id: str, limit: int) -> Sequence[str]:

@@ -1,4 +1,9 @@
-"""The only places where a stored secret leaves its `Secret`: a resolve answer, a signature's key, a gateway's CA."""
+"""The only places where a stored secret leaves its `Secret`: a resolve answer, a signature's key, a gateway's CA.
+
+What asks providers (control_plane.oauth) has its own.
+"""
+
+import re
 
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -15,19 +20,23 @@ def value_answer(value: Secret, *, version: str, expires_at: int | None) -> byte
     return orjson.dumps(answer)
 
 
-def aws_session_answer(
-    access_key_id: str, secret_access_key: Secret, session_token: Secret, *, version: str, expires_at: int
-) -> bytes:
-    """Write the 200 answer of a resolution whose credential are temporary keys of AWS (contracts section 4)."""
-    answer = {
-        "kind": "aws_session",
-        "accessKeyId": access_key_id,
-        "secretAccessKey": secret_access_key.reveal().decode("utf-8"),
-        "sessionToken": session_token.reveal().decode("utf-8"),
-        "expiresAt": expires_at,
-        "version": version,
-    }
+def session_answer(keys: Secret, *, version: str, expires_at: int | None) -> bytes:
+    """Write the 200 answer of a resolution that is a session of AWS; `keys` is the JSON of its keys."""
+    answer: dict[str, object] = {"kind": "aws_session", **orjson.loads(keys.reveal()), "version": version}
+    if expires_at is not None:
+        answer["expiresAt"] = expires_at
     return orjson.dumps(answer)
+
+
+def static_keys(access_key_id: Secret, secret_access_key: Secret) -> Secret:
+    """Return stored AWS keys as the JSON of a session without an end."""
+    keys = {"accessKeyId": access_key_id.reveal().decode(), "secretAccessKey": secret_access_key.reveal().decode()}
+    return Secret(orjson.dumps(keys))
+
+
+def fits(value: Secret, pattern: str) -> bool:
+    """Say whether the whole of a secret fits a pattern."""
+    return re.fullmatch(pattern, value.reveal().decode("utf-8", "replace")) is not None
 
 
 def authority_answer(private_key: Secret, *, certificate_pem: str, not_after: int) -> bytes:

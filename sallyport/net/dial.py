@@ -124,6 +124,15 @@ class Dialer:
         addresses = await self._checked_addresses(host, port, self._policy, owner)
         return await self._attempt(addresses, port, self._connect, protocol_factory)
 
+    async def addresses(self, host: str, port: int) -> tuple[str, ...]:
+        """Return the checked addresses of a destination, in the order to try: for a library that connects by itself.
+
+        Whoever connects to one of them at once has made no second lookup. Raises DialError. An upstream proxy is not
+        gone through.
+        """
+        host = self._usable_name(host, port)
+        return await self._checked_addresses(host, port, self._policy, OPERATOR)
+
     def _usable_name(self, host: str, port: int) -> str:
         """Canonicalise once more, so that nothing ambiguous is dialled whatever the caller did; refuse by name."""
         try:

@@ -1,6 +1,7 @@
-"""Values of settings that every listening part has: an address to listen on, patterns of hosts."""
+"""Values of settings that several parts have: an address to listen on, patterns of hosts, networks."""
 
 import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +37,13 @@ def _parse_pattern(value: object, _: Path) -> HostPattern:
         raise ValueError(f"{value!r} is not a host or *.host; {error}") from None
 
 
+def _parse_network(value: object, _: Path) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(str(value))
+    except ValueError as error:
+        raise ValueError(f"{value!r} is not a network; write address/bits, such as 10.0.0.0/8 ({error})") from None
+
+
 def _host(text: str) -> str:
     try:
         return normalize_host(text)
@@ -45,3 +53,4 @@ def _host(text: str) -> str:
 
 LISTEN = Kind(_parse_listen, "host:port; port 0 takes any free one")
 PATTERN = Kind(_parse_pattern, "host patterns")
+NETWORK = Kind(_parse_network, "networks in CIDR notation")

@@ -1,6 +1,6 @@
 """Pydantic's errors as faults of the document: our codes, our words, paths in the document's own names."""
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -12,7 +12,8 @@ from sallyport.plan.strict_json import Fault, Path
 
 # Where a value is one of several objects told apart by one member. Pydantic adds the chosen alternative to an
 # error's location, which is no part of the document's path. `None` stands for any step.
-UNIONS: Final[tuple[tuple[tuple[str | None, ...], str], ...]] = (
+type Unions = Sequence[tuple[tuple[str | None, ...], str]]
+UNIONS: Final[Unions] = (
     (("image",), "source"),
     (("egressRoutes", None, "authInjection"), "type"),
     (("artifacts", None, "lifecycle", None, None), "op"),
@@ -31,11 +32,16 @@ _TYPE_NAMES: Final = {
 }
 
 
-def schema_faults(error: ValidationError, document: object, *, already: Set[Path], most: int) -> list[Fault]:
-    """Translate at most `most` errors. What is wrong at a path in `already` has been said."""
+def schema_faults(
+    error: ValidationError, document: object, *, already: Set[Path], most: int, unions: Unions = UNIONS
+) -> list[Fault]:
+    """Translate at most `most` errors. What is wrong at a path in `already` has been said.
+
+    `unions` are those of the document, where it is no plan.
+    """
     faults: list[Fault] = []
     for details in error.errors(include_url=False, include_input=False):
-        path = _document_path(details["loc"], document)
+        path = _document_path(details["loc"], document, unions)
         fault = _fault(details, path, document)
         is_echo = path in already and fault.code is not IssueCode.UNKNOWN_FIELD
         if not is_echo and not _is_aftermath(details, path, document):
@@ -92,7 +98,7 @@ def _value_at(document: object, path: Path) -> object:
     return document
 
 
-def _document_path(location: tuple[int | str, ...], document: object) -> Path:
+def _document_path(location: tuple[int | str, ...], document: object, unions: Unions) -> Path:
     """Take the alternatives of unions, and the mark of a refused member name, out of an error's location."""
     path: list[int | str] = []
     at_union = False
@@ -107,7 +113,7 @@ def _document_path(location: tuple[int | str, ...], document: object) -> Path:
         if isinstance(step, str) and index + 1 < len(location) and not _holds(document, path, step):
             continue  # the alternative of a union that UNIONS does not know: other documents have their own
         path.append(step)
-        at_union = any(_is_at(path, place) for place, _ in UNIONS)
+        at_union = any(_is_at(path, place) for place, _ in unions)
     return tuple(path)
 
 

@@ -50,6 +50,14 @@ async def test_an_aws_session(tmp_path: Path) -> None:
         assert CANARY not in repr(found)
 
 
+async def test_keys_of_aws_that_do_not_end_have_no_token(tmp_path: Path) -> None:
+    async with control_session(tmp_path) as (fake, session, _):
+        kept = ("kind", "accessKeyId", "secretAccessKey", "version")
+        fake.credentials["con_1"] = {name: SESSION[name] for name in kept}
+        found = await resolve_credential(session, QUESTION)
+        assert found == AwsSession("AKIA", Secret(CANARY.encode()), None, None, "v2")
+
+
 async def test_the_whole_question_is_sent(tmp_path: Path) -> None:
     async with control_session(tmp_path) as (fake, session, _):
         fake.credentials["con_1"] = VALUE

@@ -11,7 +11,9 @@ from control_plane.app import Foundation, foundation
 from control_plane.store.database import Database
 from control_plane.store.migrate import migrate
 from control_plane.store.models import Model
+from tests.support.authorization_server import AuthorizationServer, authorization_server
 from tests.support.control_plane import NOW, Replica, replica, settings
+from tests.support.oauth_stage import OAuthStage, oauth_stage
 from tests.support.postgres import PostgresServer, postgres_server
 
 
@@ -70,6 +72,20 @@ async def api(url: str, tmp_path: Path) -> AsyncIterator[Replica]:
     """A running control plane."""
     async with replica(settings(tmp_path / "data", url)) as running:
         yield running
+
+
+@pytest.fixture
+def provider(tmp_path: Path) -> Iterator[AuthorizationServer]:
+    """A provider of its own thread."""
+    with authorization_server(tmp_path / "provider") as server:
+        yield server
+
+
+@pytest.fixture
+async def stage(base: Foundation, provider: AuthorizationServer) -> AsyncIterator[OAuthStage]:
+    """A provider, and what connects it."""
+    async with oauth_stage(base, provider) as staged:
+        yield staged
 
 
 async def _migrate(url: str) -> None:

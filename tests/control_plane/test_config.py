@@ -46,6 +46,15 @@ def test_master_keys_are_in_one_place(tmp_path: Path) -> None:
         load_config({"SALLYPORT_MASTER_KEY": "1 canary", "SALLYPORT_MASTER_KEY_FILE": "keys"}, tmp_path)
 
 
+def test_where_browsers_come_back_to(tmp_path: Path) -> None:
+    assert load_config({}, tmp_path).public_url == "http://127.0.0.1:7500"
+    given = {"SALLYPORT_API_PUBLIC_URL": "https://sallyport.example.com/"}
+    assert load_config(given, tmp_path).public_url == "https://sallyport.example.com"
+    for wrong in ("sallyport.example.com", "https://h/path", "https://h/?q", "ftp://h"):
+        with pytest.raises(ConfigError, match="SALLYPORT_API_PUBLIC_URL"):
+            load_config({"SALLYPORT_API_PUBLIC_URL": wrong}, tmp_path)
+
+
 def test_what_is_given_on_the_command_line_wins(tmp_path: Path) -> None:
     variables = {"SALLYPORT_DATA_DIR": "a", "SALLYPORT_API_LISTEN": "127.0.0.1:1"}
     config = load_config(variables, tmp_path, {"data_dir": "b", "api": {"listen": "127.0.0.1:2"}})

@@ -1,39 +1,51 @@
-import orjson
+"""What the operator offers, read by its definition."""
+
 import pytest
+from sqlalchemy import update
 
 from control_plane.app import Foundation
-from control_plane.offered import enabled_offer, find_offer, read_config
+from control_plane.definitions.registry import Registry
+from control_plane.offered import enabled_offer, find_offer, open_target_secret, read_config
 from control_plane.refusals import Refused
-from control_plane.targets import new_row
-from tests.support.control_plane import NOW
-from tests.support.definitions import FORGE, ForgeConfig, registry
+from control_plane.store.models import Target
+from tests.support.authorization_server import CLIENT_ID
+from tests.support.oauth_stage import VARIANT, Config, acme, offer_target
 
-GOOD = {"baseUrl": "https://forge.example"}
+REGISTRY = Registry([acme()])
 
 
-@pytest.mark.parametrize(
-    ("config", "enabled", "code"),
-    [(GOOD, True, None), (GOOD, False, "target_disabled"), ({}, True, "target_not_found")],
-)
-async def test_what_connections_are_made_to(
-    base: Foundation, config: dict[str, str], enabled: bool, code: str | None
-) -> None:
-    row = new_row("forge-server", FORGE, NOW)
-    row.config, row.enabled = orjson.dumps(config).decode(), enabled
-    async with base.database.write() as tx:
-        await tx.add(row)
+async def test_an_offer_has_its_configuration_and_the_names_of_its_secrets(base: Foundation) -> None:
+    await offer_target(base.database, base.vault, "https://p.test")
     async with base.database.read() as tx:
-        assert await find_offer(tx, registry(), "none") is None
-        if code is None:
-            assert (await enabled_offer(tx, registry(), "forge-server")).definition is FORGE
-            return
-        with pytest.raises(Refused) as caught:
-            await enabled_offer(tx, registry(), "forge-server")
-    assert caught.value.code.wire == code
+        offer = await enabled_offer(tx, REGISTRY, VARIANT)
+        assert offer.target.config.base_url == "https://p.test"
+        assert offer.target.secrets == {"client_id", "client_secret", "app_id", "private_key"}
+        secret = await open_target_secret(tx, base.vault, VARIANT, "client_id")
+        assert secret is not None
+        assert secret.reveal() == CLIENT_ID.encode()
+        assert await open_target_secret(tx, base.vault, VARIANT, "other") is None
 
 
-def test_a_configuration_is_told_whole() -> None:
-    assert read_config(ForgeConfig, GOOD).base_url == GOOD["baseUrl"]
+async def test_what_is_not_offered(base: Foundation) -> None:
+    await offer_target(base.database, base.vault, "https://p.test", enabled=False)
+    async with base.database.read() as tx:
+        with pytest.raises(Refused, match="target_disabled"):
+            await enabled_offer(tx, REGISTRY, VARIANT)
+        with pytest.raises(Refused, match="target_not_found"):
+            await enabled_offer(tx, REGISTRY, "other")
+        assert await find_offer(tx, Registry([]), VARIANT) is None
+    async with base.database.write() as tx:
+        await tx.run(update(Target).values(config="{}"))
+    async with base.database.read() as tx:
+        assert await find_offer(tx, REGISTRY, VARIANT) is None
+
+
+def test_every_issue_of_a_configuration_is_told() -> None:
+    assert read_config(Config, {"workspace": "w"}).workspace == "w"
     with pytest.raises(Refused) as caught:
-        read_config(ForgeConfig, {"realm": 1, "x": 2})
-    assert {issue.pointer for issue in caught.value.issues} == {"/config/baseUrl", "/config/realm", "/config/x"}
+        read_config(Config, {"workspace": 7, "scopes": [1], "other": "x"})
+    assert sorted(issue.pointer for issue in caught.value.issues) == [
+        "/config/other",
+        "/config/scopes/0",
+        "/config/workspace",
+    ]

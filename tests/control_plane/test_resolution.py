@@ -6,14 +6,14 @@ from sqlalchemy import select
 
 from control_plane import revocations, sandboxes
 from control_plane.app import Foundation
-from control_plane.connections import ConnectionDesk
+from control_plane.definitions.contract import MethodKind
 from control_plane.plans import PlanDesk
 from control_plane.refusals import Refused
 from control_plane.resolution import Resolver, Wanted
 from control_plane.store.models import Connection, Credential, Resolution
 from control_plane.vault.envelope import VaultError
-from sallyport.secret import Secret
 from tests.support.control_plane import CONNECTION, NOW, ORGANIZATION, SANDBOX, SECRET, TARGET, sealed_plan
+from tests.support.oauth_stage import bare_desk, bare_resolver, typed
 from tests.support.plan_documents import route_document
 
 WANTED = Wanted(SANDBOX, 1, "route", "bnd_one", CONNECTION, "api_key", None, None)
@@ -27,19 +27,13 @@ async def resolver(base: Foundation) -> Resolver:
         )
     await connect(base)
     await PlanDesk(base.database).put(SANDBOX, sealed_plan(), NOW)
-    return Resolver(base.database, base.vault)
+    return bare_resolver(base)
 
 
 async def connect(base: Foundation, slot_key: str | None = None) -> None:
-    await ConnectionDesk(base.database, base.vault).add_api_key(
-        TARGET,
-        ORGANIZATION,
-        value=Secret(SECRET.encode()),
-        secret_type="api_key",
-        slot_key=slot_key,
-        connection_id=CONNECTION,
-        display_name=None,
-        now=NOW,
+    secret = typed(SECRET, slot_key=slot_key or "")
+    await bare_desk(base).add(
+        TARGET, ORGANIZATION, MethodKind.API_KEY, [secret], connection_id=CONNECTION, for_operator=True, now=NOW
     )
 
 
@@ -97,12 +91,12 @@ async def test_a_resolver_that_does_not_exist(base: Foundation, resolver: Resolv
 
 
 async def test_connections_out_of_service(base: Foundation, resolver: Resolver) -> None:
-    desk = ConnectionDesk(base.database, base.vault)
-    await desk.change(CONNECTION, status="error", display_name=None, now=NOW)
+    desk = bare_desk(base)
+    await desk.change(CONNECTION, status="error", now=NOW)
     assert await refused(resolver) == "connection_not_active"
-    await desk.rotate_api_key(CONNECTION, value=Secret(b"x"), secret_type=None, slot_key=None, now=NOW)
+    await desk.rotate(CONNECTION, [typed("x")], NOW)
     await resolver.resolve(WANTED, "gateway", NOW)
-    await desk.change(CONNECTION, status="revoked", display_name=None, now=NOW)
+    await desk.change(CONNECTION, status="revoked", now=NOW)
     assert await refused(resolver) == "connection_not_active"
 
 

@@ -9,10 +9,13 @@ from control_plane.callers import Caller, Role
 from control_plane.idempotency import Answers
 from control_plane.minting import TUNNEL_SECONDS, TokenOffice
 from control_plane.refusals import Refused
-from control_plane.resolution import Resolver, Wanted
+from control_plane.resolution import Wanted
 from control_plane.store.leases import Held
 from control_plane.store.models import (
     ApiKey,
+    AuthorizationSession,
+    Connection,
+    Credential,
     Event,
     GatewayLease,
     GatewaySandbox,
@@ -24,6 +27,7 @@ from control_plane.store.models import (
     TokenAnswer,
 )
 from tests.support.control_plane import NOW, ORGANIZATION, SANDBOX
+from tests.support.oauth_stage import bare_resolver
 from tests.support.until import until
 
 YEAR = 366 * 86_400
@@ -53,12 +57,32 @@ async def fill(base: Foundation) -> None:
     await Answers(base.database, base.vault).begin(caller, "k", b"request", NOW)
     wanted = Wanted(SANDBOX, 1, "r", "b", "c", "s", None, None)
     with pytest.raises(Refused):
-        await Resolver(base.database, base.vault).resolve(wanted, "gateway", NOW)
+        await bare_resolver(base).resolve(wanted, "gateway", NOW)
 
 
 async def count(base: Foundation, model: type[Model]) -> int:
     async with base.database.read() as tx:
         return await tx.first(select(func.count()).select_from(model)) or 0
+
+
+async def fill_credentials(base: Foundation) -> None:
+    async with base.database.write() as tx:
+        row = Connection(id="con_1", organization_id="o", target_key="t", status="active", created_at=1, updated_at=1)
+        await tx.add(row)
+        for slot, expires_at in (("_made", int(NOW) - 60), ("", int(NOW) - 60), ("_lasting", None)):
+            made = Credential(connection_id="con_1", secret_type="token", slot_key=slot, version="v", value=b"")
+            made.expires_at, made.updated_at = expires_at, 1
+            await tx.add(made)
+        names = dict.fromkeys(("organization_id", "target_key", "method", "config", "redirect_uri", "created_by"), "x")
+        await tx.add(AuthorizationSession(state_hash="hash", expires_at=int(NOW) + 60, **names))
+
+
+async def test_what_was_made_and_who_never_came_back_are_forgotten(base: Foundation) -> None:
+    await fill_credentials(base)
+    await upkeep.forget_what_is_over(base.database, NOW)
+    assert [await count(base, table) for table in (Credential, AuthorizationSession)] == [3, 1]
+    await upkeep.forget_what_is_over(base.database, NOW + YEAR)
+    assert [await count(base, table) for table in (Credential, AuthorizationSession)] == [2, 0]
 
 
 TABLES = (

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
+from control_plane.definitions.aws import default as aws
 from demo.leaks import leaks
 from demo.ledger import Presence
 from demo.origins import Origins, random_credentials, serve_origins
@@ -34,7 +35,8 @@ from tests.support.background import in_background
 from tests.support.botocore_signatures import botocore_signatures
 from tests.support.busy_run import read_memory
 from tests.support.client_world import World, python
-from tests.support.gateway_plans import plan, route
+from tests.support.compiled_bindings import compiled
+from tests.support.gateway_plans import plan
 from tests.support.gateway_process import GatewayProcess, Setting, gateway_process
 from tests.support.sandboxd_process import sandboxd_process
 
@@ -52,14 +54,9 @@ SESSION = {
     "secretAccessKey": ACCOUNT.secret_access_key,
     "sessionToken": ACCOUNT.session_token,
 }
-# What a user of the sandbox has.
-KEYS = {
-    "AWS_ACCESS_KEY_ID": "AKIAPLACEHOLDER",
-    "AWS_SECRET_ACCESS_KEY": "placeholder",
-    "AWS_SESSION_TOKEN": "theirs",
-    "AWS_EC2_METADATA_DISABLED": "true",
-}
-SERVICES = {"s3": S3_HOST, "sts": STS_HOST, "dynamodb": TABLE_HOST}
+# What a binding comes to, and what a user of the sandbox has.
+ROUTES, VARIABLES = compiled(aws.DEFINITION, "aws", {"services": ["s3", "sts", "dynamodb"], "regions": [REGION]})
+KEYS = VARIABLES | {"AWS_SESSION_TOKEN": "theirs"}
 ODD_KEYS = [
     "plain",
     "a key/with  two spaces",
@@ -70,14 +67,14 @@ ODD_KEYS = [
     "q?a=b#c",
 ]
 
-CLIENT = f"""
+CLIENT = """
 import boto3
 from botocore.config import Config
 
 def client(name, **config):
-    return boto3.client(name, region_name="{REGION}", config=Config(retries={{"total_max_attempts": 1}}, **config))
+    return boto3.client(name, config=Config(retries={"total_max_attempts": 1}, **config))
 
-path = {{"addressing_style": "path"}}
+path = {"addressing_style": "path"}
 """
 
 
@@ -120,12 +117,8 @@ def world(
     request: pytest.FixtureRequest, origins: Origins, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("aws")
-    routes = [
-        route(service, [host], "con_aws", {"type": "aws_sigv4", "region": REGION, "service": service})
-        for service, host in SERVICES.items()
-    ]
     setting = Setting(
-        plan=plan(routes),
+        plan=plan(ROUTES),
         credentials={"con_aws": json.dumps(SESSION)},
         connect_to=origins.connect_to(),
         ca_file=origins.files.ca_file,

@@ -5,41 +5,22 @@ By the explicit listener and by sandboxd. The origins are the demonstration's, w
 
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
-from control_plane.compiler.emit import emit
 from control_plane.definitions.anthropic import default as anthropic
-from control_plane.definitions.contract import AnyDefinition, BindingContext, Connection, MethodKind, Target
 from control_plane.definitions.github import cloud as github
 from control_plane.definitions.openai import default as openai
 from demo.git_server import IDENTITY
 from tests.support.client_world import World, explicit_world, program, sandbox_world
+from tests.support.compiled_bindings import compiled
 from tests.support.gateway_plans import plan
 
 # What the demonstration's git server serves, once bound for reading and writing, and once for reading alone.
 WIDGETS = "acme/widgets"
 READ_ONLY = "acme/manuals"
 UNBOUND = "acme/secrets"
-
-
-def compiled(definition: AnyDefinition, name: str, config: Mapping[str, object]) -> tuple[list[Any], dict[str, str]]:
-    """Return the routes of a binding, and the variables its artifacts set."""
-    context: BindingContext[Any, Any, Any] = BindingContext(
-        target=Target(key=definition.target_key, config=definition.target_config.model_validate({})),
-        connection=Connection(
-            id=f"con_{definition.family_id}",
-            method=MethodKind.API_KEY,
-            config=definition.connection_config.model_validate({}),
-        ),
-        binding_id=f"bnd_{name}",
-        config=definition.binding_config.model_validate(config),
-    )
-    emitted = emit(definition, context, definition.compile_binding(context))
-    environments: list[Any] = [artifact.get("env", {}) for artifact in emitted.artifacts]
-    return list(emitted.egress_routes), {name: value for each in environments for name, value in each.items()}
 
 
 BINDINGS = (

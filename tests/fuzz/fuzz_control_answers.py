@@ -116,7 +116,7 @@ def events_of(data: bytes, size: int) -> list[Event] | str:
 def check_credential(session: ControlSession) -> None:
     """It can stand in a header, and is not printed."""
     found = answered(resolve_credential(session, QUESTION))
-    secret = found.value if isinstance(found, ResolvedValue) else found.session_token
+    secret = found.value if isinstance(found, ResolvedValue) else found.session_token or found.secret_access_key
     value = secret.reveal()
     assert value
     assert not any(byte < 0x20 or byte == 0x7F for byte in value)

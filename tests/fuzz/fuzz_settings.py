@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from gateway.config import load_config
-from gateway.settings_file import read_yaml
+from sallyport.net.yaml_file import read_yaml
 from sallyport.settings import ConfigError
 from tests.support.fuzzing import run
 

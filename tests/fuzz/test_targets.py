@@ -1,5 +1,6 @@
 """The fuzz targets themselves: that they run, that their seeds are good, that a planted defect is found."""
 
+import json
 import pathlib
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from control_plane.definitions.generic_http import checks
 from gateway.core import authority, content_coding, frame_scrub
 from sallyport.wire.http1 import body
 from sallyport.wire.http1.codec import parse_request, parse_response
@@ -23,6 +25,7 @@ from tests.fuzz import (
     fuzz_destinations,
     fuzz_gzip,
     fuzz_heads,
+    fuzz_manifests,
     fuzz_plans,
     fuzz_proxy_answers,
     fuzz_server_frames,
@@ -45,6 +48,7 @@ TARGETS = (
     fuzz_destinations,
     fuzz_gzip,
     fuzz_heads,
+    fuzz_manifests,
     fuzz_plans,
     fuzz_proxy_answers,
     fuzz_server_frames,
@@ -122,6 +126,14 @@ def test_a_planted_defect_in_frames_is_found(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(frame_scrub, "MAX_WAITING_HEADS", 1)
     with pytest.raises(AssertionError):
         fuzz_server_frames.check(fuzz_server_frames.SEEDS[1])
+
+
+def test_a_planted_defect_in_manifests_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "_in_host", lambda source, variable, template: True)
+    manifest = json.loads(fuzz_manifests.SEEDS[2])
+    manifest["routes"][0]["hosts"] = ["{binding.host}"]
+    with pytest.raises(AssertionError, match="a member chose"):
+        fuzz_manifests.check(json.dumps(manifest).encode())
 
 
 def test_the_good_token_is_believed() -> None:

@@ -1,6 +1,5 @@
 """The values of gateway settings: addresses, patterns, networks, credential places."""
 
-from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,6 @@ from gateway.setting_kinds import (
     AUDIT_PATH,
     CONNECT_TO,
     CREDENTIAL,
-    NETWORK,
     PROXY,
     EnvironmentPlace,
     FilePlace,
@@ -33,13 +31,6 @@ def test_a_proxy_is_http_without_a_password() -> None:
     with pytest.raises(ValueError, match="remove them") as refused:
         PROXY.parse("http://user:canary@proxy.example.com:1", BASE)
     assert "canary" not in str(refused.value)
-
-
-def test_networks_name_the_host_bits() -> None:
-    assert NETWORK.parse("10.0.0.0/8", BASE) == ip_network("10.0.0.0/8")
-    assert NETWORK.parse("::1", BASE) == ip_network("::1/128")
-    with pytest.raises(ValueError, match=r"has host bits set"):
-        NETWORK.parse("10.0.0.1/8", BASE)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +71,6 @@ def test_audit_paths(value: str, kept: str) -> None:
     assert AUDIT_PATH.parse(value, BASE) == kept
 
 
-@pytest.mark.parametrize("kind", [CONNECT_TO, PROXY, NETWORK, CREDENTIAL, AUDIT_PATH])
+@pytest.mark.parametrize("kind", [CONNECT_TO, PROXY, CREDENTIAL, AUDIT_PATH])
 def test_each_kind_says_what_it_takes(kind: Kind[object]) -> None:
     assert kind.bounds

@@ -42,7 +42,7 @@ def test_another_organization_s_sandbox_is_not_taken(far: ScriptedHttp) -> None:
 
 
 def test_a_connection_is_made_or_given_the_value_of_today(far: ScriptedHttp) -> None:
-    far.answer("/v1/integration/connections/generic-http/api-key", {}, 201)
+    far.answer("/v1/integration/connections/hand-made/api-key", {}, 201)
     bring_about.ensure_connection(session(far), "org_1", "con_1", "canary")
     assert json.loads(far.asked[-1].body)["value"] == "canary"
     far.answer(CONNECTION, {"connectionId": "con_1"})

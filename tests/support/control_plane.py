@@ -12,6 +12,7 @@ import httpx
 
 from control_plane.app import ControlPlane, started
 from control_plane.config import ControlPlaneConfig, load_config
+from control_plane.definitions.registry import Registry
 from control_plane.service_tokens import token_file
 from sallyport.plan.codec import seal
 from tests.support.plan_documents import plan_document, route_document
@@ -19,7 +20,7 @@ from tests.support.plan_documents import plan_document, route_document
 ORGANIZATION = "org_one"
 SANDBOX = "sbx_one"
 CONNECTION = "con_one"
-TARGET = "openai-default"
+TARGET = "hand-made"
 SECRET = "sk-canary-2c1f"
 # Unix time of tests that have no clock.
 NOW = 1_800_000_000.0
@@ -160,9 +161,9 @@ def resolve_body(**changes: object) -> Mapping[str, object]:
 
 
 @contextlib.asynccontextmanager
-async def replica(config: ControlPlaneConfig) -> AsyncIterator[Replica]:
-    """Start a control plane in this process, on a real port."""
-    async with started(config) as (plane, _):
+async def replica(config: ControlPlaneConfig, registry: Registry | None = None) -> AsyncIterator[Replica]:
+    """Start a control plane in this process, on a real port, with its own definitions unless others are given."""
+    async with started(config, registry) as (plane, _):
         token = token_file(config.data_dir, "cli").read_text().strip()
         async with client_of(plane.port, token) as client:
             yield Replica(plane=plane, client=client, config=config)

@@ -36,7 +36,7 @@ class Operator:
     def make_connection(self, organization_id: str, connection_id: str, value: str, name: str = "the API") -> None:
         """Make a connection with an API key."""
         self.session.post(
-            "/v1/integration/connections/generic-http/api-key",
+            "/v1/integration/connections/hand-made/api-key",
             {
                 "organizationId": organization_id,
                 "connectionId": connection_id,

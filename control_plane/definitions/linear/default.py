@@ -1,7 +1,8 @@
 """Linear as a connector.
 
-From Linear's public documentation: OAuth 2.0 (developers/oauth-2-0-authentication), API and webhooks
-(developers/graphql, developers/webhooks), and the hosted MCP server (docs/mcp).
+From Linear's public documentation (linear.app): developers/oauth-2-0-authentication (scopes are joined by commas,
+tokens end after a day and are refreshed), developers/graphql, developers/webhooks, and docs/mcp (the hosted MCP server
+takes a token or a personal key as bearer).
 """
 
 from typing import Annotated, Final
@@ -36,7 +37,7 @@ from control_plane.definitions.contract import (
     WebhookRequest,
     WebhookSource,
 )
-from control_plane.definitions.fields import FromProvider, SecretText
+from control_plane.definitions.fields import FromProvider, Scope, SecretText
 from sallyport.plan.fields import Listed, Model, Text
 
 API_HOST: Final = "api.linear.app"
@@ -58,7 +59,7 @@ class TargetSecrets(Model):
 class ConnectionConfig(Model):
     """The scopes asked for, and the workspace that was authorised."""
 
-    scopes: Listed[Text] | None = None
+    scopes: Listed[Scope] | None = None
     organization_id: Annotated[Text | None, FromProvider] = None
 
 
@@ -69,51 +70,62 @@ class BindingConfig(Model):
 
 
 def compile_binding(context: BindingContext[Nothing, ConnectionConfig, BindingConfig]) -> Compiled:
-    """The GraphQL API, and the MCP server where it is wanted and the connection can speak to it."""
-    if context.connection.method is MethodKind.API_KEY:
-        # A personal key stands in Authorization as it is, without a scheme.
-        api = Route(
-            key="api",
-            hosts=[API_HOST],
-            methods=["POST"],
-            path_prefixes=["/graphql"],
-            auth_injection={"type": "header", "header": "Authorization"},
-        )
-        return Compiled(routes=[api])
-    bearer = {"type": "bearer"}
-    api = Route(key="api", hosts=[API_HOST], methods=["POST"], path_prefixes=["/graphql"], auth_injection=bearer)
-    mcp = Route(
+    """The GraphQL API, and the MCP server where it is wanted."""
+    by_key = context.connection.method is MethodKind.API_KEY
+    api = Route(
+        key="api",
+        hosts=[API_HOST],
+        methods=["POST"],
+        path_prefixes=["/graphql"],
+        # A personal key stands there as it is, without a scheme.
+        auth_injection={"type": "header", "header": "Authorization"} if by_key else {"type": "bearer"},
+    )
+    server = Route(
         key="mcp",
         hosts=[MCP_HOST],
         methods=["GET", "POST", "DELETE"],
         path_prefixes=["/mcp"],
-        auth_injection=bearer,
+        auth_injection={"type": "bearer"},
     )
-    return Compiled(routes=[api, mcp] if context.config.mcp else [api])
+    return Compiled(routes=[api, server] if context.config.mcp else [api])
 
 
 def mcp(context: BindingContext[Nothing, ConnectionConfig, BindingConfig]) -> list[McpServer]:
-    """The hosted server, which takes an OAuth token only."""
-    if not context.config.mcp or context.connection.method is MethodKind.API_KEY:
+    """The hosted server, which takes a personal key as well as an OAuth token."""
+    if not context.config.mcp:
         return []
     return [McpServer(server_id="linear", name="linear", transport=HttpMcp(url=EgressUrl("mcp", "/mcp")))]
 
 
-def binding_form(context: FormContext[Nothing, ConnectionConfig]) -> list[FormField]:
-    """With an API key there is no MCP server to choose."""
+def connection_form(context: FormContext[Nothing, ConnectionConfig]) -> list[FormField]:
+    """A personal key has the scopes it was made with."""
     by_key = context.connection is not None and context.connection.method is MethodKind.API_KEY
-    return [FormField(name="mcp", label="Linear's MCP server", widget="checkbox", hidden=by_key)]
+    return [
+        FormField(
+            name="scopes",
+            label="Scopes",
+            widget="list",
+            help="read and write where none is named; issues:create and comments:create are narrower than write.",
+            hidden=by_key,
+        )
+    ]
 
 
-def _token_call(context: OAuthContext[Nothing, ConnectionConfig]) -> TokenCall:
+def binding_form(context: FormContext[Nothing, ConnectionConfig]) -> list[FormField]:
+    """There is one thing to choose."""
+    return [FormField(name="mcp", label="Linear's MCP server", widget="checkbox")]
+
+
+def token_call(context: OAuthContext[Nothing, ConnectionConfig]) -> TokenCall:
+    """The client's id and secret stand in the body."""
     return TokenCall(url=f"https://{API_HOST}/oauth/token", client_authentication="post")
 
 
-def _start(context: OAuthContext[Nothing, ConnectionConfig]) -> AuthorizationRequest:
+def start(context: OAuthContext[Nothing, ConnectionConfig]) -> AuthorizationRequest:
+    """Ask for a token of the member's."""
     return AuthorizationRequest(
         url="https://linear.app/oauth/authorize",
-        scopes=context.config.scopes or ("read", "write"),
-        parameters={"prompt": "consent"},
+        parameters={"scope": ",".join(context.config.scopes or ("read", "write")), "prompt": "consent"},
     )
 
 
@@ -155,6 +167,7 @@ DEFINITION: Final = IntegrationDefinition(
     target_secrets=TargetSecrets,
     connection_config=ConnectionConfig,
     binding_config=BindingConfig,
+    connection_form=connection_form,
     binding_form=binding_form,
     connection_methods=[
         ConnectionMethod(
@@ -172,9 +185,9 @@ DEFINITION: Final = IntegrationDefinition(
     ],
     credential_resolvers={OAUTH_SECRET: lambda context: OAuth2Access()},
     oauth2_authorization_code=OAuth2AuthorizationCode(
-        start_authorization=_start,
-        complete_authorization_code_grant=_token_call,
-        refresh_access_token=_token_call,
+        start_authorization=start,
+        complete_authorization_code_grant=token_call,
+        refresh_access_token=token_call,
     ),
     webhook_handler=WebhookHandler(
         resolve_webhook_request=resolve_webhook_request,

@@ -1,9 +1,11 @@
 from control_plane.api.answers import CODES, TOLD
+from control_plane.authorizations import OAUTH_CALLBACK, REDIRECT_CALLBACK
 from control_plane.callers import PERMISSIONS
 
 
 def test_every_path_has_its_answer() -> None:
-    public = {("GET", path) for path in ("/healthz", "/readyz", "/.well-known/jwks.json")}
+    own = ("/healthz", "/readyz", "/.well-known/jwks.json", OAUTH_CALLBACK, REDIRECT_CALLBACK)
+    public = {("GET", path) for path in own}
     assert set(TOLD) == set(PERMISSIONS) | public
 
 

@@ -9,7 +9,9 @@ import jwt
 import pytest
 
 from control_plane.api.openapi import path_shape
+from control_plane.authorizations import OAUTH_CALLBACK, REDIRECT_CALLBACK
 from control_plane.callers import PERMISSIONS, Role
+from control_plane.connections import HAND_MADE
 from control_plane.ownership import OWNED, UNOWNED
 from tests.support.control_plane import ORGANIZATION, SANDBOX, Replica, client_of, replica, settings
 
@@ -17,7 +19,7 @@ from tests.support.control_plane import ORGANIZATION, SANDBOX, Replica, client_o
 pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
 ROUTES = sorted(PERMISSIONS)
-PUBLIC = {"/healthz", "/readyz", "/.well-known/jwks.json"}
+PUBLIC = {"/healthz", "/readyz", "/.well-known/jwks.json", OAUTH_CALLBACK, REDIRECT_CALLBACK}
 UNKNOWN = {"sandbox_id": "sbx_none", "connection_id": "con_none", "profile_id": "sbp_none"}
 
 
@@ -175,11 +177,45 @@ async def test_a_body_names_nothing_foreign(member: Replica, foreign: dict[str, 
 
 async def test_a_connection_is_added_to_by_its_own_members_alone(member: Replica) -> None:
     path = "/v1/integration/connections/openai-default/api-key"
-    body = {"secretType": "other", "value": "x"}
+    body = {"secretType": "api_key", "value": f"sk-{'a1' * 24}"}
     for connection_id in ("con_theirs", "con_none"):
         assert await member.refused("POST", path, body | {"connectionId": connection_id}) == "404 connection_not_found"
-    assert (await member.ask("POST", path, body, status=201))["organizationId"] == ORGANIZATION
-    await member.ask("POST", path, body | {"connectionId": "con_ours"}, status=201)
+    made = await member.ask("POST", path, body, status=201)
+    assert made["organizationId"] == ORGANIZATION
+    more = body | {"connectionId": made["connectionId"], "slotKey": "second"}
+    assert len((await member.ask("POST", path, more, status=201))["credentials"]) == 2
+
+
+async def test_a_member_goes_to_a_provider_for_its_own_organization_alone(member: Replica) -> None:
+    bodies: dict[str, dict[str, object]] = {
+        "oauth2/start": {},
+        "oauth2/complete": {"state": "x", "code": "x"},
+        "redirect/start": {},
+        "redirect/complete": {"state": "x", "parameters": {}},
+        "oauth2/client-credentials": {"secretType": "client_secret", "value": "x"},
+    }
+    for way, body in bodies.items():
+        path = f"/v1/integration/connections/openai-default/{way}"
+        assert await member.refused("POST", path, body | {"organizationId": "org_two"}) == "403 forbidden", way
+        assert (await member.refused("POST", path, body)).startswith("409 "), way
+        if not way.endswith("/complete"):
+            theirs = body | {"connectionId": "con_theirs"}
+            assert await member.refused("POST", path, theirs) == "404 connection_not_found", way
+
+
+async def test_what_is_hand_made_is_no_target_for_a_member(member: Replica) -> None:
+    body = {"secretType": "api_key", "value": "x"}
+    for way in ("api-key", "oauth2/client-credentials", "oauth2/start", "redirect/start"):
+        given = {} if way.endswith("start") else body
+        answers = [
+            told(await member.client.post(f"/v1/integration/connections/{target}/{way}", json=given))
+            for target in (HAND_MADE, "none")
+        ]
+        assert answers[0] == answers[1], way
+        assert (answers[0][0], answers[0][1]["code"]) == (404, "target_not_found"), way
+    ours = body | {"connectionId": "con_ours", "slotKey": "second"}
+    path = f"/v1/integration/connections/{HAND_MADE}/api-key"
+    assert await member.refused("POST", path, ours) == "404 target_not_found"
 
 
 async def test_an_organization_is_a_member_s_by_default(member: Replica) -> None:

@@ -1,9 +1,29 @@
 """What gateways and workers ask, over HTTP."""
 
 import asyncio
+from pathlib import Path
 
+from sqlalchemy import update
+
+from control_plane.app import foundation
+from control_plane.definitions.registry import Registry
+from control_plane.store.models import Credential
+from control_plane.vault.master_keys import make_master_keys
 from sallyport.plan.codec import parse_plan
-from tests.support.control_plane import CONNECTION, SANDBOX, SECRET, Replica, resolve_body, sealed_plan
+from tests.support.authorization_server import AuthorizationServer
+from tests.support.control_plane import (
+    CONNECTION,
+    NOW,
+    ORGANIZATION,
+    SANDBOX,
+    SECRET,
+    Replica,
+    replica,
+    resolve_body,
+    sealed_plan,
+    settings,
+)
+from tests.support.oauth_stage import OAUTH, VARIANT, acme, browse, offer_target_of
 from tests.support.plan_documents import route_document
 
 RESOLVE = "/internal/integration-credentials/resolve"
@@ -18,6 +38,38 @@ async def test_resolve_gives_the_value_and_a_version_that_changes_with_rotation(
     second = await api.ask("POST", RESOLVE, resolve_body())
     assert second["value"] == "another"
     assert second["version"] != first["version"]
+
+
+async def test_two_replicas_refresh_a_token_once(
+    postgres_url: str, tmp_path: Path, provider: AuthorizationServer
+) -> None:
+    keys = tmp_path / "master.keys"
+    make_master_keys(keys)
+    given = {
+        "SALLYPORT_MASTER_KEY_FILE": str(keys),
+        "SALLYPORT_OUTBOUND_ALLOW": "127.0.0.0/8",
+        "SALLYPORT_OUTBOUND_CA_FILE": str(provider.ca_file),
+    }
+    first, second = (settings(tmp_path / name, postgres_url, **given) for name in ("one", "two"))
+    registry = Registry([acme()])
+    async with replica(first, registry) as one, replica(second, registry) as two:
+        await offer_target_of(first, provider.url)
+        path = f"/v1/integration/connections/{VARIANT}/oauth2"
+        started = await one.ask("POST", f"{path}/start", {"organizationId": ORGANIZATION})
+        back = await browse(provider, started["authorizationUrl"])
+        came = {"organizationId": ORGANIZATION, "state": back["state"], "code": back["code"]}
+        made = await two.ask("POST", f"{path}/complete", came)  # the way back may lead to another replica
+        how = {"kind": "integration_connection", "connectionId": made["connectionId"], "secretType": OAUTH}
+        await one.ask("POST", "/v1/sandboxes", {"organizationId": ORGANIZATION, "sandboxId": SANDBOX}, status=201)
+        plan = sealed_plan(routes=[route_document(credentialResolver=how)])
+        await one.ask("POST", f"/v1/sandboxes/{SANDBOX}/plans", content=plan, status=201)
+        async with foundation(first, now=NOW, prepare=False) as base, base.database.write() as tx:
+            await tx.run(update(Credential).values(expires_at=1))
+        body = resolve_body(connectionId=made["connectionId"], secretType=OAUTH)
+        async with asyncio.TaskGroup() as group:
+            asking = [group.create_task(each.ask("POST", RESOLVE, body)) for each in (one, two) * 5]
+        assert {task.result()["value"] for task in asking} == {provider.issued[1]}
+    assert provider.asked["refresh_token"] == 1
 
 
 REFUSED: list[tuple[dict[str, object], str]] = [

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from control_plane.compiler.compile import CompileError, compile_bindings
 from control_plane.compiler.emit import emit
+from control_plane.compiler.inputs import Inputs, StoredBinding, StoredConnection, StoredTarget
 from control_plane.definitions.catalog import CATALOG
 from control_plane.definitions.contract import (
     AnyDefinition,
@@ -26,18 +28,22 @@ from control_plane.definitions.contract import (
     MethodKind,
     Target,
 )
+from control_plane.definitions.registry import Registry, definition_faults
 from sallyport.plan.codec import parse_plan, seal
 from sallyport.plan.fields import Model
 from sallyport.setup import setup_document
+from tests.support.integrations import example_definitions
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 BINDING_ID = "bnd_golden"
+# The examples of manifests are integrations like any other.
+DEFINITIONS = (*CATALOG, *example_definitions())
 
 
 def golden_cases() -> list[tuple[AnyDefinition, str]]:
     return [
         (definition, case["name"])
-        for definition in CATALOG
+        for definition in DEFINITIONS
         for case in read_golden(definition)  # a definition without a golden file fails here, by its name
     ]
 
@@ -133,7 +139,7 @@ def check_in_a_plan(found: Mapping[str, Any]) -> None:
 
 def test_one_of_each_fits_into_one_profile() -> None:
     together: dict[str, list[Any]] = {}
-    for number, definition in enumerate(CATALOG):
+    for number, definition in enumerate(DEFINITIONS):
         for case in read_golden(definition)[:4]:
             found = found_of(definition, replace(context_of(definition, case), binding_id=f"bnd_{number}"))
             if found.get("egressRoutes"):
@@ -150,22 +156,82 @@ def test_one_of_each_fits_into_one_profile() -> None:
     check_in_a_plan(together)
 
 
-@pytest.mark.parametrize("definition", CATALOG, ids=lambda each: each.variant_id)
+def inputs_of(*cases: tuple[AnyDefinition, Mapping[str, Any]]) -> Inputs:
+    """Return a profile with one binding for each case."""
+    bindings, connections, targets = [], {}, {}
+    for number, (definition, case) in enumerate(cases):
+        connection_id, connection = f"con_{number}", case["connection"]
+        bindings.append(
+            StoredBinding(
+                id=f"bnd_{number}",
+                connection_id=connection_id,
+                kind=definition.kind.value,
+                config=case.get("binding", {}),
+            )
+        )
+        connections[connection_id] = StoredConnection(
+            id=connection_id,
+            organization_id="org_1",
+            target_key=definition.target_key,
+            status="active",
+            method=connection["method"],
+            config=connection.get("config", {}),
+            secret_types=frozenset(connection.get("secretTypes", [])),
+        )
+        targets[definition.target_key] = StoredTarget(
+            key=definition.target_key,
+            family_id=definition.family_id,
+            variant_id=definition.variant_id,
+            enabled=True,
+            config=case.get("target", {}),
+            secrets=frozenset(case.get("targetSecrets", [])),
+        )
+    return Inputs(
+        organization_id="org_1",
+        profile_id="sbp_1",
+        version=1,
+        image=None,
+        egress=None,
+        bindings=bindings,
+        connections=connections,
+        targets=targets,
+    )
+
+
+@pytest.mark.parametrize(("definition", "name"), golden_cases(), ids=lambda each: getattr(each, "variant_id", each))
+def test_the_compiler_makes_a_plan_of_it_alone(definition: AnyDefinition, name: str) -> None:
+    case = next(case for case in read_golden(definition) if case["name"] == name)
+    inputs = inputs_of((definition, case))
+    if "issues" in case["expect"]:
+        with pytest.raises(CompileError) as caught:
+            compile_bindings(inputs, Registry(DEFINITIONS))
+        told = [issue for issue in caught.value.issues if not issue.code.startswith("compile.")]
+        assert [issue.code for issue in told] == [issue["code"] for issue in case["expect"]["issues"]]
+        return
+    plan = compile_bindings(inputs, Registry(DEFINITIONS)).plan
+    assert len(plan.egress_routes) == len(case["expect"].get("egressRoutes", []))
+    assert len(plan.mcp_servers) == len(case["expect"].get("mcp", []))
+
+
+def test_an_agent_finds_the_servers_of_its_profile_s_connectors() -> None:
+    with_servers = [
+        (definition, next(case for case in read_golden(definition) if case["expect"].get("mcp")))
+        for definition in DEFINITIONS
+        if definition.mcp is not None
+    ]
+    agent = next(definition for definition in DEFINITIONS if definition.variant_id == "openai-default")
+    case = next(case for case in read_golden(agent) if case["expect"].get("runtimeClients"))
+    plan = compile_bindings(inputs_of(*with_servers, (agent, case)), Registry(DEFINITIONS)).plan
+    assert {server.name for server in plan.mcp_servers} == {"atlassian", "gitlab", "linear", "notion"}
+    [codex] = plan.runtime_clients
+    written = "".join(file.content for file in codex.setup.files)
+    for url in ("mcp.atlassian.com/v1/mcp", "git.acme.example/api/v4/mcp", "mcp.linear.app/mcp", "mcp.notion.com/mcp"):
+        assert f"https://{url}" in written
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda each: each.variant_id)
 def test_a_definition_is_whole(definition: AnyDefinition) -> None:
-    kinds = [method.kind for method in definition.connection_methods]
-    assert kinds
-    assert len(set(kinds)) == len(kinds)
-    for method in definition.connection_methods:
-        typed = {secret.secret_type for secret in method.secrets}
-        assert method.secret_type in typed | set(definition.credential_resolvers)
-    assert (definition.oauth2_authorization_code is not None) == (MethodKind.OAUTH2_AUTHORIZATION_CODE in kinds)
-    assert (definition.oauth2_client_credentials is not None) == (MethodKind.OAUTH2_CLIENT_CREDENTIALS in kinds)
-    redirects = MethodKind.REDIRECT in kinds or MethodKind.GITHUB_APP_INSTALLATION in kinds
-    assert (definition.redirect_handler is not None) == redirects
-    assert (definition.webhook_handler is None) == (definition.webhook_source is None)
-    assert all(field.default is None for field in definition.target_secrets.model_fields.values())
-    required = {name for method in definition.connection_methods for name in method.requires}
-    assert required <= set(definition.target_secrets.model_fields)
+    assert definition_faults(definition) == []
 
 
 @pytest.mark.parametrize(("definition", "name"), golden_cases(), ids=lambda each: getattr(each, "variant_id", each))
@@ -197,7 +263,7 @@ def test_every_form_resolves_to_members_of_its_schema(definition: AnyDefinition,
             assert all(field.label for field in fields)
 
 
-@pytest.mark.parametrize("definition", CATALOG, ids=lambda each: each.variant_id)
+@pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda each: each.variant_id)
 def test_every_connection_method_has_a_case(definition: AnyDefinition) -> None:
     shown = {case["connection"]["method"] for case in read_golden(definition)}
     assert shown == {method.kind.value for method in definition.connection_methods}

@@ -21,7 +21,9 @@ from control_plane.definitions.contract import (
 from control_plane.definitions.fields import FromProvider, SecretPem, SecretText
 from control_plane.definitions.forms import resolve_form, schema_of
 from sallyport.plan.fields import Listed, Model, Text
+from tests.support.integrations import example_definitions
 
+DEFINITIONS = (*CATALOG, *example_definitions())
 EMPTY: FormContext[Any, Any] = FormContext(target=None, connection=None, value={})
 
 
@@ -144,7 +146,7 @@ def contexts_of(definition: AnyDefinition) -> list[FormContext[Any, Any]]:
     ]
 
 
-@pytest.mark.parametrize("definition", CATALOG, ids=lambda each: each.variant_id)
+@pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda each: each.variant_id)
 @pytest.mark.parametrize("part", ["target", "secret", "connection", "binding"])
 def test_every_form_of_the_catalog_resolves_in_every_context(definition: AnyDefinition, part: str) -> None:
     model, form = parts_of(definition)[part]
@@ -166,14 +168,7 @@ def test_every_form_of_the_catalog_resolves_in_every_context(definition: AnyDefi
         json.dumps(found)
 
 
-# Strict: this fails, and goes, as soon as Linear's form knows the method.
-_NOT_YET = {"linear-default": pytest.mark.xfail(reason="Linear has no form for its connections")}
-
-
-@pytest.mark.parametrize(
-    "definition",
-    [pytest.param(each, marks=_NOT_YET.get(each.variant_id, ()), id=each.variant_id) for each in CATALOG],
-)
+@pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda each: each.variant_id)
 def test_a_connection_by_key_is_asked_no_scopes(definition: AnyDefinition) -> None:
     if "scopes" not in definition.connection_config.model_fields or definition.method(MethodKind.API_KEY) is None:
         return

@@ -4,6 +4,7 @@ from control_plane.store.models import Connection
 from control_plane.targets import new_row
 from tests.support.control_plane import NOW
 from tests.support.definitions import FORGE
+from tests.support.oauth_stage import VARIANT, offer_target
 
 
 async def test_targets_and_their_secrets(base: Foundation) -> None:
@@ -46,3 +47,16 @@ async def test_connections_of_a_target(base: Foundation) -> None:
     async with base.database.read() as tx:
         assert await rows.connections_of(tx, "a", 2) == ["con_0", "con_1"]
         assert await rows.connections_of(tx, "b", 2) == []
+
+
+async def test_a_target_and_its_secrets_by_name(base: Foundation) -> None:
+    await offer_target(base.database, base.vault, "https://provider.test")
+    await offer_target(base.database, base.vault, "https://provider.test", key="other")
+    async with base.database.write() as tx:
+        found = await rows.target(tx, VARIANT, lock=True)
+        assert found is not None
+        assert found.family_id == "acme"
+        names = [secret.name for secret in await rows.secrets(tx, VARIANT)]
+        assert names == ["app_id", "client_id", "client_secret", "private_key"]
+        assert await rows.target(tx, "none") is None
+        assert await rows.secrets(tx, "none") == []

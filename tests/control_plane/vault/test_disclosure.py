@@ -3,11 +3,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from control_plane.vault.disclosure import (
     authority_answer,
-    aws_session_answer,
     dump_signing_key,
+    fits,
     key_pem,
     load_signing_key,
     repeated_answer,
+    session_answer,
+    static_keys,
     value_answer,
 )
 from sallyport.secret import Secret
@@ -19,16 +21,18 @@ def test_a_resolve_answer_has_no_end_where_none_is_known() -> None:
     assert orjson.loads(value_answer(Secret(b"x"), version="ver_1", expires_at=7))["expiresAt"] == 7
 
 
-def test_an_aws_session_answer_has_the_members_of_the_contract() -> None:
-    answer = aws_session_answer("ASIA1", Secret(b"secret"), Secret(b"token"), version="ver_1", expires_at=7)
-    assert orjson.loads(answer) == {
-        "kind": "aws_session",
-        "accessKeyId": "ASIA1",
-        "secretAccessKey": "secret",
-        "sessionToken": "token",
-        "expiresAt": 7,
-        "version": "ver_1",
-    }
+def test_keys_of_aws_are_answered_as_a_session() -> None:
+    keys = static_keys(Secret(b"AKID"), Secret(b"secret"))
+    assert repr(keys) == "<Secret>"
+    plain = {"kind": "aws_session", "accessKeyId": "AKID", "secretAccessKey": "secret", "version": "ver_1"}
+    assert orjson.loads(session_answer(keys, version="ver_1", expires_at=None)) == plain
+    assert orjson.loads(session_answer(keys, version="ver_1", expires_at=7)) == plain | {"expiresAt": 7}
+
+
+def test_a_pattern_is_of_the_whole_secret() -> None:
+    assert fits(Secret(b"key-abc"), "key-[a-z]+")
+    assert not fits(Secret(b"key-abc1"), "key-[a-z]+")
+    assert not fits(Secret(b"\xff"), "key-[a-z]+")
 
 
 def test_an_authority_answer_has_the_members_of_the_contract() -> None:

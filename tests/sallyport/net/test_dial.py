@@ -153,6 +153,17 @@ async def test_one_refused_answer_refuses_all_h8(answers: tuple[str, ...]) -> No
     assert wire.reached == []
 
 
+async def test_who_connects_by_itself_gets_checked_addresses_alone() -> None:
+    names, wire = Names(a_test=(PUBLIC, "2606:2800:220:1::1"), b_test=(PUBLIC, "10.0.0.1")), Wire()
+    dialer = Dialer(AddressPolicy(), Resolver(names), connect=wire)
+    assert await dialer.addresses("A.test.", 443) == (PUBLIC, "2606:2800:220:1::1")
+    assert await dialer.addresses(PUBLIC, 443) == (PUBLIC,)
+    for host in ("b.test", "127.0.0.1", "metadata.google.internal"):
+        with pytest.raises(DialError, match="address_refused"):
+            await dialer.addresses(host, 443)
+    assert wire.reached == []
+
+
 async def test_more_answers_than_attempts_are_still_all_checked_h8() -> None:
     wire = Wire()
     answers = (*(f"93.184.216.{n}" for n in range(40)), "10.0.0.1")

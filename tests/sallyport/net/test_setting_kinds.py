@@ -1,10 +1,11 @@
-"""Addresses to listen on and host patterns, as settings write them."""
+"""Addresses to listen on, host patterns and networks, as settings write them."""
 
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
-from sallyport.net.setting_kinds import LISTEN, PATTERN
+from sallyport.net.setting_kinds import LISTEN, NETWORK, PATTERN
 from sallyport.settings import Kind
 
 BASE = Path("/etc/sallyport")
@@ -39,6 +40,13 @@ def test_patterns() -> None:
         PATTERN.parse("a*.example.com", BASE)
 
 
-@pytest.mark.parametrize("kind", [LISTEN, PATTERN])
+def test_networks_name_the_host_bits() -> None:
+    assert NETWORK.parse("10.0.0.0/8", BASE) == ip_network("10.0.0.0/8")
+    assert NETWORK.parse("::1", BASE) == ip_network("::1/128")
+    with pytest.raises(ValueError, match=r"has host bits set"):
+        NETWORK.parse("10.0.0.1/8", BASE)
+
+
+@pytest.mark.parametrize("kind", [LISTEN, NETWORK, PATTERN])
 def test_each_kind_says_what_it_takes(kind: Kind[object]) -> None:
     assert kind.bounds

@@ -1,4 +1,4 @@
-"""Linear: the form follows the connection's method, and an event finds its workspace."""
+"""Linear: scopes are asked as Linear wants them, and an event finds its workspace."""
 
 import json
 
@@ -8,6 +8,9 @@ from control_plane.definitions.contract import (
     Connection,
     FormContext,
     MethodKind,
+    Nothing,
+    OAuthContext,
+    Target,
     WebhookEvent,
     WebhookRefused,
     WebhookRequest,
@@ -15,8 +18,11 @@ from control_plane.definitions.contract import (
 from control_plane.definitions.linear.default import (
     ConnectionConfig,
     binding_form,
+    connection_form,
     resolve_connection,
     resolve_webhook_request,
+    start,
+    token_call,
 )
 
 WORKSPACE = "2b1c"
@@ -34,9 +40,26 @@ def request(body: object, delivery: str | None = "d1") -> WebhookRequest:
 @pytest.mark.parametrize(
     ("method", "hidden"), [(MethodKind.API_KEY, True), (MethodKind.OAUTH2_AUTHORIZATION_CODE, False)]
 )
-def test_the_mcp_server_is_offered_where_the_connection_can_use_it(method: MethodKind, hidden: bool) -> None:
-    [field] = binding_form(FormContext(target=None, connection=connection(method), value={}))
+def test_scopes_are_asked_where_linear_asks(method: MethodKind, hidden: bool) -> None:
+    [field] = connection_form(FormContext(target=None, connection=connection(method), value={}))
     assert field.hidden is hidden
+
+
+def test_the_mcp_server_is_offered_to_every_connection() -> None:
+    [field] = binding_form(FormContext(target=None, connection=connection(MethodKind.API_KEY), value={}))
+    assert (field.name, field.hidden) == ("mcp", False)
+
+
+def test_scopes_are_joined_by_commas_and_a_token_is_asked_for_in_a_form() -> None:
+    target = Target(key="linear-default", config=Nothing())
+    config = ConnectionConfig.model_validate({"scopes": ["read", "issues:create"]})
+    assert start(OAuthContext(target=target, config=config)).parameters["scope"] == "read,issues:create"
+    context = OAuthContext(target=target, config=ConnectionConfig())
+    assert start(context).parameters["scope"] == "read,write"
+    assert (token_call(context).url, token_call(context).client_authentication) == (
+        "https://api.linear.app/oauth/token",
+        "post",
+    )
 
 
 def test_an_event_has_its_type_its_time_and_its_workspace() -> None:

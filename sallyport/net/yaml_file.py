@@ -1,4 +1,4 @@
-"""Read a YAML settings file strictly: YAML 1.2 words only, no key twice, and never a quotation of what stands there."""
+"""Read a YAML file strictly: YAML 1.2 words only, no key twice, and never a quotation of what stands there."""
 
 import math
 import re
@@ -10,19 +10,19 @@ import yaml
 
 from sallyport.settings import ConfigError, SettingIssue
 
-# No settings file comes near; a wrong path to something huge is told apart from a slow start.
-MAX_CONFIG_BYTES: Final = 1024 * 1024
+# No file that somebody wrote comes near; a wrong path to something huge is told apart from a slow start.
+MAX_YAML_BYTES: Final = 1024 * 1024
 
 
 def read_yaml(path: Path) -> Mapping[str, object]:
     """Return the mapping a file holds; raise ConfigError naming the file and what to do."""
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_CONFIG_BYTES + 1)
+            content = file.read(MAX_YAML_BYTES + 1)
     except OSError as error:
         raise _file_fault(path, f"cannot be read ({error.strerror}); correct the path or its permissions") from None
-    if len(content) > MAX_CONFIG_BYTES:
-        raise _file_fault(path, "is larger than 1 MiB; it is not a settings file")
+    if len(content) > MAX_YAML_BYTES:
+        raise _file_fault(path, "is larger than 1 MiB; nobody wrote that by hand")
     try:
         document = yaml.load(content, Loader=_StrictLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -30,7 +30,7 @@ def read_yaml(path: Path) -> Mapping[str, object]:
     except RecursionError:
         raise _file_fault(path, "is not valid YAML: it is nested too deeply") from None
     if document is not None and not isinstance(document, dict):
-        raise _file_fault(path, "must hold a mapping, such as `listen: {proxy: 127.0.0.1:3128}`")
+        raise _file_fault(path, "must hold a mapping: lines of `name: value`")
     return document or {}
 
 

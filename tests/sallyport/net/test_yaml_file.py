@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings_file import MAX_CONFIG_BYTES, read_yaml
+from sallyport.net.yaml_file import MAX_YAML_BYTES, read_yaml
 from sallyport.settings import ConfigError
 
 
@@ -78,7 +78,7 @@ def test_an_empty_file_is_an_empty_document(tmp_path: Path, content: str) -> Non
         ("- a\n- b\n", "must hold a mapping"),
         ("canary", "must hold a mapping"),
         ("credentials:\n  con_1: {value: canary\n", "line 3: "),
-        (b"#" * (MAX_CONFIG_BYTES + 1), "is larger than 1 MiB"),
+        (b"#" * (MAX_YAML_BYTES + 1), "is larger than 1 MiB"),
     ],
 )
 def test_what_is_refused_and_where(tmp_path: Path, content: str | bytes, told: str) -> None:

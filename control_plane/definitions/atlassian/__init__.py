@@ -1,0 +1,1 @@
+"""Atlassian: Jira and Confluence of a cloud site, and the hosted MCP server."""

@@ -1,0 +1,1 @@
+"""AWS: services in regions, by requests that the gateway signs."""

@@ -1,0 +1,1 @@
+"""Slack: its Web API and files as a bot, and the events it sends."""
