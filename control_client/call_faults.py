@@ -13,7 +13,10 @@ import httpx2
 NOT_BEGUN: Final = -32091
 NOT_ACCEPTED: Final = -32092
 CUT_OFF: Final = -32093
-OURS: Final = frozenset({NOT_BEGUN, NOT_ACCEPTED, CUT_OFF})
+UNREADABLE: Final = -32094
+
+# An answer that is one document is held whole, here and by the SDK.
+MAX_DOCUMENT_BYTES: Final = 16 * 1024 * 1024
 
 _SESSION: Final = "mcp-session-id"
 
@@ -30,20 +33,41 @@ class AnsweredFaults(httpx2.AsyncBaseTransport):
             return await self._inner.handle_async_request(request)
         try:
             response = await self._inner.handle_async_request(request)
+            return await _whole(request, response)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
             return _fault(request, NOT_BEGUN, type(error).__name__)
         except httpx2.TransportError as error:
             return _fault(request, CUT_OFF, type(error).__name__)
-        # A server that was started anew does not know the session, and says so before it looks at the call.
-        is_forgotten = response.status_code == 404 and _SESSION in request.headers
-        if is_forgotten or response.status_code in (401, 403):
-            await response.aclose()
-            return _fault(request, NOT_BEGUN if is_forgotten else NOT_ACCEPTED, f"status {response.status_code}")
-        return response
 
     async def aclose(self) -> None:
         """Close every connection."""
         await self._inner.aclose()
+
+
+async def _whole(request: httpx2.Request, response: httpx2.Response) -> httpx2.Response:
+    """Return an answer that is a document with all of its bytes, and any other as it is; raises TransportError."""
+    fault: tuple[int, str] | None = None
+    if response.status_code == 404 and _SESSION in request.headers:
+        # A server that was started anew does not know the session, and says so before it looks at the call.
+        fault = NOT_BEGUN, "status 404"
+    elif response.status_code in (401, 403):
+        fault = NOT_ACCEPTED, f"status {response.status_code}"
+    elif "content-encoding" in response.headers:
+        fault = UNREADABLE, "a coded answer, which was not asked for"
+    elif response.headers.get("content-type", "").lower().startswith("application/json"):
+        body = bytearray()
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > MAX_DOCUMENT_BYTES:
+                fault = UNREADABLE, f"more than {MAX_DOCUMENT_BYTES >> 20} MiB"
+                break
+        else:
+            await response.aclose()
+            return httpx2.Response(response.status_code, headers=response.headers, content=bytes(body), request=request)
+    if fault is None:
+        return response
+    await response.aclose()
+    return _fault(request, *fault)
 
 
 def _fault(request: httpx2.Request, code: int, message: str) -> httpx2.Response:

@@ -74,8 +74,9 @@ class Follower:
         failures, ask_at = 0, self._now()
         while True:
             if self._now() >= ask_at:
-                failures = 0 if await self._ask() else failures + 1
-                ask_at = self._now() + (pause_seconds(failures, random.random()) if failures else self._poll_seconds)
+                failed = await self._ask()
+                failures = 0 if failed is None else failures + 1
+                ask_at = self._now() + (self._poll_seconds if failed is None else _pause(failures, failed))
             # Pushes that came while the feed was asked are looked at now: what it answered may be older than they are.
             await self._take_waiting()
             if self._owed is not None and not failures:
@@ -88,19 +89,19 @@ class Follower:
         if servers is not None:
             self._show(Known(servers, is_stale=True))
 
-    async def _ask(self) -> bool:
+    async def _ask(self) -> ControlError | None:
         reason, self._owed = self._owed or "time", None
         try:
             answer = await fetch_feed(self._session, self.known, instance_id=self._instance_id, user_id=self._user_id)
         except ControlError as error:
             _log.warning("feed_not_read", reason=reason, detail=str(error))
             self._owed = reason
-            return False
+            return error
         known = take_answer(self.known, answer)
         _log.info("feed_read", reason=reason, servers=len(known.servers), revision=known.at, stale=known.is_stale)
         await self._keep(known)
         self._has_asked.set()
-        return True
+        return None
 
     async def _take_waiting(self) -> None:
         known = self.known
@@ -147,3 +148,8 @@ class Follower:
 
     def __repr__(self) -> str:
         return f"<Follower of {self._instance_id}: {len(self.known.servers)} servers, at {self.known.at}>"
+
+
+def _pause(failures: int, failed: ControlError) -> float:
+    """After what the feed said, and not all at once: every client was told the same."""
+    return failed.retry_after_seconds + pause_seconds(failures, random.random())

@@ -117,7 +117,7 @@ def _unauthorized() -> web.Response:
 
 
 async def _read(request: web.Request) -> bytes:
-    """Return the body; raises what answers 413 or 408."""
+    """Return the body; raises what answers 413, 408 or 400."""
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -127,4 +127,6 @@ async def _read(request: web.Request) -> bytes:
                     raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, len(body))
     except TimeoutError:
         raise web.HTTPRequestTimeout from None
+    except web.RequestPayloadError:  # coded or framed as nobody can read it
+        raise web.HTTPBadRequest from None
     return bytes(body)

@@ -75,9 +75,12 @@ class LiveTools:
         """Call a tool of a server as it stands now; raises ToolCallError.
 
         While its server is away it waits, and is made again where that does nothing twice: it was not begun, or the
-        server says of the tool that a second call changes nothing further.
+        server says of the tool that a second call changes nothing further. What is cut again may be what cuts it, and
+        is not made a third time.
         """
-        deadline = asyncio.get_running_loop().time() + self._patience_seconds
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._patience_seconds
+        was_cut = False
         while True:
             number, found = self.view.number, self.view.tools.get((server, tool))
             if found is None:
@@ -85,9 +88,11 @@ class LiveTools:
             try:
                 return await found.call(arguments, progress=progress)
             except ToolCallError as error:
-                if not _is_repeated(error, found):
+                is_cut = error.code == CUT
+                is_over = loop.time() >= deadline or (is_cut and was_cut)
+                if is_over or not _is_repeated(error, found):
                     raise
-                refused = error
+                was_cut, refused = was_cut or is_cut, error
             await self._next_view(number, deadline, refused)
 
     def is_settled(self) -> bool:

@@ -177,7 +177,7 @@ class ServerLink:
         )
         http = httpx2.AsyncClient(
             transport=AnsweredFaults(transport),
-            headers=dict(self._fields),
+            headers={"Accept-Encoding": "identity", **self._fields},  # a small answer stays a small answer
             timeout=httpx2.Timeout(CONNECT_SECONDS, read=None),  # the calls' own time bounds the answers
             trust_env=False,
         )

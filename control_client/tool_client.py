@@ -69,6 +69,10 @@ class ToolClient:
         """Call a tool by a tier's key, and no other; raises ControlError without that key, ToolCallError."""
         return await self._side(tier).tools.call(server, tool, arguments, progress=progress)
 
+    def is_stale(self, tier: Tier) -> bool:
+        """Whether the servers of a tier are from the disk, or the feed itself could not verify them just now."""
+        return self._side(tier).follower.known.is_stale
+
     async def settled(self, tier: Tier) -> View:
         """Wait until the feed has answered once and every server of it is linked; raises ControlError without a key."""
         side = self._side(tier)

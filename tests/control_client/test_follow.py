@@ -16,7 +16,7 @@ from control_client.follow import MAX_WAITING_PUSHES, Follower
 from control_client.session import ControlSession
 from sallyport.secret import Secret
 from tests.support.client_feed import INSTANCE, STANDARD_KEY, ClientFeed, client_feed, entry
-from tests.support.fake_control import answer
+from tests.support.fake_control import answer, refusal
 from tests.support.until import until
 
 ONE = (Tier.STANDARD, "http://h/1")
@@ -140,10 +140,23 @@ async def test_no_old_etag_hides_that_the_feed_went_back() -> None:
         await until(lambda: "two" not in found.told[-1])
 
 
+async def test_a_feed_that_says_when_is_asked_no_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "pause_seconds", lambda attempt, random: 0.0)
+    async with following(begin=False) as found:
+        found.feed.misbehave(refusal(503, "database_unavailable", Retry_After="3600"))
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(found.follower.run())
+            await until(lambda: len(found.feed.asked) == 1)
+            found.push(event="config_changed")
+            await until(lambda: not found.follower._waiting)
+            assert len(found.feed.asked) == 1
+            running.cancel()
+
+
 async def test_a_feed_that_is_away_is_asked_again_and_its_last_set_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "pause_seconds", lambda attempt, random: 0.0)
+    monkeypatch.setattr(follow, "_pause", lambda failures, failed: 0.0)
     async with following(tmp_path) as found:
         assert found.told == [{"one": "http://h/1"}]
     async with following(tmp_path, begin=False) as found:

@@ -119,6 +119,12 @@ async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.M
         assert found.delivered == []
 
 
+async def test_a_body_that_cannot_be_undone_is_refused() -> None:
+    async with receiving() as found:
+        assert (await found.post(b"no gzip", GOOD | {"Content-Encoding": "gzip"}))[0] == 400
+        assert found.delivered == []
+
+
 async def test_a_sender_that_does_not_wait_for_its_answer_is_heard() -> None:
     async with receiving() as found:
         with socket.create_connection(("127.0.0.1", found.port)) as sender:

@@ -98,6 +98,7 @@ async def test_a_server_that_comes_back_gets_its_waiting_calls_and_no_cut_one_tw
             cut = group.create_task(outcome(tools, "one_hold"))
             again = group.create_task(tools.call("one", "one_hold_again", {}))
             await until(lambda: place.held == 2)
+        await until(cut.done)
         assert await cut == CUT
         waiting = group.create_task(tools.call("one", "one_echo", {"caller": "a", "number": 1}))
         await until(lambda: "1 being built" in repr(tools))
@@ -108,6 +109,19 @@ async def test_a_server_that_comes_back_gets_its_waiting_calls_and_no_cut_one_tw
             assert (await again).content[0]["text"] == "B"
             assert place.held == 1
             assert tools.view.number == before.number + 1
+
+
+async def test_a_call_that_is_cut_twice_is_not_made_a_third_time() -> None:
+    async with live_tools() as tools, asyncio.TaskGroup() as group:
+        async with tools_here("A", NAMES) as place:
+            tools.apply({"one": place.url("one")})
+            await tools.settled()
+            twice = group.create_task(outcome(tools, "one_hold_again"))
+            await place.holding.wait()
+        async with tools_here("B", NAMES, port=place.port) as again:
+            await again.holding.wait()
+        await until(twice.done)
+        assert await twice == CUT
 
 
 async def test_a_call_waits_for_its_server_no_longer_than_it_is_told() -> None:

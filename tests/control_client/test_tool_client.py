@@ -73,6 +73,7 @@ async def test_each_call_goes_by_its_own_key_and_sees_its_own_tier(tmp_path: Pat
         assert feed.statuses == [200]  # the standard subscription hears of no admin server
         assert b"operator" not in b"".join(feed.sent[Tier.STANDARD])
         assert repr(client) == "<ToolClient admin, standard>"
+        assert not client.is_stale(Tier.STANDARD)
     assert {shown for _, shown in place.shown} == {f"Bearer {STANDARD_KEY}", f"Bearer {ADMIN_KEY}"}
     assert sorted(path.name.split("-")[1] for path in (tmp_path / "state").iterdir()) == ["admin", "standard"]
 
