@@ -36,6 +36,9 @@ from sallyport.settings import (
 
 PREFIX: Final = "SALLYPORT"
 
+# The keys of a client (control_client/config.py) begin like our section `api`.
+CLIENT_KEYS: Final = f"{PREFIX}_API_KEY_"
+
 
 def _parse_secret(value: object, _: Path) -> Secret:
     if not isinstance(value, str) or not value.strip():
@@ -192,7 +195,8 @@ def load_config(
         for name, value in (given or {}).items()
         for inner in ([(each,) for each in value] if isinstance(value, Mapping) else [()])
     }
-    reader = Reader({name: text for name, text in environ.items() if name not in taken}, base_dir, PREFIX)
+    ours = {name: text for name, text in environ.items() if name not in taken and not name.startswith(CLIENT_KEYS)}
+    reader = Reader(ours, base_dir, PREFIX)
     config = reader.read(ControlPlaneConfig, dict(given or {}))
     if sum(each is not None for each in (config.master_key_file, config.master_key, config.master_key_command)) > 1:
         reader.fault("SALLYPORT_MASTER_KEY", "the master keys are in one place: file, variable or command")

@@ -132,6 +132,23 @@ async def test_a_call_waits_for_its_server_no_longer_than_it_is_told() -> None:
         assert await outcome(tools, "one_echo") == UNREACHABLE
 
 
+async def test_closing_cuts_what_runs_and_leaves_nothing_behind() -> None:
+    async with tools_here("A", NAMES) as place, asyncio.TaskGroup() as group:
+        before = asyncio.all_tasks()
+        async with live_tools() as tools:
+            tools.apply({"one": place.url("one"), "two": place.url("two"), "three": place.url("three")})
+            await until(lambda: len(tools.view.toolsets) == 2)
+            held = group.create_task(outcome(tools, "one_hold"))
+            await place.holding.wait()
+        assert await held == CUT
+        assert {task for task in asyncio.all_tasks() - before if _is_ours(task)} == set()
+        place.release.set()
+
+
+def _is_ours(task: asyncio.Task[object]) -> bool:
+    return task.get_name().partition(" ")[0] in ("build", "link", "retire")
+
+
 async def test_no_view_is_ever_partial_and_numbers_only_rise() -> None:
     seen: list[View] = []
     async with tools_here("A", NAMES) as old, tools_here("B", NAMES) as new, live_tools() as tools:
@@ -144,7 +161,7 @@ async def test_no_view_is_ever_partial_and_numbers_only_rise() -> None:
 
         async with asyncio.TaskGroup() as group:
             looking = group.create_task(look())
-            for place in (old, new, old, new):
+            for place in (old, new):
                 tools.apply({name: place.url(name) for name in NAMES})
                 await tools.settled()
             tools.apply({"two": new.url("two")})

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import structlog
 from aiohttp import web
 
 from control_client.config import load_config
@@ -14,6 +15,7 @@ from control_client.errors import ControlError
 from control_client.feed_state import Tier
 from control_client.tool_client import ToolClient
 from control_client.tool_errors import UNKNOWN, ToolCallError
+from demo.certificates import write_origin_files
 from tests.support.client_feed import (
     ADMIN_KEY,
     ADMIN_SECRET,
@@ -103,6 +105,29 @@ async def test_a_push_at_one_secret_says_nothing_to_the_other_tier(tmp_path: Pat
         await feed.push(Tier.ADMIN, "shared_tool_started", delta)
         await until(lambda: "operator" in client.view(Tier.ADMIN).toolsets)
         assert sorted(client.view(Tier.STANDARD).toolsets) == ["shared"]
+
+
+async def test_feed_and_servers_by_tls_are_trusted_by_the_bundle_alone(tmp_path: Path) -> None:
+    files = write_origin_files(tmp_path, ["127.0.0.1"])
+    context = files.server_context()
+    async with client_feed(context) as feed, tools_here("A", KEYS, context=context) as place:
+        feed.servers["shared"] = (Tier.STANDARD, place.url("shared"))
+        environment = {
+            "SALLYPORT_API_KEY_STANDARD": STANDARD_KEY,
+            "SALLYPORT_CLIENT_URL": feed.url,
+            "SALLYPORT_CLIENT_INSTANCE_ID": INSTANCE,
+        }
+        trusting = environment | {"SALLYPORT_CLIENT_CA_FILE": str(files.ca_file)}
+        async with ToolClient(load_config(trusting, tmp_path)) as client:
+            await client.settled(Tier.STANDARD)
+            found = await client.call(Tier.STANDARD, "shared", "shared_echo", {"caller": "a", "number": 1})
+            assert not found.is_error
+        feed.asked.clear()
+        with structlog.testing.capture_logs() as logs:
+            async with ToolClient(load_config(environment, tmp_path)):
+                await until(lambda: bool(logs))
+        assert {entry["event"] for entry in logs} == {"feed_not_read"}
+        assert feed.asked == []
 
 
 async def client_asked(feed: ClientFeed, times: int = 1) -> None:

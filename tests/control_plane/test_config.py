@@ -79,6 +79,10 @@ def test_the_variables_of_a_gateway_do_not_stop_a_control_plane(tmp_path: Path) 
     assert load_config(gateway, tmp_path).log_level == "debug"
 
 
+def test_the_keys_of_a_client_do_not_stop_a_control_plane(tmp_path: Path) -> None:
+    assert load_config({"SALLYPORT_API_KEY_ADMIN": "sp_sk_a"}, tmp_path) == load_config({}, tmp_path)
+
+
 def test_the_documentation_has_a_row_for_each_setting_and_no_other() -> None:
     assert documented("the control plane") == [row(named) for named in describe_settings()]
 

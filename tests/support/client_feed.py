@@ -6,6 +6,7 @@ What a test sets is what is served. Every byte that a key or a subscriber was se
 import contextlib
 import hashlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -30,8 +31,10 @@ type Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class ClientFeed:
     """One feed on loopback, of one instance."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        """Speak TLS where a context is given."""
         self.port = 0
+        self._context = context
         self.keys = {STANDARD_KEY: Tier.STANDARD, ADMIN_KEY: Tier.ADMIN}
         self.secrets = {Tier.STANDARD: STANDARD_SECRET, Tier.ADMIN: ADMIN_SECRET}
         self.subscribers: dict[Tier, str] = {}  # where each tier's pushes go
@@ -51,7 +54,7 @@ class ClientFeed:
     @property
     def url(self) -> str:
         """Where it answers."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self._context is None else 'https'}://127.0.0.1:{self.port}"
 
     # What it does -----------------------------------------------------------------------------------
 
@@ -128,7 +131,7 @@ class ClientFeed:
         app.router.add_get(PATH, self._feed)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._context)
         await site.start()
         self.port = self._runner.addresses[0][1]
 
@@ -174,9 +177,9 @@ def _problem(status: int, code: str) -> web.Response:
 
 
 @contextlib.asynccontextmanager
-async def client_feed() -> AsyncIterator[ClientFeed]:
+async def client_feed(context: ssl.SSLContext | None = None) -> AsyncIterator[ClientFeed]:
     """Run one until the block ends."""
-    feed = ClientFeed()
+    feed = ClientFeed(context)
     await feed.start()
     try:
         yield feed

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -32,6 +33,7 @@ class ToolPlace:
         """keys: each server's name, and the keys it takes, with commas between them."""
         self.place = place
         self.port = 0
+        self.scheme = "http"
         self.shown: list[tuple[str, str]] = []  # method, and the key that was shown
         self.holding = asyncio.Event()  # a call is being held
         self.release = asyncio.Event()
@@ -46,17 +48,20 @@ class ToolPlace:
 
     def url(self, name: str) -> str:
         """Where a server is spoken to."""
-        return f"http://127.0.0.1:{self.port}/{name}/mcp"
+        return f"{self.scheme}://127.0.0.1:{self.port}/{name}/mcp"
 
     @contextlib.asynccontextmanager
-    async def serving(self, port: int = 0) -> AsyncIterator[None]:
-        """Serve while the block runs. What is open at its end is cut."""
+    async def serving(self, port: int = 0, context: ssl.SSLContext | None = None) -> AsyncIterator[None]:
+        """Serve while the block runs, with TLS where a context is given. What is open at its end is cut."""
         listening = socket.socket()
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", port))
         listening.listen(1024)
         self.port = listening.getsockname()[1]
         config = uvicorn.Config(self._serve, interface="asgi3", log_config=None, access_log=False, lifespan="off")
+        config.load()
+        config.ssl = context
+        self.scheme = "http" if context is None else "https"
         self._uvicorn = _Server(config)
         async with contextlib.AsyncExitStack() as stack:
             for server in self._servers.values():
@@ -139,10 +144,12 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def tools_here(place: str, keys: Mapping[str, str], *, port: int = 0) -> AsyncIterator[ToolPlace]:
+async def tools_here(
+    place: str, keys: Mapping[str, str], *, port: int = 0, context: ssl.SSLContext | None = None
+) -> AsyncIterator[ToolPlace]:
     """Serve in this loop while the block runs."""
     found = ToolPlace(place, keys)
-    async with found.serving(port):
+    async with found.serving(port, context):
         yield found
 
 
