@@ -36,6 +36,8 @@ class AnsweredFaults(httpx2.AsyncBaseTransport):
             return await _whole(request, response)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
             return _fault(request, NOT_BEGUN, type(error).__name__)
+        except httpx2.LocalProtocolError as error:
+            return _fault(request, UNREADABLE, type(error).__name__)  # ours, and not sent
         except httpx2.TransportError as error:
             return _fault(request, CUT_OFF, type(error).__name__)
 

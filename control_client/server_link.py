@@ -6,10 +6,11 @@ inside the SDK's scopes; and a link is closed where it was opened, by the task t
 
 import asyncio
 import contextlib
+import json
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httpx2
 import structlog
@@ -27,6 +28,7 @@ from control_client.tool_errors import (
     TIMEOUT,
     UNAUTHORIZED,
     UNREACHABLE,
+    UNSENDABLE,
     ServerError,
     ToolCallError,
 )
@@ -56,7 +58,7 @@ _log = structlog.get_logger(__name__)
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Call:
     tool: str
-    arguments: Mapping[str, Any]
+    arguments: dict[str, Any]
     progress: Progress | None
     answer: asyncio.Future[CallResult]
     task: asyncio.Task[None] | None = field(default=None)
@@ -104,7 +106,7 @@ class ServerLink:
         if len(self._open) >= MAX_CALLS + MAX_WAITING:
             raise ToolCallError(BUSY, self.server)
         answer: asyncio.Future[CallResult] = asyncio.get_running_loop().create_future()
-        call = _Call(tool=tool, arguments=arguments, progress=progress, answer=answer)
+        call = _Call(tool=tool, arguments=_sendable(arguments), progress=progress, answer=answer)
         self._open.add(call)
         self._drained.clear()
         self._queue.put_nowait(call)
@@ -227,7 +229,7 @@ class ServerLink:
     async def _make(self, client: Client, call: _Call) -> None:
         try:
             async with asyncio.timeout(self._call_seconds):
-                result = await client.call_tool(call.tool, dict(call.arguments), progress_callback=call.progress)
+                result = await client.call_tool(call.tool, call.arguments, progress_callback=call.progress)
         except TimeoutError:
             call.fail(ToolCallError(TIMEOUT, f"{self.server}: {self._call_seconds:g} s"))
         except MCPError as error:
@@ -263,6 +265,15 @@ class ServerLink:
     def __repr__(self) -> str:
         state = "closed" if self._is_closed else "broken" if self.is_broken else "open"
         return f"<ServerLink {self.server}: {state}, {len(self._open)} calls>"
+
+
+def _sendable(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plain JSON; raises ToolCallError. What the SDK cannot write ends its whole connection as it is sent."""
+    try:
+        text = json.dumps(dict(arguments), allow_nan=False, ensure_ascii=False).encode("utf-8")
+        return cast(dict[str, Any], json.loads(text))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ToolCallError(UNSENDABLE, type(error).__name__) from None
 
 
 def _result(result: CallToolResult) -> CallResult:

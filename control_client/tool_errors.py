@@ -1,7 +1,7 @@
 """Why a tool call gave no result, and whether it may be made again.
 
-ToolCallError                 any of them; code is its word
-    may_repeat                the server has not begun it
+ToolCallError    a call without a result; code is its word, may_repeat says that it was not begun
+ServerError      a server that could not be made ready
 """
 
 from typing import Final
@@ -11,6 +11,7 @@ GONE: Final = "server_gone"  # its link was closed before the call was sent
 UNREACHABLE: Final = "server_unreachable"  # the server took no connection, or none of this session
 UNAUTHORIZED: Final = "server_unauthorized"  # the server does not accept the key
 BUSY: Final = "too_many_calls"  # more calls wait than the link holds
+UNSENDABLE: Final = "arguments_unsendable"  # they are no JSON
 REFUSED: Final = "call_refused"  # the server answered with an error of the protocol
 CUT: Final = "call_cut"  # sent, and no answer came: it may have been carried out
 TIMEOUT: Final = "call_timeout"  # sent, and no answer came in time: likewise

@@ -38,6 +38,7 @@ async def send(outcome: httpx2.Response | Exception, method: str = "POST", **hea
         (httpx2.ReadError("reset"), CUT_OFF),
         (httpx2.WriteError("reset"), CUT_OFF),
         (httpx2.RemoteProtocolError("gone"), CUT_OFF),
+        (httpx2.LocalProtocolError("a header"), UNREADABLE),
         (httpx2.Response(401), NOT_ACCEPTED),
         (httpx2.Response(403), NOT_ACCEPTED),
     ],

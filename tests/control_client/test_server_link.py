@@ -5,10 +5,12 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
+from aiohttp import web
 
 from control_client.server_link import ServerLink
-from control_client.tool_errors import CUT, GONE, REFUSED, TIMEOUT, UNREACHABLE, ServerError, ToolCallError
+from control_client.tool_errors import CUT, GONE, REFUSED, TIMEOUT, UNREACHABLE, UNSENDABLE, ServerError, ToolCallError
 from control_client.toolset import Toolset
+from tests.support.fake_control import Answer, answer, break_off, hang_up
 from tests.support.refusing_port import refusing_port
 from tests.support.tool_server import ToolPlace, tools_here
 from tests.support.until import until
@@ -19,11 +21,13 @@ KEY = "key-of-one"
 class Linked:
     """A link, its server, and what it said of itself."""
 
-    def __init__(self, place: ToolPlace, *, key: str = KEY, call_seconds: float = 60) -> None:
+    def __init__(self, place: ToolPlace, *, server: str = "one", key: str = KEY, call_seconds: float = 60) -> None:
         self.place = place
         self.broken: list[ServerLink] = []
         fields = {"Authorization": f"Bearer {key}"}
-        self.link = ServerLink("one", place.url("one"), fields, on_broken=self.broken.append, call_seconds=call_seconds)
+        self.link = ServerLink(
+            server, place.url(server), fields, on_broken=self.broken.append, call_seconds=call_seconds
+        )
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Toolset]:
@@ -89,6 +93,42 @@ async def test_a_server_that_is_not_there_is_never_ready() -> None:
         assert linked.broken == []  # it was never whole
 
 
+JSON = "application/json"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        answer(200, b"{", Content_Type=JSON),
+        answer(200, b"[" * 100_000, Content_Type=JSON),
+        answer(200, b"\xff", Content_Type=JSON),
+        answer(200, b"<h1>nginx</h1>", Content_Type="text/html"),
+        answer(200, b"data: {\n\n", Content_Type="text/event-stream"),
+        answer(200, b"data: \xff\n\n", Content_Type="text/event-stream"),
+        answer(200, b"\x1f\x8b", Content_Type=JSON, Content_Encoding="gzip"),
+        answer(202),
+        answer(500),
+        answer(302, b"", Location="http://127.0.0.1:1/"),
+        answer(307, b"", Location="http://127.0.0.1:1/"),
+        hang_up,
+        break_off,
+    ],
+)
+async def test_whatever_a_server_answers_instead_it_is_never_ready(wrong: Answer) -> None:
+    app = web.Application()
+    app.router.add_route("*", "/one/mcp", wrong)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    place = ToolPlace("A", {})
+    place.port = runner.addresses[0][1]
+    linked = Linked(place)
+    await linked.link.run()
+    with pytest.raises(ServerError):
+        await linked.link.ready()
+    await runner.cleanup()
+
+
 async def test_a_retired_link_ends_once_its_calls_have_drained() -> None:
     async with tools_here("A", {"one": KEY}) as place, asyncio.TaskGroup() as group:
         linked = Linked(place)
@@ -152,6 +192,38 @@ async def test_a_server_s_refusal_breaks_nothing() -> None:
         linked = Linked(place)
         async with linked.running():
             assert await _outcome(linked.link, "one_refuse") == (REFUSED, False)
+            assert linked.broken == []
+
+
+@pytest.mark.parametrize(
+    "wrong", [{1, 2}, float("nan"), "\ud800", [[]], object()], ids=["set", "nan", "half a pair", "deep", "object"]
+)
+async def test_arguments_that_cannot_be_sent_are_their_caller_s_alone(wrong: object) -> None:
+    if wrong == [[]]:
+        for _ in range(100_000):
+            wrong = [wrong]
+    async with tools_here("A", {"one": KEY}) as place, asyncio.TaskGroup() as group:
+        linked = Linked(place)
+        async with linked.running():
+            held = group.create_task(linked.link.call("one_hold", {}, None))
+            await place.holding.wait()
+            with pytest.raises(ToolCallError, match=UNSENDABLE) as caught:
+                await linked.link.call("one_echo", {"caller": wrong, "number": 1}, None)
+            assert not caught.value.may_repeat
+            place.release.set()
+            assert (await held).content[0]["text"] == "A"
+            assert linked.broken == []
+
+
+async def test_a_tool_s_odd_name_is_nobody_else_s_trouble() -> None:
+    async with tools_here("A", {"odd": KEY}) as place, asyncio.TaskGroup() as group:
+        linked = Linked(place, server="odd")
+        async with linked.running():
+            held = group.create_task(linked.link.call("odd_hold", {}, None))
+            await place.holding.wait()
+            assert await _outcome(linked.link, "größe \r\n") is None
+            place.release.set()
+            assert (await held).content[0]["text"] == "A"
             assert linked.broken == []
 
 

@@ -14,6 +14,7 @@ from control_client.tool_errors import ToolCallError
         (tool_errors.UNREACHABLE, True),
         (tool_errors.UNAUTHORIZED, True),
         (tool_errors.BUSY, True),
+        (tool_errors.UNSENDABLE, False),
         (tool_errors.REFUSED, False),
         (tool_errors.CUT, False),
         (tool_errors.TIMEOUT, False),

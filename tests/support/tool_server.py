@@ -117,6 +117,12 @@ class ToolPlace:
         async def fail() -> str:
             raise ValueError("it does not work")
 
+        if name == "odd":
+
+            @server.tool(name="größe \r\n")
+            async def odd() -> str:
+                return self.place
+
         @server.tool(name=f"{name}_refuse")
         async def refuse() -> str:
             raise MCPError(code=INVALID_PARAMS, message="not like this")
