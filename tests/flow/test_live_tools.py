@@ -64,7 +64,7 @@ class Load:
             if tier is Tier.STANDARD and server in OPERATOR:
                 self.wrong.append(f"{caller}: sees {server}")
             count += 1
-            await self._call(tier, server, caller, count, rng.uniform(1.0, 2.0))
+            await self._call(tier, server, caller, count, rng.uniform(1.5, 2.4))
 
     async def _call(self, tier: Tier, server: str, caller: str, number: int, pause: float) -> None:
         heard: list[float] = []
@@ -74,7 +74,7 @@ class Load:
 
         self.open += 1
         self.most_open = max(self.most_open, self.open)
-        arguments = {"caller": caller, "number": number, "steps": 3, "pause": pause}
+        arguments = {"caller": caller, "number": number, "steps": 2, "pause": pause}
         try:
             result = await self._client.call(tier, server, f"{server}_work", arguments, progress=hear)
         except Exception as error:  # a lost call is what is looked for
@@ -91,7 +91,7 @@ class Load:
         # At each server a caller's calls come in the order they were made; one that was made again is its own like.
         if found["before"] > number or (found["before"] == number and server != FRAGILE):
             self.wrong.append(f"{caller} {number} at {server}: came after {found['before']}")
-        if server != FRAGILE and heard != [1, 2, 3]:
+        if server != FRAGILE and heard != [1, 2]:
             self.wrong.append(f"{caller} {number} at {server}: progress {heard}")
         self.answered[server] += 1
         if self.answered.total() >= CALLERS:
@@ -121,14 +121,15 @@ class World:
         await self.feed.change("shared_tool_stopped", removed=(name,))
 
     async def converged(self, within: float) -> None:
-        """Wait until each key sees what the feed serves it; it has so long."""
-        began = read_clock()
+        """Wait until each key sees what the feed serves it; it has so long, and what it waits for a core."""
+        began, waited = read_clock(), _waited_for_a_core()
         async with asyncio.timeout(within + 20):
             while not all(self._sees(tier) for tier in Tier):  # noqa: ASYNC110  nothing announces it
                 await asyncio.sleep(0.005)
         took = read_clock() - began
+        waited = _waited_for_a_core() - waited
         self.slowest = max(self.slowest, took)
-        assert took <= within, f"{took:.2f} s"
+        assert took - waited <= within, f"{took:.2f} s, {waited:.2f} s of them without a core"
 
     async def come_and_go(self, within: float, *, one_by_one: bool) -> None:
         """Change the servers in every way, with the load on: one by one, or as many at once as make sense."""
@@ -163,6 +164,12 @@ class World:
         return {name: each.url for name, each in view.toolsets.items()} == self.feed.seen(tier)
 
 
+def _waited_for_a_core() -> float:
+    """Say how long this thread could have run while others did, in seconds; 0 where the kernel does not tell."""
+    schedule = Path("/proc/self/schedstat")
+    return int(schedule.read_text().split()[1]) / 1e9 if schedule.exists() else 0.0
+
+
 @contextlib.asynccontextmanager
 async def under_load(folder: Path, **settings: str) -> AsyncIterator[World]:
     """Run a world, with its callers until the block ends; then every call has had its end."""
@@ -184,6 +191,8 @@ async def under_load(folder: Path, **settings: str) -> AsyncIterator[World]:
                 "SALLYPORT_CLIENT_INSTANCE_ID": INSTANCE,
                 "SALLYPORT_CLIENT_STATE_DIR": str(folder),
                 "SALLYPORT_CLIENT_PATIENCE": f"{PATIENCE_SECONDS}s",
+                # Calls of five seconds take longer than the ten of the default where a machine has other work.
+                "SALLYPORT_CLIENT_GRACE": f"{PATIENCE_SECONDS}s",
             }
             client = ToolClient(load_config(environment | settings, folder))
             listens: asyncio.Future[int] = asyncio.get_running_loop().create_future()
