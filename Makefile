@@ -28,7 +28,7 @@ help:
 	@echo 'setup        make the environments (.venv, .venv-clients, .venv-mitmproxy) from the locks in requirements/'
 	@echo 'demo         real clients, credentials injected, no internet (see README.md)'
 	@echo 'test         the fast tests; before every commit'
-	@echo 'test-all     every test, the long ones too; coverage, guards and api-fuzz'
+	@echo 'test-all     every test, the long ones too; coverage and guards'
 	@echo 'coverage     that the tests of what is decided without a socket reach every branch of it'
 	@echo 'guards       that breaking any one guard makes a named test fail'
 	@echo 'compiled     a wheel with the hot path compiled, in .venv-compiled; needs a C compiler'
@@ -146,7 +146,7 @@ test-compiled: setup $(WHEEL)
 
 test-all: setup $(CONFORMANCE)
 	@$(RUN) -m pytest --full -n 2 --dist loadfile --tb=short -r fEs
-	@$(MAKE) --no-print-directory coverage guards api-fuzz
+	@$(MAKE) --no-print-directory coverage guards
 
 # One line for each module under 100 per cent. Only the tests of these packages count: what a test of the whole gateway
 # happens to touch is not tested.
