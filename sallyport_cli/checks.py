@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 PLAN = "plan"
 CREDENTIALS = "credentials"
 CLOCK = "clock"
+SQLITE = "SQLite"
 VARIABLES = "variables"
 DIRECT = "direct ways out"
 GATEWAY = "running gateway"
@@ -90,6 +91,17 @@ def stored_authorities(directory: Path) -> list[tuple[str, x509.Certificate]]:
         except (OSError, ValueError):
             continue
     return found
+
+
+def check_sqlite() -> Finding:
+    """Say whether a worker could keep its applications in SQLite here."""
+    from worker.durable.sqlite import SqliteTooOld, usable_sqlite
+
+    try:
+        return ok(SQLITE, f"{usable_sqlite().sqlite_version}, which a worker can keep its applications in")
+    except SqliteTooOld as error:
+        # The gateway does not need it, and a worker on PostgreSQL neither.
+        return warning(SQLITE, error.message, error.hint)
 
 
 def check_variables(inherited: Mapping[str, str], proxy: str | None) -> list[Finding]:

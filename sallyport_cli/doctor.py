@@ -75,6 +75,7 @@ def examine(config: Path, plan: Path | None, proxy: str | None, token_file: Path
         findings += checks.check_plans(paths, plans)
     findings += checks.check_credentials(settings, plans, inherited)
     findings.append(checks.check_clock(now(), checks.stored_authorities(settings.interception.ca_dir)))
+    findings.append(checks.check_sqlite())
     findings += checks.check_variables(inherited, proxy)
     findings.append(asyncio.run(checks.check_direct(plans)))
     if proxy is not None and token_file is not None:

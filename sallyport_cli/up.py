@@ -177,6 +177,7 @@ class _Up:
             ("worker",),
             {
                 "SALLYPORT_WORKER_LISTEN": self._addresses["worker"],
+                "SALLYPORT_WORKER_DATA_DIR": str(self._directory.worker),
                 "SALLYPORT_WORKER_CONTROL_URL": self._control_url,
                 "SALLYPORT_WORKER_CONTROL_TOKEN_FILE": str(self._directory.service_token("worker")),
             },

@@ -33,6 +33,11 @@ class UpDirectory:
         return self.root / "gateway"
 
     @property
+    def worker(self) -> Path:
+        """The worker's own data: the plan applications."""
+        return self.root / "worker"
+
+    @property
     def sandbox(self) -> Path:
         """What would lie inside the sandbox: sandboxd's token and its state."""
         return self.root / "sandbox"

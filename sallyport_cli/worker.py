@@ -14,6 +14,9 @@ def worker(json: JsonFlag = False) -> None:
     from sallyport.settings import ConfigError
     from worker.app import run_worker
     from worker.config import read_config
+    from worker.durable.database import DatabaseConfigError, DatabaseUnavailable
+    from worker.durable.lease import LeaseLost
+    from worker.durable.sqlite import SqliteTooOld
 
     try:
         config = read_config(Path.cwd())
@@ -22,5 +25,7 @@ def worker(json: JsonFlag = False) -> None:
     configure_log(config.log)
     try:
         run_worker(config)
-    except (ListenError, ListenerTlsError) as error:
+    except DatabaseConfigError as error:
+        raise bad_input(error.message, error.hint) from None
+    except (ListenError, ListenerTlsError, SqliteTooOld, DatabaseUnavailable, LeaseLost) as error:
         raise environment(error.message, error.hint) from None

@@ -75,7 +75,8 @@ SOUND = {
     "control_client/plans.py": "import aiohttp\n",
     "control_plane/store/rows.py": "import sqlalchemy\n",
     "control_plane/compiler/emit.py": "from sallyport.plan import model\n",
-    "worker/app.py": "import dbos\nimport control_client.plans\n",
+    "worker/app.py": "import control_client.plans\nimport worker.durable.workflows\n",
+    "worker/durable/workflows.py": "import dbos\nimport sqlalchemy\n",
     "sallyport_cli/main.py": "def run():\n    import gateway.serve, worker.app, control_client.plans\n",
     "tests/test_all.py": "import os, sallyport_cli.main, gateway.core.classify\nos.environ\n",
 }
@@ -115,6 +116,7 @@ PLANTED = [
     ("8", "gateway/admin.py", "import aiohttp", "aiohttp"),
     ("8", "control_client/x.py", "from aiohttp import web", "aiohttp.web"),
     ("8", "worker/x.py", "import sqlite3", "sqlite3"),
+    ("8", "worker/app.py", "import dbos", "dbos"),
     ("8", "gateway/recorder.py", "def f():\n    import mitmproxy.http", "mitmproxy.http"),
     ("8", "gateway/x.py", "import os\nos.environ['A']", "os.environ"),
     ("8", "sallyport_cli/x.py", "from os import getenv", "os.getenv"),

@@ -32,6 +32,8 @@ MAX_BODY_BYTES: Final = 16 * 1024
 OPEN_PATH: Final = "/healthz"
 # Behind a proxy that ends idle streams after a minute the watcher stays connected.
 HEARTBEAT_SECONDS: Final = 10.0
+# How often an application is looked at for its watchers: another worker may be the one that carries it out.
+WATCH_SECONDS: Final = 0.2
 
 type Next = Callable[[Request], Awaitable[Response]]
 
@@ -77,23 +79,25 @@ def build_api(
 
     @api.post("/v1/plan-applications", status_code=202)
     async def begin(order: PlanApplicationRequest) -> dict[str, str]:
-        return {"applicationId": applications.begin(order.sandbox_id, order.revision).application_id}
+        application = await applications.begin(order.sandbox_id, order.revision)
+        return {"applicationId": application.application_id}
 
     @api.get("/v1/plan-applications/{application_id}")
     async def find(application_id: str) -> dict[str, object]:
-        return applications.find(application_id).to_document()
+        return (await applications.find(application_id)).to_document()
 
     @api.get("/v1/plan-applications/{application_id}/events")
     async def events(application_id: str) -> StreamingResponse:
-        return StreamingResponse(_events(applications.find(application_id)), media_type="text/event-stream")
+        first = await applications.find(application_id)
+        return StreamingResponse(_events(applications, first), media_type="text/event-stream")
 
     @api.post("/v1/plan-applications/{application_id}/cancel")
     async def cancel(application_id: str) -> dict[str, object]:
-        return applications.cancel(application_id).to_document()
+        return (await applications.cancel(application_id)).to_document()
 
     @api.post("/v1/plan-applications/{application_id}/rollback", status_code=202)
     async def rollback(application_id: str) -> dict[str, str]:
-        application = await roll_back(applications.find(application_id))
+        application = await roll_back(await applications.find(application_id))
         return {"applicationId": application.application_id}
 
     return api
@@ -105,12 +109,18 @@ async def serve(
     started: Callable[[str, int], None],
     stop: asyncio.Event,
     context: ssl.SSLContext | None = None,
+    prepare: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Serve until `stop`, with TLS where a context is given; started(host, port) is called once requests are taken.
 
-    Raises ListenError.
+    prepare() is awaited before that, once the address is ours. Raises ListenError, and what prepare() raises.
     """
     listening = bind_tcp(address.host, address.port)
+    if prepare is not None:
+        with contextlib.ExitStack() as failing:
+            failing.enter_context(contextlib.closing(listening))
+            await prepare()
+            failing.pop_all()
     config = uvicorn.Config(api, log_config=None, access_log=False, lifespan="off")
     config.load()
     config.ssl = context
@@ -131,20 +141,22 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _events(application: Application) -> AsyncIterator[str]:
-    """Tell the application now and after each change. A slow reader misses states, never the last."""
-    seen = -1
+async def _events(applications: Applications, application: Application) -> AsyncIterator[str]:
+    """Tell the application now and after each change. Who watches misses states, never the last."""
+    told, quiet = None, 0.0
     while True:
-        if application.version != seen:
-            seen = application.version
-            yield f"event: application\ndata: {json.dumps(application.to_document())}\n\n"
+        document = json.dumps(application.to_document())
+        if document != told:
+            told, quiet = document, 0.0
+            yield f"event: application\ndata: {document}\n\n"
+        elif quiet >= HEARTBEAT_SECONDS:
+            quiet = 0.0
+            yield ": still here\n\n"
         if application.has_ended:
             return
-        try:
-            async with asyncio.timeout(HEARTBEAT_SECONDS):
-                await application.changed_since(seen)
-        except TimeoutError:
-            yield ": still here\n\n"
+        await asyncio.sleep(WATCH_SECONDS)
+        quiet += WATCH_SECONDS
+        application = await applications.find(application.application_id)
 
 
 async def _refuse_foreigners(request: Request, serve_next: Next) -> Response:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import signal
+from collections.abc import Mapping, Sequence
 
 import structlog
 import uvloop
@@ -19,17 +20,31 @@ from sallyport.net.tasks import TaskSet
 from sallyport.net.tls import client_context
 from sallyport.plan.codec import seal
 from worker.api import RollbackError, build_api, serve
-from worker.application import Application
-from worker.applications import Applications
+from worker.application import Application, ApplicationState
+from worker.applications import Applications, NotPossible, TooManyApplications
 from worker.apply_plan import NotYet, PlanApplication, StepFailed, StepTimes
 from worker.config import WorkerConfig
+from worker.durable.database import DatabaseUnavailable, open_engine
+from worker.durable.lease import LeaseLost, WorkerLease
+from worker.durable.workflows import WorkflowJournal, Workflows, new_id
 from worker.far_side import HttpFarSide
+
+# A lease is renewed so often in its time: two renewals may fail.
+_RENEWALS = 3
 
 _log = structlog.get_logger(__name__)
 
 
+class NoIntegrations:
+    """Runs no integration server: those of a plan run elsewhere, or in the sandbox."""
+
+    async def provide(self, sandbox_id: str, revision: int, servers: Sequence[Mapping[str, object]]) -> int:
+        """Return that none of them is ours."""
+        return 0
+
+
 class Worker:
-    """A worker's parts on the running loop."""
+    """A worker's parts on the running loop. Raises DatabaseConfigError, SqliteTooOld."""
 
     def __init__(self, config: WorkerConfig) -> None:
         timeouts = config.timeouts
@@ -37,24 +52,75 @@ class Worker:
         self._tasks = TaskSet(_task_failed)
         self.on_ready = _log_ready
         self._far_side = HttpFarSide(config.control, config.gateways, timeouts.request)
+        self._integrations = NoIntegrations()
         self._times = StepTimes(
-            control=timeouts.control, gateways=timeouts.gateways, tunnel=timeouts.tunnel, setup=timeouts.setup
+            control=timeouts.control,
+            integrations=timeouts.integrations,
+            gateways=timeouts.gateways,
+            tunnel=timeouts.tunnel,
+            setup=timeouts.setup,
+        )
+        self._engine = open_engine(config.database)
+        self._lease = WorkerLease(self._engine, config.id, timeouts.lease)
+        self._lost: LeaseLost | None = None
+        self._workflows = Workflows(
+            self._engine,
+            config.id,
+            running=config.limits.running,
+            apply=self._apply,
+            roll_back=self._roll_back_failed if config.roll_back_failed else None,
         )
         self.applications = Applications(
-            lambda application: PlanApplication(application, self._far_side, self._times).run(),
-            self._tasks,
-            wall=read_wall,
-            max_applications=config.limits.applications,
+            self._workflows, new_id=new_id, wall=read_wall, max_applications=config.limits.applications
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve the API until `stop`; raises ListenError when its address is taken, ListenerTlsError."""
+        """Serve the API until `stop`.
+
+        Raises ListenError when its address is taken, ListenerTlsError, DatabaseUnavailable, LeaseLost.
+        """
         context = listener_context("tls", self._config.tls)
         async with contextlib.AsyncExitStack() as opened:
+            opened.callback(self._engine.dispose)
             opened.push_async_callback(self._tasks.close)
             callers = None if context is None else self._callers(opened)
             api = build_api(self.applications, self.roll_back, callers)
-            await serve(api, self._config.listen, self.on_ready, stop, context)
+            await serve(api, self._config.listen, self.on_ready, stop, context, lambda: self._open(opened, stop))
+            if self._lost is not None:
+                raise self._lost
+
+    async def _open(self, opened: contextlib.AsyncExitStack, stop: asyncio.Event) -> None:
+        """Become the worker of this id and go on with its work."""
+        # Nothing is served yet, so nobody but us waits for this loop. The lease first: it is what lets us act.
+        if self._config.database_url is None:
+            self._config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lease.take()
+        self._workflows.open()
+        opened.push_async_callback(self._leave)
+        await self._workflows.serve()
+        self._tasks.spawn(self._stay(stop), name="lease")
+
+    async def _leave(self) -> None:
+        await self._workflows.close()
+        with contextlib.suppress(DatabaseUnavailable):
+            self._lease.give_up()
+
+    async def _stay(self, stop: asyncio.Event) -> None:
+        """Renew the lease, take over from the dead, forget what ended long ago; end the worker if it is replaced."""
+        while True:
+            await asyncio.sleep(self._config.timeouts.lease / _RENEWALS)
+            try:
+                await asyncio.to_thread(self._lease.renew)
+                for worker_id in await asyncio.to_thread(self._lease.dead):
+                    await self._workflows.take_over(worker_id)
+                    await asyncio.to_thread(self._lease.bury, worker_id)
+                await self._workflows.forget(self._config.limits.applications)
+            except DatabaseUnavailable as error:
+                _log.warning("database_unavailable", detail=str(error))
+            except LeaseLost as error:
+                self._lost = error
+                stop.set()
+                return
 
     def _callers(self, opened: contextlib.AsyncExitStack) -> CallerCheck:
         config = self._config
@@ -68,23 +134,38 @@ class Worker:
         self._tasks.spawn(callers.prepare(), name="keys of callers")
         return callers
 
-    async def roll_back(self, application: Application) -> Application:
+    async def _apply(self, application: Application, journal: WorkflowJournal) -> ApplicationState:
+        steps = PlanApplication(application, journal, self._far_side, self._integrations, self._times, wall=read_wall)
+        return await steps.run()
+
+    async def roll_back(self, application: Application, application_id: str | None = None) -> Application:
         """Put the last good plan in force once more, as a revision of its own, and apply that.
 
         Gateways refuse an older revision; so what was good gets a newer number. Raises NotPossible, RollbackError.
         """
-        good = self.applications.last_good(application.application_id)
+        good = await self.applications.last_good(application)
         try:
             plan = json.loads(await self._far_side.stored_plan(application.sandbox_id, good))
             plan["revision"] = application.revision + 1
             await self._far_side.store_plan(application.sandbox_id, seal(plan))
         except (NotYet, StepFailed) as error:
             raise RollbackError(str(error)) from None
-        return self.applications.begin(application.sandbox_id, application.revision + 1)
+        return await self.applications.begin(application.sandbox_id, application.revision + 1, application_id)
+
+    async def _roll_back_failed(self, application: Application) -> None:
+        """Follow a failed application by one of the last good plan. The same again begins no second one."""
+        try:
+            await self.roll_back(application, f"{application.application_id}_back")
+        except (NotPossible, RollbackError, TooManyApplications) as error:
+            _log.warning("plan_not_rolled_back", application=application.application_id, detail=str(error))
 
 
 def run_worker(config: WorkerConfig) -> None:
-    """Run a worker until SIGTERM or SIGINT; raises ListenError when its address is taken, ListenerTlsError."""
+    """Run a worker until SIGTERM or SIGINT.
+
+    Raises ListenError when its address is taken, ListenerTlsError, DatabaseConfigError, SqliteTooOld,
+    DatabaseUnavailable, LeaseLost.
+    """
     harden_process()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(config))

@@ -1,17 +1,24 @@
 """One application of a plan: its steps, their states, and what may follow what.
 
-The shapes are those of contracts section 8. An application is a record that its steps write and the API reads; every
-change is told to whoever watches it.
+The shapes are those of contracts section 8. While it is carried out an application is a record that its steps write;
+what is kept of it and how it stands in the end is in `durable/workflows.py`.
 """
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
-# What the steps are called, in their order.
-STEPS: Final = ("read_plan", "write_plan", "wait_for_gateways", "push_setup", "confirm_setup")
+# What the steps are called, in their order. Applications that were begun before a restart go on in this order after it:
+# whoever changes it raises STEPS_VERSION in durable/workflows.py.
+STEPS: Final = (
+    "read_plan",
+    "start_integrations",
+    "write_plan",
+    "wait_for_gateways",
+    "push_setup",
+    "confirm_setup",
+)
 
 
 class ApplicationState(Enum):
@@ -52,7 +59,7 @@ class Step:
     issue: str | None = None
 
     def to_document(self) -> dict[str, object]:
-        """Return the step as the API tells it."""
+        """Return the step as the API tells it and the database keeps it."""
         return {
             "name": self.name,
             "state": self.state.value,
@@ -62,6 +69,18 @@ class Step:
             "issue": self.issue,
         }
 
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> "Step":
+        """Return the step of a document of `to_document`."""
+        return cls(
+            name=document["name"],
+            state=StepState(document["state"]),
+            attempt=document["attempt"],
+            started_at=document["startedAt"],
+            ended_at=document["endedAt"],
+            issue=document["issue"],
+        )
+
 
 def _steps() -> dict[str, Step]:
     return {name: Step(name=name) for name in STEPS}
@@ -69,55 +88,46 @@ def _steps() -> dict[str, Step]:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Application:
-    """One application. `wall` tells unix seconds. Once in an end state it never changes again."""
+    """One application."""
 
     application_id: str
     sandbox_id: str
     revision: int
-    wall: Callable[[], float]
     state: ApplicationState = ApplicationState.QUEUED
     steps: dict[str, Step] = field(default_factory=_steps)
-    version: int = 0
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def has_ended(self) -> bool:
         """Say whether nothing more will happen."""
         return self.state in ENDS
 
-    def move(self, state: ApplicationState) -> None:
-        """Go to another state, unless an end was reached before."""
-        if not self.has_ended:
-            self.state = state
-            self._tell()
-
-    def begin(self, name: str) -> None:
+    def begin(self, name: str, now: float) -> None:
         """A step begins, or is tried again."""
         step = self.steps[name]
         step.state = StepState.RUNNING
         step.attempt += 1
         if step.started_at is None:
-            step.started_at = int(self.wall())
-        self._tell()
+            step.started_at = int(now)
 
     def note(self, name: str, issue: str | None) -> None:
         """Say what a running step waits for."""
-        if self.steps[name].issue != issue:
-            self.steps[name].issue = issue
-            self._tell()
+        self.steps[name].issue = issue
 
-    def end(self, name: str, state: StepState, issue: str | None = None) -> None:
+    def end(self, name: str, now: float, state: StepState, issue: str | None = None) -> None:
         """A step is over."""
         step = self.steps[name]
         step.state = state
         step.issue = issue
-        step.ended_at = int(self.wall())
-        self._tell()
+        step.ended_at = int(now)
 
-    async def changed_since(self, version: int) -> None:
-        """Wait until the application is no longer at that version."""
-        while self.version == version:
-            await self._changed.wait()
+    def restore(self, steps: Iterable[Mapping[str, Any]]) -> None:
+        """Go on from what was kept of the steps."""
+        for document in steps:
+            self.steps[document["name"]] = Step.from_document(document)
+
+    def step_documents(self) -> list[dict[str, object]]:
+        """Return what is to be kept of the steps."""
+        return [step.to_document() for step in self.steps.values()]
 
     def to_document(self) -> dict[str, object]:
         """Return the application as the API tells it."""
@@ -126,14 +136,8 @@ class Application:
             "sandboxId": self.sandbox_id,
             "revision": self.revision,
             "state": self.state.value,
-            "steps": [step.to_document() for step in self.steps.values()],
+            "steps": self.step_documents(),
         }
-
-    def _tell(self) -> None:
-        self.version += 1
-        # Those who wait now are woken; the next wait is for the next change.
-        self._changed.set()
-        self._changed = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<Application {self.application_id} of {self.sandbox_id} revision {self.revision}: {self.state.value}>"

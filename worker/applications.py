@@ -1,14 +1,16 @@
-"""Which applications there are and which run: one per sandbox, a newer revision supersedes."""
+"""Which applications there are and which run: one per sandbox, a newer revision supersedes.
+
+They live in the database (`durable/workflows.py`), so every worker on it answers for each of them.
+"""
 
 import secrets
-from collections.abc import Callable, Coroutine
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 
-from sallyport.net.tasks import TaskSet
 from worker.application import Application, ApplicationState
 
-# What a person may still want to look at; the oldest that have ended go first. About 2 KiB each.
-MAX_APPLICATIONS: Final = 10_000
+# How often the place of a sandbox is tried for, while others take it.
+_TRIES: Final = 10
 
 
 class NoSuchApplication(Exception):
@@ -23,100 +25,89 @@ class TooManyApplications(Exception):
     """Every place is taken by one that still runs."""
 
 
+class Store(Protocol):
+    """Where applications are kept and carried out."""
+
+    async def begin(self, application: Application) -> str:
+        """Begin an application, unless one of its sandbox has not ended; return the id of that which holds it now."""
+
+    async def find(self, application_id: str) -> Application | None:
+        """Return an application as it stands, None where there is none."""
+
+    async def end(self, application: Application, state: ApplicationState) -> bool:
+        """End an application as cancelled or superseded; False where it came to an end of its own before."""
+
+    async def applied(self, sandbox_id: str) -> Sequence[int]:
+        """Return the revisions of a sandbox that were applied."""
+
+    async def is_full(self, most: int) -> bool:
+        """Say whether so many have not ended."""
+
+
 class Applications:
-    """The applications of this process. `run` does the work of one; it is a task of `tasks`."""
+    """The applications of all workers. `new_id` makes an id from a sandbox's, the time and something random."""
 
     def __init__(
         self,
-        run: Callable[[Application], Coroutine[object, object, None]],
-        tasks: TaskSet,
+        store: Store,
         *,
+        new_id: Callable[[str, int, str], str],
         wall: Callable[[], float],
-        max_applications: int = MAX_APPLICATIONS,
+        max_applications: int,
     ) -> None:
-        self._run = run
-        self._tasks = tasks
+        self._store = store
+        self._new_id = new_id
         self._wall = wall
         self._max_applications = max_applications
-        self._known: dict[str, Application] = {}
-        # The one that runs, by sandbox, and what ends it.
-        self._running: dict[str, tuple[Application, Callable[[], object]]] = {}
 
-    def begin(self, sandbox_id: str, revision: int) -> Application:
-        """Begin an application; the same revision again is the one that runs.
+    async def begin(self, sandbox_id: str, revision: int, application_id: str | None = None) -> Application:
+        """Begin an application; the same revision again is the one that runs, the same id again is the same one.
 
         Raises NotPossible for a revision older than the one that runs, TooManyApplications.
         """
-        current = self._running.get(sandbox_id)
-        if current is not None:
-            running = current[0]
+        if await self._store.is_full(self._max_applications):
+            raise TooManyApplications(f"{self._max_applications} applications run already")
+        wanted = Application(
+            application_id=application_id or self._new_id(sandbox_id, int(self._wall() * 1000), secrets.token_hex(4)),
+            sandbox_id=sandbox_id,
+            revision=revision,
+        )
+        for _ in range(_TRIES):
+            holder = await self._store.begin(wanted)
+            if holder == wanted.application_id:
+                return wanted
+            running = await self._store.find(holder)
+            if running is None or running.has_ended:
+                continue
             if running.revision == revision:
                 return running
             if running.revision > revision:
                 raise NotPossible(f"revision {running.revision} is being applied already; send a newer one")
-        self._make_room()
-        if current is not None:
-            self._stop(current[0], ApplicationState.SUPERSEDED)
-        application = Application(
-            application_id=f"app_{secrets.token_hex(12)}", sandbox_id=sandbox_id, revision=revision, wall=self._wall
-        )
-        self._known[application.application_id] = application
-        task = self._tasks.spawn(self._run(application), name=f"plan application {application.application_id}")
-        self._running[sandbox_id] = (application, task.cancel)
-        task.add_done_callback(lambda _: self._ended(application))
+            await self._store.end(running, ApplicationState.SUPERSEDED)
+        raise NotPossible("others begin applications of this sandbox at the same time; ask again")
+
+    async def find(self, application_id: str) -> Application:
+        """Return an application as it stands; raises NoSuchApplication."""
+        application = await self._store.find(application_id)
+        if application is None:
+            raise NoSuchApplication(f"no application is called {application_id}")
         return application
 
-    def find(self, application_id: str) -> Application:
-        """Return an application; raises NoSuchApplication."""
-        try:
-            return self._known[application_id]
-        except KeyError:
-            raise NoSuchApplication(f"no application is called {application_id}") from None
-
-    def cancel(self, application_id: str) -> Application:
+    async def cancel(self, application_id: str) -> Application:
         """Stop an application where it is; what it did stays done. Raises NoSuchApplication, NotPossible."""
-        application = self.find(application_id)
-        if application.has_ended:
+        application = await self.find(application_id)
+        if application.has_ended or not await self._store.end(application, ApplicationState.CANCELLED):
+            application = await self.find(application_id)
             raise NotPossible(f"the application has ended: {application.state.value}")
-        self._stop(application, ApplicationState.CANCELLED)
-        return application
+        return await self.find(application_id)
 
-    def last_good(self, application_id: str) -> int:
-        """Return the revision to go back to from an application; raises NoSuchApplication, NotPossible."""
-        application = self.find(application_id)
-        earlier = [
-            each.revision
-            for each in self._known.values()
-            if each.sandbox_id == application.sandbox_id
-            and each.state is ApplicationState.APPLIED
-            and each.revision < application.revision
-        ]
+    async def last_good(self, application: Application) -> int:
+        """Return the revision to go back to from an application; raises NotPossible."""
+        applied = await self._store.applied(application.sandbox_id)
+        earlier = [revision for revision in applied if revision < application.revision]
         if not earlier:
-            raise NotPossible("no earlier revision was applied by this worker; post the plan you want as a new one")
+            raise NotPossible("no earlier revision is known to be applied; post the plan you want as a new one")
         return max(earlier)
 
-    def _stop(self, application: Application, state: ApplicationState) -> None:
-        application.move(state)
-        running = self._running.get(application.sandbox_id)
-        if running is not None and running[0] is application:
-            del self._running[application.sandbox_id]
-            running[1]()
-
-    def _ended(self, application: Application) -> None:
-        running = self._running.get(application.sandbox_id)
-        if running is not None and running[0] is application:
-            del self._running[application.sandbox_id]
-        # Its task ended without a word: the process stops, or a defect was logged.
-        application.move(ApplicationState.FAILED)
-
-    def _make_room(self) -> None:
-        if len(self._known) < self._max_applications:
-            return
-        for application_id, application in self._known.items():
-            if application.has_ended:
-                del self._known[application_id]
-                return
-        raise TooManyApplications(f"{self._max_applications} applications run already")
-
     def __repr__(self) -> str:
-        return f"<Applications: {len(self._running)} run, {len(self._known)} known>"
+        return f"<Applications in {self._store!r}>"

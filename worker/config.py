@@ -13,6 +13,7 @@ from sallyport.net.listener_tls import ListenerTls
 from sallyport.net.log import Log
 from sallyport.net.setting_kinds import LISTEN, HostPort
 from sallyport.settings import (
+    FLAG,
     PATH,
     TEXT,
     ConfigError,
@@ -68,6 +69,9 @@ class Timeouts:
     control: float = setting(
         duration("1s", "1h"), "60s", "Reading a plan and putting it in force.", "A control plane that restarts is back."
     )
+    integrations: float = setting(
+        duration("1s", "1d"), "5m", "The integration servers of a plan.", "Packages are installed and servers started."
+    )
     gateways: float = setting(
         duration("1s", "1h"), "60s", "Every gateway's report that it applied the plan.", "Twice a lease."
     )
@@ -77,6 +81,12 @@ class Timeouts:
     setup: float = setting(
         duration("1s", "1d"), "30m", "The set-up inside the sandbox.", "Packages are installed and repositories cloned."
     )
+    lease: float = setting(
+        duration("1s", "10m"),
+        "15s",
+        "How long a worker counts as alive without a word; others go on with its work then.",
+        "It renews three times in that time.",
+    )
     request: float = setting(duration("100ms", "5m"), "10s", "One request to a far side.", "Tried again after that.")
 
 
@@ -85,7 +95,13 @@ class Limits:
     """How much the worker takes."""
 
     applications: int = setting(
-        count(1, 1_000_000), "10000", "Applications remembered; the oldest that ended go first.", "About 2 KiB each."
+        count(1, 1_000_000), "10000", "Applications remembered; the oldest that ended go first.", "About 10 KiB each."
+    )
+    running: int = setting(
+        count(1, 10_000),
+        "100",
+        "Applications carried out at once; more wait.",
+        "They wait for others most of the time.",
     )
 
 
@@ -100,12 +116,40 @@ class WorkerConfig:
         "It can change what sandboxes may do: loopback until `tls` names a certificate.",
     )
     tls: ListenerTls = section(ListenerTls)
+    id: str = setting(
+        TEXT,
+        "wrk_local",
+        "Who this worker is among those on one database.",
+        "The same after a restart, so that it goes on with its own work at once.",
+    )
+    data_dir: Path = setting(
+        PATH,
+        "sallyport-worker-data",
+        "Holds the database, where none is named.",
+        "Apart from the control plane's, which holds keys.",
+    )
+    database_url: str | None = optional_setting(
+        TEXT,
+        "A `postgresql://` or `sqlite:///` URL; absent: `worker.db` in the data folder.",
+        "PostgreSQL for several workers; SQLite needs nothing prepared.",
+    )
+    roll_back_failed: bool = setting(
+        FLAG,
+        "false",
+        "Whether an application that failed is followed by one of the last plan that was applied.",
+        "It takes the next revision, which belongs to whoever writes the plans.",
+    )
     tokens: Tokens = section(Tokens)
     control: Control = section(Control)
     gateways: Gateways = section(Gateways)
     log: Log = section(Log)
     timeouts: Timeouts = section(Timeouts)
     limits: Limits = section(Limits)
+
+    @property
+    def database(self) -> str:
+        """The database's URL."""
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'worker.db'}"
 
 
 def load_config(environ: Mapping[str, str], base_dir: Path) -> WorkerConfig:

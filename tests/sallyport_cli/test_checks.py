@@ -12,6 +12,7 @@ from sallyport_cli import checks
 from sallyport_cli.finding import State
 from sallyport_cli.settings import read_settings
 from tests.support.plan_documents import plan_of, route_document
+from worker.durable import sqlite
 
 NOW = 1_800_000_000.0
 
@@ -139,3 +140,11 @@ def test_a_gateway_that_does_not_answer() -> None:
     finding = checks.check_gateway("http://127.0.0.1:1", "to.k.en", NOW)
     assert finding.state is State.FAILED
     assert "to.k.en" not in finding.seen
+
+
+def test_an_sqlite_that_is_too_old_for_a_worker_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checks.check_sqlite().state is State.OK
+    monkeypatch.setattr(sqlite, "LEAST", (99, 0, 0))
+    finding = checks.check_sqlite()
+    assert finding.state is State.WARNING
+    assert "needs 99.0 or later" in finding.seen

@@ -39,8 +39,9 @@ ONLY_IN: Mapping[tuple[str, ...], tuple[str, ...]] = {
         *("control_client", "worker.integrations", "control_plane.oauth", "control_plane.push"),
         *("control_plane.webhooks", "control_plane.definitions"),
     ),
-    ("sqlite3", "sqlalchemy", "alembic", "asyncpg", "psycopg", "aiosqlite"): ("control_plane.store",),
-    ("dbos",): ("control_plane.store", "worker.app"),
+    ("alembic", "asyncpg", "psycopg", "aiosqlite"): ("control_plane.store",),
+    ("sqlite3", "sqlalchemy"): ("control_plane.store", "worker.durable"),
+    ("dbos", "pysqlite3"): ("worker.durable",),
     # Not a rule of the document but of decision 0003: 40 MB, and never in a gateway's process.
     ("mitmproxy",): ("gateway.mitm_addon", "sallyport_cli.mitm_flows"),
 }

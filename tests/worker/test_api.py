@@ -7,32 +7,28 @@ import httpx
 import pytest
 
 from sallyport.net.setting_kinds import HostPort
-from sallyport.net.tasks import TaskSet
 from sallyport.net.transports import ListenError
+from tests.support.application_store import MemoryStore
 from worker.api import RollbackError, build_api, serve
 from worker.application import Application, ApplicationState
 from worker.applications import Applications
 
 
 class Served:
-    """An API whose applications end when they are released."""
+    """An API over applications that end when they are told to."""
 
     def __init__(self) -> None:
-        self.release = asyncio.Event()
-        self.tasks = TaskSet(lambda name, error: None)
-        self.applications = Applications(self._run, self.tasks, wall=lambda: 0.0)
+        self.store = MemoryStore()
+        self.applications = Applications(
+            self.store, new_id=lambda sandbox, millis, random: f"app_{random}", wall=lambda: 0.0, max_applications=100
+        )
         self.url = ""
         self.rollback_fails = False
-
-    async def _run(self, application: Application) -> None:
-        application.move(ApplicationState.RUNNING)
-        await self.release.wait()
-        application.move(ApplicationState.APPLIED)
 
     async def roll_back(self, application: Application) -> Application:
         if self.rollback_fails:
             raise RollbackError("the control plane does not answer")
-        return self.applications.begin(application.sandbox_id, application.revision + 1)
+        return await self.applications.begin(application.sandbox_id, application.revision + 1)
 
 
 @pytest.fixture
@@ -49,7 +45,6 @@ async def served() -> AsyncIterator[Served]:
         await started.wait()
         yield served
         stop.set()
-    await served.tasks.close()
 
 
 @pytest.fixture
@@ -75,7 +70,7 @@ async def test_its_events_end_with_its_end(served: Served, client: httpx.AsyncCl
     async with client.stream("GET", f"/v1/plan-applications/{application_id}/events") as events:
         lines = events.aiter_lines()
         assert await anext(lines) == "event: application"
-        served.release.set()
+        served.store.kept[application_id].state = ApplicationState.APPLIED
         rest = [line async for line in lines]
     assert '"state": "applied"' in rest[-2]
 

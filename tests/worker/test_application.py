@@ -1,12 +1,10 @@
-"""An application's record: states, steps and who is told."""
-
-import asyncio
+"""An application's record: states, steps, and what is kept of it."""
 
 from worker.application import STEPS, Application, ApplicationState, StepState
 
 
 def application() -> Application:
-    return Application(application_id="app_1", sandbox_id="sbx_1", revision=3, wall=lambda: 1_700_000_000.9)
+    return Application(application_id="app_1", sandbox_id="sbx_1", revision=3)
 
 
 def test_a_new_one_is_queued_with_every_step_pending() -> None:
@@ -19,33 +17,29 @@ def test_a_new_one_is_queued_with_every_step_pending() -> None:
 
 def test_a_step_keeps_when_it_first_began_and_counts_its_tries() -> None:
     one = application()
-    times = iter((10.0, 20.0, 30.0))
-    one.wall = lambda: next(times)
-    one.begin("read_plan")
-    one.begin("read_plan")
-    one.end("read_plan", StepState.DONE)
+    one.begin("read_plan", 10.9)
+    one.begin("read_plan", 20.9)
+    one.end("read_plan", 30.9, StepState.DONE)
     step = one.steps["read_plan"]
-    assert (step.attempt, step.started_at, step.ended_at, step.state) == (2, 10, 20, StepState.DONE)
+    assert (step.attempt, step.started_at, step.ended_at, step.state) == (2, 10, 30, StepState.DONE)
 
 
-def test_an_end_is_final() -> None:
-    one = application()
-    one.move(ApplicationState.CANCELLED)
-    one.move(ApplicationState.APPLIED)
-    assert one.state is ApplicationState.CANCELLED
-
-
-async def test_who_waits_is_told_of_each_change_once() -> None:
-    one = application()
-    before = one.version
-    async with asyncio.TaskGroup() as group:
-        waiting = group.create_task(one.changed_since(before))
-        await asyncio.sleep(0)
-        assert not waiting.done()
-        one.note("read_plan", "the control plane does not answer")
-    seen = one.version
+def test_what_is_kept_of_its_steps_is_all_there_is_to_them() -> None:
+    one, other = application(), application()
+    one.begin("read_plan", 10)
     one.note("read_plan", "the control plane does not answer")
-    assert one.version == seen  # nothing changed, nobody is woken
+    other.restore(one.step_documents())
+    assert other.to_document() == one.to_document()
+    other.begin("read_plan", 99)
+    assert (other.steps["read_plan"].attempt, other.steps["read_plan"].started_at) == (2, 10)
+
+
+def test_the_last_four_states_are_ends() -> None:
+    one, ended = application(), []
+    for state in ApplicationState:
+        one.state = state
+        ended.append(one.has_ended)
+    assert ended == [False, False, True, True, True, True]
 
 
 def test_it_can_be_printed() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -12,10 +12,10 @@ from sallyport.setup import parse_setup
 from tests.support.plan_documents import plan_document
 from tests.support.until import until
 from worker.application import Application, StepState
-from worker.apply_plan import NotYet, Placed, PlanApplication, StepFailed, StepTimes
+from worker.apply_plan import JsonObject, NotYet, Placed, PlanApplication, StepFailed, StepTimes
 
-TIMES = StepTimes(control=5, gateways=5, tunnel=5, setup=5)
-SHORT = StepTimes(control=0.05, gateways=0.05, tunnel=0.05, setup=0.05)
+TIMES = StepTimes(control=5, integrations=5, gateways=5, tunnel=5, setup=5)
+SHORT = StepTimes(control=0.05, integrations=0.05, gateways=0.05, tunnel=0.05, setup=0.05)
 
 
 def stored(**members: object) -> bytes:
@@ -71,12 +71,71 @@ async def no_pause(_: float) -> None:
     await asyncio.sleep(0)
 
 
-async def run(side: ScriptedSide, times: StepTimes = TIMES) -> Application:
+class NotOurs(Exception):
+    """The application belongs to somebody else now."""
+
+
+@dataclass
+class MemoryJournal:
+    """What of an application outlives a run of it; `lose_after` writes it is no longer ours."""
+
+    ended: dict[str, JsonObject] = field(default_factory=dict)
+    steps: Sequence[JsonObject] = ()
+    lose_after: int | None = None
+
+    async def once(self, name: str, step: Callable[[], Awaitable[JsonObject]]) -> JsonObject:
+        if name not in self.ended:
+            self.ended[name] = json.loads(json.dumps(await step()))
+        return self.ended[name]
+
+    async def read(self) -> Sequence[JsonObject]:
+        return self.steps
+
+    async def write(self, steps: Sequence[JsonObject]) -> None:
+        if self.lose_after is not None:
+            if self.lose_after == 0:
+                raise NotOurs
+            self.lose_after -= 1
+        self.steps = json.loads(json.dumps(steps))
+
+
+@dataclass
+class Servers:
+    """Integration servers, of which `ours` are."""
+
+    ours: int = 0
+    provided: list[Sequence[Mapping[str, object]]] = field(default_factory=list)
+
+    async def provide(self, sandbox_id: str, revision: int, servers: Sequence[Mapping[str, object]]) -> int:
+        self.provided.append(servers)
+        return self.ours
+
+
+def application_of(side: ScriptedSide) -> Application:
     document = json.loads(side.plan)
-    application = Application(
-        application_id="app_1", sandbox_id=document["sandboxId"], revision=document["revision"], wall=lambda: 0.0
+    return Application(application_id="app_1", sandbox_id=document["sandboxId"], revision=document["revision"])
+
+
+def plan_application(
+    application: Application,
+    side: ScriptedSide,
+    times: StepTimes = TIMES,
+    journal: MemoryJournal | None = None,
+    servers: Servers | None = None,
+) -> PlanApplication:
+    return PlanApplication(
+        application, journal or MemoryJournal(), side, servers or Servers(), times, wall=lambda: 0.0, sleep=no_pause
     )
-    await PlanApplication(application, side, times, sleep=no_pause).run()
+
+
+async def run(
+    side: ScriptedSide,
+    times: StepTimes = TIMES,
+    journal: MemoryJournal | None = None,
+    servers: Servers | None = None,
+) -> Application:
+    application = application_of(side)
+    application.state = await plan_application(application, side, times, journal, servers).run()
     return application
 
 
@@ -89,6 +148,7 @@ async def test_a_plan_without_set_up_is_applied_where_nobody_holds_the_sandbox()
     assert application.state.value == "applied"
     assert states(application) == {
         "read_plan": "done",
+        "start_integrations": "skipped",
         "write_plan": "done",
         "wait_for_gateways": "done",
         "push_setup": "skipped",
@@ -184,23 +244,72 @@ async def test_a_stored_plan_that_is_not_what_was_asked_for_is_never_written(
     harm: Callable[[bytes], bytes],
 ) -> None:
     side = ScriptedSide()
-    document = json.loads(side.plan)
+    application = application_of(side)
     side.plan = harm(side.plan)
-    application = Application(
-        application_id="app_1", sandbox_id=document["sandboxId"], revision=document["revision"], wall=lambda: 0.0
-    )
-    await PlanApplication(application, side, TIMES, sleep=no_pause).run()
-    assert (application.state.value, side.asked) == ("failed", ["stored_plan"])
+    state = await plan_application(application, side).run()
+    assert (state.value, side.asked) == ("failed", ["stored_plan"])
 
 
 async def test_a_cancelled_application_stops_where_it_is() -> None:
     side = ScriptedSide(placements=[[placed(None)]])
-    document = json.loads(side.plan)
-    application = Application(
-        application_id="app_1", sandbox_id=document["sandboxId"], revision=document["revision"], wall=lambda: 0.0
-    )
+    application = application_of(side)
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(PlanApplication(application, side, TIMES, sleep=no_pause).run())
+        task = group.create_task(plan_application(application, side).run())
         await until(lambda: "placement" in side.asked)
         task.cancel()
     assert states(application)["wait_for_gateways"] == "running"
+
+
+async def test_the_integration_servers_of_a_plan_are_asked_for_before_it_is_in_force() -> None:
+    server = {
+        "serverId": "mcp_1",
+        "bindingId": "bnd_one",
+        "name": "files",
+        "transport": {"type": "streamable-http", "url": "http://127.0.0.1:9/mcp"},
+    }
+    side, servers = ScriptedSide(plan=stored(mcpServers=[server]), placements=[[placed(1)]]), Servers(ours=1)
+    side.statuses = [{"revision": 1, "state": "applied", "steps": []}]
+    application = await run(side, servers=servers)
+    assert (application.state.value, states(application)["start_integrations"]) == ("applied", "done")
+    assert [[each["serverId"] for each in provided] for provided in servers.provided] == [["mcp_1"]]
+
+
+# What outlives a run -----------------------------------------------------------------------------
+
+
+async def test_what_was_done_is_not_done_again_after_a_crash_and_its_record_is_as_it_was() -> None:
+    side, journal = ScriptedSide(placements=[[placed(None)]]), MemoryJournal()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(run(side, journal=journal))
+        await until(lambda: "placement" in side.asked)
+        task.cancel()
+    tries = {str(step["name"]): step["attempt"] for step in journal.steps}["wait_for_gateways"]
+    side.placements = [[placed(1, tunnel=False)]]
+    application = await run(side, journal=journal)
+    assert (application.state.value, side.asked.count("put_in_force")) == ("applied", 1)
+    assert application.steps["write_plan"].attempt == 1
+    assert application.steps["wait_for_gateways"].attempt - 1 == tries
+
+
+async def test_a_plan_that_is_another_one_after_a_crash_is_not_gone_on_with() -> None:
+    side, journal = ScriptedSide(), MemoryJournal()
+    await run(side, journal=journal)
+    del journal.ended["push_setup"]
+    side.plan = with_work()
+    application = await run(side, journal=journal)
+    assert application.state.value == "failed"
+    assert "another one than when this application began" in str(application.steps["push_setup"].issue)
+
+
+@pytest.mark.parametrize("writes", range(0, 12))
+async def test_who_lost_an_application_asks_nothing_more_for_it(writes: int) -> None:
+    plan = with_work()
+    side = ScriptedSide(
+        plan=plan, placements=[[placed(1)]], statuses=[{"revision": 1, "state": "applied", "steps": []}]
+    )
+    journal = MemoryJournal(lose_after=writes)
+    with pytest.raises(NotOurs):
+        await run(side, journal=journal)
+    # Two writes to a step: before its try and after its end. What was asked is that of the steps that were begun.
+    begun = ("stored_plan", None, "put_in_force", "placement", "push_setup", "setup_status")[: (writes + 1) // 2]
+    assert {each for each in side.asked if each != "placement"} == set(begun) - {None, "placement"}
