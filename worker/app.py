@@ -98,7 +98,9 @@ class Worker:
         self._workflows.open()
         opened.push_async_callback(self._leave)
         await self._workflows.serve()
-        self._tasks.spawn(self._stay(stop), name="lease")
+        staying = self._tasks.spawn(self._stay(stop), name="lease")
+        # First of all at the end: it asks the workflows, which are closed next.
+        opened.callback(staying.cancel)
 
     async def _leave(self) -> None:
         await self._workflows.close()

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import Request
 from pydantic import StringConstraints, ValidationError
+from starlette.requests import ClientDisconnect
 
 from control_plane.api.caller import SCOPE_KEY
 from control_plane.callers import Caller
@@ -32,6 +33,9 @@ async def read_bytes(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
                     raise Refused(ControlCode.BODY_TOO_LARGE, f"the body is larger than {limit} bytes")
     except TimeoutError:
         raise Refused(ControlCode.REQUEST_TIMEOUT, f"the body did not arrive within {BODY_SECONDS:g} s") from None
+    except ClientDisconnect:
+        # Nobody is left to read it; but it is the caller's fault, and no trace of ours in the log.
+        raise Refused(ControlCode.INVALID_REQUEST, "the body ended before its length") from None
     return bytes(body)
 
 

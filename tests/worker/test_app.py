@@ -1,6 +1,7 @@
 """A worker put together: an application over real HTTP to servers that answer as the far sides do, and a rollback."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from sallyport.plan.codec import seal
 from tests.support.plan_documents import plan_document
 from worker.app import Worker
 from worker.config import WorkerConfig, load_config
+from worker.durable.database import open_engine
+from worker.durable.lease import LeaseLost, WorkerLease
 
 
 class ControlPlane:
@@ -22,6 +25,7 @@ class ControlPlane:
         self.plans = {revision: seal(plan_document(revision=revision)) for revision in (1, 2)}
         self.in_force = 0
         self.fails = False
+        self.refused: set[int] = set()
 
     async def plan(self, request: web.Request) -> web.Response:
         if self.fails:
@@ -34,7 +38,10 @@ class ControlPlane:
         return web.json_response({}, status=201)
 
     async def put_in_force(self, request: web.Request) -> web.Response:
-        self.in_force = (await request.json())["revision"]
+        revision = (await request.json())["revision"]
+        if revision in self.refused:
+            return web.json_response({"code": "plan_conflict"}, status=409)
+        self.in_force = revision
         return web.json_response({})
 
     async def placement(self, _: web.Request) -> web.Response:
@@ -56,23 +63,23 @@ async def control() -> AsyncIterator[tuple[ControlPlane, str]]:
     await runner.cleanup()
 
 
-def config(url: str, folder: Path) -> WorkerConfig:
+def config(url: str, folder: Path, **further: str) -> WorkerConfig:
     (folder / "token").write_text("t")
     return load_config(
         {
             "SALLYPORT_WORKER_LISTEN": "127.0.0.1:0",
             "SALLYPORT_WORKER_CONTROL_URL": url,
             "SALLYPORT_WORKER_CONTROL_TOKEN_FILE": "token",
+            **further,
         },
         folder,
     )
 
 
-@pytest.fixture
-async def api(
-    control: tuple[ControlPlane, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> AsyncIterator[httpx.AsyncClient]:
-    worker, stop = Worker(config(control[1], tmp_path)), asyncio.Event()
+@contextlib.asynccontextmanager
+async def working(config: WorkerConfig) -> AsyncIterator[httpx.AsyncClient]:
+    """Run a worker until the block ends; yield a client for it."""
+    worker, stop = Worker(config), asyncio.Event()
     started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     worker.on_ready = lambda host, port: started.set_result(f"http://{host}:{port}")
     async with asyncio.TaskGroup() as group:
@@ -80,6 +87,12 @@ async def api(
         async with httpx.AsyncClient(base_url=await started, trust_env=False) as client:
             yield client
         stop.set()
+
+
+@pytest.fixture
+async def api(control: tuple[ControlPlane, str], tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    async with working(config(control[1], tmp_path)) as client:
+        yield client
 
 
 async def applied(api: httpx.AsyncClient, application_id: str) -> str:
@@ -102,17 +115,46 @@ async def test_a_plan_is_put_in_force(api: httpx.AsyncClient, control: tuple[Con
     assert control[0].in_force == 2
 
 
-async def test_a_rollback_is_the_last_good_plan_under_a_newer_number(
-    api: httpx.AsyncClient, control: tuple[ControlPlane, str]
+async def test_a_rollback_is_the_last_good_plan_under_a_newer_number_also_after_a_restart(
+    control: tuple[ControlPlane, str], tmp_path: Path
 ) -> None:
-    assert await applied(api, await begin(api, 1)) == "applied"
-    second = await begin(api, 2)
-    assert await applied(api, second) == "applied"
-    answer = await api.post(f"/v1/plan-applications/{second}/rollback")
-    assert await applied(api, answer.json()["applicationId"]) == "applied"
+    async with working(config(control[1], tmp_path)) as api:
+        assert await applied(api, await begin(api, 1)) == "applied"
+        second = await begin(api, 2)
+        assert await applied(api, second) == "applied"
+        before = (await api.get(f"/v1/plan-applications/{second}")).json()
+    async with working(config(control[1], tmp_path)) as api:
+        assert (await api.get(f"/v1/plan-applications/{second}")).json() == before
+        answer = await api.post(f"/v1/plan-applications/{second}/rollback")
+        assert await applied(api, answer.json()["applicationId"]) == "applied"
     assert control[0].in_force == 3
     restored, first = json.loads(control[0].plans[3]), json.loads(control[0].plans[1])
     assert {**restored, "revision": 1, "digest": first["digest"]} == first
+
+
+async def test_one_that_failed_is_followed_by_the_last_good_plan_where_that_is_wanted(
+    control: tuple[ControlPlane, str], tmp_path: Path
+) -> None:
+    control[0].refused.add(2)
+    async with working(config(control[1], tmp_path, SALLYPORT_WORKER_ROLL_BACK_FAILED="true")) as api:
+        assert await applied(api, await begin(api, 1)) == "applied"
+        failed = await begin(api, 2)
+        assert await applied(api, failed) == "failed"
+        async with asyncio.timeout(10):
+            while (await api.get(f"/v1/plan-applications/{failed}_back")).status_code == 404:  # noqa: ASYNC110  over HTTP
+                await asyncio.sleep(0.05)
+        assert await applied(api, f"{failed}_back") == "applied"
+    assert control[0].in_force == 3
+
+
+async def test_a_second_worker_of_the_same_id_ends_the_first(control: tuple[ControlPlane, str], tmp_path: Path) -> None:
+    settings = config(control[1], tmp_path, SALLYPORT_WORKER_TIMEOUTS_LEASE="1s")
+    engine = open_engine(settings.database)
+    with pytest.RaisesGroup(LeaseLost):
+        async with working(settings), asyncio.timeout(10):
+            WorkerLease(engine, settings.id, 60).take()
+            await asyncio.Event().wait()
+    engine.dispose()
 
 
 async def test_a_rollback_that_cannot_be_stored_is_told(

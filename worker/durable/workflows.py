@@ -7,9 +7,11 @@ registered by name, so there is one `Workflows` at a time.
 """
 
 import asyncio
+import contextlib
+import contextvars
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, Final, cast
 
 import structlog
@@ -79,7 +81,7 @@ class Workflows:
         *,
         running: int,
         apply: Callable[[Application, WorkflowJournal], Awaitable[ApplicationState]],
-        roll_back: Callable[[Application], Awaitable[None]] | None,
+        roll_back: Callable[[Application], Coroutine[Any, Any, None]] | None,
     ) -> None:
         self._engine = engine
         self._worker_id = worker_id
@@ -112,11 +114,10 @@ class Workflows:
             }
         )
         self._register()
-        try:
+        with contextlib.ExitStack() as failing, _database_errors():
+            failing.callback(DBOS.destroy, destroy_registry=True)
             DBOS.launch()
-        except DBAPIError as error:
-            DBOS.destroy(destroy_registry=True)
-            raise DatabaseUnavailable(error.orig) from error
+            failing.pop_all()
 
     async def serve(self) -> None:
         """Take applications from the queue, from now on."""
@@ -136,8 +137,9 @@ class Workflows:
         await closing
 
     async def take_over(self, worker_id: str) -> None:
-        """Put back into the queue what a dead worker was at."""
-        handles = await asyncio.to_thread(DBOS._recover_pending_workflows, [worker_id])
+        """Put back into the queue what a dead worker was at; raises DatabaseUnavailable."""
+        with _database_errors():
+            handles = await asyncio.to_thread(DBOS._recover_pending_workflows, [worker_id])
         _log.warning("worker_taken_over", worker=worker_id, applications=len(handles))
 
     # Applications ----------------------------------------------------------------------------------
@@ -196,13 +198,14 @@ class Workflows:
         return bool(found)
 
     async def forget(self, kept: int) -> None:
-        """Delete those that ended, save the newest."""
-        found = await DBOS.list_workflows_async(
-            sort_desc=True, offset=kept, limit=_DELETED_AT_ONCE, load_input=False, load_output=False
-        )
-        ended = [status.workflow_id for status in found if status.status in _OVER]
-        if ended:
-            await DBOS.delete_workflows_async(ended)
+        """Delete those that ended, save the newest; raises DatabaseUnavailable."""
+        with _database_errors():
+            found = await DBOS.list_workflows_async(
+                sort_desc=True, offset=kept, limit=_DELETED_AT_ONCE, load_input=False, load_output=False
+            )
+            ended = [status.workflow_id for status in found if status.status in _OVER]
+            if ended:
+                await DBOS.delete_workflows_async(ended)
 
     # The workflows ---------------------------------------------------------------------------------
 
@@ -240,7 +243,9 @@ class Workflows:
                 if application is None or roll_back is None:
                     return {}
                 if application.has_ended:
-                    await roll_back(application)
+                    # Within a step DBOS begins no workflow, and that is what this does.
+                    async with asyncio.TaskGroup() as outside:
+                        outside.create_task(roll_back(application), name="rollback", context=contextvars.Context())
                     return {}
                 await asyncio.sleep(_POLL_SECONDS)
 
@@ -259,6 +264,14 @@ class Workflows:
 
     def __repr__(self) -> str:
         return f"<Workflows of {self._worker_id}: {len(self._tasks)} run here>"
+
+
+@contextlib.contextmanager
+def _database_errors() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        raise DatabaseUnavailable(error.orig) from error
 
 
 def new_id(sandbox_id: str, millis: int, random: str) -> str:

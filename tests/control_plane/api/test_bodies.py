@@ -3,9 +3,12 @@
 import asyncio
 
 import pytest
+from starlette.requests import Request
+from starlette.types import Message
 
 from control_plane.api import bodies
 from control_plane.api.bodies import MAX_BODY_BYTES
+from control_plane.refusals import Refused
 from tests.support.control_plane import Replica
 
 # What is tested here knows no database: one is enough.
@@ -59,3 +62,16 @@ async def test_a_body_that_does_not_come(api: Replica, monkeypatch: pytest.Monke
     assert b"408" in answer
     writer.close()
     await writer.wait_closed()
+
+
+async def test_who_goes_away_in_the_middle_of_a_body_is_no_fault_of_ours(api: Replica) -> None:
+    messages: list[Message] = [
+        {"type": "http.request", "body": b"{", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    with pytest.raises(Refused, match="the body ended before its length"):
+        await bodies.read_bytes(Request({"type": "http", "method": "POST", "headers": []}, receive))
