@@ -91,8 +91,8 @@ class Workflows:
         # What `open` registers: DBOS takes a method for one of a class that it has to know, so these are functions.
         self._plan_application: Callable[[str, int], Coroutine[Any, Any, JsonObject]]
         self._plan_rollback: Callable[[str], Coroutine[Any, Any, JsonObject]]
-        # What runs here, by the workflow's id.
-        self._tasks: dict[str, asyncio.Task[Any]] = {}
+        # What runs here, with the workflow's id. Of two of one id the older one has lost it, and will find out.
+        self._tasks: dict[asyncio.Task[Any], str] = {}
 
     # Start and end ---------------------------------------------------------------------------------
 
@@ -127,14 +127,18 @@ class Workflows:
 
     async def close(self) -> None:
         """Stop where things are; whoever comes next goes on from there."""
+        await self._stop_tasks()
         # In a thread: DBOS waits for its own, and those may be waiting for this loop.
-        closing = asyncio.to_thread(DBOS.destroy, destroy_registry=True)
-        tasks = list(self._tasks.values())
+        await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
+        # What was taken from the queue meanwhile.
+        await self._stop_tasks()
+
+    async def _stop_tasks(self) -> None:
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        await closing
 
     async def take_over(self, worker_id: str) -> None:
         """Put back into the queue what a dead worker was at; raises DatabaseUnavailable."""
@@ -172,9 +176,9 @@ class Workflows:
             await DBOS.update_workflow_attributes_async(application.application_id, {_SUPERSEDED: True}, merge=True)
         await DBOS.cancel_workflow_async(application.application_id)
         # Elsewhere it stops at the next thing it writes.
-        task = self._tasks.get(application.application_id)
-        if task is not None:
-            task.cancel()
+        for task, workflow_id in self._tasks.items():
+            if workflow_id == application.application_id:
+                task.cancel()
         status = await DBOS.get_workflow_status_async(application.application_id)
         return status is None or status.status == "CANCELLED"
 
@@ -221,7 +225,7 @@ class Workflows:
         self._plan_application, self._plan_rollback = plan_application, plan_rollback
 
     async def _run_application(self, sandbox_id: str, revision: int) -> JsonObject:
-        application_id = self._enter()
+        task, application_id = self._enter()
         try:
             application = Application(application_id=application_id, sandbox_id=sandbox_id, revision=revision)
             state = await self._apply(application, WorkflowJournal())
@@ -230,11 +234,11 @@ class Workflows:
                     await DBOS.enqueue_workflow_async(_QUEUE, self._plan_rollback, application_id)
             return {"state": state.value}
         finally:
-            self._tasks.pop(application_id, None)
+            del self._tasks[task]
 
     async def _run_rollback(self, application_id: str) -> JsonObject:
         """Wait for the failed application's end, then undo it; it is done once more after a crash, to the same end."""
-        workflow_id = self._enter()
+        task, _ = self._enter()
         roll_back = self._roll_back
 
         async def undo() -> JsonObject:
@@ -252,15 +256,15 @@ class Workflows:
         try:
             return await DBOS.run_step_async(StepOptions(name="roll_back"), undo)
         finally:
-            self._tasks.pop(workflow_id, None)
+            del self._tasks[task]
 
-    def _enter(self) -> str:
-        """Note what runs here, so that it can be stopped, and return its id."""
+    def _enter(self) -> tuple[asyncio.Task[Any], str]:
+        """Note what runs here, so that it can be stopped; return it and the workflow's id."""
         workflow_id, task = DBOS.workflow_id, asyncio.current_task()
         assert workflow_id is not None
         assert task is not None
-        self._tasks[workflow_id] = task
-        return workflow_id
+        self._tasks[task] = workflow_id
+        return task, workflow_id
 
     def __repr__(self) -> str:
         return f"<Workflows of {self._worker_id}: {len(self._tasks)} run here>"

@@ -161,7 +161,7 @@ async def test_who_lost_it_to_another_worker_does_nothing_more(stand: Stand) -> 
     # As another worker does it, which cannot stop what runs here.
     await DBOS.cancel_workflow_async(application.application_id)
     assert (await stand.ended(application)).state is ApplicationState.CANCELLED
-    await until(lambda: application.application_id not in stand.workflows._tasks)
+    await until(lambda: application.application_id not in stand.workflows._tasks.values())
     assert application.application_id not in stand.acted
 
 
