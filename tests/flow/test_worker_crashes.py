@@ -153,7 +153,7 @@ async def test_a_worker_that_is_killed_goes_on_where_it_was(stand: Stand) -> Non
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 async def test_a_kill_at_every_border_and_inside_every_step_leaves_one_effect(stand: Stand, database: str) -> None:
-    """At every moment of every request, and at random ones; half of the applications have been killed twice."""
+    """At every moment of every request, and twice each at random ones."""
     chance = random.Random(20)
     with contextlib.ExitStack() as opened:
         url = None
