@@ -179,6 +179,7 @@ class _Up:
                 "SALLYPORT_WORKER_LISTEN": self._addresses["worker"],
                 "SALLYPORT_WORKER_CONTROL_URL": self._control_url,
                 "SALLYPORT_WORKER_CONTROL_TOKEN_FILE": str(self._directory.service_token("worker")),
+                "SALLYPORT_WORKER_INTEGRATIONS_STATE_DIR": str(self._directory.worker),
             },
             f"http://{self._addresses['worker']}/readyz",
         )

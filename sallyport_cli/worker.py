@@ -14,6 +14,7 @@ def worker(json: JsonFlag = False) -> None:
     from sallyport.settings import ConfigError
     from worker.app import run_worker
     from worker.config import read_config
+    from worker.integrations.store import StateTaken
 
     try:
         config = read_config(Path.cwd())
@@ -24,3 +25,7 @@ def worker(json: JsonFlag = False) -> None:
         run_worker(config)
     except (ListenError, ListenerTlsError) as error:
         raise environment(error.message, error.hint) from None
+    except StateTaken as error:
+        raise environment(
+            str(error), "give each worker a folder of its own: SALLYPORT_WORKER_INTEGRATIONS_STATE_DIR"
+        ) from None

@@ -17,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
 from control_client.callers import CallerCheck
 from control_client.errors import ControlError
@@ -100,7 +101,7 @@ def build_api(
 
 
 async def serve(
-    api: FastAPI,
+    api: ASGIApp,
     address: HostPort,
     started: Callable[[str, int], None],
     stop: asyncio.Event,
@@ -116,7 +117,7 @@ async def serve(
     config.ssl = context
     server = _Server(config)
     async with asyncio.TaskGroup() as group:
-        group.create_task(server.serve(sockets=[listening]), name="worker api")
+        group.create_task(server.serve(sockets=[listening]), name=f"serve {address}")
         bound = listening.getsockname()
         started(str(bound[0]), int(bound[1]))
         await stop.wait()

@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import json
 import signal
+import ssl
 
 import structlog
 import uvloop
+from fastapi import FastAPI
 
 from control_client.callers import CallerCheck
 from control_client.service_token import ServiceToken
@@ -22,8 +24,11 @@ from worker.api import RollbackError, build_api, serve
 from worker.application import Application
 from worker.applications import Applications
 from worker.apply_plan import NotYet, PlanApplication, StepFailed, StepTimes
-from worker.config import WorkerConfig
+from worker.config import WorkerConfig, inherited
 from worker.far_side import HttpFarSide
+from worker.integrations.api import add_integrations
+from worker.integrations.assembly import open_front, open_integrations
+from worker.integrations.integrations import Integrations
 
 _log = structlog.get_logger(__name__)
 
@@ -36,6 +41,7 @@ class Worker:
         self._config = config
         self._tasks = TaskSet(_task_failed)
         self.on_ready = _log_ready
+        self.on_front_ready = _log_front_ready
         self._far_side = HttpFarSide(config.control, config.gateways, timeouts.request)
         self._times = StepTimes(
             control=timeouts.control, gateways=timeouts.gateways, tunnel=timeouts.tunnel, setup=timeouts.setup
@@ -48,13 +54,38 @@ class Worker:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve the API until `stop`; raises ListenError when its address is taken, ListenerTlsError."""
-        context = listener_context("tls", self._config.tls)
+        """Serve until `stop`; raises ListenError when an address is taken, ListenerTlsError, StateTaken."""
+        config = self._config
+        context = listener_context("tls", config.tls)
+        front_context = listener_context("front.tls", config.front.tls)
         async with contextlib.AsyncExitStack() as opened:
             opened.push_async_callback(self._tasks.close)
             callers = None if context is None else self._callers(opened)
             api = build_api(self.applications, self.roll_back, callers)
-            await serve(api, self._config.listen, self.on_ready, stop, context)
+            integrations = open_integrations(config.integrations, inherited(), self._tasks)
+            opened.push_async_callback(integrations.close)
+            add_integrations(api, integrations, self._tasks)
+            try:
+                await self._serve(api, context, integrations, front_context, stop)
+            except ExceptionGroup as failed:
+                raise failed.exceptions[0] from None  # one listener's fault ends the other
+
+    async def _serve(
+        self,
+        api: FastAPI,
+        context: ssl.SSLContext | None,
+        integrations: Integrations,
+        front_context: ssl.SSLContext | None,
+        stop: asyncio.Event,
+    ) -> None:
+        config = self._config
+        async with asyncio.TaskGroup() as group:
+            if config.front.listen is not None:
+                front = open_front(config.front, config.integrations, integrations, self._tasks)
+                serving = serve(front, config.front.listen, self.on_front_ready, stop, front_context)
+                group.create_task(serving, name="front")
+            await integrations.open()
+            await serve(api, config.listen, self.on_ready, stop, context)
 
     def _callers(self, opened: contextlib.AsyncExitStack) -> CallerCheck:
         config = self._config
@@ -100,6 +131,10 @@ async def _run(config: WorkerConfig) -> None:
 
 def _log_ready(host: str, port: int) -> None:
     _log.info("ready", api=f"{host}:{port}")
+
+
+def _log_front_ready(host: str, port: int) -> None:
+    _log.info("front_ready", front=f"{host}:{port}")
 
 
 def _task_failed(name: str, error: BaseException) -> None:

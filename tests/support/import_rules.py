@@ -34,11 +34,12 @@ ONLY_IN: Mapping[tuple[str, ...], tuple[str, ...]] = {
         *("gateway.admin", "control_plane.api", "control_plane.feed", "worker.api", "worker.integrations"),
         "control_client.push_receiver",
     ),
-    ("aiohttp", "http.client", "urllib.request", "httpx", "requests"): (
+    ("aiohttp", "http.client", "urllib.request", "httpx", "httpx2", "requests"): (
         *("control_client", "worker.integrations", "control_plane.oauth", "control_plane.push"),
         *("control_plane.webhooks", "control_plane.definitions"),
     ),
-    ("sqlite3", "sqlalchemy", "alembic", "asyncpg", "psycopg", "aiosqlite"): ("control_plane.store",),
+    ("sqlite3", "sqlalchemy", "alembic", "asyncpg", "aiosqlite"): ("control_plane.store",),
+    ("psycopg",): ("control_plane.store", "worker.integrations.servers"),
     ("dbos",): ("control_plane.store", "worker.app"),
     # Not a rule of the document but of decision 0003: 40 MB, and never in a gateway's process.
     ("mitmproxy",): ("gateway.mitm_addon", "sallyport_cli.mitm_flows"),
