@@ -27,6 +27,7 @@ REVEALS = {
     "gateway.core.inject.placeholder": 1,
     "gateway.core.inject.query": 1,
     "gateway.core.scrub": 1,  # the needles, once per credential version
+    "worker.integrations.launch": 1,  # into a server's variables or headers
 }
 
 # Every place where whatever is raised ends, and what becomes of it there. All else is mapped where it enters, or goes

@@ -6,6 +6,7 @@ On loopback this machine is answered; with TLS, whoever has a service token for 
 import asyncio
 import contextlib
 import json
+import math
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Final
@@ -106,13 +107,19 @@ async def serve(
     started: Callable[[str, int], None],
     stop: asyncio.Event,
     context: ssl.SSLContext | None = None,
+    *,
+    drain_seconds: float = 5.0,
 ) -> None:
     """Serve until `stop`, with TLS where a context is given; started(host, port) is called once requests are taken.
+
+    Requests that are open then may last for drain_seconds more: an event stream would never end.
 
     Raises ListenError.
     """
     listening = bind_tcp(address.host, address.port)
-    config = uvicorn.Config(api, log_config=None, access_log=False, lifespan="off")
+    config = uvicorn.Config(
+        api, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=math.ceil(drain_seconds)
+    )
     config.load()
     config.ssl = context
     server = _Server(config)

@@ -4,11 +4,10 @@ import asyncio
 import contextlib
 import json
 import signal
-import ssl
+from collections.abc import Coroutine, Sequence
 
 import structlog
 import uvloop
-from fastapi import FastAPI
 
 from control_client.callers import CallerCheck
 from control_client.service_token import ServiceToken
@@ -28,7 +27,6 @@ from worker.config import WorkerConfig, inherited
 from worker.far_side import HttpFarSide
 from worker.integrations.api import add_integrations
 from worker.integrations.assembly import open_front, open_integrations
-from worker.integrations.integrations import Integrations
 
 _log = structlog.get_logger(__name__)
 
@@ -65,27 +63,17 @@ class Worker:
             integrations = open_integrations(config.integrations, inherited(), self._tasks)
             opened.push_async_callback(integrations.close)
             add_integrations(api, integrations, self._tasks)
-            try:
-                await self._serve(api, context, integrations, front_context, stop)
-            except ExceptionGroup as failed:
-                raise failed.exceptions[0] from None  # one listener's fault ends the other
-
-    async def _serve(
-        self,
-        api: FastAPI,
-        context: ssl.SSLContext | None,
-        integrations: Integrations,
-        front_context: ssl.SSLContext | None,
-        stop: asyncio.Event,
-    ) -> None:
-        config = self._config
-        async with asyncio.TaskGroup() as group:
+            front = None
             if config.front.listen is not None:
                 front = open_front(config.front, config.integrations, integrations, self._tasks)
-                serving = serve(front, config.front.listen, self.on_front_ready, stop, front_context)
-                group.create_task(serving, name="front")
             await integrations.open()
-            await serve(api, config.listen, self.on_ready, stop, context)
+            drain = config.timeouts.drain
+            listening = [serve(api, config.listen, self.on_ready, stop, context, drain_seconds=drain)]
+            if front is not None and config.front.listen is not None:
+                listening.append(
+                    serve(front, config.front.listen, self.on_front_ready, stop, front_context, drain_seconds=drain)
+                )
+            await _all(listening)
 
     def _callers(self, opened: contextlib.AsyncExitStack) -> CallerCheck:
         config = self._config
@@ -127,6 +115,16 @@ async def _run(config: WorkerConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await Worker(config).run(stop)
+
+
+async def _all(listening: Sequence[Coroutine[object, object, None]]) -> None:
+    """Run them together; the first fault ends all and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for each in listening:
+                group.create_task(each)
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
 
 
 def _log_ready(host: str, port: int) -> None:

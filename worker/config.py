@@ -80,6 +80,12 @@ class Timeouts:
         duration("1s", "1d"), "30m", "The set-up inside the sandbox.", "Packages are installed and repositories cloned."
     )
     request: float = setting(duration("100ms", "5m"), "10s", "One request to a far side.", "Tried again after that.")
+    drain: float = setting(
+        duration("1s", "5m"),
+        "5s",
+        "How long open requests may last when the worker ends.",
+        "Event streams never end by themselves.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +151,7 @@ class IntegrationLimits:
     )
     tools: int = setting(count(1, 100_000), "1000", "Tools of one server.", "A model reads far fewer.")
     calls: int = setting(
-        count(1, 100_000), "128", "Calls that one server has to answer at once.", "Each one is a task and its answer."
+        count(1, 100_000), "1024", "Calls that one server has to answer at once.", "Each one is a task and its answer."
     )
     message_bytes: int = setting(
         size("64KiB", "256MiB"), "4MiB", "One message to or from a server.", "The SDKs' limit for a request."

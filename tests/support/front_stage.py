@@ -34,17 +34,23 @@ class ListeningFront:
         """Return the URL of a server."""
         return f"{self.url}/mcp/{integration_id}"
 
-    @contextlib.asynccontextmanager
-    async def session(self, integration_id: str, key: str = ADMIN_KEY) -> AsyncIterator[ClientSession]:
-        """Yield an initialized session with a server."""
-        headers = {"Authorization": f"Bearer {key}"}
-        async with (
-            httpx2.AsyncClient(headers=headers, trust_env=False) as http,
-            streamable_http_client(self.path(integration_id), http_client=http) as (read, write),
-            ClientSession(read, write) as session,
-        ):
-            await session.initialize()
-            yield session
+    def session(
+        self, integration_id: str, key: str = ADMIN_KEY
+    ) -> contextlib.AbstractAsyncContextManager[ClientSession]:
+        """Return an initialized session with a server."""
+        return session(self.path(integration_id), key)
+
+
+@contextlib.asynccontextmanager
+async def session(url: str, key: str) -> AsyncIterator[ClientSession]:
+    """Yield an initialized session with a URL."""
+    async with (
+        httpx2.AsyncClient(headers={"Authorization": f"Bearer {key}"}, trust_env=False) as http,
+        streamable_http_client(url, http_client=http) as (read, write),
+        ClientSession(read, write) as begun,
+    ):
+        await begun.initialize()
+        yield begun
 
 
 @contextlib.asynccontextmanager

@@ -60,7 +60,7 @@ def order(*faults: str, name: str = "tester", **more: object) -> InstallRequest:
 
 @contextlib.asynccontextmanager
 async def integration_stage(
-    folder: Path, environ: dict[str, str] | None = None, **changes: str
+    folder: Path, environ: dict[str, str] | None = None, /, **changes: str
 ) -> AsyncIterator[IntegrationStage]:
     """Open a folder's integration servers; no task of theirs may have failed in the end."""
     failures: list[str] = []

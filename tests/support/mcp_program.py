@@ -128,6 +128,11 @@ def call(request: dict[str, Any], params: dict[str, Any], faults: list[str]) -> 
             for step in range(3 if token is not None else 0):
                 notify("notifications/progress", {"progressToken": token, "progress": step, "total": 3})
             reply(request, result=text("grown"))
+        case "fetch":
+            from urllib.request import urlopen  # reads HTTPS_PROXY and SSL_CERT_FILE
+
+            with urlopen(params["arguments"]["url"], timeout=20) as answer:
+                reply(request, result=text(answer.read().decode()))
         case "whoami":
             known = ("HTTPS_PROXY", "TOKEN", "HOME", "SALLYPORT_SECRET_OF_THE_WORKER")
             reply(request, result=text(json.dumps({name: os.environ.get(name) for name in known})))

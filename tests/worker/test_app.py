@@ -1,6 +1,7 @@
 """A worker put together: an application over real HTTP to servers that answer as the far sides do, and a rollback."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,9 +11,13 @@ import pytest
 from aiohttp import web
 
 from sallyport.plan.codec import seal
+from tests.support.front_stage import ADMIN_KEY, session
+from tests.support.integration_stage import order
 from tests.support.plan_documents import plan_document
+from tests.support.setup_documents import is_alive
 from worker.app import Worker
 from worker.config import WorkerConfig, load_config
+from worker.integrations.store import StateTaken, open_store
 
 
 class ControlPlane:
@@ -56,13 +61,14 @@ async def control() -> AsyncIterator[tuple[ControlPlane, str]]:
     await runner.cleanup()
 
 
-def config(url: str, folder: Path) -> WorkerConfig:
+def config(url: str, folder: Path, **more: str) -> WorkerConfig:
     (folder / "token").write_text("t")
     return load_config(
         {
             "SALLYPORT_WORKER_LISTEN": "127.0.0.1:0",
             "SALLYPORT_WORKER_CONTROL_URL": url,
             "SALLYPORT_WORKER_CONTROL_TOKEN_FILE": "token",
+            **more,
         },
         folder,
     )
@@ -124,3 +130,37 @@ async def test_a_rollback_that_cannot_be_stored_is_told(
     control[0].fails = True
     answer = await api.post(f"/v1/plan-applications/{second}/rollback")
     assert (answer.status_code, answer.json()["error"]["category"]) == (502, "ProviderError")
+
+
+@pytest.mark.uvloop
+async def test_integration_servers_are_managed_called_and_stopped_with_it(
+    control: tuple[ControlPlane, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "keys").write_text(f"me admin {hashlib.sha256(ADMIN_KEY.encode()).hexdigest()}\n")
+    front = {"SALLYPORT_WORKER_FRONT_LISTEN": "127.0.0.1:0", "SALLYPORT_WORKER_FRONT_KEYS_FILE": "keys"}
+    drain = {"SALLYPORT_WORKER_TIMEOUTS_DRAIN": "1s"}
+    worker, stop = Worker(config(control[1], tmp_path, **front, **drain)), asyncio.Event()
+    addresses: dict[str, asyncio.Future[str]] = {
+        name: asyncio.get_running_loop().create_future() for name in ("api", "front")
+    }
+    worker.on_ready = lambda host, port: addresses["api"].set_result(f"http://{host}:{port}")
+    worker.on_front_ready = lambda host, port: addresses["front"].set_result(f"http://{host}:{port}")
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(worker.run(stop))
+        async with httpx.AsyncClient(base_url=await addresses["api"], trust_env=False, timeout=30) as api:
+            body = order().model_dump(exclude_none=True)
+            assert (await api.post("/integrations/install", json=body)).status_code == 201
+            pid = (await api.post("/integrations/tester/start")).json()["pid"]
+        async with session(f"{await addresses['front']}/mcp/tester", ADMIN_KEY) as called:
+            assert len((await called.list_tools()).tools) == 4
+            # The session's stream is open: it does not keep the worker from ending.
+            stop.set()
+            await asyncio.wait({running})
+    assert not is_alive(pid)
+
+
+async def test_two_workers_do_not_share_a_folder(control: tuple[ControlPlane, str], tmp_path: Path) -> None:
+    taken = open_store(tmp_path / "sallyport-worker")
+    with pytest.raises(StateTaken, match="another worker uses"):
+        await Worker(config(control[1], tmp_path)).run(asyncio.Event())
+    taken.close()

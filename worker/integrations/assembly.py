@@ -99,6 +99,7 @@ def _integrations(
 def _outbound(settings: IntegrationSettings, environ: Mapping[str, str]) -> Outbound | None:
     if settings.proxy is None or settings.proxy_ca_file is None:
         return None
+    client_context(str(settings.proxy_ca_file))  # SSLError now, and not at the first request of a server
     trust = write_trust(settings.state_dir / ".trust", settings.proxy_ca_file.read_bytes(), environ)
     return Outbound(proxy=settings.proxy, token_file=settings.proxy_token_file, trust=trust)
 

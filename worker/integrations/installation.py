@@ -98,16 +98,14 @@ class Installation:
     async def _command(self, stage: str, args: Sequence[str]) -> list[str]:
         """Run an installer to its end and return its last lines; raises IntegrationError."""
         installers = self._installers
-        log = ServerLog(most_lines=installers.most_lines, most_line_bytes=installers.most_line_bytes)
+        log = ServerLog(
+            most_lines=installers.most_lines,
+            most_line_bytes=installers.most_line_bytes,
+            on_line=lambda line: self._report(stage, line),
+        )
         log.hide(tuple(_passwords(self._environment())))
-
-        def hear(data: bytes) -> None:
-            log.write(data)
-            for line in log.tail(1):
-                self._report(stage, line)
-
         try:
-            child = await start_child(self._tasks, lambda: Child(hear), args, env=self._environment(), cwd=None)
+            child = await start_child(self._tasks, lambda: Child(log.write), args, env=self._environment(), cwd=None)
         except ChildError as error:
             raise provider_error(f"cannot install: {error}") from None
         try:

@@ -36,7 +36,7 @@ from worker.integrations.mcp_session import (
     stdio_session,
 )
 from worker.integrations.server_log import ServerLog
-from worker.integrations.stdio_server import StdioServer, StopTimes, start_server
+from worker.integrations.stdio_server import StdioServer, StopTimes, start_stdio_server
 from worker.integrations.store import IntegrationStore, Stored, with_desired
 
 # Lines of its errors that a failed start is answered with.
@@ -346,7 +346,7 @@ class Integration:
         def started(pid: int) -> None:
             attempt.pid = pid
 
-        server = await start_server(parts.tasks, launch, self.log, parts.limits.message_bytes, started)
+        server = await start_stdio_server(parts.tasks, launch, self.log, parts.limits.message_bytes, started)
         try:
             async with stdio_session(server, self._tools_changed) as session:
                 await self._shake_hands(session, attempt, server.silent)

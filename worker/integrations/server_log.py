@@ -1,7 +1,7 @@
 """The last lines a server wrote, without its secrets."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 BLANK: Final = "<Secret>"
@@ -12,7 +12,11 @@ _LEAST_NEEDLE: Final = 4
 class ServerLog:
     """A ring of lines. Whatever a server floods costs at most `most_lines * most_line_bytes`."""
 
-    def __init__(self, *, most_lines: int, most_line_bytes: int) -> None:
+    def __init__(
+        self, *, most_lines: int, most_line_bytes: int, on_line: Callable[[str], None] = lambda line: None
+    ) -> None:
+        """on_line hears of each line that is kept, as it is kept."""
+        self._on_line = on_line
         self._lines: deque[str] = deque(maxlen=most_lines)
         self._most_line_bytes = most_line_bytes
         self._begun: dict[str, bytes] = {}
@@ -70,7 +74,9 @@ class ServerLog:
         text = self.without_secrets(line.decode("utf-8", "replace"))[: self._most_line_bytes]
         # One line stays one line, whatever control characters a server prints.
         printable = "".join(letter if letter.isprintable() or letter == "\t" else " " for letter in text).rstrip()
-        self._lines.append(printable if stream == "stderr" else f"[{stream}] {printable}")
+        kept = printable if stream == "stderr" else f"[{stream}] {printable}"
+        self._lines.append(kept)
+        self._on_line(kept)
 
     def __repr__(self) -> str:
         return f"<ServerLog {len(self._lines)} lines>"

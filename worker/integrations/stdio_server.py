@@ -149,7 +149,7 @@ class StdioServer(Child):
             self.silent.set_result(None)
 
 
-async def start_server(
+async def start_stdio_server(
     tasks: TaskSet, launch: Launch, log: ServerLog, most_message_bytes: int, on_start: Callable[[int], None]
 ) -> StdioServer:
     """Start a server; raises ChildError."""

@@ -48,6 +48,7 @@ async def test_a_key_that_is_refused_is_told(
         assert STANDARD_KEY not in str(caught.value.to_document())
 
 
+@pytest.mark.full
 async def test_one_that_goes_away_is_found_by_a_ping(
     tmp_path: Path, elsewhere: tuple[IntegrationStage, ListeningFront]
 ) -> None:
