@@ -66,6 +66,7 @@ class Worker:
             front = None
             if config.front.listen is not None:
                 front = open_front(config.front, config.integrations, integrations, self._tasks)
+                opened.push_async_callback(front.close)
             await integrations.open()
             drain = config.timeouts.drain
             listening = [serve(api, config.listen, self.on_ready, stop, context, drain_seconds=drain)]

@@ -29,6 +29,7 @@ class ListeningFront:
 
     front: Front
     url: str
+    keys: Path
 
     def path(self, integration_id: str) -> str:
         """Return the URL of a server."""
@@ -73,6 +74,9 @@ async def listening_front(
     )
     stop, started = asyncio.Event(), asyncio.get_running_loop().create_future()
     async with asyncio.TaskGroup() as group:
-        group.create_task(serve(front, HostPort("127.0.0.1", 0), lambda host, port: started.set_result(port), stop))
-        yield ListeningFront(front, f"http://127.0.0.1:{await started}")
+        group.create_task(
+            serve(front, HostPort("127.0.0.1", 0), lambda host, port: started.set_result(port), stop, drain_seconds=1)
+        )
+        yield ListeningFront(front, f"http://127.0.0.1:{await started}", keys)
         stop.set()
+    await front.close()

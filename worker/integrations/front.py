@@ -1,7 +1,7 @@
 """The front: each integration server at a path of its own, over streamable HTTP, for whoever has a key.
 
 A request is checked in this order: the Host and Origin it names, its key, whether the server is there for that key.
-What passes is relayed over the one session that the worker has with the server.
+What passes is relayed over the one session that the worker has with a child, or passed on to a server at a URL.
 """
 
 import asyncio
@@ -18,7 +18,8 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.shared.dispatcher import ProgressFnT
 from mcp_types import RequestParams
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from sallyport.claims import TokenError
@@ -28,7 +29,9 @@ from worker.integrations.errors import IntegrationError
 from worker.integrations.front_keys import Caller, FrontKeys
 from worker.integrations.integration import Integration
 from worker.integrations.integrations import Integrations
+from worker.integrations.manifest import HttpTransport
 from worker.integrations.mcp_session import Handshake
+from worker.integrations.passage import Passage
 
 PATH: Final = "/mcp/"
 OPEN_PATH: Final = "/healthz"
@@ -71,7 +74,10 @@ class Front:
         self._most_sessions = most_sessions
         self._idle_seconds = idle_seconds
         self._relays: dict[str, _Relay] = {}
+        self._passages: dict[str, Passage] = {}
         integrations.on_removed = self._forget
+        # A relay's sessions outlive its server; a passage is the server's own.
+        integrations.on_ended = self._close_passage
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
@@ -94,16 +100,23 @@ class Front:
         if integration is None:
             await _error(404, "NotFound", "there is no such server")(scope, receive, send)
             return
+        if isinstance(integration.stored.manifest.transport, HttpTransport):
+            await (await self._passed_on(integration, Request(scope, receive), caller))(scope, receive, send)
+            return
         relay = self._relay(integration)
         if relay is None:
-            answer = _error(503, "InvalidState", "the server does not run")
-            answer.headers["Retry-After"] = "1"
-            await answer(scope, receive, send)
+            await _not_running()(scope, receive, send)
             return
         await relay.ready.wait()
         # A session is its key's: whoever learns its id cannot go on with it.
         user = AuthenticatedUser(AccessToken(token="", client_id=caller.name, scopes=[]))
         await relay.manager.handle_request({**scope, "user": user}, receive, send)
+
+    async def close(self) -> None:
+        """Close the ways to servers elsewhere."""
+        passages, self._passages = self._passages, {}
+        for passage in passages.values():
+            await passage.close()
 
     def _refuse_foreigners(self, headers: Headers) -> JSONResponse | None:
         """Refuse what a web page could send here, by a name rebound to this listener or from its own."""
@@ -133,6 +146,21 @@ class Front:
             return None
         return integration if caller.may_call(integration.stored.manifest.tier) else None
 
+    async def _passed_on(self, integration: Integration, request: Request, caller: Caller) -> Response:
+        call = integration.call
+        if call is None:
+            return _not_running()
+        passage = self._passages.get(integration.id)
+        if passage is None or passage.call != call:
+            self._forget(integration.id)
+            passage = self._passages[integration.id] = integration.passage(call, self._most_sessions)
+        try:
+            return await passage.answer(request, caller.name)
+        except IntegrationError as error:
+            return JSONResponse(error.to_document(), error.category.status)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is there to read it
+
     def _relay(self, integration: Integration) -> "_Relay | None":
         """Return the relay of a server; None for one that has not run yet. While it restarts, the last one serves."""
         found = self._relays.get(integration.id)
@@ -150,9 +178,15 @@ class Front:
         relay = self._relays.pop(integration_id, None)
         if relay is not None and relay.task is not None:
             relay.task.cancel()
+        self._close_passage(integration_id)
+
+    def _close_passage(self, integration_id: str) -> None:
+        passage = self._passages.pop(integration_id, None)
+        if passage is not None:
+            self._tasks.spawn(passage.close(), name=f"close the way to {integration_id}")
 
     def __repr__(self) -> str:
-        return f"<Front {len(self._relays)} relays>"
+        return f"<Front {len(self._relays)} relays, {len(self._passages)} passages>"
 
 
 class _Relay:
@@ -223,6 +257,12 @@ def _without_port(host: str) -> str:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _not_running() -> JSONResponse:
+    answer = _error(503, "InvalidState", "the server does not run")
+    answer.headers["Retry-After"] = "1"
+    return answer
 
 
 def _error(status: int, category: str, message: str) -> JSONResponse:

@@ -35,6 +35,7 @@ from worker.integrations.mcp_session import (
     shake_hands,
     stdio_session,
 )
+from worker.integrations.passage import Passage
 from worker.integrations.server_log import ServerLog
 from worker.integrations.stdio_server import StdioServer, StopTimes, start_stdio_server
 from worker.integrations.store import IntegrationStore, Stored, with_desired
@@ -111,6 +112,7 @@ class _Attempt:
     pid: int | None = None
     handshake: Handshake | None = None
     session: ClientSession | None = None
+    call: Call | None = None
     running_since: float = 0.0
     reason: str | None = field(default=None)
 
@@ -118,8 +120,10 @@ class _Attempt:
 class Integration:
     """One installed server. Always: `_life` runs exactly while the server runs, is being started, or will be again."""
 
-    def __init__(self, parts: Parts, stored: Stored) -> None:
+    def __init__(self, parts: Parts, stored: Stored, on_ended: Callable[[str], None]) -> None:
+        """on_ended hears its id when it does not run and will not by itself."""
         self._parts = parts
+        self._on_ended = on_ended
         self._stored = stored
         self.status = Status.STOPPED
         self.log = ServerLog(most_lines=parts.limits.log_lines, most_line_bytes=parts.limits.log_line_bytes)
@@ -148,6 +152,24 @@ class Integration:
     def handshake(self) -> Handshake | None:
         """What it said when it began to run; None while it does not."""
         return None if self._attempt is None or self._attempt.session is None else self._attempt.handshake
+
+    @property
+    def call(self) -> Call | None:
+        """How it is called, of a server at a URL that runs; None else."""
+        return None if self._attempt is None or self._attempt.session is None else self._attempt.call
+
+    def passage(self, call: Call, most_sessions: int) -> Passage:
+        """Return a way to it for others."""
+        parts = self._parts
+        return Passage(
+            call,
+            parts.trust,
+            connect_seconds=parts.times.handshake,
+            answer_seconds=parts.times.call,
+            most_body_bytes=parts.limits.message_bytes,
+            most_sessions=most_sessions,
+            most_calls=parts.limits.calls,
+        )
 
     # What is asked of it ----------------------------------------------------------------------------
 
@@ -308,6 +330,7 @@ class Integration:
                 self.status = Status.STOPPED
             if not self._first.done():
                 self._first.set_result(self._failed_start())
+            self._on_ended(self.id)
 
     def _pause(self, failures: int) -> float:
         times = self._parts.times
@@ -377,6 +400,7 @@ class Integration:
     async def _stay_connected(self, call: Call, attempt: _Attempt) -> None:
         parts = self._parts
         self.log.hide(call.hidden)
+        attempt.call = call
         async with http_session(
             call,
             trust=parts.trust,

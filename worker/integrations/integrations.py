@@ -33,8 +33,9 @@ class Integrations:
         self._parts = parts
         self._installers = installers
         self._limits = limits
-        # Hears of an id that is no more.
-        self.on_removed: Callable[[str], None] = lambda integration_id: None
+        # They hear of an id that has ended, and of one that is no more.
+        self.on_ended: Callable[[str], None] = _nothing
+        self.on_removed: Callable[[str], None] = _nothing
         self._installed: dict[str, Integration] = {}
         self._installing: set[str] = set()
 
@@ -45,7 +46,7 @@ class Integrations:
             ended = await asyncio.to_thread(end_orphans, MARK, f"{self._parts.store.mark}.{manifest.id}")
             if ended:
                 _log.warning("orphans_ended", integration=manifest.id, processes=ended)
-            integration = self._installed[manifest.id] = Integration(self._parts, stored)
+            integration = self._installed[manifest.id] = self._made(stored)
             integration.resume()
 
     async def close(self) -> None:
@@ -87,7 +88,7 @@ class Integrations:
             raise
         finally:
             self._installing.discard(integration_id)
-        integration = self._installed[integration_id] = Integration(self._parts, stored)
+        integration = self._installed[integration_id] = self._made(stored)
         _log.info("integration_installed", integration=integration_id)
         return integration
 
@@ -99,6 +100,9 @@ class Integrations:
         del self._installed[integration_id]
         self.on_removed(integration_id)
         _log.info("integration_removed", integration=integration_id)
+
+    def _made(self, stored: Stored) -> Integration:
+        return Integration(self._parts, stored, lambda integration_id: self.on_ended(integration_id))
 
     def _admit(self, integration_id: str) -> None:
         if integration_id in self._installed or integration_id in self._installing:
@@ -112,3 +116,7 @@ class Integrations:
 
     def __repr__(self) -> str:
         return f"<Integrations {len(self._installed)} installed>"
+
+
+def _nothing(integration_id: str) -> None:
+    """Hear and forget."""

@@ -47,4 +47,7 @@ async def test_the_fronts_keys_are_read_when_it_begins(tmp_path: Path) -> None:
                 open_front(FrontSettings(keys_file=keys_file), settings(tmp_path), stage.integrations, stage.tasks)
         (tmp_path / "keys").write_text(f"me admin {hashlib.sha256(b'k').hexdigest()}\n")
         front = FrontSettings(keys_file=tmp_path / "keys")
-        assert repr(open_front(front, settings(tmp_path), stage.integrations, stage.tasks)) == "<Front 0 relays>"
+        assert (
+            repr(open_front(front, settings(tmp_path), stage.integrations, stage.tasks))
+            == "<Front 0 relays, 0 passages>"
+        )

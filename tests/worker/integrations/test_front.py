@@ -145,7 +145,7 @@ async def test_a_session_outlives_a_crash_of_its_server(stage: IntegrationStage,
 async def test_the_sessions_of_a_removed_server_end(stage: IntegrationStage, front: ListeningFront) -> None:
     await stage.started()
     assert (await post(front, "tester", ADMIN_KEY)).status_code == 200
-    assert repr(front.front) == "<Front 1 relays>"
+    assert repr(front.front) == "<Front 1 relays, 0 passages>"
     await stage.integrations.remove("tester")
     assert (await post(front, "tester", ADMIN_KEY)).status_code == 404
-    assert repr(front.front) == "<Front 0 relays>"
+    assert repr(front.front) == "<Front 0 relays, 0 passages>"
