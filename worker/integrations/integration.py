@@ -5,6 +5,7 @@ and by the session's own requests.
 """
 
 import asyncio
+import contextlib
 import enum
 import random
 import signal
@@ -108,6 +109,8 @@ class _Attempt:
     """One try to have the server run. `ended` says why it does no more; None: it was asked to stop."""
 
     started_at: float
+    log_from: int
+    exit_code: int | None = None
     got_to_run: bool = False
     pid: int | None = None
     handshake: Handshake | None = None
@@ -133,7 +136,9 @@ class Integration:
         self._attempt: _Attempt | None = None
         self._life: asyncio.Task[None] | None = None
         self._stop_asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._first: asyncio.Future[IntegrationError | None] = asyncio.get_running_loop().create_future()
+        # What becomes of the try that goes on, or of the next one.
+        self._outcome: asyncio.Future[IntegrationError | None] = asyncio.get_running_loop().create_future()
+        self._start_now = asyncio.Event()
         self._is_leaving = False
         self._calls = 0
         self._tools_task: asyncio.Task[None] | None = None
@@ -178,11 +183,12 @@ class Integration:
         if self._is_leaving or self.status is Status.STOPPING:
             raise self._conflict("start")
         if self.status is Status.RESTARTING:
-            await self._end_life()
-        if self._life is None:
+            self._prepare()
+            self._start_now.set()
+        elif self._life is None:
             self._begin()
         # Somebody may have been first; all hear of the same start.
-        await self._first_try()
+        await self._tried()
 
     async def stop(self) -> None:
         """Have it not run; returns when it does not. Raises IntegrationError while it is being removed."""
@@ -222,13 +228,11 @@ class Integration:
         self, method: str, params: Mapping[str, object] | None, on_progress: ProgressFnT | None
     ) -> dict[str, Any]:
         """Pass a request on to the running server and return its result; raises MCPError."""
-        session = None if self._attempt is None else self._attempt.session
-        if session is None:
-            raise MCPError(CONNECTION_CLOSED, f"the server {self.id} is {self.status.value}")
         if self._calls >= self._parts.limits.calls:
             raise MCPError(INTERNAL_ERROR, f"the server {self.id} has {self._calls} calls to answer; try again")
         self._calls += 1
         try:
+            session = await self._running_session()
             request = Request[dict[str, Any] | None, str](
                 method=method, params=None if params is None else dict(params)
             )
@@ -238,6 +242,16 @@ class Integration:
             raise MCPError(INTERNAL_ERROR, f"the server {self.id} answered {method} with no such answer") from None
         finally:
             self._calls -= 1
+
+    async def _running_session(self) -> ClientSession:
+        """Return the session. A call that comes between a crash and the new start waits for that, and is not lost."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._parts.times.handshake):
+                while self.status in (Status.STARTING, Status.RESTARTING):
+                    await asyncio.shield(self._outcome)
+        if self._attempt is None or self._attempt.session is None:
+            raise MCPError(CONNECTION_CLOSED, f"the server {self.id} is {self.status.value}")
+        return self._attempt.session
 
     # What is told of it -----------------------------------------------------------------------------
 
@@ -274,8 +288,8 @@ class Integration:
         self._keep(with_desired(self._stored, "running"))
         self._spawn(insists=False)
 
-    async def _first_try(self) -> None:
-        error = await asyncio.shield(self._first)
+    async def _tried(self) -> None:
+        error = await asyncio.shield(self._outcome)
         if error is not None:
             raise error
 
@@ -283,7 +297,7 @@ class Integration:
         loop = asyncio.get_running_loop()
         self.status = Status.STARTING
         self._stop_asked = loop.create_future()
-        self._first = loop.create_future()
+        self._outcome = loop.create_future()
         self._life = self._parts.tasks.spawn(self._live(insists), name=f"integration {self.id}")
 
     async def _end_life(self) -> None:
@@ -297,9 +311,11 @@ class Integration:
 
     async def _live(self, insists: bool) -> None:
         failures = 0
+        attempt: _Attempt | None = None
         try:
             while True:
-                attempt = self._attempt = _Attempt(asyncio.get_running_loop().time())
+                attempt = self._attempt = _Attempt(asyncio.get_running_loop().time(), self.log.written)
+                self._start_now.clear()
                 await self._try(attempt)
                 self._attempt = None
                 if self._stop_asked.done():
@@ -311,26 +327,50 @@ class Integration:
                 insists = True
                 ran = asyncio.get_running_loop().time() - attempt.started_at
                 failures = 1 if attempt.got_to_run and ran >= self._parts.times.stable else failures + 1
+                self._tell_outcome(attempt)
                 if failures >= self._parts.limits.crashes:
                     self.status = Status.CRASH_LOOP
                     self.log.note(f"not started again: {failures} failures")
                     return
                 self.status = Status.RESTARTING
-                await asyncio.wait({self._stop_asked}, timeout=self._pause(failures))
+                if await self._has_waited(failures):
+                    failures = 0
                 if self._stop_asked.done():
                     return
                 self.restart_count += 1
                 self.status = Status.STARTING
-                if self._first.done():
-                    self._first = asyncio.get_running_loop().create_future()
         finally:
             self._attempt = None
             self._life = None
             if self.status is not Status.CRASH_LOOP:
                 self.status = Status.STOPPED
-            if not self._first.done():
-                self._first.set_result(self._failed_start())
+            if not self._outcome.done():
+                self._outcome.set_result(self._failed_start(attempt))
             self._on_ended(self.id)
+
+    def _tell_outcome(self, attempt: _Attempt) -> None:
+        """Tell who waits for this try that it has failed, and have others wait for the next."""
+        if not attempt.got_to_run and not self._outcome.done():
+            self._outcome.set_result(self._failed_start(attempt))
+        self._await_next()
+
+    def _await_next(self) -> None:
+        if self._outcome.done():
+            self._outcome = asyncio.get_running_loop().create_future()
+
+    def _lose(self, attempt: _Attempt) -> None:
+        """The session is over. From now on calls wait for the next, also while the server is being cleared away."""
+        attempt.session = None
+        if attempt.got_to_run and not self._stop_asked.done():
+            self._await_next()
+            self.status = Status.RESTARTING
+
+    async def _has_waited(self, failures: int) -> bool:
+        """Wait before the next try; True when it was asked for meanwhile."""
+        asked = self._parts.tasks.spawn(self._start_now.wait(), name=f"next try of {self.id}")
+        await _first_of(self._stop_asked, asked, seconds=self._pause(failures))
+        asked.cancel()
+        return self._start_now.is_set()
 
     def _pause(self, failures: int) -> float:
         times = self._parts.times
@@ -350,7 +390,7 @@ class Integration:
         except (httpx2.HTTPError, OSError, RuntimeError, ExceptionGroup) as error:
             attempt.reason = attempt.reason or _told(error)
         finally:
-            attempt.session = None
+            self._lose(attempt)
 
     def _prepare(self) -> Launch | Call:
         parts = self._parts
@@ -376,14 +416,14 @@ class Integration:
                 if attempt.got_to_run:
                     await _first_of(server.silent, self._stop_asked)
         finally:
-            attempt.session = None
+            self._lose(attempt)
             await server.stop(parts.times.stop)
             # A descendant that left the group still carries the mark.
             await asyncio.to_thread(end_orphans, MARK, self._mark)
             self._note_exit(server, attempt)
 
     def _note_exit(self, server: StdioServer, attempt: _Attempt) -> None:
-        code = server.exited.result() if server.exited.done() else None
+        code = attempt.exit_code = server.exited.result() if server.exited.done() else None
         self._last_exit = {
             "code": code if code is not None and code >= 0 else None,
             "signal": _signal_name(code) if code is not None and code < 0 else None,
@@ -469,8 +509,8 @@ class Integration:
         self.status = Status.RUNNING
         self._last_error = None
         _log.info("integration_running", integration=self.id, tools=len(found.tools), pid=attempt.pid)
-        if not self._first.done():
-            self._first.set_result(None)
+        if not self._outcome.done():
+            self._outcome.set_result(None)
 
     def _tools_changed(self) -> None:
         """It says that its tools are others now. One look at a time; what changes meanwhile is told again."""
@@ -495,14 +535,14 @@ class Integration:
         self.log.note(reason)
         _log.warning("integration_ended", integration=self.id, reason=reason)
 
-    def _failed_start(self) -> IntegrationError:
+    def _failed_start(self, attempt: _Attempt | None) -> IntegrationError:
         if self._stop_asked.done():
             return IntegrationError(Category.INVALID_STATE, f"{self.id} was stopped while it was being started")
-        exit_code = None if self._last_exit is None else self._last_exit["code"]
-        lines = [line for line in self.log.tail(TOLD_LINES + 2) if not line.startswith("[worker]")]
-        return provider_error(
-            f"{self.id} does not run: {self._last_error}", {"exitCode": exit_code, "stderr": lines[-TOLD_LINES:]}
-        )
+        lines = [] if attempt is None else self.log.tail(self.log.written - attempt.log_from)
+        own = [line for line in lines if not line.startswith("[worker]")]
+        code = None if attempt is None or attempt.exit_code is None or attempt.exit_code < 0 else attempt.exit_code
+        details = {"exitCode": code, "stderr": own[-TOLD_LINES:]}
+        return provider_error(f"{self.id} does not run: {self._last_error}", details)
 
     def _conflict(self, wish: str) -> IntegrationError:
         message = f"{self.id} is {self.status.value}; {wish} it when that is over"

@@ -17,6 +17,7 @@ class ServerLog:
     ) -> None:
         """on_line hears of each line that is kept, as it is kept."""
         self._on_line = on_line
+        self.written = 0  # lines, those that are gone too
         self._lines: deque[str] = deque(maxlen=most_lines)
         self._most_line_bytes = most_line_bytes
         self._begun: dict[str, bytes] = {}
@@ -57,7 +58,7 @@ class ServerLog:
 
     def note(self, text: str) -> None:
         """Add a line of the worker's own."""
-        self._lines.append(f"[worker] {self.without_secrets(text)}")
+        self._append(f"[worker] {self.without_secrets(text)}")
 
     def tail(self, count: int) -> list[str]:
         """Return the last lines, the oldest first."""
@@ -75,8 +76,12 @@ class ServerLog:
         # One line stays one line, whatever control characters a server prints.
         printable = "".join(letter if letter.isprintable() or letter == "\t" else " " for letter in text).rstrip()
         kept = printable if stream == "stderr" else f"[{stream}] {printable}"
-        self._lines.append(kept)
-        self._on_line(kept)
+        self._append(kept)
+
+    def _append(self, line: str) -> None:
+        self._lines.append(line)
+        self.written += 1
+        self._on_line(line)
 
     def __repr__(self) -> str:
         return f"<ServerLog {len(self._lines)} lines>"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from mcp.shared.exceptions import MCPError
 
 from tests.support.integration_stage import SECRET, IntegrationStage, integration_stage
+from tests.support.mcp_program import PROGRAM
 from tests.support.setup_documents import is_alive
 from tests.support.until import until
 from worker.integrations.errors import Category, IntegrationError
@@ -71,6 +73,23 @@ async def test_one_that_ends_at_once_is_told_with_its_exit_and_its_last_words(tm
     async with integration_stage(tmp_path) as stage:
         error = await refused(stage, "crash-now")
         assert details(error) == {"exitCode": 3, "stderr": ["cannot open the database"]}
+
+
+async def test_what_an_earlier_start_said_is_not_said_of_a_later_one(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.touch(0o755)
+    async with integration_stage(tmp_path) as stage:
+        integration = await stage.install(transport={"type": "stdio", "command": str(program)})
+        for script, exit_code, lines in (
+            ("echo first >&2; exit 5", 5, ["first"]),
+            ("echo second >&2; exit 6", 6, ["second"]),
+            ("kill -9 $$", None, []),
+        ):
+            program.write_text(f"#!/bin/sh\n{script}\n")
+            with pytest.raises(IntegrationError) as caught:
+                await integration.start()
+            assert details(caught.value) == {"exitCode": exit_code, "stderr": lines}
+        assert integration.to_document()["last_error"] == "it was ended by SIGKILL"
 
 
 async def test_one_that_hangs_in_the_handshake_is_ended(tmp_path: Path) -> None:
@@ -191,10 +210,37 @@ async def test_it_waits_before_it_is_started_again_and_a_start_does_not(tmp_path
         integration = await stage.started()
         await crash(integration)
         await until(is_in(integration, Status.RESTARTING))
+        # A call that comes now waits for the new start.
+        asking = asyncio.get_running_loop().create_task(outcome(integration))
+        await integration.start()
+        assert (integration.status, await asking) == (Status.RUNNING, "answered")
+
+
+@pytest.mark.full
+async def test_a_call_waits_for_a_new_start_as_long_as_for_a_handshake(tmp_path: Path) -> None:
+    async with integration_stage(
+        tmp_path, TIMEOUTS_FIRST_RESTART="5m", TIMEOUTS_LONGEST_RESTART="5m", TIMEOUTS_HANDSHAKE="1s"
+    ) as stage:
+        integration = await stage.started()
+        await crash(integration)
+        await until(is_in(integration, Status.RESTARTING))
         with pytest.raises(MCPError, match="the server tester is restarting"):
             await integration.ask("tools/list", None, None)
-        await integration.start()
-        assert integration.status is Status.RUNNING
+
+
+async def test_a_start_between_two_crashes_that_fails_is_told(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.read_text())
+    transport = {"type": "stdio", "command": sys.executable, "args": ["-IS", str(program)]}
+    async with integration_stage(tmp_path, TIMEOUTS_FIRST_RESTART="5m", TIMEOUTS_LONGEST_RESTART="5m") as stage:
+        integration = await stage.started(transport=transport)
+        program.write_text("import sys\nsys.exit(7)\n")
+        await crash(integration)
+        await until(is_in(integration, Status.RESTARTING))
+        with pytest.raises(IntegrationError, match="exited with code 7"):
+            await integration.start()
+        await until(is_in(integration, Status.RESTARTING))
+        await integration.stop()
 
 
 async def test_start_and_stop_mean_the_same_when_they_come_twice(tmp_path: Path) -> None:
