@@ -1,7 +1,10 @@
 """Integration servers of others, run by a worker: tools, the way out through a real gateway, real registries."""
 
+import asyncio
+import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from demo.github_api import LOGIN
+from sallyport.net.setting_kinds import HostPort
 from tests.support.client_world import World, explicit_world, node
-from tests.support.front_stage import listening_front
+from tests.support.front_stage import ADMIN_KEY, ListeningFront, listening_front
 from tests.support.gateway_process import ROOT
 from tests.support.integration_stage import IntegrationStage, integration_stage
 from tests.support.package_origins import NPM_HOST, NPM_PACKAGE, PIP_HOST, PIP_PACKAGE
+from worker.api import serve
 from worker.integrations.errors import IntegrationError
 from worker.integrations.integration import Integration
 from worker.integrations.sources import InstallRequest, manifest_of
@@ -199,3 +205,76 @@ async def test_catalog_servers_are_installed_from_real_registries(tmp_path: Path
             assert integration.stored.tools
             assert integration.stored.program is not None
         assert {stage_name for stage_name, _ in told} == {"environment", "package", "program"}
+
+
+# Conformance --------------------------------------------------------------------------------------------
+
+# What a server asks or tells its client by itself is not relayed: all callers share one session with a child.
+NOT_RELAYED = {
+    "logging-set-level",
+    "tools-call-with-logging",
+    "tools-call-sampling",
+    "tools-call-elicitation",
+    "elicitation-sep1034-defaults",
+    "elicitation-sep1330-enums",
+    "resources-subscribe",
+    "resources-unsubscribe",
+}
+
+
+@contextlib.asynccontextmanager
+async def conformance_server() -> AsyncIterator[str]:
+    """Yield the URL of the server that the scenarios expect."""
+    program = ROOT / "tests/support/conformance_program.py"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(program), "http", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert process.stdout is not None
+    try:
+        yield f"http://127.0.0.1:{int(await process.stdout.readline())}/mcp"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def score(url: str, folder: Path) -> dict[str, str]:
+    """Run every scenario against a server and return what each came to."""
+    script = server("conformance")
+    process = await asyncio.create_subprocess_exec(
+        *(str(NODE_FOLDER / "node"), script, "server", "--url", url, "-o", str(folder)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    printed, _ = await process.communicate()
+    summary = printed.decode().partition("=== SUMMARY ===")[2]
+    return dict(re.findall(r"^. ([a-z0-9-]+): (\d+ passed, \d+ failed)", summary, re.MULTILINE))
+
+
+@contextlib.asynccontextmanager
+async def with_a_key(front: ListeningFront) -> AsyncIterator[str]:
+    """Yield the address of the front for whoever cannot send a key."""
+
+    async def keyed(scope: Scope, receive: Receive, send: Send) -> None:
+        await front.front({**scope, "headers": [*scope["headers"], (b"x-api-key", ADMIN_KEY.encode())]}, receive, send)
+
+    stop, started = asyncio.Event(), asyncio.get_running_loop().create_future()
+    async with asyncio.TaskGroup() as group:
+        listen = HostPort("127.0.0.1", 0)
+        group.create_task(serve(keyed, listen, lambda host, port: started.set_result(port), stop, drain_seconds=1))
+        yield f"http://127.0.0.1:{await started}"
+        stop.set()
+
+
+async def test_conformance_is_the_same_through_the_front(stage: IntegrationStage, tmp_path: Path) -> None:
+    program = ROOT / "tests/support/conformance_program.py"
+    async with conformance_server() as url, listening_front(stage, tmp_path, sessions=64) as front:
+        direct = await score(url, tmp_path / "direct")
+        await stage.started(name="far", transport={"type": "streamable-http", "url": url})
+        child = {"type": "stdio", "command": sys.executable, "args": [str(program), "stdio"]}
+        await stage.started(name="child", transport=child)
+        async with with_a_key(front) as keyed:
+            passed_on = await score(f"{keyed}/mcp/far", tmp_path / "passed-on")
+            relayed = await score(f"{keyed}/mcp/child", tmp_path / "relayed")
+    assert len(direct) >= 30
+    assert passed_on == direct
+    assert {name for name in direct if relayed[name] != direct[name]} == NOT_RELAYED

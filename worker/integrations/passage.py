@@ -6,18 +6,19 @@ with the server.
 
 import ssl
 from collections import OrderedDict
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import httpx2
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from worker.integrations.errors import provider_error
 from worker.integrations.launch import Call
 
 SESSION: Final = "mcp-session-id"
+IDLE_SECONDS: Final = 2.0
 METHODS: Final = ("POST", "GET", "DELETE")
 # What of a request is the protocol's; a caller's key, cookies and addresses are not the server's business.
 _UP: Final = frozenset(
@@ -53,8 +54,9 @@ class Passage:
             verify=trust,
             proxy=call.proxy_url,
             trust_env=False,
-            # Each open stream of a caller holds one.
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=16),
+            # Each open stream of a caller holds one. An idle one is not kept as long as servers keep theirs (uvicorn,
+            # Node: 5 s): a request would meet its end, and a POST is not sent twice.
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=16, keepalive_expiry=IDLE_SECONDS),
         )
 
     async def answer(self, request: Request, caller: str) -> Response:
@@ -106,17 +108,10 @@ class Passage:
         if session is not None and (request.method == "DELETE" or got.status_code == 404):
             self._owners.pop(session, None)
         headers = {name: value for name, value in got.headers.items() if name.lower() in _DOWN}
-        return StreamingResponse(self._content(got), got.status_code, headers)
+        return _Answer(got, self._release, got.status_code, headers)
 
-    async def _content(self, got: httpx2.Response) -> AsyncIterator[bytes]:
-        """Yield the answer as it comes. One that breaks off is broken off."""
-        try:
-            async with aclosing(got.aiter_raw()) as parts:
-                async for part in parts:
-                    yield part
-        finally:
-            self._open -= 1
-            await got.aclose()
+    def _release(self) -> None:
+        self._open -= 1
 
     async def _body(self, request: Request) -> bytes | None:
         parts, length = [], 0
@@ -138,3 +133,22 @@ class Passage:
 
 def _goes_up(name: str) -> bool:
     return name in _UP or name.startswith(_UP_PREFIX)
+
+
+class _Answer(StreamingResponse):
+    """An answer as it comes. One that breaks off is broken off; however it ends, what it held is given back."""
+
+    def __init__(
+        self, got: httpx2.Response, release: Callable[[], None], status: int, headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(got.aiter_raw(), status, headers)
+        self._got = got
+        self._release = release
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it (ASGI)."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._release()
+            await self._got.aclose()
