@@ -36,7 +36,7 @@ ONLY_IN: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ),
     ("aiohttp", "http.client", "urllib.request", "httpx", "requests"): (
         *("control_client", "worker.integrations", "control_plane.oauth", "control_plane.push"),
-        *("control_plane.webhooks", "control_plane.definitions"),
+        *("control_plane.webhooks", "control_plane.definitions", "control_plane.outbound"),
     ),
     ("sqlite3", "sqlalchemy", "alembic", "asyncpg", "psycopg", "aiosqlite"): ("control_plane.store",),
     ("dbos",): ("control_plane.store", "worker.app"),
