@@ -21,6 +21,7 @@ REVEALS = {
     "control_plane.oauth.token_endpoint": 1,  # what a token endpoint is asked with, and the client's id for a browser
     # Resolve, an AWS session, stored AWS keys (2), a pattern, a gateway's CA, its key to certify, a repeat, signing.
     "control_plane.vault.disclosure": 9,
+    "control_plane.webhooks.signing": 3,  # the HMAC of all, a key in base64, the one time a secret is shown
     "control_plane.vault.envelope": 1,  # to seal
     "gateway.core.inject.aws_sigv4": 2,  # the session token, the key of a day
     "gateway.core.inject.field": 4,  # bearer, basic, header, additional header

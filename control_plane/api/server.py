@@ -10,7 +10,19 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.routing import APIRoute
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from control_plane.api import authorizations, bindings, callbacks, compilation, connections, internal, public, sandboxes
+from control_plane.api import (
+    authorizations,
+    bindings,
+    callbacks,
+    compilation,
+    connections,
+    internal,
+    public,
+    sandboxes,
+    webhook_endpoints,
+    webhook_subscriptions,
+    webhooks,
+)
 from control_plane.api.parts import Parts
 from control_plane.api.problems import HANDLERS, RequestIds
 from control_plane.refusals import ControlCode, FieldIssue, Refused
@@ -45,6 +57,7 @@ def build_api(parts: Parts) -> FastAPI:
     for module in (
         *(public, callbacks, sandboxes, bindings, compilation),
         *(authorizations, connections, internal),
+        *(webhooks, webhook_endpoints, webhook_subscriptions),
     ):
         app.include_router(module.router)
     return app

@@ -18,19 +18,13 @@ EndpointPath = Annotated[str, Path(pattern=r"^whk_[0-9a-f]{48}$")]
 async def take_webhook(endpoint_key: EndpointPath, request: Request, parts: PartsOf) -> Response:
     """Take an event in; 200 says that it will not be lost."""
     opened = await parts.ingest.open(endpoint_key)
-    with parts.ingest.room(_announced(request, parts.max_webhook_bytes)):
-        body = await read_bytes(request, parts.max_webhook_bytes)
+    with parts.ingest.room() as arrived:
+        body = await read_bytes(request, parts.max_webhook_bytes, arrived)
         answer = await parts.ingest.take(opened, _read(request, body), parts.now())
     if isinstance(answer, WebhookResponse):
         headers = {"X-Content-Type-Options": "nosniff"}
         return Response(answer.body, answer.status, headers, media_type=answer.content_type)
     return Response(b'{"status":"%s"}' % answer.status.encode(), answer.code, media_type="application/json")
-
-
-def _announced(request: Request, most: int) -> int:
-    """Return how much may come: what the length says, all that is allowed where there is none."""
-    text = request.headers.get("content-length", "")
-    return min(int(text), most) if text.isascii() and text.isdecimal() and len(text) < 16 else most
 
 
 def _read(request: Request, body: bytes) -> WebhookRequest:

@@ -96,15 +96,21 @@ class Ingest:
         return Opened(key, offer, handler, source, endpoint.connection_id)
 
     @contextlib.contextmanager
-    def room(self, size: int) -> Iterator[None]:
-        """Hold a body of up to so many bytes. Raises Refused."""
-        if self._held + size > HELD_BYTES:
-            raise Refused(ControlCode.OVERLOADED, "this replica holds as many webhook bodies as it takes")
-        self._held += size
+    def room(self) -> Iterator[Callable[[int], None]]:
+        """Hold a body within the block: yield what is to be told of each piece that arrived, which raises Refused."""
+        held = 0
+
+        def arrived(size: int) -> None:
+            nonlocal held
+            if self._held + size > HELD_BYTES:
+                raise Refused(ControlCode.OVERLOADED, "this replica holds as many webhook bodies as it takes")
+            held += size
+            self._held += size
+
         try:
-            yield
+            yield arrived
         finally:
-            self._held -= size
+            self._held -= held
 
     async def take(self, opened: Opened, request: WebhookRequest, now: float) -> WebhookResponse | Taken:
         """Answer a request at once, or write its event down. Raises Refused."""
@@ -130,12 +136,12 @@ class Ingest:
         async with self._database.read() as tx:
             if opened.source.ownership == "target":
                 return self._is_signed(opened, await self._target_secret(tx, opened), request, now)
+            signed = False
             async for page in self._pages(tx, opened):
                 for connection in page:
                     secret = await self._connection_secret(tx, opened, connection)
-                    if secret is not None and self._is_signed(opened, secret, request, now):
-                        return True
-        return False
+                    signed |= secret is not None and self._is_signed(opened, secret, request, now)
+        return signed
 
     async def _sender(
         self, opened: Opened, event: WebhookEvent, request: WebhookRequest, now: float
@@ -146,13 +152,12 @@ class Ingest:
                 # Before any connection is looked at: who cannot sign learns of none.
                 if not self._is_signed(opened, await self._target_secret(tx, opened), request, now):
                     raise _refuse(opened, "signature")
-                async for connection in self._meant(tx, opened, event):
-                    return connection
-                return None
+                meant = await self._meant(tx, opened, event)
+                return meant[0] if meant else None
             # Each connection has a secret of its own. That an account is connected is told to nobody without it, so
             # no match is answered like a wrong signature, and takes an HMAC as well.
             tried = False
-            async for connection in self._meant(tx, opened, event):
+            for connection in await self._meant(tx, opened, event):
                 secret = await self._connection_secret(tx, opened, connection)
                 tried = tried or secret is not None
                 if secret is not None and self._is_signed(opened, secret, request, now):
@@ -166,11 +171,12 @@ class Ingest:
     def _is_signed(self, opened: Opened, secret: Secret, request: WebhookRequest, now: float) -> bool:
         return is_signed(opened.handler.verification, secret, request, now)
 
-    async def _meant(self, tx: Transaction, opened: Opened, event: WebhookEvent) -> AsyncIterator[Connection]:
-        """Yield who an event may be for: the endpoint's own connection, or those that the definition says are meant."""
+    async def _meant(self, tx: Transaction, opened: Opened, event: WebhookEvent) -> list[Connection]:
+        """Return whom an event may be for: the endpoint's own connection, or those that the definition finds meant."""
+        meant: list[Connection] = []
         async for page in self._pages(tx, opened):
             if opened.connection_id is not None:
-                yield page[0]
+                meant += page
                 continue
             kept = await connection_rows.credentials(tx, [connection.id for connection in page])
             for connection in page:
@@ -180,7 +186,8 @@ class Ingest:
                 except (Refused, ValueError):
                     continue  # of an older definition
                 if opened.handler.resolve_connection(event, parsed):
-                    yield connection
+                    meant.append(connection)
+        return meant
 
     async def _pages(self, tx: Transaction, opened: Opened) -> AsyncIterator[Sequence[Connection]]:
         """Yield the endpoint's connection, or all of its target, in the order of their ids; none that was revoked."""
