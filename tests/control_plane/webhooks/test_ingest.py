@@ -283,6 +283,16 @@ LINEAR_BODY = json.dumps(
         "data": {"id": "2174add1", "title": "Title of the issue"},
     }
 ).encode()
+SLACK_BODY = json.dumps(
+    {
+        "token": "XXYYZZ",
+        "team_id": "T1DC2JH3J",
+        "type": "event_callback",
+        "event_id": "Ev9UQ52YNA",
+        "event_time": int(NOW),
+        "event": {"type": "message", "text": "hi"},
+    }
+).encode()
 GITHUB_BODY = json.dumps({"action": "opened", "installation": {"id": 777}, "issue": {"number": 1}}).encode()
 
 
@@ -307,8 +317,17 @@ GITHUB_BODY = json.dumps({"action": "opened", "installation": {"id": 777}, "issu
             HmacSignature(header="x-hub-signature-256", prefix="sha256="),
             "issues.opened",
         ),
+        (
+            "slack-default",
+            MethodKind.OAUTH2_AUTHORIZATION_CODE,
+            {"teamId": "T1DC2JH3J"},
+            SLACK_BODY,
+            {"content-type": "application/json"},
+            SLACK,
+            "message",
+        ),
     ],
-    ids=["linear", "github"],
+    ids=["linear", "github", "slack"],
 )
 async def test_a_provider_of_the_catalog(
     base: Foundation,
@@ -318,7 +337,7 @@ async def test_a_provider_of_the_catalog(
     config: dict[str, str],
     body: bytes,
     headers: dict[str, str],
-    scheme: HmacSignature,
+    scheme: Verification,
     type_: str,
 ) -> None:
     definition = BY_TARGET_KEY[key]
@@ -330,13 +349,27 @@ async def test_a_provider_of_the_catalog(
         assert await stage.send(endpoint, body, good) == "accepted"
         assert await stage.send(endpoint, body, good) == "duplicate"
         assert await refused(stage, endpoint, body, headers | signed(scheme, body, NOW, OTHER)) == "signature_refused"
-        assert await refused(stage, endpoint, body, signed(scheme, body, NOW)) == "invalid_request"
+        other = b'{"type":"what no definition knows"}'
+        assert await refused(stage, endpoint, other, signed(scheme, other, NOW)) == "invalid_request"
         [event] = await stage.events()
         assert (event.type, event.connection_id) == (type_, CONNECTION)
-        if key == "linear-default":
+        if key != "github-cloud":  # its payloads have no time
             stage.now += 3600
             later = good | {"linear-delivery": "other"}
             assert await refused(stage, endpoint, body, later) == "signature_refused"
+
+
+@SQLITE
+async def test_a_challenge_of_slack_is_answered(base: Foundation, subscriber: Subscriber) -> None:
+    definition = BY_TARGET_KEY["slack-default"]
+    async with webhook_stage(base, subscriber, definition) as stage:
+        await offer(base, definition)
+        key = await stage.endpoint()
+        body = b'{"token":"Jhj5","challenge":"3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWM","type":"url_verification"}'
+        answer = await stage.send(key, body, signed(SLACK, body, NOW))
+        assert isinstance(answer, WebhookResponse)
+        assert json.loads(answer.body) == {"challenge": "3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWM"}
+        assert await refused(stage, key, body, signed(SLACK, body, NOW - 301)) == "signature_refused"
 
 
 @SQLITE
