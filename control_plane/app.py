@@ -24,6 +24,7 @@ from control_plane.compilation import CompileDesk
 from control_plane.config import ControlPlaneConfig
 from control_plane.connections import ConnectionDesk
 from control_plane.definitions.registry import Registry
+from control_plane.idempotency import Answers
 from control_plane.ids import new_id
 from control_plane.integrations import IntegrationsError, load_registry
 from control_plane.keeper import CredentialKeeper
@@ -31,12 +32,15 @@ from control_plane.minting import TokenOffice
 from control_plane.oauth.provider_session import ProviderSession
 from control_plane.outbound.checked_session import CheckedSession
 from control_plane.plans import PlanDesk
+from control_plane.rate_limits import RateLimits
 from control_plane.recompilation import Recompiler
 from control_plane.resolution import Resolver as CredentialResolver
 from control_plane.service_tokens import TokenFiles
 from control_plane.signing import KeyRing, ensure_signing_key
 from control_plane.store.database import Database, DatabaseConfigError, DatabaseUnavailable
 from control_plane.store.migrate import SchemaError, migrate
+from control_plane.target_sync import sync
+from control_plane.targets import TargetDesk
 from control_plane.vault.envelope import Vault, VaultError
 from control_plane.vault.master_keys import MasterKeyError, make_master_keys
 from control_plane.watch import Watch
@@ -109,6 +113,13 @@ async def _prepare_database(database: Database, vault: Vault, now: float) -> Non
     await ensure_signing_key(database, vault, now)
 
 
+async def _add_targets(base: Foundation, config: ControlPlaneConfig, now: float) -> None:
+    """Make targets of definitions that have none; what an operator set of others stays."""
+    added = await sync(base.database, base.vault, base.registry, None, now, enable_ready=config.is_embedded)
+    for each in added:
+        _log.info("target_added", target=each.target_key, state=each.after)
+
+
 class ControlPlane:
     """A running control plane, made by started()."""
 
@@ -138,6 +149,8 @@ async def started(
         opened.push_async_callback(subscribers.close)
         tasks = TaskSet(_task_failed)
         opened.push_async_callback(tasks.close)
+        with _start_errors():
+            await _add_targets(base, config, clock.wall)
         watch = Watch(base.database, lambda: clock.wall)
         with _start_errors():
             await watch.start()
@@ -228,6 +241,7 @@ def _parts(
         registry=registry,
         bindings=BindingDesk(base.database, registry),
         compilation=CompileDesk(base.database, registry),
+        targets=TargetDesk(base.database, base.vault, registry),
         connections=ConnectionDesk(base.database, base.vault, registry),
         authorizations=AuthorizationDesk(base.database, base.vault, registry, session, config.public_url),
         keeper=keeper,
@@ -239,6 +253,11 @@ def _parts(
         webhook_endpoints=WebhookEndpoints(database, registry, config.public_url),
         webhook_subscriptions=WebhookSubscriptions(database, vault, give_up_seconds=hooks.give_up_after),
         outbox=outbox,
+        rates=RateLimits(
+            requests_per_minute=config.limits.requests_per_minute,
+            failed_logins_per_minute=config.limits.failed_logins_per_minute,
+        ),
+        answers=Answers(base.database, base.vault),
         now=lambda: clock.wall,
     )
 
@@ -260,7 +279,7 @@ async def _listening(server: Server, serving: "asyncio.Task[None]", config: Cont
 
 def _prepare_files(config: ControlPlaneConfig) -> None:
     config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if config.is_embedded:
+    if config.is_embedded and isinstance(config.master_keys, Path):
         with contextlib.suppress(FileExistsError):
             make_master_keys(config.master_keys)
     if config.database_url is None:

@@ -7,7 +7,21 @@ from collections.abc import Sequence
 import typer
 from typer.exceptions import TyperException
 
-from sallyport_cli import control_plane, doctor, env, flows, gateway, plan, run, sandboxd, status, tokens, up, worker
+from sallyport_cli import (
+    control_plane,
+    doctor,
+    env,
+    flows,
+    gateway,
+    plan,
+    run,
+    sandboxd,
+    status,
+    targets,
+    tokens,
+    up,
+    worker,
+)
 from sallyport_cli.failure import ExitStatus, Failure, bad_input
 from sallyport_cli.output import own_fault, show_failure
 
@@ -35,6 +49,7 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(control_plane.app, name="control-plane")
 app.add_typer(plan.app, name="plan")
 app.add_typer(tokens.app, name="token")
+app.add_typer(targets.app, name="targets")
 app.add_typer(flows.app, name="flows")
 
 

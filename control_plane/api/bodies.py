@@ -1,4 +1,4 @@
-"""What a request carries, read strictly: bounded, in time, every fault at once, and no secret in any message."""
+"""What a request carries, read strictly: bounded, in time, of the caller's organization, no secret in any message."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,6 +7,9 @@ from typing import Annotated, Any, Final
 from fastapi import Request
 from pydantic import StringConstraints, ValidationError
 
+from control_plane.api.caller import SCOPE_KEY
+from control_plane.callers import Caller
+from control_plane.ownership import own_organization, refuse_foreign
 from control_plane.refusals import ControlCode, FieldIssue, Refused
 from sallyport.plan.codec import MAX_ISSUES, json_pointer
 from sallyport.plan.fields import Id, Model
@@ -44,16 +47,32 @@ async def read_body[M: Model](request: Request, model: type[M], limit: int = MAX
 async def read_document[M: Model](
     request: Request, model: type[M], limit: int = MAX_BODY_BYTES
 ) -> tuple[M, dict[str, Any]]:
-    """Return the body as a model, and as it came; raise Refused with every issue it has."""
-    return read_model(await read_bytes(request, limit), model)
+    """Return the body as a model, and as it came; raise Refused with every issue it has.
+
+    A caller that is bound to an organization may leave it out, and names no other, nor anything of another.
+    """
+    data = await read_bytes(request, limit)
+    caller = request.scope.get(SCOPE_KEY)
+    if not isinstance(caller, Caller) or caller.organization_id is None:
+        return read_model(data, model)
+    found, document = read_model(data, model, caller.organization_id)
+    own_organization(caller, document.get("organizationId"))
+    named = [(name, value) for name, value in document.items() if isinstance(value, str)]
+    await refuse_foreign(request.app.state.parts.database, caller, named)
+    return found, document
 
 
-def read_model[M: Model](data: bytes, model: type[M]) -> tuple[M, dict[str, Any]]:
-    """Return a document as a model, and as it came; raise Refused with every issue it has."""
+def read_model[M: Model](data: bytes, model: type[M], organization_id: str | None = None) -> tuple[M, dict[str, Any]]:
+    """Return a document as a model, and as it came; raise Refused with every issue it has.
+
+    `organization_id` stands where the document should name one and does not.
+    """
     try:
         document, faults = read_strictly(data, most_faults=MAX_ISSUES)
     except StrictJsonError as error:
         raise _refused([error.fault]) from None
+    if organization_id is not None and isinstance(document, dict) and "organization_id" in model.model_fields:
+        document.setdefault("organizationId", organization_id)
     found: M | None = None
     try:
         found = model.model_validate(document)
@@ -67,7 +86,7 @@ def read_model[M: Model](data: bytes, model: type[M]) -> tuple[M, dict[str, Any]
 
 def body_of(model: type[Model]) -> dict[str, Any]:
     """Return what OpenAPI shall say of a body that is read by read_body."""
-    schema = model.model_json_schema()
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 

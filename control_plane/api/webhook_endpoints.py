@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Depends, Request, Response
 
 from control_plane.api.bodies import body_of, read_body
-from control_plane.api.caller import authenticate
-from control_plane.api.parts import PAGE_DEFAULT, Cursor, Limit, OrganizationQuery, PartsOf, decode_cursor, page
+from control_plane.api.caller import Caller, OrganizationQuery, authenticate
+from control_plane.api.parts import PAGE_DEFAULT, Cursor, Limit, PartsOf, decode_cursor, page
 from control_plane.api.webhooks import EndpointPath
 from control_plane.webhooks.events import events_page
 from sallyport.plan.fields import ConnectionId, Id, Model
@@ -22,15 +22,17 @@ class NewEndpoint(Model):
 
 
 @router.post("/webhook-endpoints", status_code=201, openapi_extra=body_of(NewEndpoint))
-async def create_endpoint(request: Request, parts: PartsOf) -> Document:
+async def create_endpoint(request: Request, caller: Caller, parts: PartsOf) -> Document:
     """Make a URL for a provider to send events to."""
     body = await read_body(request, NewEndpoint)
-    return await parts.webhook_endpoints.create(body.target_key, body.connection_id, None, parts.now())
+    return await parts.webhook_endpoints.create(
+        body.target_key, body.connection_id, caller.organization_id, parts.now()
+    )
 
 
 @router.get("/webhook-endpoints")
 async def list_endpoints(
-    parts: PartsOf, cursor: Cursor = None, limit: Limit = PAGE_DEFAULT, organization_id: OrganizationQuery = None
+    parts: PartsOf, organization_id: OrganizationQuery, cursor: Cursor = None, limit: Limit = PAGE_DEFAULT
 ) -> Document:
     """List endpoints by key."""
     after = "" if cursor is None else decode_cursor(cursor)
@@ -38,20 +40,20 @@ async def list_endpoints(
 
 
 @router.get("/webhook-endpoints/{endpoint_key}")
-async def get_endpoint(endpoint_key: EndpointPath, parts: PartsOf) -> Document:
+async def get_endpoint(endpoint_key: EndpointPath, caller: Caller, parts: PartsOf) -> Document:
     """Return an endpoint."""
-    return await parts.webhook_endpoints.get(endpoint_key, None)
+    return await parts.webhook_endpoints.get(endpoint_key, caller.organization_id)
 
 
 @router.delete("/webhook-endpoints/{endpoint_key}", status_code=204, response_class=Response)
-async def delete_endpoint(endpoint_key: EndpointPath, parts: PartsOf) -> None:
+async def delete_endpoint(endpoint_key: EndpointPath, caller: Caller, parts: PartsOf) -> None:
     """Delete an endpoint."""
-    await parts.webhook_endpoints.remove(endpoint_key, None)
+    await parts.webhook_endpoints.remove(endpoint_key, caller.organization_id)
 
 
 @router.get("/webhook-events")
 async def list_events(
-    parts: PartsOf, cursor: Cursor = None, limit: Limit = PAGE_DEFAULT, organization_id: OrganizationQuery = None
+    parts: PartsOf, organization_id: OrganizationQuery, cursor: Cursor = None, limit: Limit = PAGE_DEFAULT
 ) -> Document:
     """List events, the newest first, without what their providers wrote."""
     before = "" if cursor is None else decode_cursor(cursor)

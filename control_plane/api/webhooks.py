@@ -1,6 +1,6 @@
 """`/p/integration/webhooks/{endpointKey}`: where providers send events. No token: the signature is the proof."""
 
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Request, Response
 
@@ -11,10 +11,13 @@ from control_plane.webhooks.endpoints import PATH
 
 router = APIRouter()
 
+# As its provider writes it.
+_ANY_BODY: Final[dict[str, Any]] = {"requestBody": {"required": True, "content": {"application/json": {"schema": {}}}}}
+
 EndpointPath = Annotated[str, Path(pattern=r"^whk_[0-9a-f]{48}$")]
 
 
-@router.post(PATH + "{endpoint_key}", response_class=Response)
+@router.post(PATH + "{endpoint_key}", response_class=Response, openapi_extra=_ANY_BODY)
 async def take_webhook(endpoint_key: EndpointPath, request: Request, parts: PartsOf) -> Response:
     """Take an event in; 200 says that it will not be lost."""
     opened = await parts.ingest.open(endpoint_key)

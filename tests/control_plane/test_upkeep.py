@@ -3,19 +3,23 @@ import asyncio
 import pytest
 from sqlalchemy import func, select
 
-from control_plane import leases, revocations, sandboxes, upkeep
+from control_plane import api_keys, leases, revocations, sandboxes, upkeep
 from control_plane.app import Foundation
+from control_plane.callers import Caller, Role
+from control_plane.idempotency import Answers
 from control_plane.minting import TUNNEL_SECONDS, TokenOffice
 from control_plane.refusals import Refused
 from control_plane.resolution import Wanted
 from control_plane.store.leases import Held
 from control_plane.store.models import (
+    ApiKey,
     AuthorizationSession,
     Connection,
     Credential,
     Event,
     GatewayLease,
     GatewaySandbox,
+    IdempotentAnswer,
     Model,
     RenewalToken,
     Resolution,
@@ -48,6 +52,11 @@ async def fill(base: Foundation) -> None:
         plan_revisions={},
         now=NOW,
     )
+    await api_keys.create(
+        base.database, Role.OPERATOR, None, display_name=None, ttl_seconds=60, created_by="x", now=NOW
+    )
+    caller = Caller(id="key_1", roles=frozenset({Role.OPERATOR}))
+    await Answers(base.database, base.vault).begin(caller, "k", b"request", NOW)
     wanted = Wanted(SANDBOX, 1, "r", "b", "c", "s", None, None)
     with pytest.raises(Refused):
         await bare_resolver(base).resolve(wanted, "gateway", NOW)
@@ -78,7 +87,10 @@ async def test_what_was_made_and_who_never_came_back_are_forgotten(base: Foundat
     assert [await count(base, table) for table in (Credential, AuthorizationSession)] == [2, 0]
 
 
-TABLES = (RenewalToken, TokenAnswer, Revocation, GatewayLease, GatewaySandbox, Resolution, Event)
+TABLES = (
+    *(RenewalToken, TokenAnswer, Revocation, GatewayLease, GatewaySandbox, Resolution, Event),
+    *(ApiKey, IdempotentAnswer),
+)
 
 
 async def test_nothing_that_counts_is_forgotten(base: Foundation) -> None:
@@ -96,7 +108,7 @@ async def test_what_is_over_is_forgotten_but_the_newest_event(
     await fill(base)
     await revocations.revoke(base.database, "jti", "jti_2", int(NOW) + 60, NOW)
     await upkeep.forget_what_is_over(base.database, NOW + YEAR, KEPT_SECONDS)
-    assert [await count(base, table) for table in TABLES] == [0, 0, 0, 0, 0, 0, 1]
+    assert [await count(base, table) for table in TABLES] == [0, 0, 0, 0, 0, 0, 1, 0, 0]
 
 
 async def test_events_go_when_they_were_kept_for_as_long_as_was_asked(

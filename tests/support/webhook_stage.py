@@ -7,7 +7,7 @@ from ipaddress import ip_network
 from typing import Any, Final, Literal
 
 import orjson
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from control_plane.app import Foundation
 from control_plane.connections import credential_place
@@ -158,6 +158,7 @@ async def offer(base: Foundation, definition: AnyDefinition, secret: str | None 
     """Make the definition's target, with the operator's signing secret."""
     key = definition.target_key
     async with base.database.write() as tx:
+        await tx.run(delete(Target).where(Target.key == key))  # that of a control plane which runs
         row = Target(key=key, family_id=definition.family_id, variant_id=definition.variant_id, enabled=True)
         row.config = "{}"
         row.revision = row.created_at = row.updated_at = 1
