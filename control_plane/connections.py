@@ -23,7 +23,7 @@ ACTIVE: Final = "active"
 ERROR: Final = "error"
 REVOKED: Final = "revoked"
 # Stands for a target where there is none: of connections for plans that an operator wrote himself. No definition, no
-# binding; the plan says where their secrets go.
+# binding; the plan says where their secrets go. To whoever is no operator it is a target that is not there.
 HAND_MADE: Final = "hand-made"
 # The refresh token of a connection by authorization code. No plan and no request can name a type that begins so.
 REFRESH_TOKEN: Final = "_refresh_token"
@@ -100,11 +100,13 @@ class ConnectionDesk:
         config: Mapping[str, object] | None = None,
         connection_id: str | None = None,
         display_name: str | None = None,
+        for_operator: bool,
         now: float,
     ) -> dict[str, object]:
         """Make a connection with its secrets, or give one that is there further ones. Raises Refused."""
         async with self._database.write() as tx:
-            offer = None if target_key == HAND_MADE else await enabled_offer(tx, self._registry, target_key)
+            is_hand_made = for_operator and target_key == HAND_MADE
+            offer = None if is_hand_made else await enabled_offer(tx, self._registry, target_key)
             known = await rows.connection(tx, connection_id, lock=True) if connection_id is not None else None
             if known is None:
                 _refuse_issues([*_secret_issues(offer, method, secrets), *_missing(offer, method, secrets)])

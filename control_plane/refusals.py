@@ -25,15 +25,21 @@ class ControlCode(Enum):
         return code
 
     INVALID_REQUEST = "invalid_request", 400, "The request is malformed"
-    UNAUTHORIZED = "unauthorized", 401, "A service token for the control plane is required"
+    UNAUTHORIZED = "unauthorized", 401, "A service token or API key for the control plane is required"
+    SIGNATURE_REFUSED = "signature_refused", 401, "The webhook is not proved to be its provider's"
+    FORBIDDEN = "forbidden", 403, "This caller may not ask this"
     BINDING_NOT_IN_PLAN = "binding_not_in_plan", 403, "The sandbox's current plan does not use this credential"
     RENEWAL_REFUSED = "renewal_refused", 403, "The renewal token is not accepted"
     NOT_FOUND = "not_found", 404, "There is nothing here"
     SANDBOX_NOT_FOUND = "sandbox_not_found", 404, "There is no such sandbox"
     PROFILE_NOT_FOUND = "profile_not_found", 404, "There is no such sandbox profile or version"
     PLAN_NOT_FOUND = "plan_not_found", 404, "There is no such plan"
+    WEBHOOK_ENDPOINT_NOT_FOUND = "webhook_endpoint_not_found", 404, "There is no such webhook endpoint"
+    WEBHOOK_SUBSCRIPTION_NOT_FOUND = "webhook_subscription_not_found", 404, "There is no such webhook subscription"
+    WEBHOOK_EVENT_NOT_FOUND = "webhook_event_not_found", 404, "There is no such webhook event or delivery"
     TARGET_NOT_FOUND = "target_not_found", 404, "There is no such target"
     CONNECTION_NOT_FOUND = "connection_not_found", 404, "There is no such connection"
+    API_KEY_NOT_FOUND = "api_key_not_found", 404, "There is no such API key"
     CREDENTIAL_NOT_FOUND = "credential_not_found", 404, "The connection has no such credential"
     RESOLVER_NOT_FOUND = "resolver_not_found", 404, "There is no such credential resolver"
     METHOD_NOT_ALLOWED = "method_not_allowed", 405, "This method is not for this resource"
@@ -42,11 +48,15 @@ class ControlCode(Enum):
     PLAN_CONFLICT = "plan_conflict", 409, "The plan may not replace the one in force"
     REQUEST_CONFLICT = "request_conflict", 409, "The request id was used for another request"
     REVISION_CONFLICT = "revision_conflict", 409, "It was changed by another meanwhile"
+    REQUEST_IN_PROGRESS = "request_in_progress", 409, "The first request of this key is still being answered", True
     LEASE_CONFLICT = "lease_conflict", 409, "A newer process of this gateway holds the lease"
     TARGET_DISABLED = "target_disabled", 409, "The target is not enabled"
     TARGET_NOT_READY = "target_not_ready", 409, "The target lacks what this needs"
+    WEBHOOKS_NOT_OFFERED = "webhooks_not_offered", 409, "The integration sends no webhooks"
+    LIMIT_REACHED = "limit_reached", 409, "There are as many of these as there may be"
     METHOD_NOT_OFFERED = "method_not_offered", 409, "The target has no such connection method"
     AUTHORIZATION_REFUSED = "authorization_refused", 409, "The provider did not authorise the connection"
+    TARGET_IN_USE = "target_in_use", 409, "Connections use this target"
     CONNECTION_IN_USE = "connection_in_use", 409, "A binding or a current plan uses this connection"
     CONNECTION_NOT_ACTIVE = "connection_not_active", 409, "The connection is not active"
     AMBIGUOUS_CREDENTIAL = "ambiguous_credential", 409, "Several credentials answer to this description"
@@ -55,8 +65,11 @@ class ControlCode(Enum):
     INVALID_PLAN = "invalid_plan", 422, "The document is not a plan for this sandbox"
     INVALID_BINDINGS = "invalid_bindings", 422, "A binding does not fit what it leads to"
     NOT_COMPILABLE = "not_compilable", 422, "The bindings make no plan"
+    IDEMPOTENCY_CONFLICT = "idempotency_conflict", 422, "The idempotency key was used for another request"
+    RATE_LIMITED = "rate_limited", 429, "A request limit is reached", True
     INTERNAL_ERROR = "internal_error", 500, "The control plane failed", True
     OVERLOADED = "overloaded", 503, "The control plane is at a limit", True
+    WEBHOOK_NOT_READY = "webhook_not_ready", 503, "The webhook endpoint lacks its signing secret", True
     DATABASE_UNAVAILABLE = "database_unavailable", 503, "The database cannot be reached at the moment", True
     PROVIDER_UNAVAILABLE = "provider_unavailable", 503, "The provider does not answer at the moment", True
     REFRESH_FAILED_TEMPORARY = "refresh_failed_temporary", 503, "The credential cannot be refreshed at the moment", True
@@ -73,11 +86,19 @@ class FieldIssue(NamedTuple):
 class Refused(Exception):
     """A request that is answered with a problem document."""
 
-    def __init__(self, code: ControlCode, detail: str, *, issues: Sequence[FieldIssue] = ()) -> None:
+    def __init__(
+        self,
+        code: ControlCode,
+        detail: str,
+        *,
+        issues: Sequence[FieldIssue] = (),
+        retry_after_seconds: int | None = None,
+    ) -> None:
         super().__init__(f"{code.wire}: {detail}")
         self.code = code
         self.detail = detail
         self.issues = tuple(issues)
+        self.retry_after_seconds = retry_after_seconds
 
 
 def sandbox_not_found() -> Refused:

@@ -18,6 +18,7 @@ from sallyport_cli import (
     run,
     sandboxd,
     status,
+    targets,
     tokens,
     up,
     worker,
@@ -49,6 +50,7 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(control_plane.app, name="control-plane")
 app.add_typer(plan.app, name="plan")
 app.add_typer(tokens.app, name="token")
+app.add_typer(targets.app, name="targets")
 app.add_typer(flows.app, name="flows")
 app.add_typer(integrations.app, name="integrations")
 

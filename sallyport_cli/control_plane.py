@@ -11,7 +11,7 @@ import typer
 from sallyport_cli import config
 from sallyport_cli.failure import bad_input, environment
 from sallyport_cli.output import JsonFlag, show_json, show_lines
-from sallyport_cli.times import instant, now
+from sallyport_cli.times import instant, now, seconds
 
 if TYPE_CHECKING:
     from control_plane.app import Foundation
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Run a control plane and look after its database and keys.", no_args_is_help=True)
 keys = typer.Typer(help="The keys that sign tokens, and those that encrypt secrets.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
+api_key = typer.Typer(help="Keys for whoever asks the API.", no_args_is_help=True)
+app.add_typer(api_key, name="api-key")
 
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder for database, master keys and service tokens (SALLYPORT_DATA_DIR).")
@@ -103,26 +105,69 @@ def rotate(
 def rotate_master(data_dir: DataDir = None, json: JsonFlag = False) -> None:
     """Add a master key to the file and wrap every data key by it. Running replicas go on; give each the new file first.
 
-    The older master keys stay in the file: backups of the database need them.
+    The older master keys stay in the file: backups of the database need them. Where the keys come from a variable or a
+    command, add the new one there first: this wraps by the newest there is.
     """
-    from control_plane.vault.master_keys import MasterKeyError, add_master_key
+    from control_plane.vault.master_keys import MasterKeyError, add_master_key, read_master_keys
 
     settings = read_settings(data_dir)
 
     async def rewrap(base: "Foundation") -> int:
         return await base.vault.rewrap(base.database)
 
+    source = settings.master_keys
     try:
-        version = add_master_key(settings.master_keys)
+        version = add_master_key(source) if isinstance(source, Path) else read_master_keys(source).newest
     except MasterKeyError as error:
         raise bad_input(error.message, error.hint) from None
     except OSError as error:
-        raise environment(f"{settings.master_keys}: {error.strerror}", "correct its permissions") from None
+        raise environment(f"{source}: {error.strerror}", "correct its permissions") from None
     count = run(settings, rewrap)
     if json:
         show_json({"masterVersion": version, "dataKeys": count})
     else:
         show_lines([f"master key {version} wraps {count} data keys now"])
+
+
+@api_key.command("create")
+def create_api_key(
+    role: Annotated[str, typer.Option(help="operator, member or service.")],
+    org: Annotated[str | None, typer.Option(help="The organization of a member.")] = None,
+    name: Annotated[str | None, typer.Option(help="What it is for.")] = None,
+    ttl: Annotated[
+        str | None, typer.Option(help="How long it lives, such as 90d; absent: until it is revoked.")
+    ] = None,
+    data_dir: DataDir = None,
+    json: JsonFlag = False,
+) -> None:
+    """Make an API key and print it, this once. It serves at once, whether or not the control plane is running."""
+    from control_plane import api_keys
+    from control_plane.callers import Role
+    from control_plane.refusals import Refused
+
+    if role not in list(Role):
+        raise bad_input(f"{role} is not a role", f"write one of {', '.join(Role)}")
+    ttl_seconds = None if ttl is None else int(seconds(ttl, "--ttl"))
+
+    async def created(base: "Foundation") -> dict[str, object]:
+        return await api_keys.create(
+            base.database,
+            Role(role),
+            org,
+            display_name=name,
+            ttl_seconds=ttl_seconds,
+            created_by="command",
+            now=now(),
+        )
+
+    try:
+        key = run(read_settings(data_dir), created)
+    except Refused as refused:
+        raise bad_input("the key cannot be made", "\n".join(issue.message for issue in refused.issues)) from None
+    if json:
+        show_json(key)
+    else:
+        show_lines([str(key["key"])])
 
 
 def mint(data_dir: Path | None, *, subject: str, organization_id: str | None, audience: str, ttl: float) -> "Minted":

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sallyport_cli.control_session import Control, TokenFile, UpDataDir, open_session, read_token
 from sallyport_cli.failure import bad_input, environment
-from sallyport_cli.files import read_file
 from sallyport_cli.output import JsonFlag, show_json, show_table
 
 if TYPE_CHECKING:
@@ -19,15 +19,12 @@ if TYPE_CHECKING:
 SANDBOX_COLUMNS = ("sandbox", "organization", "plan", "gateway", "tunnel", "streams")
 GATEWAY_COLUMNS = ("gateway", "state", "tunnels", "streams", "requests", "denied", "failed")
 
-DataDir = Annotated[Path, typer.Option(help="The data directory of `sallyport up`.")]
-Control = Annotated[str | None, typer.Option(help="Another control plane: http(s)://host:port.")]
-TokenFile = Annotated[Path | None, typer.Option(help="A service token for it.")]
 GatewayTokenFile = Annotated[Path | None, typer.Option(help="A service token for gateways off loopback.")]
 GatewayCaFile = Annotated[Path | None, typer.Option(help="Roots (PEM) to trust for them instead of the system's.")]
 
 
 def status(
-    data_dir: DataDir = Path(".sallyport"),
+    data_dir: UpDataDir = Path(".sallyport"),
     control: Control = None,
     token_file: TokenFile = None,
     gateway_token_file: GatewayTokenFile = None,
@@ -37,7 +34,7 @@ def status(
     """Show what is there now: sandboxes, gateways, what was denied, how credential resolutions ended."""
     from sallyport_cli import overview as view
 
-    overview = _gather(_session(data_dir, control, token_file), _gateways(gateway_token_file, gateway_ca_file))
+    overview = _gather(open_session(data_dir, control, token_file), _gateways(gateway_token_file, gateway_ca_file))
     if json:
         show_json(view.overview_document(overview))
         return
@@ -48,7 +45,7 @@ def status(
 
 
 def top(
-    data_dir: DataDir = Path(".sallyport"),
+    data_dir: UpDataDir = Path(".sallyport"),
     control: Control = None,
     token_file: TokenFile = None,
     gateway_token_file: GatewayTokenFile = None,
@@ -60,7 +57,7 @@ def top(
     from rich.console import Console
     from rich.live import Live
 
-    session, gateways = _session(data_dir, control, token_file), _gateways(gateway_token_file, gateway_ca_file)
+    session, gateways = open_session(data_dir, control, token_file), _gateways(gateway_token_file, gateway_ca_file)
     before: Overview | None = None
     with Live(console=Console(), auto_refresh=False, screen=False) as live:
         while looks is None or looks > 0:
@@ -82,20 +79,6 @@ def _gather(session: "DocumentSession", gateways: "GatewayAccess") -> "Overview"
         raise environment(str(error), "is it running? `sallyport up` starts every part") from None
 
 
-def _session(data_dir: Path, control: str | None, token_file: Path | None) -> "DocumentSession":
-    from control_client.documents import DocumentSession
-    from sallyport_cli.up_directory import UpDirectory
-
-    directory = UpDirectory(data_dir)
-    if control is None:
-        control = directory.control_url()
-    token = _token(token_file or directory.operator_token)
-    try:
-        return DocumentSession(control, token)
-    except ValueError as error:
-        raise bad_input(str(error)) from None
-
-
 def _gateways(token_file: Path | None, ca_file: Path | None) -> "GatewayAccess":
     import ssl
 
@@ -105,11 +88,7 @@ def _gateways(token_file: Path | None, ca_file: Path | None) -> "GatewayAccess":
         trust = None if ca_file is None else ssl.create_default_context(cafile=str(ca_file))
     except OSError as error:  # also what is no certificate
         raise bad_input(f"{ca_file} holds no certificates that can be read ({error.strerror or error})") from None
-    return GatewayAccess(_token(token_file), trust)
-
-
-def _token(path: Path | None) -> str | None:
-    return None if path is None else read_file(path).decode("ascii", "replace").strip()
+    return GatewayAccess(None if token_file is None else read_token(token_file), trust)
 
 
 def _screen(overview: "Overview", before: "Overview | None") -> "Group":

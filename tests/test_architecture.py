@@ -13,6 +13,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Every place where a secret leaves its `Secret`. A new one is a decision: say in the change why it has to be there.
 REVEALS = {
+    "control_client.feed_key": 1,  # shown to the feed and its servers
+    "control_client.push_signature": 1,  # to sign
     "control_plane.oauth.aws_sts": 1,  # the access key's id
     "control_plane.oauth.github_app": 2,  # the App's id, and its key to sign with
     "control_plane.oauth.proof": 1,  # the hash of the PKCE verifier
@@ -21,7 +23,9 @@ REVEALS = {
     "control_plane.oauth.token_endpoint": 1,  # what a token endpoint is asked with, and the client's id for a browser
     # Resolve, an AWS session, stored AWS keys (2), a pattern, a gateway's CA, its key to certify, a repeat, signing.
     "control_plane.vault.disclosure": 9,
+    "control_plane.webhooks.signing": 3,  # the HMAC of all, a key in base64, the one time a secret is shown
     "control_plane.vault.envelope": 1,  # to seal
+    "control_plane.vault.master_keys": 1,  # those that a variable holds
     "gateway.core.inject.aws_sigv4": 2,  # the session token, the key of a day
     "gateway.core.inject.field": 4,  # bearer, basic, header, additional header
     "gateway.core.inject.placeholder": 1,
@@ -33,6 +37,7 @@ REVEALS = {
 # Every place where whatever is raised ends, and what becomes of it there. All else is mapped where it enters, or goes
 # on to one of these, or ends a task, of which sallyport.net.tasks tells, or a callback, of which the loop does.
 ENDS_OF_ALL = {
+    "control_client.server_link.ServerLink.run": "whatever the SDK raises: told as the link's end; it is built anew",
     "control_plane.integrations._load_package": "a stranger's import, told by its type in the log",
     "control_plane.api.problems.RequestIds.__call__": "own_fault has logged and answered it, and it is raised anew",
     "control_plane.recompilation.Recompiler.recompile_one": "logged with its trace, tried again later; others go on",
@@ -90,6 +95,7 @@ PLANTED = [
     ("2", "gateway/core/x.py", "import logging as log", "logging"),
     ("2", "gateway/core/x.py", "if TYPE_CHECKING:\n    import asyncio", "asyncio"),
     ("2", "control_plane/compiler/x.py", "import uuid", "uuid"),
+    ("2", "control_client/feed_state.py", "import asyncio", "asyncio"),
     ("2", "gateway/core/x.py", "import sallyport.net.dial", "sallyport.net.dial -> asyncio"),
     ("3", "gateway/core/x.py", "from gateway import audit", "gateway.audit"),
     ("3", "sallyport_cli/x.py", "import gateway.core.classify", "gateway.core.classify"),

@@ -9,6 +9,7 @@ PARTS = ("sallyport", "gateway", "sandboxd", "worker", "control_client", "contro
 
 # Folders of tests that mirror no part, each with what is in it.
 KINDS = {
+    "api_fuzz": "a control plane asked by its OpenAPI document (`make api-fuzz`)",
     "benchmarks": "the benchmark programs, which are not packaged",
     "contract": "one contract for every implementation of it",
     "demo": "the demonstration, which is not packaged",

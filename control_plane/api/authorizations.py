@@ -47,7 +47,7 @@ class CompleteRedirect(Model):
 async def start_oauth(target_key: IdPath, request: Request, caller: Caller, parts: PartsOf) -> Document:
     """Return the URL at which a member authorises a connection."""
     body = await read_body(request, Start)
-    return await parts.authorizations.start_oauth(_wanted(target_key, body, caller.sandbox_id), parts.now())
+    return await parts.authorizations.start_oauth(_wanted(target_key, body, caller.id), parts.now())
 
 
 @router.post("/{target_key}/oauth2/complete", openapi_extra=body_of(CompleteOAuth))
@@ -62,7 +62,7 @@ async def complete_oauth(target_key: IdPath, request: Request, parts: PartsOf) -
 async def start_redirect(target_key: IdPath, request: Request, caller: Caller, parts: PartsOf) -> Document:
     """Return the URL to which a member is sent."""
     body = await read_body(request, Start)
-    return await parts.authorizations.start_redirect(_wanted(target_key, body, caller.sandbox_id), parts.now())
+    return await parts.authorizations.start_redirect(_wanted(target_key, body, caller.id), parts.now())
 
 
 @router.post("/{target_key}/redirect/complete", openapi_extra=body_of(CompleteRedirect))

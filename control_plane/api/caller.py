@@ -1,35 +1,108 @@
-"""Who calls: a service token for the control plane (contracts section 3), as bearer."""
+"""Who calls, by a service token or an API key, and whether it may: before any endpoint runs."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import structlog
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
+from fastapi.routing import APIRoute
 
-from control_plane.api.parts import PartsOf
+from control_plane import api_keys
+from control_plane.api.parts import Parts, PartsOf
+from control_plane.callers import Caller as CallerFound
+from control_plane.callers import Role, may
+from control_plane.ownership import own_organization, refuse_foreign
 from control_plane.refusals import ControlCode, Refused
 from control_plane.store import events
-from sallyport.claims import AUDIENCE_CONTROL, Claims, TokenError
+from sallyport.claims import AUDIENCE_CONTROL, TokenError
 from sallyport.wire.compact_token import bearer_token
+
+# Where a request keeps its caller once it is known.
+SCOPE_KEY: Final = "sallyport.caller"
 
 _log = structlog.get_logger(__name__)
 
 
-async def authenticate(request: Request, parts: PartsOf) -> Claims:
-    """Return the claims of the caller's token; raise Refused, saying why in the log alone."""
+async def authenticate(request: Request, parts: PartsOf) -> CallerFound:
+    """Return the caller, who may ask this and names nothing of another organization; raise Refused."""
+    caller = await identify(request, parts)
+    route = request.scope.get("route")
+    if not isinstance(route, APIRoute) or not may(caller, request.method, route.path):
+        raise Refused(ControlCode.FORBIDDEN, f"a caller of the role {_words(caller)} may not ask this")
+    await refuse_foreign(parts.database, caller, [*request.path_params.items(), *request.query_params.multi_items()])
+    return caller
+
+
+async def identify(request: Request, parts: Parts) -> CallerFound:
+    """Return who calls, counting it once; raise Refused, saying why in the log alone."""
+    known = request.scope.get(SCOPE_KEY)
+    if isinstance(known, CallerFound):
+        return known
     now = parts.now()
     try:
-        token = bearer_token(request.headers.get("Authorization", "").encode("latin-1"))
-        if token is None:
-            raise Refused(ControlCode.UNAUTHORIZED, "send `Authorization: Bearer TOKEN`")
+        caller = await _caller(request, parts, now)
+    except Refused:
+        parts.rates.count_failure(_address(request), now)
+        raise
+    parts.rates.count_request(caller, now)
+    request.scope[SCOPE_KEY] = caller
+    return caller
+
+
+async def _caller(request: Request, parts: Parts, now: float) -> CallerFound:
+    try:
+        bearer = bearer_token(request.headers.get("Authorization", "").encode("latin-1"))
+    except TokenError as error:
+        raise _token_refused(reason=error.reason.value, detail=str(error)) from None
+    key = request.headers.get("X-API-Key")
+    credentials = [each for each in (bearer, key) if each is not None]
+    if len(credentials) != 1:
+        detail = "send `Authorization: Bearer CREDENTIAL` or `X-API-Key: KEY`, and one of them only"
+        raise Refused(ControlCode.UNAUTHORIZED, detail)
+    if key is None and not api_keys.looks_like_key(credentials[0]):
+        return await _by_token(credentials[0], parts, now)
+    caller = await api_keys.find_caller(parts.database, credentials[0], now)
+    if caller is None:
+        _log.warning("caller_refused", reason="api_key")
+        raise Refused(ControlCode.UNAUTHORIZED, "the API key is not accepted here; ask an operator for another")
+    return caller
+
+
+async def _by_token(token: str, parts: Parts, now: float) -> CallerFound:
+    try:
         claims = await parts.ring.verify(token, AUDIENCE_CONTROL, now)
     except TokenError as error:
-        _log.warning("caller_refused", reason=error.reason.value, detail=str(error))
-        raise Refused(ControlCode.UNAUTHORIZED, "the token is not accepted here; mint another") from None
+        raise _token_refused(reason=error.reason.value, detail=str(error)) from None
     async with parts.database.read() as tx:
         if await events.is_revoked(tx, [("jti", claims.token_id)], now) is not None:
-            _log.warning("caller_refused", reason="revoked", caller=claims.sandbox_id)
-            raise Refused(ControlCode.UNAUTHORIZED, "the token is not accepted here; mint another")
-    return claims
+            raise _token_refused(reason="revoked", caller=claims.sandbox_id)
+    roles = frozenset({Role.OPERATOR, Role.SERVICE})
+    return CallerFound(id=f"service:{claims.sandbox_id}", roles=roles, expires_at=claims.expires_at)
 
 
-Caller = Annotated[Claims, Depends(authenticate)]
+def _token_refused(**logged: str) -> Refused:
+    _log.warning("caller_refused", **logged)
+    return Refused(ControlCode.UNAUTHORIZED, "the token is not accepted here; mint another")
+
+
+def _address(request: Request) -> str:
+    return "" if request.client is None else request.client.host
+
+
+def _words(caller: CallerFound) -> str:
+    return " and ".join(sorted(caller.roles))
+
+
+Caller = Annotated[CallerFound, Depends(authenticate)]
+
+
+async def _organization(
+    caller: Caller,
+    organization_id: Annotated[
+        str | None, Query(alias="organizationId", pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")
+    ] = None,
+) -> str | None:
+    return own_organization(caller, organization_id)
+
+
+# The organization that a list is narrowed to: what the query says, and always its own for a bound caller.
+OrganizationQuery = Annotated[str | None, Depends(_organization)]

@@ -6,14 +6,13 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
 
 from control_plane.api.bodies import DisplayName, OrganizationId, body_of, read_body
-from control_plane.api.caller import authenticate
+from control_plane.api.caller import Caller, OrganizationQuery, authenticate
 from control_plane.api.parts import (
     PAGE_DEFAULT,
     ConnectionPath,
     Cursor,
     IdPath,
     Limit,
-    OrganizationQuery,
     Parts,
     PartsOf,
     decode_cursor,
@@ -68,15 +67,15 @@ class ChangedConnection(Model):
 
 
 @router.post("/{target_key}/api-key", status_code=201, openapi_extra=body_of(NewConnection))
-async def add_api_key(target_key: IdPath, request: Request, parts: PartsOf) -> Document:
+async def add_api_key(target_key: IdPath, request: Request, caller: Caller, parts: PartsOf) -> Document:
     """Make a connection that is authorised by an API key."""
-    return await _add(target_key, MethodKind.API_KEY, request, parts)
+    return await _add(target_key, MethodKind.API_KEY, request, caller, parts)
 
 
 @router.post("/{target_key}/oauth2/client-credentials", status_code=201, openapi_extra=body_of(NewConnection))
-async def add_client_credentials(target_key: IdPath, request: Request, parts: PartsOf) -> Document:
+async def add_client_credentials(target_key: IdPath, request: Request, caller: Caller, parts: PartsOf) -> Document:
     """Make a connection that is authorised by an OAuth client of its own."""
-    return await _add(target_key, MethodKind.OAUTH2_CLIENT_CREDENTIALS, request, parts)
+    return await _add(target_key, MethodKind.OAUTH2_CLIENT_CREDENTIALS, request, caller, parts)
 
 
 @router.put("/{connection_id}/api-key", openapi_extra=body_of(RotatedSecrets))
@@ -93,7 +92,7 @@ async def rotate_secrets(connection_id: ConnectionPath, request: Request, parts:
 
 @router.get("")
 async def list_connections(
-    parts: PartsOf, cursor: Cursor = None, limit: Limit = PAGE_DEFAULT, organization_id: OrganizationQuery = None
+    parts: PartsOf, organization_id: OrganizationQuery, cursor: Cursor = None, limit: Limit = PAGE_DEFAULT
 ) -> Document:
     """List connections by id."""
     after = "" if cursor is None else decode_cursor(cursor)
@@ -126,7 +125,7 @@ async def delete_connection(connection_id: ConnectionPath, parts: PartsOf) -> No
     await parts.connections.remove(connection_id, parts.now())
 
 
-async def _add(target_key: str, method: MethodKind, request: Request, parts: Parts) -> Document:
+async def _add(target_key: str, method: MethodKind, request: Request, caller: Caller, parts: Parts) -> Document:
     body = await read_body(request, NewConnection)
     return await parts.connections.add(
         target_key,
@@ -136,6 +135,7 @@ async def _add(target_key: str, method: MethodKind, request: Request, parts: Par
         config=body.config,
         connection_id=body.connection_id,
         display_name=body.display_name,
+        for_operator=caller.is_operator,
         now=parts.now(),
     )
 

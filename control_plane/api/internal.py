@@ -1,5 +1,6 @@
 """`/internal`: what gateways and workers ask. The watch stream is in stream.py."""
 
+import math
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -21,6 +22,8 @@ _JSON: Final = "application/json"
 MAX_HELD: Final = 20_000
 MAX_LEASE_BYTES: Final = 4 * 1024 * 1024
 MAX_RENEWAL_TOKEN: Final = 8 * 1024
+# Then its reader comes again by the last id, and shows that its key or token still opens anything.
+WATCH_SECONDS: Final = 3_600
 
 type Document = dict[str, object]
 
@@ -83,7 +86,7 @@ async def resolve(request: Request, caller: Caller, parts: PartsOf) -> Response:
         slot_key=body.slot_key,
         resolver_key=body.resolver_key,
     )
-    answer = await parts.resolver.resolve(wanted, caller.sandbox_id, parts.now())
+    answer = await parts.resolver.resolve(wanted, caller.id, parts.now())
     return Response(answer, media_type=_JSON, headers={"Cache-Control": "no-store"})
 
 
@@ -126,7 +129,7 @@ async def get_placement(sandbox_id: SandboxPath, parts: PartsOf) -> Document:
     return await leases.placement(parts.database, sandbox_id, parts.now())
 
 
-@router.put("/gateways/{gateway_id}/lease")
+@router.put("/gateways/{gateway_id}/lease", openapi_extra=body_of(Lease))
 async def put_lease(gateway_id: IdPath, request: Request, parts: PartsOf) -> Document:
     """Take a gateway's report for the next 30 seconds."""
     body = await read_body(request, Lease, MAX_LEASE_BYTES)
@@ -157,4 +160,5 @@ async def watch_plans(request: Request, caller: Caller, parts: PartsOf) -> Respo
     """Stream what changes (server-sent events), from Last-Event-ID on where it is still known."""
     text = request.headers.get("Last-Event-ID", "")
     last_id = int(text) if text.isdecimal() and len(text) < 19 else None
-    return EventStream(parts.watch.subscribe(last_id), until=lambda: parts.now() >= caller.expires_at)
+    ends_at = min(caller.expires_at or math.inf, parts.now() + WATCH_SECONDS)
+    return EventStream(parts.watch.subscribe(last_id), until=lambda: parts.now() >= ends_at)

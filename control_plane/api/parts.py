@@ -14,14 +14,21 @@ from control_plane.bindings import BindingDesk
 from control_plane.compilation import CompileDesk
 from control_plane.connections import ConnectionDesk
 from control_plane.definitions.registry import Registry
+from control_plane.idempotency import Answers
 from control_plane.keeper import CredentialKeeper
 from control_plane.minting import TokenOffice
 from control_plane.plans import PlanDesk
+from control_plane.rate_limits import RateLimits
 from control_plane.refusals import ControlCode, FieldIssue, Refused
 from control_plane.resolution import Resolver
 from control_plane.signing import KeyRing
 from control_plane.store.database import Database
+from control_plane.targets import TargetDesk
 from control_plane.watch import Watch
+from control_plane.webhooks.endpoints import WebhookEndpoints
+from control_plane.webhooks.ingest import Ingest
+from control_plane.webhooks.outbox import Outbox
+from control_plane.webhooks.subscriptions import WebhookSubscriptions
 
 # One page fits on a screen; a client that wants all asks again by cursor.
 PAGE_DEFAULT: Final = 50
@@ -39,12 +46,20 @@ class Parts:
     registry: Registry
     bindings: BindingDesk
     compilation: CompileDesk
+    targets: TargetDesk
     connections: ConnectionDesk
     authorizations: AuthorizationDesk
     keeper: CredentialKeeper
     resolver: Resolver
     authorities: Authorities
     watch: Watch
+    ingest: Ingest
+    max_webhook_bytes: int
+    webhook_endpoints: WebhookEndpoints
+    webhook_subscriptions: WebhookSubscriptions
+    outbox: Outbox
+    rates: RateLimits
+    answers: Answers
     now: Callable[[], float]
 
 
@@ -85,4 +100,3 @@ IdPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
 NumberPath = Annotated[int, Path(ge=1, lt=2**53)]
 Cursor = Annotated[str | None, Query(max_length=256)]
 Limit = Annotated[int, Query(ge=1, le=PAGE_MAX)]
-OrganizationQuery = Annotated[str | None, Query(alias="organizationId", pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]

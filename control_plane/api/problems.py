@@ -35,8 +35,8 @@ def problem(request: Request, refused: Refused) -> Response:
     if refused.issues:
         document["issues"] = [issue._asdict() for issue in refused.issues]
     headers = {"X-Sallyport-Error": code.wire}
-    if code.status == 503:
-        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if code.status == 503 or refused.retry_after_seconds is not None:
+        headers["Retry-After"] = str(refused.retry_after_seconds or RETRY_AFTER_SECONDS)
     if code is ControlCode.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     return Response(orjson.dumps(document), code.status, headers, media_type="application/problem+json")
@@ -64,7 +64,7 @@ async def http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         answer = problem(request, Refused(ControlCode.METHOD_NOT_ALLOWED, "see Allow for those it has"))
-        answer.headers.update(error.headers or {})
+        answer.headers["Allow"] = ", ".join(sorted(request.app.state.methods_of(request.url.path)))
         return answer
     if error.status_code == 404:
         return problem(request, Refused(ControlCode.NOT_FOUND, "docs/control-plane.md lists what is answered"))

@@ -7,14 +7,13 @@ from pydantic import Field
 
 from control_plane import revocations, sandboxes
 from control_plane.api.bodies import DisplayName, OrganizationId, body_of, read_body, read_bytes, read_document
-from control_plane.api.caller import authenticate
+from control_plane.api.caller import OrganizationQuery, authenticate
 from control_plane.api.parts import (
     PAGE_DEFAULT,
     Cursor,
     IdPath,
     Limit,
     NumberPath,
-    OrganizationQuery,
     PartsOf,
     SandboxPath,
     decode_cursor,
@@ -33,6 +32,9 @@ router = APIRouter(prefix="/v1", dependencies=[Depends(authenticate)])
 
 _JSON: Final = "application/json"
 _MAX_REVISION: Final = 2**53
+
+# docs/runtime-plan.md tells what a plan is.
+_PLAN_BODY: Final = {"requestBody": {"required": True, "content": {_JSON: {"schema": {"type": "object"}}}}}
 
 type Document = dict[str, object]
 
@@ -94,7 +96,7 @@ async def get_profile(profile_id: IdPath, parts: PartsOf) -> Document:
         return sandboxes.profile_document(profile, await rows.latest_version(tx, profile_id))
 
 
-@router.post("/sandbox/profiles/{profile_id}/versions", status_code=201)
+@router.post("/sandbox/profiles/{profile_id}/versions", status_code=201, openapi_extra=body_of(NewVersion))
 async def create_version(profile_id: IdPath, request: Request, parts: PartsOf) -> Document:
     """Add a version to a profile."""
     _, document = await read_document(request, NewVersion, MAX_PLAN_BYTES)
@@ -130,7 +132,7 @@ async def create_sandbox(request: Request, parts: PartsOf) -> Document:
 
 @router.get("/sandboxes")
 async def list_sandboxes(
-    parts: PartsOf, cursor: Cursor = None, limit: Limit = PAGE_DEFAULT, organization_id: OrganizationQuery = None
+    parts: PartsOf, organization_id: OrganizationQuery, cursor: Cursor = None, limit: Limit = PAGE_DEFAULT
 ) -> Document:
     """List sandboxes by id."""
     after = "" if cursor is None else decode_cursor(cursor)
@@ -151,7 +153,7 @@ async def delete_sandbox(sandbox_id: SandboxPath, parts: PartsOf) -> None:
     await sandboxes.delete_sandbox(parts.database, sandbox_id, parts.now())
 
 
-@router.post("/sandboxes/{sandbox_id}/plans", status_code=201)
+@router.post("/sandboxes/{sandbox_id}/plans", status_code=201, openapi_extra=_PLAN_BODY)
 async def put_plan(
     sandbox_id: SandboxPath, request: Request, response: Response, parts: PartsOf, in_force: InForce = True
 ) -> Document:

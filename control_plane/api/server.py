@@ -7,10 +7,27 @@ from typing import Any, Final
 
 import uvicorn
 from fastapi import Depends, FastAPI, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from control_plane.api import authorizations, bindings, callbacks, compilation, connections, internal, public, sandboxes
+from control_plane.api import (
+    api_keys,
+    authorizations,
+    bindings,
+    callbacks,
+    compilation,
+    connections,
+    internal,
+    public,
+    sandboxes,
+    targets,
+    webhook_endpoints,
+    webhook_subscriptions,
+    webhooks,
+)
+from control_plane.api.idempotency import Idempotency
+from control_plane.api.openapi import openapi_document
 from control_plane.api.parts import Parts
 from control_plane.api.problems import HANDLERS, RequestIds
 from control_plane.refusals import ControlCode, FieldIssue, Refused
@@ -24,6 +41,16 @@ KEEP_ALIVE_SECONDS: Final = 75
 HEAD_SECONDS: Final = 10.0
 # Requests take milliseconds; watch streams are ended first.
 DRAIN_SECONDS: Final = 10
+
+
+_ROUTERS: Final = [
+    module.router
+    for module in (
+        *(public, callbacks, sandboxes, bindings, compilation),
+        *(authorizations, connections, api_keys, targets, internal),
+        *(webhooks, webhook_endpoints, webhook_subscriptions),
+    )
+]
 
 
 class ListenError(Exception):
@@ -42,11 +69,11 @@ def build_api(parts: Parts) -> FastAPI:
         exception_handlers=HANDLERS,  # type: ignore[arg-type]  # FastAPI's type is narrower than what it takes
     )
     app.state.parts = parts
-    for module in (
-        *(public, callbacks, sandboxes, bindings, compilation),
-        *(authorizations, connections, internal),
-    ):
-        app.include_router(module.router)
+    app.state.methods_of = _methods_of
+    app.openapi = lambda: document  # type: ignore[method-assign]  # as FastAPI documents it
+    for router in _ROUTERS:
+        app.include_router(router)
+    document = openapi_document(app)
     return app
 
 
@@ -96,7 +123,7 @@ class Server(uvicorn.Server):
     def __init__(self, app: FastAPI, listen: HostPort) -> None:
         super().__init__(
             uvicorn.Config(
-                RequestIds(app),
+                RequestIds(Idempotency(app, app.state.parts)),
                 host=listen.host,
                 port=listen.port,
                 http=PromptHeads,
@@ -132,14 +159,26 @@ class Server(uvicorn.Server):
         return int(self.servers[0].sockets[0].getsockname()[1])
 
 
+def _methods_of(path: str) -> set[str]:
+    """Return every method a path has; the framework tells those of the first route that fits."""
+    routes = (route for router in _ROUTERS for route in router.routes if isinstance(route, APIRoute))
+    return {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
+
+
 async def _refuse_unknown_parameters(request: Request) -> None:
     """Refuse a query parameter nobody reads: a misspelt filter would show more than was asked for."""
     if request.url.path.startswith("/p/"):
         return  # a provider, or a browser it sends, adds what it likes
     route = request.scope.get("route")
-    known = {each.alias for each in route.dependant.query_params} if isinstance(route, APIRoute) else set()
+    known = _query_names(route.dependant) if isinstance(route, APIRoute) else set()
     issues = [
         FieldIssue("unknown_field", name, "no such parameter") for name in request.query_params if name not in known
     ]
     if issues:
         raise Refused(ControlCode.INVALID_REQUEST, "unknown parameters", issues=issues)
+
+
+def _query_names(dependant: Dependant) -> set[str]:
+    """Return the query parameters that an endpoint or anything it depends on reads."""
+    own = {each.alias for each in dependant.query_params}
+    return own.union(*map(_query_names, dependant.dependencies))

@@ -5,10 +5,10 @@ whoever can write to the database, does not open anywhere else. It begins with t
 """
 
 import asyncio
+import hmac
 import secrets
 import struct
 from collections import OrderedDict
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from control_plane.store import keys
 from control_plane.store.database import Database, Transaction
 from control_plane.store.models import DataKey
-from control_plane.vault.master_keys import KEY_BYTES, MasterKeys, read_master_keys
+from control_plane.vault.master_keys import KEY_BYTES, KeySource, MasterKeys, read_master_keys
 from sallyport.secret import Secret
 
 # Whose data key seals what belongs to the control plane itself. No organization can be called so.
@@ -51,12 +51,12 @@ class Place(NamedTuple):
 
 
 class Vault:
-    """Seals and opens within a transaction of the caller's. Reads the master keys' file again when it lacks one."""
+    """Seals and opens within a transaction of the caller's. Reads the master keys again when it lacks one."""
 
-    def __init__(self, master_key_file: Path) -> None:
+    def __init__(self, source: KeySource) -> None:
         """Raises MasterKeyError."""
-        self._path = master_key_file
-        self._master = read_master_keys(master_key_file)
+        self._source = source
+        self._master = read_master_keys(source)
         self._data_keys: OrderedDict[tuple[str, int], AESGCM] = OrderedDict()
 
     async def seal(self, tx: Transaction, place: Place, secret: Secret) -> bytes:
@@ -80,6 +80,12 @@ class Vault:
         except InvalidTag:
             raise VaultError(f"a stored secret in {place.table}.{place.column} is not what was sealed there") from None
         return Secret(opened)
+
+    async def fingerprint(self, tx: Transaction, place: Place, content: bytes) -> str:
+        """Return what tells a content from any other, and cannot be guessed back without the master key."""
+        row = await keys.data_key(tx, place.organization_id) or await self._make(tx, place.organization_id)
+        key = hmac.digest(await self._unwrap(row), b"sallyport.vault.fingerprint.1", "sha256")
+        return hmac.digest(key, place.associated_data() + content, "sha256").hex()
 
     async def rewrap(self, database: Database) -> int:
         """Wrap every data key by the newest master key; return how many were not. Safe to run again, or twice."""
@@ -133,15 +139,15 @@ class Vault:
             await self._reload()
             master = self._master.find(row.master_version)
         if master is None:
-            raise VaultError(f"{self._path} lacks master key {row.master_version}, which wraps a data key in use")
+            raise VaultError(f"{self._source} lacks master key {row.master_version}, which wraps a data key in use")
         nonce, wrapped = row.wrapped[:_NONCE_BYTES], row.wrapped[_NONCE_BYTES:]
         try:
             return master.decrypt(nonce, wrapped, _data_key_place(row.organization_id, row.version))
         except InvalidTag:
-            raise VaultError(f"master key {row.master_version} of {self._path} is not the one in use here") from None
+            raise VaultError(f"master key {row.master_version} of {self._source} is not the one in use here") from None
 
     async def _reload(self) -> None:
-        self._master = await asyncio.to_thread(read_master_keys, self._path)
+        self._master = await asyncio.to_thread(read_master_keys, self._source)
 
     def __repr__(self) -> str:
         return f"<Vault {self._master!r}, {len(self._data_keys)} data keys in memory>"

@@ -1,6 +1,7 @@
-"""The master keys: one file, one line `<version> <key>` for each, the highest version wraps what is new.
+"""The master keys: one line `<version> <key>` for each, the highest version wraps what is new.
 
-The file is the only thing that is not in the database and cannot be had again: without it nothing stored can be read.
+They stand in a file, in a variable, or are what a command prints, such as one that asks a KMS. They are the only thing
+that is not in the database and cannot be had again: without them nothing stored can be read.
 """
 
 import base64
@@ -8,33 +9,65 @@ import binascii
 import os
 import re
 import secrets
+import shlex
 import stat
+import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from sallyport.secret import Secret
+
 KEY_BYTES: Final = 32
 # A rotation a week for ten years; a wrong path to something large is told apart early.
 MAX_FILE_BYTES: Final = 64 * 1024
+# Of a command's complaint; the last line says most.
+MAX_WORDS: Final = 400
+_KEY: Final = re.compile(r"[A-Za-z0-9_-]{43,}")
 _LINE: Final = re.compile(r"([1-9][0-9]{0,8}) ([A-Za-z0-9_-]{43})")
 _HEADER: Final = (
     "# Master keys of a Sallyport control plane. Without this file no stored secret can be read: back it up.\n"
 )
 
 
-class MasterKeyError(Exception):
-    """The file of master keys cannot be used; says why and what to do, and holds no key."""
+@dataclass(frozen=True, slots=True)
+class KeyText:
+    """Master keys as a variable holds them: separated by commas instead of lines."""
 
-    def __init__(self, path: Path, problem: str, fix: str) -> None:
-        super().__init__(f"{path}: {problem}; {fix}")
-        self.message = f"{path}: {problem}"
+    text: Secret
+
+    def __str__(self) -> str:
+        return "SALLYPORT_MASTER_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCommand:
+    """A command that prints what a file would hold. Its words are split as a shell does, and run without one."""
+
+    line: str
+    timeout_seconds: float
+
+    def __str__(self) -> str:
+        return "SALLYPORT_MASTER_KEY_COMMAND"
+
+
+type KeySource = Path | KeyText | KeyCommand
+
+
+class MasterKeyError(Exception):
+    """The master keys cannot be used; says why and what to do, and holds no key."""
+
+    def __init__(self, source: KeySource, problem: str, fix: str) -> None:
+        super().__init__(f"{source}: {problem}; {fix}")
+        self.message = f"{source}: {problem}"
         self.hint = fix
 
 
 class MasterKeys:
-    """The keys of one reading of the file, by version."""
+    """The keys of one reading, by version."""
 
     def __init__(self, keys: Mapping[int, AESGCM]) -> None:
         self._keys = dict(keys)
@@ -48,18 +81,53 @@ class MasterKeys:
         return f"<MasterKeys {', '.join(map(str, sorted(self._keys)))}>"
 
 
-def read_master_keys(path: Path) -> MasterKeys:
-    """Read the file; raise MasterKeyError."""
+def read_master_keys(source: KeySource) -> MasterKeys:
+    """Read the keys from where they are; raise MasterKeyError. A command may take its time."""
+    match source:
+        case KeyText():
+            content = source.text.reveal().replace(b",", b"\n")
+        case KeyCommand():
+            content = _printed(source)
+        case _:
+            content = _file(source)
+    if len(content) > MAX_FILE_BYTES:
+        raise MasterKeyError(source, "it is larger than 64 KiB", "these cannot be master keys")
+    return MasterKeys(_parse(source, content))
+
+
+def _file(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             _refuse_readable(path, os.fstat(file.fileno()))
-            content = file.read(MAX_FILE_BYTES + 1)
+            return file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         fix = "name the file that holds them in SALLYPORT_MASTER_KEY_FILE, or make one with `control-plane keygen`"
         raise MasterKeyError(path, error.strerror or "it cannot be read", fix) from None
-    if len(content) > MAX_FILE_BYTES:
-        raise MasterKeyError(path, "it is larger than 64 KiB", "this is not a file of master keys")
-    return MasterKeys(_parse(path, content))
+
+
+def _printed(command: KeyCommand) -> bytes:
+    fix = "run it by hand as this user; it prints `<version> <key>` lines and nothing else"
+    try:
+        words = shlex.split(command.line)
+        ended = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, timeout=command.timeout_seconds, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise MasterKeyError(command, f"it did not end within {command.timeout_seconds:g} s", fix) from None
+    except OSError as error:
+        raise MasterKeyError(command, f"it cannot be run: {error.strerror}", fix) from None
+    except ValueError:
+        raise MasterKeyError(command, "its quotes do not match", "write it as for a shell") from None
+    if ended.returncode != 0:
+        raise MasterKeyError(command, f"it ended with status {ended.returncode}{_last_words(ended.stderr)}", fix)
+    return ended.stdout
+
+
+def _last_words(stderr: bytes) -> str:
+    """Return the end of what a command complained of. A key it may have told there is left out."""
+    text = _KEY.sub("...", stderr.decode("utf-8", "replace"))
+    words = "".join(each if each.isprintable() else " " for each in text).strip()
+    return f": {words[-MAX_WORDS:]}" if words else ""
 
 
 def make_master_keys(path: Path) -> None:
@@ -81,7 +149,7 @@ def add_master_key(path: Path) -> int:
     return version
 
 
-def _parse(path: Path, content: bytes) -> dict[int, AESGCM]:
+def _parse(source: KeySource, content: bytes) -> dict[int, AESGCM]:
     keys: dict[int, AESGCM] = {}
     for number, line in enumerate(content.decode("ascii", "replace").splitlines(), 1):
         if not line.strip() or line.startswith("#"):
@@ -89,14 +157,15 @@ def _parse(path: Path, content: bytes) -> dict[int, AESGCM]:
         found = _LINE.fullmatch(line.strip())
         key = _decode(found[2]) if found is not None else None
         if found is None or key is None or int(found[1]) in keys:
-            raise MasterKeyError(path, f"line {number} is not `<version> <key>`, or its version stands twice", _RESTORE)
+            problem = f"line {number} is not `<version> <key>`, or its version stands twice"
+            raise MasterKeyError(source, problem, _RESTORE)
         keys[int(found[1])] = AESGCM(key)
     if not keys:
-        raise MasterKeyError(path, "it holds no key", _RESTORE)
+        raise MasterKeyError(source, "it holds no key", _RESTORE)
     return keys
 
 
-_RESTORE: Final = "restore the file from a backup; a new one cannot read what is stored"
+_RESTORE: Final = "restore the keys from a backup; new ones cannot read what is stored"
 
 
 def _decode(text: str) -> bytes | None:

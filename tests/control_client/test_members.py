@@ -83,3 +83,30 @@ def test_property_any_bytes_are_an_object_or_a_control_error(document: bytes) ->
         members.end()
     except ControlError:
         pass
+
+
+def test_objects_by_anybody_s_names() -> None:
+    members = read_object(b'{"a": {"x y": {"b": 1}}, "c": {"d": [1]}, "e": {"f": 2}}')
+    named = members.named("a", most=1)
+    assert named["x y"].integer("b") == 1
+    named["x y"].end()
+    assert members.free_object("c") == {"d": [1]}
+    assert members.free_object("absent") == {}
+    inner = members.optional_object("e")
+    assert inner is not None
+    assert inner.integer("f") == 2
+    assert members.optional_object("absent") is None
+    members.end()
+
+
+@pytest.mark.parametrize("value", [None, [], "x", {"": {}}, {"a\n": {}}, {"a": 1}, {"x" * 257: {}}, {"a": {}, "b": {}}])
+def test_what_is_no_object_of_objects(value: object) -> None:
+    with pytest.raises(ControlError, match="/a"):
+        read_object(json.dumps({"a": value}).encode()).named("a", most=1)
+
+
+def test_what_is_no_free_object() -> None:
+    with pytest.raises(ControlError, match="/a is not an object"):
+        read_object(b'{"a": [1]}').free_object("a")
+    with pytest.raises(ControlError, match="/a is not an object"):
+        read_object(b'{"a": [1]}').optional_object("a")

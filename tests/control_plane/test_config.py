@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from control_plane.config import describe_settings, load_config, process_environment
+from control_plane.vault.master_keys import KeyCommand, KeyText
 from sallyport.settings import ConfigError
 from tests.support.setting_rows import documented, row
 
@@ -29,6 +30,20 @@ def test_variables(tmp_path: Path) -> None:
     assert config.master_keys == tmp_path / "keys" / "master"
     assert not config.is_embedded
     assert (config.tokens_issuer, str(config.api.listen)) == ("here", "0.0.0.0:80")
+
+
+def test_master_keys_are_in_one_place(tmp_path: Path) -> None:
+    by_text = load_config({"SALLYPORT_MASTER_KEY": "1 canary"}, tmp_path)
+    assert isinstance(by_text.master_keys, KeyText)
+    assert "canary" not in repr(by_text)
+    by_command = load_config(
+        {"SALLYPORT_MASTER_KEY_COMMAND": "kms get", "SALLYPORT_MASTER_KEY_TIMEOUT": "5s"}, tmp_path
+    )
+    assert by_command.master_keys == KeyCommand("kms get", 5.0)
+    assert not by_text.is_embedded
+    assert not by_command.is_embedded
+    with pytest.raises(ConfigError, match="in one place"):
+        load_config({"SALLYPORT_MASTER_KEY": "1 canary", "SALLYPORT_MASTER_KEY_FILE": "keys"}, tmp_path)
 
 
 def test_where_browsers_come_back_to(tmp_path: Path) -> None:
@@ -62,6 +77,10 @@ def test_the_variables_of_a_gateway_do_not_stop_a_control_plane(tmp_path: Path) 
         "SALLYPORT_LOG_LEVEL": "debug",
     }
     assert load_config(gateway, tmp_path).log_level == "debug"
+
+
+def test_the_keys_of_a_client_do_not_stop_a_control_plane(tmp_path: Path) -> None:
+    assert load_config({"SALLYPORT_API_KEY_ADMIN": "sp_sk_a"}, tmp_path) == load_config({}, tmp_path)
 
 
 def test_the_documentation_has_a_row_for_each_setting_and_no_other() -> None:

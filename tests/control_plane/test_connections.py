@@ -28,8 +28,19 @@ def desk(base: Foundation) -> ConnectionDesk:
 async def add(desk: ConnectionDesk, **changes: object) -> dict[str, object]:
     organization, target = changes.pop("organization", ORGANIZATION), changes.pop("target", TARGET)
     secret = typed(SECRET, slot_key=str(changes.pop("slot_key", "")))
-    arguments: dict[str, object] = {"connection_id": CONNECTION, "now": NOW}
+    arguments: dict[str, object] = {"connection_id": CONNECTION, "for_operator": True, "now": NOW}
     return await desk.add(str(target), str(organization), MethodKind.API_KEY, [secret], **(arguments | changes))  # type: ignore[arg-type]  # a table of arguments
+
+
+async def test_what_is_hand_made_is_the_operator_s_alone(desk: ConnectionDesk) -> None:
+    with pytest.raises(Refused, match="target_not_found") as caught:
+        await add(desk, for_operator=False)
+    with pytest.raises(Refused, match="target_not_found") as unknown:
+        await add(desk, for_operator=False, target="none")
+    assert caught.value.detail == unknown.value.detail
+    await add(desk)
+    with pytest.raises(Refused, match="target_not_found"):
+        await add(desk, for_operator=False, slot_key="second")
 
 
 async def told(base: Foundation) -> list[tuple[str, str]]:
@@ -159,7 +170,8 @@ def test_choosing() -> None:
 
 async def connect(stage: OAuthStage, *secrets: Typed, **fields: Any) -> dict[str, Any]:  # noqa: ANN401  a table of arguments
     kind = fields.pop("method", MethodKind.API_KEY)
-    return dict(await stage.desk.add(VARIANT, ORGANIZATION, kind, secrets, connection_id=CONNECTION, now=NOW, **fields))
+    given: dict[str, Any] = {"connection_id": CONNECTION, "for_operator": False, "now": NOW} | fields
+    return dict(await stage.desk.add(VARIANT, ORGANIZATION, kind, secrets, **given))
 
 
 def issues_of(caught: pytest.ExceptionInfo[Refused]) -> list[tuple[str, str]]:

@@ -32,8 +32,9 @@ def test_every_refusal_is_documented(code: ControlCode) -> None:
     assert f"| {code.status} | `{code.wire}` |" in text
 
 
-def test_what_passes_by_itself_is_a_server_s_or_a_slow_client_s() -> None:
-    assert {code.status for code in ControlCode if code.retryable} == {408, 500, 503}
+def test_what_passes_by_itself_is_a_server_s_or_a_client_s_pace() -> None:
+    assert {code.status for code in ControlCode if code.retryable} == {408, 409, 429, 500, 503}
+    assert [code.wire for code in ControlCode if code.retryable and code.status == 409] == ["request_in_progress"]
 
 
 def test_a_refusal_tells_its_word_and_keeps_its_issues() -> None:

@@ -32,7 +32,9 @@ async def resolver(base: Foundation) -> Resolver:
 
 async def connect(base: Foundation, slot_key: str | None = None) -> None:
     secret = typed(SECRET, slot_key=slot_key or "")
-    await bare_desk(base).add(TARGET, ORGANIZATION, MethodKind.API_KEY, [secret], connection_id=CONNECTION, now=NOW)
+    await bare_desk(base).add(
+        TARGET, ORGANIZATION, MethodKind.API_KEY, [secret], connection_id=CONNECTION, for_operator=True, now=NOW
+    )
 
 
 async def put(base: Foundation, revision: int, sandbox_id: str = SANDBOX, **resolver: object) -> None:

@@ -1952,6 +1952,274 @@ _TUNNELS: Final = (
     ),
 )
 
+# --- webhooks: whose word counts, once, and where subscribers may be ------------------------------------------------
+
+_VERIFICATION: Final = "control_plane/webhooks/verification.py"
+_INGEST: Final = "control_plane/webhooks/ingest.py"
+_TEST_VERIFICATION: Final = "tests/control_plane/webhooks/test_verification.py::"
+_TEST_INGEST: Final = "tests/control_plane/webhooks/test_ingest.py::"
+_TEST_OUTBOX: Final = "tests/control_plane/webhooks/test_outbox.py::"
+_TEST_CHECKED: Final = "tests/control_plane/outbound/test_checked_session.py::"
+
+_WEBHOOKS: Final = (
+    Guard(
+        "webhook signature compared",
+        _VERIFICATION,
+        'return hmac.compare_digest(_bytes(given), expected.encode("ascii"))',
+        "return True",
+        f"{_TEST_VERIFICATION}test_the_right_one_and_what_is_left_of_it",
+    ),
+    Guard(
+        "webhook time of Slack",
+        _VERIFICATION,
+        'return _same(headers.get("x-slack-signature", ""), expected) & is_fresh(timestamp, now)',
+        'return _same(headers.get("x-slack-signature", ""), expected)',
+        f"{_TEST_VERIFICATION}test_a_signed_time_has_to_be_near",
+    ),
+    Guard(
+        "webhook time of Standard Webhooks",
+        _VERIFICATION,
+        '(message_id != "") & is_fresh(timestamp, now)',
+        '(message_id != "")',
+        f"{_TEST_VERIFICATION}test_a_signed_time_has_to_be_near",
+    ),
+    Guard(
+        "webhook secret that is no base64",
+        _VERIFICATION,
+        "& (expected is not None) ",
+        "",
+        f"{_TEST_VERIFICATION}test_a_secret_that_is_no_base64_signs_nothing",
+    ),
+    Guard(
+        "webhook by the target's secret",
+        _INGEST,
+        "if not self._is_signed(opened, await self._target_secret(tx, opened), request, now):",
+        "if False:",
+        f"{_TEST_INGEST}test_who_does_not_share_the_secret_is_refused",
+    ),
+    Guard(
+        "webhook by the connection's own secret",
+        _INGEST,
+        "if secret is not None and self._is_signed(opened, secret, request, now):",
+        "if secret is not None:",
+        f"{_TEST_INGEST}test_connections_that_sign_each_with_a_secret_of_its_own",
+    ),
+    Guard(
+        "webhook challenge verified",
+        _INGEST,
+        "if found.needs_verification and not await",
+        "if False and not await",
+        f"{_TEST_INGEST}test_a_challenge_is_answered_without_a_trace",
+    ),
+    Guard(
+        "webhook age",
+        _INGEST,
+        "if at is None or abs(now - at) > max_age:",
+        "if False:",
+        f"{_TEST_INGEST}test_a_signed_payload_may_be_too_old",
+    ),
+    Guard(
+        "webhook ids of one connection",
+        _INGEST,
+        'return external_id if source.ownership == "target" else f"{connection_id} {external_id}"',
+        "return external_id",
+        f"{_TEST_INGEST}test_a_connection_cannot_use_up_the_ids_of_another",
+    ),
+    Guard(
+        "webhook words that can be written",
+        _INGEST,
+        "if not (_WORD.fullmatch(event.external_id) and _WORD.fullmatch(event.type)):",
+        "if False:",
+        f"{_TEST_INGEST}test_what_is_no_event",
+    ),
+    Guard(
+        "webhook bodies together",
+        _INGEST,
+        "if self._held + size > HELD_BYTES:",
+        "if False:",
+        f"{_TEST_INGEST}test_bodies_have_a_budget",
+    ),
+    Guard(
+        "webhook of another organization's profile",
+        "control_plane/store/webhooks.py",
+        "    query = query.where(WebhookSubscription.organization_id == organization_id)\n",
+        "",
+        f"{_TEST_OUTBOX}test_profiles_whose_current_bindings_use_the_connection",
+    ),
+    Guard(
+        "webhook result of a lost lease",
+        "control_plane/webhooks/outbox.py",
+        "if row is None or (row.owner, row.attempts) != (self._owner, claim.attempts):",
+        "if row is None:",
+        f"{_TEST_OUTBOX}test_a_late_result_of_a_lost_lease_changes_nothing",
+    ),
+    Guard(
+        "webhook endpoint of another organization",
+        "control_plane/webhooks/endpoints.py",
+        "if connection is None or connection.organization_id != organization_id:",
+        "if connection is None:",
+        "tests/control_plane/webhooks/test_endpoints.py::test_an_endpoint_of_a_connection",
+    ),
+    Guard(
+        "outbound https",
+        "control_plane/outbound/checked_session.py",
+        'if destination.scheme != "https":',
+        "if False:",
+        f"{_TEST_CHECKED}test_what_is_never_asked",
+    ),
+    Guard(
+        "outbound literal addresses",
+        "control_plane/outbound/checked_session.py",
+        "if _is_literal(destination.host):",
+        "if False:",
+        f"{_TEST_CHECKED}test_what_is_never_asked",
+    ),
+    Guard(
+        "outbound names",
+        "control_plane/outbound/checked_session.py",
+        "resolver=CheckedResolver(dialer),",
+        "",
+        f"{_TEST_CHECKED}test_a_name_that_leads_inwards_is_not_asked",
+    ),
+    Guard(
+        "outbound redirects",
+        "control_plane/outbound/checked_session.py",
+        "allow_redirects=False",
+        "allow_redirects=True",
+        f"{_TEST_CHECKED}test_every_answer_is_read_and_no_redirect_followed",
+    ),
+)
+
+# --- who may ask the control plane -----------------------------------------------------------------------------------
+
+_OWNERSHIP: Final = "control_plane/ownership.py"
+_CONTROL: Final = "tests/control_plane/"
+
+_CALLERS: Final = (
+    Guard(
+        "a role for the path",
+        "control_plane/callers.py",
+        "return not caller.roles.isdisjoint(PERMISSIONS.get((method, path), frozenset()))",
+        "return True",
+        f"{_CONTROL}test_callers.py::test_who_may",
+    ),
+    Guard(
+        "an id of another organization",
+        _OWNERSHIP,
+        "if await owners.organization_of(tx, kind.model, row_id) != caller.organization_id:",
+        "if await owners.organization_of(tx, kind.model, row_id) is None:",
+        f"{_CONTROL}test_ownership.py::test_only_its_own_things",
+    ),
+    Guard(
+        "another organization by its name",
+        _OWNERSHIP,
+        'raise Refused(ControlCode.FORBIDDEN, "this key is for another organization")',
+        "return organization_id",
+        f"{_CONTROL}test_ownership.py::test_only_its_own_organization",
+    ),
+    Guard(
+        "a revoked API key",
+        "control_plane/api_keys.py",
+        "found.revoked_at is not None or ",
+        "",
+        f"{_CONTROL}test_api_keys.py::test_a_revoked_key_opens_nothing_at_once",
+    ),
+    Guard(
+        "an API key that ended",
+        "control_plane/api_keys.py",
+        " or (found.expires_at is not None and found.expires_at <= now)",
+        "",
+        f"{_CONTROL}test_api_keys.py::test_a_key_names_its_caller",
+    ),
+    Guard(
+        "another request by the same idempotency key",
+        "control_plane/idempotency.py",
+        "if kept.digest != digest:",
+        "if False:",
+        f"{_CONTROL}test_idempotency.py::test_the_same_request_gets_the_same_answer",
+    ),
+    Guard(
+        "two requests at once by the same idempotency key",
+        "control_plane/idempotency.py",
+        "if kept.status == _UNANSWERED:\n                detail",
+        "if False:\n                detail",
+        f"{_CONTROL}test_idempotency.py::test_of_many_at_once_one_is_served",
+    ),
+)
+
+# --- a client of a feed ----------------------------------------------------------------------------------------------
+
+_FEED_STATE: Final = "control_client/feed_state.py"
+_RECEIVER: Final = "control_client/push_receiver.py"
+_RELOAD: Final = "control_client/reload.py"
+_TEST_CLIENT: Final = "tests/control_client/"
+_NOT_APPLIED: Final = f"{_TEST_CLIENT}test_feed_state.py::test_what_is_not_applied_says_why"
+_UNSHOWN: Final = f"{_TEST_CLIENT}test_push_receiver.py::test_whoever_shows_no_secret_is_told_so_and_nothing_is_done"
+
+_FEEDS: Final = (
+    Guard("pushes of other instances", _FEED_STATE, "if push.instance_id != instance_id:", "if False:", _NOT_APPLIED),
+    Guard("old pushes", _FEED_STATE, "known.at is not None and push.seq <= known.at:", "False:", _NOT_APPLIED),
+    Guard("gaps between pushes", _FEED_STATE, "known.at is None or push.prev_seq > known.at:", "False:", _NOT_APPLIED),
+    Guard(
+        "installations of other users",
+        _FEED_STATE,
+        "if push.user_id != user_id:",
+        "if False:",
+        f"{_TEST_CLIENT}test_feed_state.py::test_another_user_s_installation_moves_the_order_alone",
+    ),
+    Guard(
+        "an ETag from before a push",
+        _FEED_STATE,
+        "push.seq, None, known.is_stale)",
+        "push.seq, known.etag, known.is_stale)",
+        f"{_TEST_CLIENT}test_follow.py::test_no_old_etag_hides_that_the_feed_went_back",
+    ),
+    Guard("the secret of a push", _RECEIVER, "if shown == secret:", "if True:", _UNSHOWN),
+    Guard("the scheme of a push's secret", _RECEIVER, 'if scheme.lower() != "bearer":', "if False:", _UNSHOWN),
+    Guard(
+        "the signature of a push",
+        _RECEIVER,
+        "if not self._is_genuine(request, tier, body):",
+        "if False:",
+        f"{_TEST_CLIENT}test_push_receiver.py::test_a_signature_is_checked_where_there_is_one",
+    ),
+    Guard(
+        "the time of a push",
+        "control_client/push_signature.py",
+        " or abs(now - int(timestamp)) > TOLERANCE_SECONDS:",
+        ":",
+        f"{_TEST_CLIENT}test_push_signature.py::test_a_message_is_of_now",
+    ),
+    Guard(
+        "a key in cleartext",
+        "control_client/feed_key.py",
+        'if parts.scheme != "https" and not is_loopback(host) and host != self._cleartext_host:',
+        "if False:",
+        f"{_TEST_CLIENT}test_feed_key.py::test_in_cleartext_it_goes_no_further_than_it_does_anyway",
+    ),
+    Guard(
+        "no key for another tier's calls",
+        "control_client/tool_client.py",
+        "side = self._sides.get(tier)\n        if side is None:\n            raise",
+        "side = next(iter(self._sides.values()), None)\n        if side is None:\n            raise",
+        f"{_TEST_CLIENT}test_tool_client.py::test_no_key_stands_in_for_the_other",
+    ),
+    Guard(
+        "no second time for a call that may have begun",
+        _RELOAD,
+        "(error.code == CUT and tool.is_repeatable)",
+        "error.code == CUT",
+        f"{_TEST_CLIENT}test_reload.py::test_a_server_that_comes_back_gets_its_waiting_calls_and_no_cut_one_twice",
+    ),
+    Guard(
+        "no third time for a call that was cut",
+        _RELOAD,
+        " or (is_cut and was_cut)",
+        "",
+        f"{_TEST_CLIENT}test_reload.py::test_a_call_that_is_cut_twice_is_not_made_a_third_time",
+    ),
+)
+
 GUARDS: Final = (
     *_SLOT_REMOVAL,
     *_SIGNED,
@@ -1970,4 +2238,7 @@ GUARDS: Final = (
     *_LIMITS,
     *_WAY_OUT,
     *_TUNNELS,
+    *_WEBHOOKS,
+    *_CALLERS,
+    *_FEEDS,
 )

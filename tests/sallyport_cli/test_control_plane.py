@@ -1,6 +1,7 @@
 """`sallyport control-plane` and tokens of its key."""
 
 import json
+import re
 import signal
 import stat
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from control_plane.service_tokens import token_file
 from control_plane.store.migrate import head
+from control_plane.vault.master_keys import add_master_key
 from tests.support.command import call
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -154,3 +156,28 @@ def mint(capsys: pytest.CaptureFixture[str], data_dir: Path, *arguments: str) ->
 
 def kid(token: str) -> object:
     return jwt.get_unverified_header(token)["kid"]
+
+
+def test_the_first_api_key_of_an_operator(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ("control-plane", "api-key", "create", "--data-dir", data_dir)
+    printed = call(capsys, *command, "--role", "operator")
+    assert re.fullmatch(r"sp_ak_[0-9a-f]{64}\n", printed.out)
+    member = call(
+        capsys, *command, "--role", "member", "--org", "org_1", "--name", "CI", "--ttl", "1d", "--json"
+    ).json()
+    assert (member["role"], member["organizationId"], member["displayName"]) == ("member", "org_1", "CI")
+    assert member["expiresAt"] == member["createdAt"] + 86_400
+    for wrong in (("admin",), ("member",), ("operator", "--org", "org_1")):
+        assert call(capsys, *command, "--role", *wrong).status == 2, wrong
+
+
+def test_keys_that_a_command_has_are_added_there(
+    data_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_master_key(data_dir / "master.keys")
+    monkeypatch.setenv("SALLYPORT_MASTER_KEY_COMMAND", f"cat {data_dir / 'master.keys'}")
+    rotated = call(capsys, "control-plane", "keys", "rotate-master", "--data-dir", data_dir, "--json").json()
+    assert rotated == {"masterVersion": 2, "dataKeys": 1}
+    monkeypatch.setenv("SALLYPORT_MASTER_KEY_COMMAND", "false")
+    outcome = call(capsys, "control-plane", "migrate", "--data-dir", data_dir)
+    assert (outcome.status, "SALLYPORT_MASTER_KEY_COMMAND" in outcome.err) == (3, True)

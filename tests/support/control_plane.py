@@ -131,6 +131,14 @@ class Replica:
         return await self.ask("POST", path, body | fields, status=201)
 
     @contextlib.asynccontextmanager
+    async def caller(self, role: str, organization_id: str | None = None) -> AsyncIterator["Replica"]:
+        """The same control plane, asked with an API key of this role."""
+        body = {"role": role} | ({"organizationId": organization_id} if organization_id else {})
+        made = await self.ask("POST", "/v1/api-keys", body, status=201)
+        async with client_of(self.plane.port, made["key"]) as client:
+            yield Replica(plane=self.plane, client=client, config=self.config)
+
+    @contextlib.asynccontextmanager
     async def watch(self, last_id: int | None = None) -> AsyncIterator[WatchReader]:
         """Open the watch stream."""
         headers = {} if last_id is None else {"Last-Event-ID": str(last_id)}

@@ -14,6 +14,7 @@ AROUND = ("demo", "benchmarks", "tests")  # not packaged
 PURE = (
     *("sallyport.plan", "sallyport.wire", "gateway.core", "sandboxd.core"),
     *("control_plane.compiler", "control_plane.definitions"),
+    *("control_client.feed_state", "control_client.push_signature"),
 )
 IMPURE = ("asyncio", "socket", "ssl", "threading", "subprocess", "time", "random", "secrets", "uuid", "os", "logging")
 # Third-party packages a part of the kernel may import beside the standard library.
@@ -36,7 +37,7 @@ ONLY_IN: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ),
     ("aiohttp", "http.client", "urllib.request", "httpx", "httpx2", "requests"): (
         *("control_client", "worker.integrations", "control_plane.oauth", "control_plane.push"),
-        *("control_plane.webhooks", "control_plane.definitions"),
+        *("control_plane.webhooks", "control_plane.definitions", "control_plane.outbound"),
     ),
     ("sqlite3", "sqlalchemy", "alembic", "asyncpg", "aiosqlite"): ("control_plane.store",),
     ("psycopg",): ("control_plane.store", "worker.integrations.servers"),
@@ -46,6 +47,8 @@ ONLY_IN: Mapping[tuple[str, ...], tuple[str, ...]] = {
 }
 REVEALING = (
     *("gateway.core.inject", "gateway.core.scrub", "control_client.credentials", "control_plane.vault"),
+    # The keys and secrets that a client was given: shown to its feed, and signed with.
+    *("control_client.feed_key", "control_client.push_signature"),
     *("control_plane.oauth", "control_plane.webhooks", "control_plane.push", "worker.integrations"),
 )
 EVERYTHING = ("Exception", "BaseException", "CancelledError")

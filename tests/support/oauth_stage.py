@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import orjson
+from sqlalchemy import delete
 
 from control_plane import sandboxes
 from control_plane.app import Foundation, foundation
@@ -234,6 +235,7 @@ async def offer_target(
     """Make the target, as an operator would."""
     values = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, "app_id": APP_ID, "private_key": APP_KEY_PEM}
     async with database.write() as tx:
+        await tx.run(delete(Target).where(Target.key == key))  # that of a control plane which runs
         await tx.add(
             Target(
                 key=key,
@@ -292,9 +294,8 @@ class OAuthStage:
 
     async def connect(self, method: MethodKind, *secrets: Typed, **config: str) -> str:
         """Make the connection CONNECTION by typed secrets."""
-        await self.desk.add(
-            VARIANT, ORGANIZATION, method, secrets, config=config, connection_id=CONNECTION, now=self.now
-        )
+        given: dict[str, Any] = {"config": config, "connection_id": CONNECTION, "for_operator": False}
+        await self.desk.add(VARIANT, ORGANIZATION, method, secrets, **given, now=self.now)
         return CONNECTION
 
     # What an operator does --------------------------------------------------------------------------------------------

@@ -16,7 +16,9 @@ async def test_what_the_framework_refuses(api: Replica) -> None:
     assert await api.refused("GET", "/v1/sandboxes/") == "404 not_found"
     answer = await api.client.put("/v1/sandboxes", json={})
     assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
-    assert answer.headers["allow"]
+    assert answer.headers["allow"] == "GET, POST"
+    answer = await api.client.get("/v1/integration/connections/con_1/api-key")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST, PUT")
 
 
 async def test_a_fault_of_ours_tells_nothing_but_its_id(api: Replica, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 from control_plane.app import Foundation
 from control_plane.store.models import DataKey
 from control_plane.vault.envelope import Place, Vault, VaultError
-from control_plane.vault.master_keys import add_master_key, make_master_keys
+from control_plane.vault.master_keys import KeyCommand, add_master_key, make_master_keys
 from sallyport.secret import Secret
 
 PLACE = Place("org_one", "credentials", ("con_one", "api_key", ""), "value")
@@ -116,3 +116,25 @@ async def test_other_master_keys_open_nothing(base: Foundation, tmp_path: Path) 
 async def test_no_secret_in_a_repr(base: Foundation) -> None:
     await seal(base, base.vault)
     assert repr(base.vault) == "<Vault <MasterKeys 1>, 0 data keys in memory>"
+
+
+async def test_a_fingerprint_tells_contents_and_places_apart(base: Foundation, key_file: Path) -> None:
+    async def of(vault: Vault, place: Place = PLACE, content: bytes = b"canary") -> str:
+        async with base.database.write() as tx:
+            return await vault.fingerprint(tx, place, content)
+
+    found = await of(base.vault)
+    assert await of(Vault(key_file)) == found
+    assert len({found, await of(base.vault, content=b"other"), await of(base.vault, PLACE._replace(row=("x",)))}) == 3
+    add_master_key(key_file)
+    await base.vault.rewrap(base.database)
+    assert await of(base.vault) == found
+
+
+async def test_a_command_s_keys_rotate_under_a_running_replica(base: Foundation, key_file: Path) -> None:
+    running = Vault(KeyCommand(f"cat {key_file}", 30.0))
+    sealed = await seal(base, running)
+    add_master_key(key_file)
+    other = Vault(KeyCommand(f"cat {key_file}", 30.0))
+    assert await other.rewrap(base.database) > 0
+    assert await opened(base, running, sealed) == SECRET  # it asks again for the version it lacks

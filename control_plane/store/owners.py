@@ -1,0 +1,13 @@
+"""Whose a row is, of those that belong to an organization."""
+
+from sqlalchemy import select
+
+from control_plane.store.database import Transaction
+from control_plane.store.models import Connection, Profile, Sandbox
+
+type OwnedModel = type[Sandbox] | type[Profile] | type[Connection]
+
+
+async def organization_of(tx: Transaction, model: OwnedModel, row_id: str) -> str | None:
+    """Return the organization of a row, None where there is none; a deleted sandbox's too."""
+    return await tx.first(select(model.organization_id).where(model.id == row_id))
