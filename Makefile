@@ -18,6 +18,7 @@ BENCH := .venv-bench/.made-$(call key,requirements/bench.txt requirements/node-b
 COMPILED := .venv-compiled/.made-$(call key,requirements/dev.txt)
 # Every source is in its name: a wheel older than the tree is never taken for the tree's.
 WHEEL := .venv-compiled/.wheel-$(call key,requirements/dev.txt pyproject.toml setup.py $(shell find $(PACKAGES) -name '*.py' -o -name '*.c'))
+MCP_SERVERS := .venv-mcp-servers/.made-$(call key,requirements/mcp-servers.txt requirements/node-mcp-servers/package-lock.json)
 CONFORMANCE := .venv-conformance/.made-$(call key,requirements/node-conformance/package-lock.json)
 FUZZ := .venv-fuzz/.made-$(call key,requirements/fuzz.txt)
 SCHEMATHESIS := .venv-schemathesis/.made-$(call key,requirements/schemathesis.txt)
@@ -117,6 +118,11 @@ $(WHEEL): $(COMPILED)
 
 compiled: $(WHEEL)
 
+$(MCP_SERVERS):
+	$(call install,.venv-mcp-servers,requirements/mcp-servers.txt)
+	$(call install_node,.venv-mcp-servers,requirements/node-mcp-servers)
+	@touch $@
+
 $(CONFORMANCE): $(CLIENTS)
 	@rm -f .venv-conformance/.made-*
 	$(call install_node,.venv-conformance,requirements/node-conformance,.venv-clients)
@@ -144,7 +150,7 @@ test-compiled: setup $(WHEEL)
 	@PYTHONSAFEPATH=1 .venv-compiled/bin/python -m pytest -m 'not full' -n 2 --dist loadfile --tb=short -r fEs -W '$(THROW)' \
 	  -o "pythonpath=$$(echo .venv-compiled/lib/python3*/site-packages) ." $(COMPILED_TESTS)
 
-test-all: setup $(CONFORMANCE)
+test-all: setup $(CONFORMANCE) $(MCP_SERVERS)
 	@$(RUN) -m pytest --full -n 2 --dist loadfile --tb=short -r fEs
 	@$(MAKE) --no-print-directory coverage guards
 
@@ -205,7 +211,7 @@ lock: $(SETUP)
 	@$(RUN) requirements/lock.py
 
 clean:
-	@rm -rf .venv .venv-clients .venv-mitmproxy .venv-bench .venv-fuzz .venv-schemathesis .venv-conformance .venv-compiled
-	@rm -rf .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-clients .venv-mitmproxy .venv-bench .venv-fuzz .venv-schemathesis .venv-conformance .venv-mcp-servers
+	@rm -rf .venv-compiled .mypy_cache .ruff_cache .hypothesis
 	@rm -rf build dist *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -30,6 +30,7 @@ from control_plane.integrations import IntegrationsError, load_registry
 from control_plane.keeper import CredentialKeeper
 from control_plane.minting import TokenOffice
 from control_plane.oauth.provider_session import ProviderSession
+from control_plane.outbound.checked_session import CheckedSession
 from control_plane.plans import PlanDesk
 from control_plane.rate_limits import RateLimits
 from control_plane.recompilation import Recompiler
@@ -43,6 +44,10 @@ from control_plane.targets import TargetDesk
 from control_plane.vault.envelope import Vault, VaultError
 from control_plane.vault.master_keys import MasterKeyError, make_master_keys
 from control_plane.watch import Watch
+from control_plane.webhooks.endpoints import WebhookEndpoints
+from control_plane.webhooks.ingest import Ingest
+from control_plane.webhooks.outbox import Outbox
+from control_plane.webhooks.subscriptions import WebhookSubscriptions
 from sallyport.address_policy import AddressPolicy
 from sallyport.host import is_loopback
 from sallyport.net.clock import Clock
@@ -138,8 +143,10 @@ async def started(
         clock = Clock(asyncio.get_running_loop())
         opened.callback(clock.close)
         base = await opened.enter_async_context(foundation(config, now=clock.wall, registry=registry))
-        session = _provider_session(config)
+        session = ProviderSession(*_outbound(config))
         opened.push_async_callback(session.close)
+        subscribers = CheckedSession(*_outbound(config))
+        opened.push_async_callback(subscribers.close)
         tasks = TaskSet(_task_failed)
         opened.push_async_callback(tasks.close)
         with _start_errors():
@@ -152,10 +159,12 @@ async def started(
         with _start_errors():
             await files.write()
         tasks.spawn(files.keep_fresh(), name="service tokens")
-        tasks.spawn(upkeep.keep_up(base.database, lambda: clock.wall), name="upkeep")
-        parts = _parts(base, watch, clock, session, config)
+        keeping_up = upkeep.keep_up(base.database, lambda: clock.wall, config.webhooks.retention)
+        tasks.spawn(keeping_up, name="upkeep")
+        parts = _parts(base, watch, clock, session, subscribers, config)
         tasks.spawn(Recompiler(base.database, parts.compilation, lambda: clock.wall).run(), name="recompiler")
         tasks.spawn(parts.keeper.keep_fresh(), name="credentials")
+        tasks.spawn(parts.outbox.run(), name="webhooks")
         server = Server(build_api(parts), config.api.listen)
         serving = tasks.spawn(server.serve(), name="api")
         port = await _listening(server, serving, config)
@@ -188,7 +197,8 @@ async def _run(config: ControlPlaneConfig) -> int:
     return 0
 
 
-def _provider_session(config: ControlPlaneConfig) -> ProviderSession:
+def _outbound(config: ControlPlaneConfig) -> tuple[Dialer, ssl.SSLContext]:
+    """Return how the control plane reaches what is outside."""
     ca_file = None if config.outbound.ca_file is None else str(config.outbound.ca_file)
     try:
         trust = client_context(ca_file)
@@ -198,7 +208,7 @@ def _provider_session(config: ControlPlaneConfig) -> ProviderSession:
     listen = config.api.listen
     is_address = ":" in listen.host or listen.host.rpartition(".")[2].isdigit()
     own = OwnPlaces(listeners=[listen]) if is_address else OwnPlaces(named=[listen])
-    return ProviderSession(Dialer(AddressPolicy(allow=config.outbound.allow), Resolver(), own=own), trust)
+    return Dialer(AddressPolicy(allow=config.outbound.allow), Resolver(), own=own), trust
 
 
 def _parts(
@@ -206,9 +216,20 @@ def _parts(
     watch: Watch,
     clock: Clock,
     session: ProviderSession,
+    subscribers: CheckedSession,
     config: ControlPlaneConfig,
 ) -> Parts:
     registry = base.registry
+    database, vault, hooks = base.database, base.vault, config.webhooks
+    outbox = Outbox(
+        database,
+        vault,
+        subscribers,
+        lambda: clock.wall,
+        new_id("ctl", clock.wall),
+        delivery_seconds=hooks.delivery_timeout,
+        give_up_seconds=hooks.give_up_after,
+    )
     keeper = CredentialKeeper(
         base.database, base.vault, registry, session, lambda: clock.wall, new_id("ctl", clock.wall)
     )
@@ -227,6 +248,11 @@ def _parts(
         resolver=CredentialResolver(base.database, base.vault, registry, keeper),
         authorities=Authorities(base.database, base.vault),
         watch=watch,
+        ingest=Ingest(database, vault, registry, outbox.wake),
+        max_webhook_bytes=hooks.max_body,
+        webhook_endpoints=WebhookEndpoints(database, registry, config.public_url),
+        webhook_subscriptions=WebhookSubscriptions(database, vault, give_up_seconds=hooks.give_up_after),
+        outbox=outbox,
         rates=RateLimits(
             requests_per_minute=config.limits.requests_per_minute,
             failed_logins_per_minute=config.limits.failed_logins_per_minute,

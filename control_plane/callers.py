@@ -42,6 +42,8 @@ _MEMBER: Final = frozenset({Role.OPERATOR, Role.MEMBER})
 _SERVICE: Final = frozenset({Role.SERVICE})
 
 # Who may ask for what. A path that is not here is answered to nobody.
+_SUBSCRIPTION: Final = "/v1/sandbox/profiles/{profile_id}/webhook-subscriptions/{subscription_id}"
+
 PERMISSIONS: Final[Mapping[tuple[str, str], frozenset[Role]]] = {
     ("POST", "/v1/api-keys"): _OPERATOR,
     ("GET", "/v1/api-keys"): _OPERATOR,
@@ -57,6 +59,21 @@ PERMISSIONS: Final[Mapping[tuple[str, str], frozenset[Role]]] = {
     ("GET", "/v1/sandbox/profiles/{profile_id}/versions/{version}/explain"): _MEMBER,
     ("POST", "/v1/sandbox/profiles/{profile_id}/versions/{version}/diff"): _MEMBER,
     ("POST", "/v1/sandbox/profiles/{profile_id}/versions/{version}/simulate"): _MEMBER,
+    ("POST", "/v1/integration/webhook-endpoints"): _MEMBER,
+    ("GET", "/v1/integration/webhook-endpoints"): _MEMBER,
+    ("GET", "/v1/integration/webhook-endpoints/{endpoint_key}"): _MEMBER,
+    ("DELETE", "/v1/integration/webhook-endpoints/{endpoint_key}"): _MEMBER,
+    ("GET", "/v1/integration/webhook-events"): _MEMBER,
+    ("POST", "/v1/sandbox/profiles/{profile_id}/webhook-subscriptions"): _MEMBER,
+    ("GET", "/v1/sandbox/profiles/{profile_id}/webhook-subscriptions"): _MEMBER,
+    ("GET", _SUBSCRIPTION): _MEMBER,
+    ("PATCH", _SUBSCRIPTION): _MEMBER,
+    ("DELETE", _SUBSCRIPTION): _MEMBER,
+    ("GET", f"{_SUBSCRIPTION}/deliveries"): _MEMBER,
+    (
+        "POST",
+        f"{_SUBSCRIPTION}/deliveries/{{event_id}}/redeliver",
+    ): _MEMBER,
     ("POST", "/v1/sandboxes"): _MEMBER,
     ("GET", "/v1/sandboxes"): _MEMBER,
     ("GET", "/v1/sandboxes/{sandbox_id}"): _MEMBER,

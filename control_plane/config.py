@@ -32,6 +32,7 @@ from sallyport.settings import (
     section,
     setting,
     setting_list,
+    size,
 )
 
 PREFIX: Final = "SALLYPORT"
@@ -71,24 +72,51 @@ class Api:
     )
     public_url: str | None = optional_setting(
         PUBLIC_URL,
-        "Where browsers reach it, for the way back from a provider; absent: `http://` and `api.listen`.",
-        "A provider sends only to redirect URIs it was told: this and `/p/integration/oauth/callback`.",
+        "Where browsers and providers reach it; absent: `http://` and `api.listen`.",
+        "A provider sends browsers only to what it was told: this and `/p/integration/oauth/callback`.",
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outbound:
-    """What the control plane itself may ask: providers of integrations."""
+    """What the control plane itself may ask: providers of integrations, and subscribers of their events."""
 
     allow: tuple[IPv4Network | IPv6Network, ...] = setting_list(
         NETWORK,
-        "Private or otherwise refused networks in which providers may be asked.",
+        "Private or otherwise refused networks in which providers and subscribers may be asked.",
         "Empty: only public addresses, so that a provider's name cannot be pointed inwards.",
     )
     ca_file: Path | None = optional_setting(
         PATH,
-        "A PEM bundle of roots to trust for providers instead of the system's.",
+        "A PEM bundle of roots to trust for providers and subscribers instead of the system's.",
         "For providers of one's own with a private CA.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhooks:
+    """Events of providers: taken in, and told to subscribers."""
+
+    max_body: int = setting(
+        size("64KiB", "64MiB"),
+        "25MiB",
+        "The largest event taken in: 413.",
+        "GitHub sends up to 25 MB and never again; of all bodies together a replica holds 128 MiB.",
+    )
+    delivery_timeout: float = setting(
+        duration("1s", "1m"), "10s", "How long a subscriber may take to answer.", "It has to take the event, not act."
+    )
+    give_up_after: float = setting(
+        duration("1m", "30d"),
+        "24h",
+        "How long a subscriber is tried before a delivery has failed.",
+        "A night's outage.",
+    )
+    retention: float = setting(
+        duration("1h", "365d"),
+        "30d",
+        "How long events and their deliveries are kept.",
+        "To be looked at or sent again.",
     )
 
 
@@ -159,6 +187,7 @@ class ControlPlaneConfig:
     )
     api: Api = section(Api)
     outbound: Outbound = section(Outbound)
+    webhooks: Webhooks = section(Webhooks)
     limits: Limits = section(Limits)
 
     @property

@@ -36,7 +36,13 @@ OWNED: Final = {
     "connectionId": _CONNECTION,
 }
 # Path parameters that name nothing of an organization's.
-UNOWNED: Final = frozenset({"target_key", "version", "revision", "gateway_id", "key_id"})
+UNOWNED: Final = frozenset(
+    {
+        *("target_key", "version", "revision", "gateway_id", "key_id"),
+        # Found within what is owned: a profile's subscription and its events, the caller's own endpoints.
+        *("endpoint_key", "subscription_id", "event_id"),
+    }
+)
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 

@@ -26,6 +26,7 @@ class ControlCode(Enum):
 
     INVALID_REQUEST = "invalid_request", 400, "The request is malformed"
     UNAUTHORIZED = "unauthorized", 401, "A service token or API key for the control plane is required"
+    SIGNATURE_REFUSED = "signature_refused", 401, "The webhook is not proved to be its provider's"
     FORBIDDEN = "forbidden", 403, "This caller may not ask this"
     BINDING_NOT_IN_PLAN = "binding_not_in_plan", 403, "The sandbox's current plan does not use this credential"
     RENEWAL_REFUSED = "renewal_refused", 403, "The renewal token is not accepted"
@@ -33,6 +34,9 @@ class ControlCode(Enum):
     SANDBOX_NOT_FOUND = "sandbox_not_found", 404, "There is no such sandbox"
     PROFILE_NOT_FOUND = "profile_not_found", 404, "There is no such sandbox profile or version"
     PLAN_NOT_FOUND = "plan_not_found", 404, "There is no such plan"
+    WEBHOOK_ENDPOINT_NOT_FOUND = "webhook_endpoint_not_found", 404, "There is no such webhook endpoint"
+    WEBHOOK_SUBSCRIPTION_NOT_FOUND = "webhook_subscription_not_found", 404, "There is no such webhook subscription"
+    WEBHOOK_EVENT_NOT_FOUND = "webhook_event_not_found", 404, "There is no such webhook event or delivery"
     TARGET_NOT_FOUND = "target_not_found", 404, "There is no such target"
     CONNECTION_NOT_FOUND = "connection_not_found", 404, "There is no such connection"
     API_KEY_NOT_FOUND = "api_key_not_found", 404, "There is no such API key"
@@ -48,6 +52,8 @@ class ControlCode(Enum):
     LEASE_CONFLICT = "lease_conflict", 409, "A newer process of this gateway holds the lease"
     TARGET_DISABLED = "target_disabled", 409, "The target is not enabled"
     TARGET_NOT_READY = "target_not_ready", 409, "The target lacks what this needs"
+    WEBHOOKS_NOT_OFFERED = "webhooks_not_offered", 409, "The integration sends no webhooks"
+    LIMIT_REACHED = "limit_reached", 409, "There are as many of these as there may be"
     METHOD_NOT_OFFERED = "method_not_offered", 409, "The target has no such connection method"
     AUTHORIZATION_REFUSED = "authorization_refused", 409, "The provider did not authorise the connection"
     TARGET_IN_USE = "target_in_use", 409, "Connections use this target"
@@ -63,6 +69,7 @@ class ControlCode(Enum):
     RATE_LIMITED = "rate_limited", 429, "A request limit is reached", True
     INTERNAL_ERROR = "internal_error", 500, "The control plane failed", True
     OVERLOADED = "overloaded", 503, "The control plane is at a limit", True
+    WEBHOOK_NOT_READY = "webhook_not_ready", 503, "The webhook endpoint lacks its signing secret", True
     DATABASE_UNAVAILABLE = "database_unavailable", 503, "The database cannot be reached at the moment", True
     PROVIDER_UNAVAILABLE = "provider_unavailable", 503, "The provider does not answer at the moment", True
     REFRESH_FAILED_TEMPORARY = "refresh_failed_temporary", 503, "The credential cannot be refreshed at the moment", True

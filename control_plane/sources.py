@@ -4,7 +4,7 @@ Everything here happens within a transaction of the caller's; an `Order` is carr
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -77,12 +77,16 @@ async def wished(
 
 async def parsed_connection(tx: Transaction, offer: Offer, connection: ConnectionRow) -> Connection[Any]:
     """Return a connection as its definition sees it. Raises Refused."""
+    return read_connection(offer, connection, await rows.credentials(tx, [connection.id]))
+
+
+def read_connection(offer: Offer, connection: ConnectionRow, kept: Sequence[Credential]) -> Connection[Any]:
+    """Return a connection with these credentials as its definition sees it. Raises Refused."""
     try:
         config = offer.definition.connection_config.model_validate(orjson.loads(connection.config))
     except ValidationError:
         detail = "its configuration does not fit the integration any more; change it"
         raise Refused(ControlCode.CONNECTION_NOT_ACTIVE, detail) from None
-    kept = await rows.credentials(tx, [connection.id])
     types = frozenset(each.secret_type for each in kept if connections.is_stored(each))
     return Connection(id=connection.id, method=MethodKind(connection.method), config=config, secret_types=types)
 

@@ -8,7 +8,17 @@ import structlog
 
 from control_plane.idempotency import KEPT_SECONDS
 from control_plane.minting import REPEAT_SECONDS
-from control_plane.store import api_keys, authorizations, connections, events, idempotent_answers, keys, leases
+from control_plane.store import (
+    api_keys,
+    authorizations,
+    connections,
+    events,
+    idempotent_answers,
+    keys,
+    leases,
+    webhook_deliveries,
+    webhooks,
+)
 from control_plane.store.database import Database, DatabaseUnavailable
 
 EVERY_SECONDS: Final = 60.0
@@ -23,11 +33,13 @@ RESOLUTION_SECONDS: Final = 90 * 86_400
 ENDED_KEY_SECONDS: Final = 90 * 86_400
 # A made credential that nobody asked for again since it ended; it can be made at any time.
 MADE_SECONDS: Final = 3_600
+# Events with their deliveries, forgotten in one transaction; others are taken in meanwhile.
+WEBHOOK_EVENTS_A_ROUND: Final = 1_000
 
 _log = structlog.get_logger(__name__)
 
 
-async def forget_what_is_over(database: Database, now: float) -> None:
+async def forget_what_is_over(database: Database, now: float, webhook_seconds: float) -> None:
     """Forget once. Raises DatabaseUnavailable."""
     async with database.write() as tx:
         await events.forget_events(tx, keep=EVENTS_KEPT, before=now - EVENT_SECONDS)
@@ -41,13 +53,19 @@ async def forget_what_is_over(database: Database, now: float) -> None:
         await idempotent_answers.forget(tx, now - KEPT_SECONDS)
         await connections.forget_made_before(tx, now - MADE_SECONDS)
         await authorizations.forget_authorizations(tx, now)
+    async with database.write() as tx:
+        await webhook_deliveries.give_up(tx, now)
+    forgotten = WEBHOOK_EVENTS_A_ROUND
+    while forgotten == WEBHOOK_EVENTS_A_ROUND:
+        async with database.write() as tx:
+            forgotten = await webhooks.forget_events(tx, now - webhook_seconds, WEBHOOK_EVENTS_A_ROUND)
 
 
-async def keep_up(database: Database, now: Callable[[], float]) -> None:
+async def keep_up(database: Database, now: Callable[[], float], webhook_seconds: float) -> None:
     """Forget every minute, for ever."""
     while True:
         await asyncio.sleep(EVERY_SECONDS)
         try:
-            await forget_what_is_over(database, now())
+            await forget_what_is_over(database, now(), webhook_seconds)
         except DatabaseUnavailable:
             _log.warning("upkeep_database_unavailable")

@@ -48,5 +48,5 @@ def write_lock(name: str) -> None:
 
 
 if __name__ == "__main__":
-    for group in sys.argv[1:] or ("dev", "clients", "bench", "fuzz", "mitmproxy", "schemathesis"):
+    for group in sys.argv[1:] or ("dev", "clients", "bench", "fuzz", "mcp-servers", "mitmproxy", "schemathesis"):
         write_lock(group)

@@ -4,7 +4,7 @@ Contracts section 10, last paragraph. Every ecosystem reads its own names; this 
 """
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 REMOVED = ("SSL_CERT_DIR",)
 """Variables that must not reach the program: it would read this directory beside the bundle we name, or instead."""
@@ -74,6 +74,18 @@ def variables(
     if node_preload is not None:
         values["NODE_OPTIONS"] = _joined(before.get("NODE_OPTIONS"), _quoted(f"--require={node_preload}"))
     return values
+
+
+def with_token(proxy: str, token: str) -> str:
+    """Return the URL of a proxy with the token as its password; the user's name means nothing.
+
+    Raises ValueError for what is no address of a proxy.
+    """
+    parts = urlsplit(proxy)
+    usable = parts.scheme == "http" and parts.hostname and parts.port and "@" not in parts.netloc
+    if not usable or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError("write http://host:port, without user and password")
+    return f"http://x:{quote(token, safe='')}@{parts.netloc}"
 
 
 def java_options(proxy_url: str, trust_store: str | None) -> str:

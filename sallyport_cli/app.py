@@ -13,6 +13,7 @@ from sallyport_cli import (
     env,
     flows,
     gateway,
+    integrations,
     plan,
     run,
     sandboxd,
@@ -51,6 +52,7 @@ app.add_typer(plan.app, name="plan")
 app.add_typer(tokens.app, name="token")
 app.add_typer(targets.app, name="targets")
 app.add_typer(flows.app, name="flows")
+app.add_typer(integrations.app, name="integrations")
 
 
 def main(arguments: Sequence[str]) -> int:

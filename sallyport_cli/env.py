@@ -2,10 +2,10 @@
 
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote, urlsplit
 
 import typer
 
+from sallyport import trust_env
 from sallyport.trust_env import REMOVED, variables
 from sallyport_cli.failure import bad_input
 from sallyport_cli.files import read_file
@@ -49,12 +49,8 @@ def read_token(path: Path) -> str:
 
 
 def with_token(proxy: str, token: str) -> str:
-    """Return the URL of a proxy with the token as its password; the user's name means nothing."""
-    parts = urlsplit(proxy)
+    """Return the URL of a proxy with the token as its password; raises Failure for what is none."""
     try:
-        usable = parts.scheme == "http" and parts.hostname and parts.port and "@" not in parts.netloc
-    except ValueError:
-        usable = False
-    if not usable or parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise bad_input("this is not the address of a proxy", "write http://host:port, without user and password")
-    return f"http://x:{quote(token, safe='')}@{parts.netloc}"
+        return trust_env.with_token(proxy, token)
+    except ValueError as error:
+        raise bad_input("this is not the address of a proxy", str(error)) from None

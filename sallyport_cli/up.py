@@ -180,6 +180,7 @@ class _Up:
                 "SALLYPORT_WORKER_DATA_DIR": str(self._directory.worker),
                 "SALLYPORT_WORKER_CONTROL_URL": self._control_url,
                 "SALLYPORT_WORKER_CONTROL_TOKEN_FILE": str(self._directory.service_token("worker")),
+                "SALLYPORT_WORKER_INTEGRATIONS_STATE_DIR": str(self._directory.worker),
             },
             f"http://{self._addresses['worker']}/readyz",
         )

@@ -34,7 +34,7 @@ class UpDirectory:
 
     @property
     def worker(self) -> Path:
-        """The worker's own data: the plan applications."""
+        """The worker's own data: plan applications, integration servers."""
         return self.root / "worker"
 
     @property
@@ -54,12 +54,19 @@ class UpDirectory:
 
     def control_url(self) -> str:
         """Return the control plane's address as `up` wrote it; raises Failure."""
+        return self._address("controlPlane", "name --control and --token-file")
+
+    def worker_url(self) -> str:
+        """Return the worker's address as `up` wrote it; raises Failure."""
+        return self._address("worker", "name --worker")
+
+    def _address(self, part: str, otherwise: str) -> str:
         try:
-            return str(json.loads(self.addresses.read_text(encoding="utf-8"))["controlPlane"])
+            return str(json.loads(self.addresses.read_text(encoding="utf-8"))[part])
         except FileNotFoundError:
             raise environment(
                 f"there is no {self.addresses}",
-                "start the parts with `sallyport up`, or name --control and --token-file",
+                f"start the parts with `sallyport up`, or {otherwise}",
             ) from None
         except (OSError, ValueError, KeyError, TypeError):
             raise bad_input(f"{self.addresses} cannot be read", "stop `sallyport up` and start it again") from None

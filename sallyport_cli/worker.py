@@ -17,6 +17,7 @@ def worker(json: JsonFlag = False) -> None:
     from worker.durable.database import DatabaseConfigError, DatabaseUnavailable
     from worker.durable.lease import LeaseLost
     from worker.durable.sqlite import SqliteTooOld
+    from worker.integrations.store import StateTaken
 
     try:
         config = read_config(Path.cwd())
@@ -29,3 +30,7 @@ def worker(json: JsonFlag = False) -> None:
         raise bad_input(error.message, error.hint) from None
     except (ListenError, ListenerTlsError, SqliteTooOld, DatabaseUnavailable, LeaseLost) as error:
         raise environment(error.message, error.hint) from None
+    except StateTaken as error:
+        raise environment(
+            str(error), "give each worker a folder of its own: SALLYPORT_WORKER_INTEGRATIONS_STATE_DIR"
+        ) from None

@@ -8,12 +8,12 @@ import asyncio
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
+from sallyport.net.child import Child, ChildError, end_group, start_child
 from sallyport.net.tasks import TaskSet
 from sallyport.problem import Code, Problem
 from sallyport.wire.http1.answers import ESTABLISHED, problem_answer
-from sandboxd.setup.child import Child, ChildError, end_group, start_child
 from sandboxd.setup.process_log import ProcessLog
 
 # A server whose input has ended answers what it was asked and ends; one that does not is told to.
@@ -50,16 +50,6 @@ class _Server(Child):
     def resume_writing(self) -> None:
         """Its input has room."""
         self._stream.resume_reading()
-
-    @property
-    def input(self) -> asyncio.WriteTransport:
-        """Its standard input."""
-        return cast(asyncio.WriteTransport, self.transport.get_pipe_transport(0))
-
-    @property
-    def output(self) -> asyncio.ReadTransport:
-        """Its standard output."""
-        return cast(asyncio.ReadTransport, self.transport.get_pipe_transport(1))
 
 
 class StdioStream(asyncio.Protocol):

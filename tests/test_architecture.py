@@ -23,6 +23,7 @@ REVEALS = {
     "control_plane.oauth.token_endpoint": 1,  # what a token endpoint is asked with, and the client's id for a browser
     # Resolve, an AWS session, stored AWS keys (2), a pattern, a gateway's CA, its key to certify, a repeat, signing.
     "control_plane.vault.disclosure": 9,
+    "control_plane.webhooks.signing": 3,  # the HMAC of all, a key in base64, the one time a secret is shown
     "control_plane.vault.envelope": 1,  # to seal
     "control_plane.vault.master_keys": 1,  # those that a variable holds
     "gateway.core.inject.aws_sigv4": 2,  # the session token, the key of a day
@@ -30,6 +31,7 @@ REVEALS = {
     "gateway.core.inject.placeholder": 1,
     "gateway.core.inject.query": 1,
     "gateway.core.scrub": 1,  # the needles, once per credential version
+    "worker.integrations.launch": 1,  # into a server's variables or headers
 }
 
 # Every place where whatever is raised ends, and what becomes of it there. All else is mapped where it enters, or goes

@@ -6,6 +6,7 @@ On loopback this machine is answered; with TLS, whoever has a service token for 
 import asyncio
 import contextlib
 import json
+import math
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Final
@@ -17,6 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
 from control_client.callers import CallerCheck
 from control_client.errors import ControlError
@@ -104,16 +106,19 @@ def build_api(
 
 
 async def serve(
-    api: FastAPI,
+    api: ASGIApp,
     address: HostPort,
     started: Callable[[str, int], None],
     stop: asyncio.Event,
     context: ssl.SSLContext | None = None,
+    *,
     prepare: Callable[[], Awaitable[None]] | None = None,
+    drain_seconds: float = 5.0,
 ) -> None:
     """Serve until `stop`, with TLS where a context is given; started(host, port) is called once requests are taken.
 
-    prepare() is awaited before that, once the address is ours. Raises ListenError, and what prepare() raises.
+    prepare() is awaited before that, once the address is ours. Requests that are open at the end may last for
+    drain_seconds more: an event stream would never end. Raises ListenError, and what prepare() raises.
     """
     listening = bind_tcp(address.host, address.port)
     if prepare is not None:
@@ -121,12 +126,14 @@ async def serve(
             failing.enter_context(contextlib.closing(listening))
             await prepare()
             failing.pop_all()
-    config = uvicorn.Config(api, log_config=None, access_log=False, lifespan="off")
+    config = uvicorn.Config(
+        api, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=math.ceil(drain_seconds)
+    )
     config.load()
     config.ssl = context
     server = _Server(config)
     async with asyncio.TaskGroup() as group:
-        group.create_task(server.serve(sockets=[listening]), name="worker api")
+        group.create_task(server.serve(sockets=[listening]), name=f"serve {address}")
         bound = listening.getsockname()
         started(str(bound[0]), int(bound[1]))
         await stop.wait()

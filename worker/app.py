@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 
 import structlog
 import uvloop
@@ -23,11 +24,13 @@ from worker.api import RollbackError, build_api, serve
 from worker.application import Application, ApplicationState
 from worker.applications import Applications, NotPossible, TooManyApplications
 from worker.apply_plan import NotYet, PlanApplication, StepFailed, StepTimes
-from worker.config import WorkerConfig
+from worker.config import WorkerConfig, inherited
 from worker.durable.database import DatabaseUnavailable, open_engine
 from worker.durable.lease import LeaseLost, WorkerLease
 from worker.durable.workflows import WorkflowJournal, Workflows, new_id
 from worker.far_side import HttpFarSide
+from worker.integrations.api import add_integrations
+from worker.integrations.assembly import open_front, open_integrations
 
 # A lease is renewed so often in its time: two renewals may fail.
 _RENEWALS = 3
@@ -51,6 +54,7 @@ class Worker:
         self._config = config
         self._tasks = TaskSet(_task_failed)
         self.on_ready = _log_ready
+        self.on_front_ready = _log_front_ready
         self._far_side = HttpFarSide(config.control, config.gateways, timeouts.request)
         self._integrations = NoIntegrations()
         self._times = StepTimes(
@@ -75,17 +79,34 @@ class Worker:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve the API until `stop`.
+        """Serve until `stop`.
 
-        Raises ListenError when its address is taken, ListenerTlsError, DatabaseUnavailable, LeaseLost.
+        Raises ListenError when an address is taken, ListenerTlsError, StateTaken, DatabaseUnavailable, LeaseLost.
         """
-        context = listener_context("tls", self._config.tls)
+        config = self._config
+        context = listener_context("tls", config.tls)
+        front_context = listener_context("front.tls", config.front.tls)
         async with contextlib.AsyncExitStack() as opened:
             opened.callback(self._engine.dispose)
             opened.push_async_callback(self._tasks.close)
             callers = None if context is None else self._callers(opened)
             api = build_api(self.applications, self.roll_back, callers)
-            await serve(api, self._config.listen, self.on_ready, stop, context, lambda: self._open(opened, stop))
+            integrations = open_integrations(config.integrations, inherited(), self._tasks)
+            opened.push_async_callback(integrations.close)
+            add_integrations(api, integrations, self._tasks)
+            front = None
+            if config.front.listen is not None:
+                front = open_front(config.front, config.integrations, integrations, self._tasks)
+                opened.push_async_callback(front.close)
+            await integrations.open()
+            drain = config.timeouts.drain
+            prepare = functools.partial(self._open, opened, stop)
+            listening = [serve(api, config.listen, self.on_ready, stop, context, prepare=prepare, drain_seconds=drain)]
+            if front is not None and config.front.listen is not None:
+                listening.append(
+                    serve(front, config.front.listen, self.on_front_ready, stop, front_context, drain_seconds=drain)
+                )
+            await _all(listening)
             if self._lost is not None:
                 raise self._lost
 
@@ -165,7 +186,7 @@ class Worker:
 def run_worker(config: WorkerConfig) -> None:
     """Run a worker until SIGTERM or SIGINT.
 
-    Raises ListenError when its address is taken, ListenerTlsError, DatabaseConfigError, SqliteTooOld,
+    Raises ListenError when an address is taken, ListenerTlsError, StateTaken, DatabaseConfigError, SqliteTooOld,
     DatabaseUnavailable, LeaseLost.
     """
     harden_process()
@@ -181,8 +202,22 @@ async def _run(config: WorkerConfig) -> None:
     await Worker(config).run(stop)
 
 
+async def _all(listening: Sequence[Coroutine[object, object, None]]) -> None:
+    """Run them together; the first fault ends all and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for each in listening:
+                group.create_task(each)
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+
+
 def _log_ready(host: str, port: int) -> None:
     _log.info("ready", api=f"{host}:{port}")
+
+
+def _log_front_ready(host: str, port: int) -> None:
+    _log.info("front_ready", front=f"{host}:{port}")
 
 
 def _task_failed(name: str, error: BaseException) -> None:

@@ -25,6 +25,8 @@ from sallyport.settings import (
     optional_setting,
     section,
     setting,
+    setting_list,
+    size,
 )
 
 PREFIX: Final = "SALLYPORT_WORKER"
@@ -88,6 +90,12 @@ class Timeouts:
         "It renews three times in that time.",
     )
     request: float = setting(duration("100ms", "5m"), "10s", "One request to a far side.", "Tried again after that.")
+    drain: float = setting(
+        duration("1s", "5m"),
+        "5s",
+        "How long open requests may last when the worker ends.",
+        "Event streams never end by themselves.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +110,130 @@ class Limits:
         "100",
         "Applications carried out at once; more wait.",
         "They wait for others most of the time.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntegrationTimes:
+    """How long the phases of an integration server's life may take."""
+
+    install: float = setting(duration("1s", "1h"), "10m", "An installer's run.", "Packages of 300 MB over a slow line.")
+    handshake: float = setting(
+        duration("100ms", "10m"),
+        "30s",
+        "The start of a server until its tools are known; also an answer to a ping.",
+        "A Node program on a busy machine takes seconds.",
+    )
+    call: float = setting(
+        duration("1s", "1d"), "5m", "The answer to a call through the front.", "The SDKs' own limit for a stream."
+    )
+    ping: float = setting(
+        duration("1s", "1h"), "30s", "Between two pings of a server at a URL.", "Nothing else tells that it is gone."
+    )
+    exit: float = setting(
+        duration("10ms", "5m"), "2s", "A server's end after its input has ended.", "The MCP SDKs wait as long."
+    )
+    terminate: float = setting(
+        duration("10ms", "5m"), "2s", "Its end after SIGTERM; SIGKILL follows.", "What has not ended by then hangs."
+    )
+    first_restart: float = setting(
+        duration("10ms", "5m"),
+        "500ms",
+        "The pause after a first crash; doubled after each further one.",
+        "Short: most crash once.",
+    )
+    longest_restart: float = setting(
+        duration("10ms", "1h"), "60s", "The longest such pause.", "Soon enough once the cause is mended."
+    )
+    stable: float = setting(
+        duration("10ms", "1d"), "60s", "A run after which crashes are counted anew.", "Longer than any handshake."
+    )
+    session_idle: float = setting(
+        duration("10s", "7d"), "30m", "After which a session at the front ends.", "Its client begins a new one."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntegrationLimits:
+    """How much integration servers may cost."""
+
+    servers: int = setting(count(1, 1000), "64", "Integrations installed.", "A Node server takes about 60 MB.")
+    installations: int = setting(count(1, 32), "2", "Installations at once.", "Each one loads a core.")
+    crashes: int = setting(
+        count(1, 1000),
+        "5",
+        "Failures in a row before a server is left alone (`crash_loop`).",
+        "What one pause does not mend, five do not.",
+    )
+    tools: int = setting(count(1, 100_000), "1000", "Tools of one server.", "A model reads far fewer.")
+    calls: int = setting(
+        count(1, 100_000), "1024", "Calls that one server has to answer at once.", "Each one is a task and its answer."
+    )
+    message_bytes: int = setting(
+        size("64KiB", "256MiB"), "4MiB", "One message to or from a server.", "The SDKs' limit for a request."
+    )
+    log_lines: int = setting(
+        count(10, 100_000), "1000", "Lines of a server's output that are kept.", "The last ones say why it ended."
+    )
+    log_line_bytes: int = setting(
+        size("256B", "1MiB"), "4KiB", "One such line; what is longer is cut.", "A traceback's line is shorter."
+    )
+    sessions: int = setting(
+        count(1, 100_000), "256", "Sessions with one server at the front.", "Each one is some tasks."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntegrationSettings:
+    """The integration servers of this worker."""
+
+    state_dir: Path = setting(
+        PATH, "sallyport-worker", "What is installed, and what is meant to run.", "One worker uses it at a time."
+    )
+    credentials_dir: Path | None = optional_setting(
+        PATH,
+        "The folder of secrets that are referred to by `credential`, a file each.",
+        "As systemd and Kubernetes give them.",
+    )
+    npm: str = setting(
+        TEXT, "npm", "The npm that installs; the node beside it is the servers'.", "The one on the PATH."
+    )
+    python: str = setting(
+        TEXT, "python3", "The Python whose environments servers are installed into.", "The one on the PATH."
+    )
+    proxy: str | None = optional_setting(
+        TEXT,
+        "The gateway's explicit listener (http://host:port), which servers and installers go out through.",
+        "Their credentials are written there, and they hold none.",
+    )
+    proxy_token_file: Path | None = optional_setting(
+        PATH,
+        "The proxy token of the sandbox that their traffic belongs to.",
+        "Read at each start: renewed by replacing it.",
+    )
+    proxy_ca_file: Path | None = optional_setting(
+        PATH, "That sandbox's CA (GET /v1/ca.pem of the listener), which they trust.", "Managed hosts are intercepted."
+    )
+    timeouts: IntegrationTimes = section(IntegrationTimes)
+    limits: IntegrationLimits = section(IntegrationLimits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontSettings:
+    """Where clients call integration servers by streamable HTTP."""
+
+    listen: HostPort | None = optional_setting(
+        LISTEN, "The front's listener; absent: there is none.", "Whoever only manages servers needs none."
+    )
+    tls: ListenerTls = section(ListenerTls)
+    keys_file: Path | None = optional_setting(
+        PATH, "Who may call: a line `NAME TIER SHA256` for each key.", "Digests: a copy of it opens nothing."
+    )
+    allowed_hosts: tuple[str, ...] = setting_list(
+        TEXT, "Host names it answers to beside those of loopback.", "A web page's name may be rebound to it."
+    )
+    allowed_origins: tuple[str, ...] = setting_list(
+        TEXT, "Origins whose pages may call.", "None: clients of this kind are no pages."
     )
 
 
@@ -145,6 +277,8 @@ class WorkerConfig:
     log: Log = section(Log)
     timeouts: Timeouts = section(Timeouts)
     limits: Limits = section(Limits)
+    integrations: IntegrationSettings = section(IntegrationSettings)
+    front: FrontSettings = section(FrontSettings)
 
     @property
     def database(self) -> str:
@@ -158,9 +292,28 @@ def load_config(environ: Mapping[str, str], base_dir: Path) -> WorkerConfig:
     config = reader.read(WorkerConfig, None)
     if config.tls.is_whole(reader, f"{PREFIX}_TLS") and not config.tls.is_given and not is_loopback(config.listen.host):
         reader.fault(f"{PREFIX}_LISTEN", "off loopback the API needs tls; or write 127.0.0.1:4200")
+    _check_front(reader, config.front)
+    if config.integrations.proxy is not None and config.integrations.proxy_ca_file is None:
+        reader.fault(f"{PREFIX}_INTEGRATIONS_PROXY", "name the CA as well: proxy_ca_file")
     if reader.issues:
         raise ConfigError(reader.issues)
     return config
+
+
+def _check_front(reader: Reader, front: FrontSettings) -> None:
+    pointer = f"{PREFIX}_FRONT"
+    is_whole = front.tls.is_whole(reader, f"{pointer}_TLS")
+    if front.listen is None:
+        return
+    if is_whole and not front.tls.is_given and not is_loopback(front.listen.host):
+        reader.fault(f"{pointer}_LISTEN", "off loopback the front needs front.tls: keys travel in it")
+    if front.keys_file is None:
+        reader.fault(f"{pointer}_LISTEN", "name the file of keys as well: keys_file")
+
+
+def inherited() -> dict[str, str]:
+    """Return a copy of the environment this worker was started with: what servers' secrets may be referred to in."""
+    return dict(os.environ)
 
 
 def read_config(base_dir: Path) -> WorkerConfig:

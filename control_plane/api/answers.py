@@ -424,6 +424,63 @@ class KeySet(Model):
     keys: list[dict[str, str]]
 
 
+class WebhookEndpointShown(Model):
+    """A URL that a provider sends events to."""
+
+    endpoint_key: str
+    url: str
+    target_key: str
+    connection_id: str | None = None
+    describe: str | None = None
+    event_types: list[str] | None = None
+    created_at: int
+
+
+class WebhookEventShown(Model):
+    """An event that was taken in, without what its provider wrote."""
+
+    event_id: str
+    organization_id: str
+    target_key: str
+    connection_id: str
+    type: str
+    state: Literal["pending", "processed"]
+    received_at: int
+
+
+class WebhookSubscriptionShown(Model):
+    """Who is told of events; `secret` only where it is a new one."""
+
+    subscription_id: str
+    sandbox_profile_id: str
+    organization_id: str
+    url: str
+    event_types: list[str]
+    enabled: bool
+    secret: str | None = None
+    created_at: int
+    updated_at: int
+
+
+class WebhookDeliveryShown(Model):
+    """What became of one event at one subscriber."""
+
+    event_id: str
+    state: Literal["pending", "delivered", "failed"]
+    attempts: int
+    last_status: int | None = None
+    last_error: str | None = None
+    next_attempt_at: int | None = None
+    given_up_at: int | None = None
+    updated_at: int
+
+
+class WebhookTaken(Model):
+    """What became of an event; a provider's challenge is answered in its own form instead."""
+
+    status: str
+
+
 class Told(NamedTuple):
     """An answer that is no problem. `model` None: no body, or one of another media type."""
 
@@ -439,6 +496,9 @@ _NOTHING: Final = Told(204)
 _TARGETS: Final = "/v1/integration/targets"
 _VERSION: Final = "/v1/sandbox/profiles/{profile_id}/versions/{version}"
 _CONNECTIONS: Final = "/v1/integration/connections"
+_ENDPOINTS: Final = "/v1/integration/webhook-endpoints"
+_SUBSCRIPTIONS: Final = "/v1/sandbox/profiles/{profile_id}/webhook-subscriptions"
+_SUBSCRIPTION: Final = f"{_SUBSCRIPTIONS}/{{subscription_id}}"
 
 TOLD: Final[Mapping[tuple[str, str], Told]] = {
     ("GET", "/healthz"): Told(200, Health),
@@ -460,6 +520,19 @@ TOLD: Final[Mapping[tuple[str, str], Told]] = {
     ("GET", f"{_VERSION}/explain"): Told(200, Findings),
     ("POST", f"{_VERSION}/diff"): Told(200, Findings),
     ("POST", f"{_VERSION}/simulate"): Told(200, Simulated),
+    ("POST", "/p/integration/webhooks/{endpoint_key}"): Told(200, WebhookTaken, also=(202,)),
+    ("POST", _ENDPOINTS): Told(201, WebhookEndpointShown),
+    ("GET", _ENDPOINTS): Told(200, Page[WebhookEndpointShown]),
+    ("GET", f"{_ENDPOINTS}/{{endpoint_key}}"): Told(200, WebhookEndpointShown),
+    ("DELETE", f"{_ENDPOINTS}/{{endpoint_key}}"): _NOTHING,
+    ("GET", "/v1/integration/webhook-events"): Told(200, Page[WebhookEventShown]),
+    ("POST", _SUBSCRIPTIONS): Told(201, WebhookSubscriptionShown),
+    ("GET", _SUBSCRIPTIONS): Told(200, Page[WebhookSubscriptionShown]),
+    ("GET", _SUBSCRIPTION): Told(200, WebhookSubscriptionShown),
+    ("PATCH", _SUBSCRIPTION): Told(200, WebhookSubscriptionShown),
+    ("DELETE", _SUBSCRIPTION): _NOTHING,
+    ("GET", f"{_SUBSCRIPTION}/deliveries"): Told(200, Page[WebhookDeliveryShown]),
+    ("POST", f"{_SUBSCRIPTION}/deliveries/{{event_id}}/redeliver"): Told(202, WebhookDeliveryShown),
     ("POST", "/v1/sandboxes"): Told(201, SandboxShown),
     ("GET", "/v1/sandboxes"): Told(200, Page[SandboxShown]),
     ("GET", "/v1/sandboxes/{sandbox_id}"): Told(200, SandboxShown),

@@ -1,6 +1,7 @@
 """What a request carries, read strictly: bounded, in time, of the caller's organization, no secret in any message."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 from fastapi import Request
@@ -22,8 +23,10 @@ MAX_BODY_BYTES: Final = 64 * 1024
 BODY_SECONDS: Final = 10.0
 
 
-async def read_bytes(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
-    """Return the body; raise Refused where it is too long or too slow."""
+async def read_bytes(
+    request: Request, limit: int = MAX_BODY_BYTES, arrived: Callable[[int], None] = lambda size: None
+) -> bytes:
+    """Return the body; raise Refused where it is too long or too slow, and as `arrived`, which hears of each piece."""
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -31,6 +34,7 @@ async def read_bytes(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
                 body += chunk
                 if len(body) > limit:
                     raise Refused(ControlCode.BODY_TOO_LARGE, f"the body is larger than {limit} bytes")
+                arrived(len(chunk))
     except TimeoutError:
         raise Refused(ControlCode.REQUEST_TIMEOUT, f"the body did not arrive within {BODY_SECONDS:g} s") from None
     except ClientDisconnect:

@@ -25,6 +25,10 @@ from control_plane.signing import KeyRing
 from control_plane.store.database import Database
 from control_plane.targets import TargetDesk
 from control_plane.watch import Watch
+from control_plane.webhooks.endpoints import WebhookEndpoints
+from control_plane.webhooks.ingest import Ingest
+from control_plane.webhooks.outbox import Outbox
+from control_plane.webhooks.subscriptions import WebhookSubscriptions
 
 # One page fits on a screen; a client that wants all asks again by cursor.
 PAGE_DEFAULT: Final = 50
@@ -49,6 +53,11 @@ class Parts:
     resolver: Resolver
     authorities: Authorities
     watch: Watch
+    ingest: Ingest
+    max_webhook_bytes: int
+    webhook_endpoints: WebhookEndpoints
+    webhook_subscriptions: WebhookSubscriptions
+    outbox: Outbox
     rates: RateLimits
     answers: Answers
     now: Callable[[], float]

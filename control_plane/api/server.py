@@ -22,6 +22,9 @@ from control_plane.api import (
     public,
     sandboxes,
     targets,
+    webhook_endpoints,
+    webhook_subscriptions,
+    webhooks,
 )
 from control_plane.api.idempotency import Idempotency
 from control_plane.api.openapi import openapi_document
@@ -45,6 +48,7 @@ _ROUTERS: Final = [
     for module in (
         *(public, callbacks, sandboxes, bindings, compilation),
         *(authorizations, connections, api_keys, targets, internal),
+        *(webhooks, webhook_endpoints, webhook_subscriptions),
     )
 ]
 

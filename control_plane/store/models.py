@@ -302,11 +302,13 @@ class WebhookDelivery(Model):
     __table_args__ = (Index(None, "state", "not_before"),)
     event_id: Mapped[str] = mapped_column(ForeignKey("webhook_events.id", ondelete="CASCADE"), primary_key=True)
     subscription_id: Mapped[str] = mapped_column(
-        ForeignKey("webhook_subscriptions.id", ondelete="CASCADE"), primary_key=True
+        ForeignKey("webhook_subscriptions.id", ondelete="CASCADE"), primary_key=True, index=True
     )
     state: Mapped[str]
     attempts: Mapped[int]
+    # While somebody delivers it: when others may, because that one is gone.
     not_before: Mapped[int]
+    give_up_at: Mapped[int]
     # Who delivers it just now; empty where nobody does.
     owner: Mapped[str]
     last_status: Mapped[int | None]

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sallyport.net.child import Child, ChildError, end_group, start_child
 from sallyport.setup import Process
-from sandboxd.setup.child import Child, ChildError, end_group, start_child
 from sandboxd.setup.parts import SetupParts
 from sandboxd.setup.process_log import ProcessLog
 from sandboxd.setup.steps import StepFailed

@@ -5,8 +5,8 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from sallyport.net.child import Child, ChildError, end_group, start_child
 from sallyport.net.tasks import TaskSet
-from sandboxd.setup.child import Child, ChildError, end_group, start_child
 from sandboxd.setup.process_log import ProcessLog
 from sandboxd.setup.steps import StepFailed
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sallyport.net.orphans import end_orphans
 from sallyport.net.tasks import TaskSet
 from sallyport.setup import MAX_SETUP_BYTES, SetupDocument, SetupError, parse_setup, setup_digest
 from sallyport.wire.errors import RemoteProtocolError
@@ -19,7 +20,6 @@ from sandboxd.setup.application import Application, Running, process_step, write
 from sandboxd.setup.artifacts import Ledger
 from sandboxd.setup.environment import MARK, environment_of
 from sandboxd.setup.kept import KeptDocument, KeptDocuments
-from sandboxd.setup.orphans import end_orphans
 from sandboxd.setup.parts import RestartLimits, SetupParts
 from sandboxd.setup.steps import MAX_ISSUE_CHARACTERS, StepState
 
@@ -139,7 +139,7 @@ class Setup:
     async def restore(self) -> None:
         """End what an earlier sandboxd left running and begin to apply what it kept; OSError. Does not wait for it."""
         self.parts.directory.mkdir(parents=True, exist_ok=True)
-        end_orphans(self._mark)
+        end_orphans(MARK, self._mark)
         documents = [kept for kept in (self._kept.applied(), self._kept.pending()) if kept is not None]
         if documents:
             self._begin(documents)

@@ -25,12 +25,14 @@ from control_plane.store.models import (
     Resolution,
     Revocation,
     TokenAnswer,
+    WebhookEvent,
 )
 from tests.support.control_plane import NOW, ORGANIZATION, SANDBOX
 from tests.support.oauth_stage import bare_resolver
 from tests.support.until import until
 
 YEAR = 366 * 86_400
+KEPT_SECONDS = 86_400.0
 
 
 async def fill(base: Foundation) -> None:
@@ -79,9 +81,9 @@ async def fill_credentials(base: Foundation) -> None:
 
 async def test_what_was_made_and_who_never_came_back_are_forgotten(base: Foundation) -> None:
     await fill_credentials(base)
-    await upkeep.forget_what_is_over(base.database, NOW)
+    await upkeep.forget_what_is_over(base.database, NOW, KEPT_SECONDS)
     assert [await count(base, table) for table in (Credential, AuthorizationSession)] == [3, 1]
-    await upkeep.forget_what_is_over(base.database, NOW + YEAR)
+    await upkeep.forget_what_is_over(base.database, NOW + YEAR, KEPT_SECONDS)
     assert [await count(base, table) for table in (Credential, AuthorizationSession)] == [2, 0]
 
 
@@ -94,7 +96,7 @@ TABLES = (
 async def test_nothing_that_counts_is_forgotten(base: Foundation) -> None:
     await fill(base)
     before = [await count(base, table) for table in TABLES]
-    await upkeep.forget_what_is_over(base.database, NOW)
+    await upkeep.forget_what_is_over(base.database, NOW, KEPT_SECONDS)
     assert [await count(base, table) for table in TABLES] == before
     assert 0 not in before
 
@@ -105,8 +107,22 @@ async def test_what_is_over_is_forgotten_but_the_newest_event(
     monkeypatch.setattr(upkeep, "EVENTS_KEPT", 1)
     await fill(base)
     await revocations.revoke(base.database, "jti", "jti_2", int(NOW) + 60, NOW)
-    await upkeep.forget_what_is_over(base.database, NOW + YEAR)
+    await upkeep.forget_what_is_over(base.database, NOW + YEAR, KEPT_SECONDS)
     assert [await count(base, table) for table in TABLES] == [0, 0, 0, 0, 0, 0, 1, 0, 0]
+
+
+async def test_events_go_when_they_were_kept_for_as_long_as_was_asked(
+    base: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "WEBHOOK_EVENTS_A_ROUND", 2)
+    async with base.database.write() as tx:
+        for number in range(5):
+            event = WebhookEvent(id=f"evt_{number}", target_key="t", external_id=str(number), organization_id="org_1")
+            event.connection_id, event.type, event.payload, event.state = "con_1", "message", "{}", "processed"
+            event.received_at = int(NOW) if number == 0 else int(NOW - KEPT_SECONDS) - 1
+            await tx.add(event)
+    await upkeep.forget_what_is_over(base.database, NOW, KEPT_SECONDS)
+    assert await count(base, WebhookEvent) == 1
 
 
 async def test_it_goes_on_by_itself(base: Foundation, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +133,7 @@ async def test_it_goes_on_by_itself(base: Foundation, monkeypatch: pytest.Monkey
         calls.append(NOW)
         return NOW
 
-    task = asyncio.get_running_loop().create_task(upkeep.keep_up(base.database, now))
+    task = asyncio.get_running_loop().create_task(upkeep.keep_up(base.database, now, KEPT_SECONDS))
     await until(lambda: len(calls) > 2)
     task.cancel()
     await asyncio.wait([task])

@@ -11,7 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from control_plane.definitions.contract import HmacSignature
 from control_plane.definitions.generic_http import checks
+from control_plane.webhooks import verification
+from control_plane.webhooks.signing import hmac_sha256
 from gateway.core import authority, content_coding, frame_scrub
 from sallyport.wire.http1 import body
 from sallyport.wire.http1.codec import parse_request, parse_response
@@ -35,8 +38,10 @@ from tests.fuzz import (
     fuzz_tokens,
     fuzz_tunnel_frames,
     fuzz_upgrades,
+    fuzz_webhooks,
 )
 from tests.support.fuzzing import MISSING
+from tests.support.webhook_signatures import STANDARD_SIGNING, signed
 
 FOLDER = pathlib.Path(__file__).parent
 TARGETS = (
@@ -59,6 +64,7 @@ TARGETS = (
     fuzz_tokens,
     fuzz_tunnel_frames,
     fuzz_upgrades,
+    fuzz_webhooks,
 )
 EACH_TARGET = pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.__name__.rpartition(".")[2])
 
@@ -136,6 +142,15 @@ def test_a_planted_defect_in_manifests_is_found(monkeypatch: pytest.MonkeyPatch)
     manifest["routes"][0]["hosts"] = ["{binding.host}"]
     with pytest.raises(AssertionError, match="a member chose"):
         fuzz_manifests.check(json.dumps(manifest).encode())
+
+
+def test_a_planted_defect_in_signatures_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verification, "hmac_sha256", lambda secret, message: hmac_sha256(secret, message[:20]))
+    defect = HmacSignature(header="x-signature", prefix="sha256=")
+    body = fuzz_webhooks.BODY[:20] + b"another end"
+    fields = signed(defect, fuzz_webhooks.BODY[:20], fuzz_webhooks.NOW, STANDARD_SIGNING)
+    with pytest.raises(AssertionError):
+        fuzz_webhooks.check(fuzz_webhooks.input_of(fields, body))
 
 
 def test_the_good_token_is_believed() -> None:

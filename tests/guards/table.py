@@ -1952,6 +1952,144 @@ _TUNNELS: Final = (
     ),
 )
 
+# --- webhooks: whose word counts, once, and where subscribers may be ------------------------------------------------
+
+_VERIFICATION: Final = "control_plane/webhooks/verification.py"
+_INGEST: Final = "control_plane/webhooks/ingest.py"
+_TEST_VERIFICATION: Final = "tests/control_plane/webhooks/test_verification.py::"
+_TEST_INGEST: Final = "tests/control_plane/webhooks/test_ingest.py::"
+_TEST_OUTBOX: Final = "tests/control_plane/webhooks/test_outbox.py::"
+_TEST_CHECKED: Final = "tests/control_plane/outbound/test_checked_session.py::"
+
+_WEBHOOKS: Final = (
+    Guard(
+        "webhook signature compared",
+        _VERIFICATION,
+        'return hmac.compare_digest(_bytes(given), expected.encode("ascii"))',
+        "return True",
+        f"{_TEST_VERIFICATION}test_the_right_one_and_what_is_left_of_it",
+    ),
+    Guard(
+        "webhook time of Slack",
+        _VERIFICATION,
+        'return _same(headers.get("x-slack-signature", ""), expected) & is_fresh(timestamp, now)',
+        'return _same(headers.get("x-slack-signature", ""), expected)',
+        f"{_TEST_VERIFICATION}test_a_signed_time_has_to_be_near",
+    ),
+    Guard(
+        "webhook time of Standard Webhooks",
+        _VERIFICATION,
+        '(message_id != "") & is_fresh(timestamp, now)',
+        '(message_id != "")',
+        f"{_TEST_VERIFICATION}test_a_signed_time_has_to_be_near",
+    ),
+    Guard(
+        "webhook secret that is no base64",
+        _VERIFICATION,
+        "& (expected is not None) ",
+        "",
+        f"{_TEST_VERIFICATION}test_a_secret_that_is_no_base64_signs_nothing",
+    ),
+    Guard(
+        "webhook by the target's secret",
+        _INGEST,
+        "if not self._is_signed(opened, await self._target_secret(tx, opened), request, now):",
+        "if False:",
+        f"{_TEST_INGEST}test_who_does_not_share_the_secret_is_refused",
+    ),
+    Guard(
+        "webhook by the connection's own secret",
+        _INGEST,
+        "if secret is not None and self._is_signed(opened, secret, request, now):",
+        "if secret is not None:",
+        f"{_TEST_INGEST}test_connections_that_sign_each_with_a_secret_of_its_own",
+    ),
+    Guard(
+        "webhook challenge verified",
+        _INGEST,
+        "if found.needs_verification and not await",
+        "if False and not await",
+        f"{_TEST_INGEST}test_a_challenge_is_answered_without_a_trace",
+    ),
+    Guard(
+        "webhook age",
+        _INGEST,
+        "if at is None or abs(now - at) > max_age:",
+        "if False:",
+        f"{_TEST_INGEST}test_a_signed_payload_may_be_too_old",
+    ),
+    Guard(
+        "webhook ids of one connection",
+        _INGEST,
+        'return external_id if source.ownership == "target" else f"{connection_id} {external_id}"',
+        "return external_id",
+        f"{_TEST_INGEST}test_a_connection_cannot_use_up_the_ids_of_another",
+    ),
+    Guard(
+        "webhook words that can be written",
+        _INGEST,
+        "if not (_WORD.fullmatch(event.external_id) and _WORD.fullmatch(event.type)):",
+        "if False:",
+        f"{_TEST_INGEST}test_what_is_no_event",
+    ),
+    Guard(
+        "webhook bodies together",
+        _INGEST,
+        "if self._held + size > HELD_BYTES:",
+        "if False:",
+        f"{_TEST_INGEST}test_bodies_have_a_budget",
+    ),
+    Guard(
+        "webhook of another organization's profile",
+        "control_plane/store/webhooks.py",
+        "    query = query.where(WebhookSubscription.organization_id == organization_id)\n",
+        "",
+        f"{_TEST_OUTBOX}test_profiles_whose_current_bindings_use_the_connection",
+    ),
+    Guard(
+        "webhook result of a lost lease",
+        "control_plane/webhooks/outbox.py",
+        "if row is None or (row.owner, row.attempts) != (self._owner, claim.attempts):",
+        "if row is None:",
+        f"{_TEST_OUTBOX}test_a_late_result_of_a_lost_lease_changes_nothing",
+    ),
+    Guard(
+        "webhook endpoint of another organization",
+        "control_plane/webhooks/endpoints.py",
+        "if connection is None or connection.organization_id != organization_id:",
+        "if connection is None:",
+        "tests/control_plane/webhooks/test_endpoints.py::test_an_endpoint_of_a_connection",
+    ),
+    Guard(
+        "outbound https",
+        "control_plane/outbound/checked_session.py",
+        'if destination.scheme != "https":',
+        "if False:",
+        f"{_TEST_CHECKED}test_what_is_never_asked",
+    ),
+    Guard(
+        "outbound literal addresses",
+        "control_plane/outbound/checked_session.py",
+        "if _is_literal(destination.host):",
+        "if False:",
+        f"{_TEST_CHECKED}test_what_is_never_asked",
+    ),
+    Guard(
+        "outbound names",
+        "control_plane/outbound/checked_session.py",
+        "resolver=CheckedResolver(dialer),",
+        "",
+        f"{_TEST_CHECKED}test_a_name_that_leads_inwards_is_not_asked",
+    ),
+    Guard(
+        "outbound redirects",
+        "control_plane/outbound/checked_session.py",
+        "allow_redirects=False",
+        "allow_redirects=True",
+        f"{_TEST_CHECKED}test_every_answer_is_read_and_no_redirect_followed",
+    ),
+)
+
 # --- who may ask the control plane -----------------------------------------------------------------------------------
 
 _OWNERSHIP: Final = "control_plane/ownership.py"
@@ -2100,6 +2238,7 @@ GUARDS: Final = (
     *_LIMITS,
     *_WAY_OUT,
     *_TUNNELS,
+    *_WEBHOOKS,
     *_CALLERS,
     *_FEEDS,
 )

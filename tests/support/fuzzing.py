@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FunctionType
 
-PACKAGES = ("sallyport", "gateway", "control_client", "sandboxd")
+PACKAGES = ("sallyport", "gateway", "control_client", "sandboxd", "control_plane")
 MISSING = "atheris is not installed here: `make fuzz T=60` makes .venv-fuzz with it and runs every target."
 
 

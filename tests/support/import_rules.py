@@ -37,9 +37,10 @@ ONLY_IN: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ),
     ("aiohttp", "http.client", "urllib.request", "httpx", "httpx2", "requests"): (
         *("control_client", "worker.integrations", "control_plane.oauth", "control_plane.push"),
-        *("control_plane.webhooks", "control_plane.definitions"),
+        *("control_plane.webhooks", "control_plane.definitions", "control_plane.outbound"),
     ),
-    ("alembic", "asyncpg", "psycopg", "aiosqlite"): ("control_plane.store",),
+    ("alembic", "asyncpg", "aiosqlite"): ("control_plane.store",),
+    ("psycopg",): ("control_plane.store", "worker.integrations.servers"),
     ("sqlite3", "sqlalchemy"): ("control_plane.store", "worker.durable"),
     ("dbos", "pysqlite3"): ("worker.durable",),
     # Not a rule of the document but of decision 0003: 40 MB, and never in a gateway's process.

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sallyport.net.proc import stat_of
 from sallyport.net.tasks import TaskSet
 from sallyport.setup import Process, RuntimeClient, SetupDocument, parse_setup
 from sandboxd.setup.environment import MARK
 from sandboxd.setup.parts import RestartLimits, SetupParts
-from sandboxd.setup.proc import stat_of
 
 type Json = dict[str, Any]
 

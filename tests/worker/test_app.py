@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,11 +12,15 @@ import pytest
 from aiohttp import web
 
 from sallyport.plan.codec import seal
+from tests.support.front_stage import ADMIN_KEY, session
+from tests.support.integration_stage import order
 from tests.support.plan_documents import plan_document
+from tests.support.setup_documents import is_alive
 from worker.app import Worker
 from worker.config import WorkerConfig, load_config
 from worker.durable.database import open_engine
 from worker.durable.lease import LeaseLost, WorkerLease
+from worker.integrations.store import StateTaken, open_store
 
 
 class ControlPlane:
@@ -148,3 +153,37 @@ async def test_a_second_worker_of_the_same_id_ends_the_first(control: tuple[Cont
             WorkerLease(engine, settings.id, 60).take()
             await asyncio.Event().wait()
     engine.dispose()
+
+
+@pytest.mark.uvloop
+async def test_integration_servers_are_managed_called_and_stopped_with_it(
+    control: tuple[ControlPlane, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "keys").write_text(f"me admin {hashlib.sha256(ADMIN_KEY.encode()).hexdigest()}\n")
+    front = {"SALLYPORT_WORKER_FRONT_LISTEN": "127.0.0.1:0", "SALLYPORT_WORKER_FRONT_KEYS_FILE": "keys"}
+    drain = {"SALLYPORT_WORKER_TIMEOUTS_DRAIN": "1s"}
+    worker, stop = Worker(config(control[1], tmp_path, **front, **drain)), asyncio.Event()
+    addresses: dict[str, asyncio.Future[str]] = {
+        name: asyncio.get_running_loop().create_future() for name in ("api", "front")
+    }
+    worker.on_ready = lambda host, port: addresses["api"].set_result(f"http://{host}:{port}")
+    worker.on_front_ready = lambda host, port: addresses["front"].set_result(f"http://{host}:{port}")
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(worker.run(stop))
+        async with httpx.AsyncClient(base_url=await addresses["api"], trust_env=False, timeout=30) as api:
+            body = order().model_dump(exclude_none=True)
+            assert (await api.post("/integrations/install", json=body)).status_code == 201
+            pid = (await api.post("/integrations/tester/start")).json()["pid"]
+        async with session(f"{await addresses['front']}/mcp/tester", ADMIN_KEY) as called:
+            assert len((await called.list_tools()).tools) == 4
+            # The session's stream is open: it does not keep the worker from ending.
+            stop.set()
+            await asyncio.wait({running})
+    assert not is_alive(pid)
+
+
+async def test_two_workers_do_not_share_a_folder(control: tuple[ControlPlane, str], tmp_path: Path) -> None:
+    taken = open_store(tmp_path / "sallyport-worker")
+    with pytest.raises(StateTaken, match="another worker uses"):
+        await Worker(config(control[1], tmp_path)).run(asyncio.Event())
+    taken.close()

@@ -6,7 +6,7 @@ import pytest
 
 from sallyport.settings import ConfigError
 from tests.support.setting_rows import documented, row
-from worker.config import describe_settings, load_config
+from worker.config import describe_settings, inherited, load_config
 
 
 def test_the_defaults_are_whole(tmp_path: Path) -> None:
@@ -41,6 +41,32 @@ def test_it_leaves_loopback_only_by_tls(tmp_path: Path) -> None:
         load_config({**abroad, **key}, tmp_path)
     config = load_config({**abroad, **certificate, **key}, tmp_path)
     assert (config.tls.key_file, config.tokens.issuer) == (tmp_path / "worker.key", "sallyport")
+
+
+def test_the_front_leaves_loopback_only_by_tls_and_never_without_keys(tmp_path: Path) -> None:
+    front = "SALLYPORT_WORKER_FRONT"
+    abroad = {f"{front}_LISTEN": "0.0.0.0:4201", f"{front}_KEYS_FILE": "keys"}
+    with pytest.raises(ConfigError, match="off loopback the front needs"):
+        load_config(abroad, tmp_path)
+    with pytest.raises(ConfigError, match="name the file of keys"):
+        load_config({f"{front}_LISTEN": "127.0.0.1:4201"}, tmp_path)
+    with pytest.raises(ConfigError, match="write both certificate_file and key_file"):
+        load_config({f"{front}_TLS_KEY_FILE": "k"}, tmp_path)
+    whole = abroad | {f"{front}_TLS_CERTIFICATE_FILE": "c", f"{front}_TLS_KEY_FILE": "k"}
+    assert load_config(whole | {f"{front}_ALLOWED_HOSTS": "a.test, b.test"}, tmp_path).front.allowed_hosts == (
+        "a.test",
+        "b.test",
+    )
+
+
+def test_a_gateway_for_integration_servers_is_named_with_its_ca(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="name the CA as well"):
+        load_config({"SALLYPORT_WORKER_INTEGRATIONS_PROXY": "http://127.0.0.1:3128"}, tmp_path)
+
+
+def test_the_environment_is_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_SECRET", "x")
+    assert inherited()["A_SECRET"] == "x"
 
 
 def test_the_documentation_has_a_row_for_each_setting_and_no_other() -> None:

@@ -12,6 +12,7 @@ import contextvars
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, cast
 
 import structlog
@@ -130,6 +131,8 @@ class Workflows:
         await self._stop_tasks()
         # In a thread: DBOS waits for its own, and those may be waiting for this loop.
         await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
+        # DBOS had made its own the loop's, and has shut it down.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
         # What was taken from the queue meanwhile.
         await self._stop_tasks()
 

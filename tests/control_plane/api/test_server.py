@@ -23,8 +23,8 @@ async def test_the_openapi_document_names_every_path_and_body(api: Replica) -> N
     body = paths["/v1/sandboxes"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert set(body["properties"]) == {"organizationId", "sandboxId", "sandboxProfileId", "version"}
     assert body["additionalProperties"] is False
-    key = paths["/v1/integration/connections/{target_key}/api-key"]["post"]["requestBody"]
-    assert key["content"]["application/json"]["schema"]["properties"]["value"]["anyOf"][0]["writeOnly"] is True
+    key = paths["/v1/integration/connections/{id}/api-key"]["post"]["requestBody"]
+    assert key["content"]["application/json"]["schema"]["properties"]["value"]["writeOnly"] is True
 
 
 async def test_a_misspelt_parameter_is_refused(api: Replica) -> None:

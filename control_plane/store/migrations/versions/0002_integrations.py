@@ -203,6 +203,7 @@ def upgrade() -> None:
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("attempts", sa.BigInteger(), nullable=False),
         sa.Column("not_before", sa.BigInteger(), nullable=False),
+        sa.Column("give_up_at", sa.BigInteger(), nullable=False),
         sa.Column("owner", sa.Text(), nullable=False),
         sa.Column("last_status", sa.BigInteger(), nullable=True),
         sa.Column("last_error", sa.Text(), nullable=True),
@@ -217,6 +218,9 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("event_id", "subscription_id", name=op.f("pk_webhook_deliveries")),
+    )
+    op.create_index(
+        op.f("ix_webhook_deliveries_subscription_id"), "webhook_deliveries", ["subscription_id"], unique=False
     )
     op.create_index(
         op.f("ix_webhook_deliveries_state_not_before"), "webhook_deliveries", ["state", "not_before"], unique=False

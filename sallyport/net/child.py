@@ -8,8 +8,8 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, cast
 
+from sallyport.net.proc import is_group_alive
 from sallyport.net.tasks import TaskSet
-from sandboxd.setup.proc import is_group_alive
 
 # How long to wait for what SIGKILL has been sent to; only a process stuck in the kernel outlives it.
 KILL_SECONDS: Final = 5.0
@@ -88,7 +88,7 @@ class Child(asyncio.SubprocessProtocol):
         self.transport.close()
 
     def _is_group_alive(self) -> bool:
-        # Where sandboxd is the init of its container, the orphans of a group become its children, which nobody else
+        # Where this daemon is the init of its container, the orphans of a group become its children, which nobody else
         # waits for. The leader is the loop's to wait for, and has been by now.
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-self.pid, os.WNOHANG)[0]:
@@ -100,6 +100,16 @@ class Child(asyncio.SubprocessProtocol):
         except PermissionError:
             pass  # one of them has become somebody else; it is alive or not all the same
         return is_group_alive(self.pid)
+
+    @property
+    def input(self) -> asyncio.WriteTransport:
+        """Its standard input, where it was started with a pipe."""
+        return cast(asyncio.WriteTransport, self.transport.get_pipe_transport(0))
+
+    @property
+    def output(self) -> asyncio.ReadTransport:
+        """What it prints, where that is a pipe."""
+        return cast(asyncio.ReadTransport, self.transport.get_pipe_transport(1))
 
     def __repr__(self) -> str:
         return f"<Child {self.pid} {'ended' if self.exited.done() else 'running'}>"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.setup.child import Child, ChildError, end_group, start_child
+from sallyport.net.child import Child, ChildError, end_group, start_child
 from tests.support.setup_documents import ENVIRONMENT, has_content, is_alive, python, shell, task_set
 from tests.support.until import until
 

@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from sandboxd.setup.proc import environment_has, is_group_alive, pids, stat_of
+from sallyport.net.proc import environment_has, is_group_alive, pids, stat_of
 
 
 def test_ourselves() -> None:

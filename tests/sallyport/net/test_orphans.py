@@ -1,4 +1,4 @@
-"""What a killed sandboxd left, played by processes with the mark."""
+"""What a killed daemon left, played by processes with the mark."""
 
 import os
 import subprocess
@@ -6,11 +6,12 @@ import sys
 import uuid
 from collections.abc import Mapping
 
-from sandboxd.setup.environment import MARK
-from sandboxd.setup.orphans import end_orphans
-from sandboxd.setup.proc import environment_has
+from sallyport.net.orphans import end_orphans
+from sallyport.net.proc import environment_has
 from tests.support.setup_documents import is_alive
 from tests.support.until import until
+
+MARK = "SALLYPORT_TEST_MARK"
 
 
 def stay(environment: Mapping[str, str], *, leaves_its_group: bool = False) -> subprocess.Popen[bytes]:
@@ -25,10 +26,10 @@ async def test_only_what_carries_the_mark_ends() -> None:
     try:
         # A program that has just been started has no environment to read for a moment.
         await until(lambda: all(environment_has(child.pid, f"{MARK}={mark}".encode()) for child in marked))
-        assert end_orphans(mark) == 2
+        assert end_orphans(MARK, mark) == 2
         assert [child.wait(5) for child in marked] == [-9, -9]
         assert is_alive(other.pid)
-        assert end_orphans(mark) == 0
+        assert end_orphans(MARK, mark) == 0
     finally:
         for child in (*marked, other):
             child.kill()
@@ -37,7 +38,7 @@ async def test_only_what_carries_the_mark_ends() -> None:
 
 def test_whoever_started_us_is_spared() -> None:
     mark = uuid.uuid4().hex
-    script = f"import os\nfrom sandboxd.setup.orphans import end_orphans\nos._exit(end_orphans({mark!r}))"
+    script = f"import os\nfrom sallyport.net.orphans import end_orphans\nos._exit(end_orphans({MARK!r}, {mark!r}))"
     # A shell with the mark starts, as its child and not in its place, what looks for the mark.
     command = ["sh", "-c", '"$0" -c "$1"; echo "ended $?"', sys.executable, script]
     ran = subprocess.run(command, env={"PATH": os.environ["PATH"], MARK: mark}, capture_output=True, check=True)

@@ -1,4 +1,4 @@
-"""End what a sandboxd that was killed has left running: it would hold the ports of what is started now.
+"""End what a daemon that was killed has left running: it would hold the ports of what is started now.
 
 Found by the mark in their environment, so also what has left its process group, and never by a number alone, which
 may be another process's by now.
@@ -8,13 +8,12 @@ import contextlib
 import os
 import signal
 
-from sandboxd.setup.environment import MARK
-from sandboxd.setup.proc import environment_has, pids, stat_of
+from sallyport.net.proc import environment_has, pids, stat_of
 
 
-def end_orphans(mark: str) -> int:
-    """Kill every process that carries the mark, save ourselves and whoever started us; return how many."""
-    wanted = f"{MARK}={mark}".encode()
+def end_orphans(variable: str, mark: str) -> int:
+    """Kill every process with that variable, save ourselves and whoever started us; return how many."""
+    wanted = f"{variable}={mark}".encode()
     spared = _ancestors(os.getpid())
     found = [pid for pid in pids() if pid not in spared and environment_has(pid, wanted)]
     for pid in found:

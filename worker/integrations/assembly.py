@@ -1,0 +1,109 @@
+"""Put the integration servers of a worker together from its settings."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from sallyport.net.clock import read_wall
+from sallyport.net.tasks import TaskSet
+from sallyport.net.tls import client_context
+from sallyport.net.trust_files import write_trust
+from worker.config import FrontSettings, IntegrationSettings
+from worker.integrations.front import Front
+from worker.integrations.front_keys import KeyFile
+from worker.integrations.installation import Installers
+from worker.integrations.integration import Parts, ServerLimits, ServerTimes
+from worker.integrations.integrations import InstallLimits, Integrations
+from worker.integrations.launch import Outbound, Surroundings
+from worker.integrations.stdio_server import StopTimes
+from worker.integrations.store import IntegrationStore, StateTaken, open_store
+
+
+def open_integrations(settings: IntegrationSettings, environ: Mapping[str, str], tasks: TaskSet) -> Integrations:
+    """Open the folder and return what is to be opened next; raises StateTaken. Whoever closes it closes the store."""
+    store = open_store(settings.state_dir)
+    try:
+        return _integrations(store, settings, environ, tasks)
+    except (OSError, ValueError) as error:
+        store.close()
+        raise StateTaken(f"the integration servers' settings cannot be used: {error}") from None
+
+
+def open_front(
+    front: FrontSettings, settings: IntegrationSettings, integrations: Integrations, tasks: TaskSet
+) -> Front:
+    """Return the front; raises StateTaken for a file of keys that cannot be read."""
+    if front.keys_file is None:
+        raise StateTaken("the front has no file of keys")
+    try:
+        keys = KeyFile(front.keys_file)
+    except (OSError, ValueError) as error:
+        raise StateTaken(f"the front's keys cannot be read: {error}") from None
+    return Front(
+        integrations,
+        keys,
+        tasks,
+        allowed_hosts=frozenset(front.allowed_hosts),
+        allowed_origins=frozenset(front.allowed_origins),
+        most_body_bytes=settings.limits.message_bytes,
+        most_sessions=settings.limits.sessions,
+        idle_seconds=settings.timeouts.session_idle,
+    )
+
+
+def _integrations(
+    store: IntegrationStore, settings: IntegrationSettings, environ: Mapping[str, str], tasks: TaskSet
+) -> Integrations:
+    times, limits = settings.timeouts, settings.limits
+    outbound = _outbound(settings, environ)
+    parts = Parts(
+        store=store,
+        tasks=tasks,
+        around=Surroundings(
+            environ=environ,
+            credentials_dir=settings.credentials_dir,
+            outbound=outbound,
+            programs_dir=_folder_of(settings.npm, environ),
+        ),
+        times=ServerTimes(
+            handshake=times.handshake,
+            call=times.call,
+            ping=times.ping,
+            stop=StopTimes(exit=times.exit, terminate=times.terminate),
+            first_restart=times.first_restart,
+            longest_restart=times.longest_restart,
+            stable=times.stable,
+        ),
+        limits=ServerLimits(
+            crashes=limits.crashes,
+            tools=limits.tools,
+            calls=limits.calls,
+            message_bytes=limits.message_bytes,
+            log_lines=limits.log_lines,
+            log_line_bytes=limits.log_line_bytes,
+        ),
+        trust=client_context(None if outbound is None else str(outbound.trust.bundle)),
+        wall=read_wall,
+    )
+    installers = Installers(
+        npm=settings.npm,
+        python=settings.python,
+        timeout_seconds=times.install,
+        most_lines=limits.log_lines,
+        most_line_bytes=limits.log_line_bytes,
+    )
+    return Integrations(parts, installers, InstallLimits(servers=limits.servers, at_once=limits.installations))
+
+
+def _outbound(settings: IntegrationSettings, environ: Mapping[str, str]) -> Outbound | None:
+    if settings.proxy is None or settings.proxy_ca_file is None:
+        return None
+    client_context(str(settings.proxy_ca_file))  # SSLError now, and not at the first request of a server
+    trust = write_trust(settings.state_dir / ".trust", settings.proxy_ca_file.read_bytes(), environ)
+    return Outbound(proxy=settings.proxy, token_file=settings.proxy_token_file, trust=trust)
+
+
+def _folder_of(npm: str, environ: Mapping[str, str]) -> Path | None:
+    found = shutil.which(npm, path=environ.get("PATH", os.defpath))
+    return None if found is None else Path(found).absolute().parent

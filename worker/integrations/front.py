@@ -1,0 +1,269 @@
+"""The front: each integration server at a path of its own, over streamable HTTP, for whoever has a key.
+
+A request is checked in this order: the Host and Origin it names, its key, whether the server is there for that key.
+What passes is relayed over the one session that the worker has with a child, or passed on to a server at a URL.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import structlog
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel.server import Server
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.shared.dispatcher import ProgressFnT
+from mcp_types import RequestParams
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from sallyport.claims import TokenError
+from sallyport.net.tasks import TaskSet
+from sallyport.wire.compact_token import bearer_token
+from worker.integrations.errors import IntegrationError
+from worker.integrations.front_keys import Caller, FrontKeys
+from worker.integrations.integration import Integration
+from worker.integrations.integrations import Integrations
+from worker.integrations.manifest import HttpTransport
+from worker.integrations.mcp_session import Handshake
+from worker.integrations.passage import Passage
+
+PATH: Final = "/mcp/"
+OPEN_PATH: Final = "/healthz"
+LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
+# What is relayed where the server has the capability. What a server asks of its client is not: it has one session for
+# all who call it, and could not be told whom it asks.
+RELAYED: Final[Mapping[str, tuple[str, ...]]] = {
+    "tools": ("tools/list", "tools/call"),
+    "resources": ("resources/list", "resources/templates/list", "resources/read"),
+    "prompts": ("prompts/list", "prompts/get"),
+    "completions": ("completion/complete",),
+}
+# The protocol's own members of `_meta` belong to one hop.
+_OF_THE_PROTOCOL: Final = "io.modelcontextprotocol/"
+
+_log = structlog.get_logger(__name__)
+
+
+class Front:
+    """The application. Relays live as long as what their server says of itself stays the same."""
+
+    def __init__(
+        self,
+        integrations: Integrations,
+        keys: FrontKeys,
+        tasks: TaskSet,
+        *,
+        allowed_hosts: frozenset[str] = frozenset(),
+        allowed_origins: frozenset[str] = frozenset(),
+        most_body_bytes: int,
+        most_sessions: int,
+        idle_seconds: float,
+    ) -> None:
+        self._integrations = integrations
+        self._keys = keys
+        self._tasks = tasks
+        self._hosts = LOOPBACK_HOSTS | {host.lower() for host in allowed_hosts}
+        self._origins = allowed_origins
+        self._most_body_bytes = most_body_bytes
+        self._most_sessions = most_sessions
+        self._idle_seconds = idle_seconds
+        self._relays: dict[str, _Relay] = {}
+        self._passages: dict[str, Passage] = {}
+        integrations.on_removed = self._forget
+        # A relay's sessions outlive its server; a passage is the server's own.
+        integrations.on_ended = self._close_passage
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request (ASGI)."""
+        if scope["type"] != "http":
+            return
+        headers = Headers(scope=scope)
+        refusal = self._refuse_foreigners(headers)
+        if refusal is None and scope["path"] == OPEN_PATH:
+            refusal = JSONResponse({"status": "ok"})
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
+        caller = self._caller(headers)
+        if caller is None:
+            answer = _error(401, "Unauthorized", "send a key as bearer, or as X-API-Key")
+            answer.headers["WWW-Authenticate"] = "Bearer"
+            await answer(scope, receive, send)
+            return
+        integration = self._integration(scope["path"], caller)
+        if integration is None:
+            await _error(404, "NotFound", "there is no such server")(scope, receive, send)
+            return
+        if isinstance(integration.stored.manifest.transport, HttpTransport):
+            await (await self._passed_on(integration, Request(scope, receive), caller))(scope, receive, send)
+            return
+        relay = self._relay(integration)
+        if relay is None:
+            await _not_running()(scope, receive, send)
+            return
+        await relay.ready.wait()
+        # A session is its key's: whoever learns its id cannot go on with it.
+        user = AuthenticatedUser(AccessToken(token="", client_id=caller.name, scopes=[]))
+        await relay.manager.handle_request({**scope, "user": user}, receive, send)
+
+    async def close(self) -> None:
+        """Close the ways to servers elsewhere."""
+        passages, self._passages = self._passages, {}
+        for passage in passages.values():
+            await passage.close()
+
+    def _refuse_foreigners(self, headers: Headers) -> JSONResponse | None:
+        """Refuse what a web page could send here, by a name rebound to this listener or from its own."""
+        if _without_port(headers.get("host", "")).lower() not in self._hosts:
+            return _error(421, "ValidationError", "this listener does not answer to that name")
+        origin = headers.get("origin")
+        if origin is not None and origin not in self._origins:
+            return _error(403, "ValidationError", "requests with an Origin come from web pages")
+        return None
+
+    def _caller(self, headers: Headers) -> Caller | None:
+        key = headers.get("x-api-key")
+        if key is None:
+            try:
+                key = bearer_token(headers.get("authorization", "").encode("latin-1"))
+            except TokenError:
+                return None
+        return None if key is None else self._keys.find(key)
+
+    def _integration(self, path: str, caller: Caller) -> Integration | None:
+        """Return the server of a path; None also where it is not there for this caller: the two look the same."""
+        if not path.startswith(PATH):
+            return None
+        try:
+            integration = self._integrations.find(path.removeprefix(PATH).rstrip("/"))
+        except IntegrationError:
+            return None
+        return integration if caller.may_call(integration.stored.manifest.tier) else None
+
+    async def _passed_on(self, integration: Integration, request: Request, caller: Caller) -> Response:
+        call = integration.call
+        if call is None:
+            return _not_running()
+        passage = self._passages.get(integration.id)
+        if passage is None or passage.call != call:
+            self._forget(integration.id)
+            passage = self._passages[integration.id] = integration.passage(call, self._most_sessions)
+        try:
+            return await passage.answer(request, caller.name)
+        except IntegrationError as error:
+            return JSONResponse(error.to_document(), error.category.status)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is there to read it
+
+    def _relay(self, integration: Integration) -> "_Relay | None":
+        """Return the relay of a server; None for one that has not run yet. While it restarts, the last one serves."""
+        found = self._relays.get(integration.id)
+        handshake = integration.handshake
+        if handshake is None or (found is not None and found.speaks_for(handshake)):
+            return found
+        self._forget(integration.id)
+        relay = self._relays[integration.id] = _Relay(
+            integration, handshake, self._most_body_bytes, self._most_sessions, self._idle_seconds
+        )
+        relay.task = self._tasks.spawn(relay.run(), name=f"front of {integration.id}")
+        return relay
+
+    def _forget(self, integration_id: str) -> None:
+        relay = self._relays.pop(integration_id, None)
+        if relay is not None and relay.task is not None:
+            relay.task.cancel()
+        self._close_passage(integration_id)
+
+    def _close_passage(self, integration_id: str) -> None:
+        passage = self._passages.pop(integration_id, None)
+        if passage is not None:
+            self._tasks.spawn(passage.close(), name=f"close the way to {integration_id}")
+
+    def __repr__(self) -> str:
+        return f"<Front {len(self._relays)} relays, {len(self._passages)} passages>"
+
+
+class _Relay:
+    """One server as the front shows it: the same name, the same capabilities, and everything passed on as it came."""
+
+    def __init__(
+        self, integration: Integration, handshake: Handshake, most_body_bytes: int, most_sessions: int, idle: float
+    ) -> None:
+        self.ready = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+        self._integration = integration
+        self._identity = _identity(handshake)
+        info = handshake.server_info or {}
+        server = Server[Any](
+            str(info.get("name", integration.id)),
+            version=str(info.get("version", "")),
+            title=_text(info.get("title")),
+            instructions=handshake.instructions,
+        )
+        for capability, methods in RELAYED.items():
+            if getattr(handshake.capabilities, capability) is not None:
+                for method in methods:
+                    server.add_request_handler(method, RequestParams, self._pass_on)
+        self.manager = StreamableHTTPSessionManager(
+            server,
+            session_idle_timeout=idle,
+            max_request_body_size=most_body_bytes,
+            max_sessions=most_sessions,
+        )
+
+    async def run(self) -> None:
+        """Hold the sessions until this is cancelled."""
+        async with self.manager.run():
+            self.ready.set()
+            await asyncio.get_running_loop().create_future()
+
+    def speaks_for(self, handshake: Handshake) -> bool:
+        """Say whether a server that said this is shown as it is."""
+        return self._identity == _identity(handshake)
+
+    async def _pass_on(self, context: ServerRequestContext[Any], _: RequestParams) -> dict[str, Any]:
+        params = dict(context.params or {})
+        meta = params.pop("_meta", None)
+        on_progress: ProgressFnT | None = None
+        if isinstance(meta, Mapping):
+            kept = {
+                name: value
+                for name, value in meta.items()
+                if name != "progressToken" and not name.startswith(_OF_THE_PROTOCOL)
+            }
+            if kept:
+                params["_meta"] = kept
+            if "progressToken" in meta:
+                on_progress = context.session.report_progress
+        return await self._integration.ask(context.method, params or None, on_progress)
+
+
+def _identity(handshake: Handshake) -> str:
+    """Return everything that a relay shows of a server, its tools not among it: they are asked for."""
+    capabilities = [name for name in RELAYED if getattr(handshake.capabilities, name) is not None]
+    return json.dumps([handshake.server_info, handshake.instructions, capabilities], sort_keys=True)
+
+
+def _without_port(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdecimal() else host
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _not_running() -> JSONResponse:
+    answer = _error(503, "InvalidState", "the server does not run")
+    answer.headers["Retry-After"] = "1"
+    return answer
+
+
+def _error(status: int, category: str, message: str) -> JSONResponse:
+    return JSONResponse({"error": {"category": category, "message": message, "details": None}}, status)

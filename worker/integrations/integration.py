@@ -1,0 +1,580 @@
+"""The life of one integration server, in time order: start, handshake, running, end, and again after a crash.
+
+One task owns the process and its session, and enters and leaves both. Requests of others only ask it: by `_stop_asked`,
+and by the session's own requests.
+"""
+
+import asyncio
+import contextlib
+import enum
+import random
+import signal
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import httpx2
+import structlog
+from mcp.client.session import ClientSession
+from mcp.shared.dispatcher import ProgressFnT
+from mcp.shared.exceptions import MCPError
+from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, Request
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sallyport.net.child import ChildError
+from sallyport.net.orphans import end_orphans
+from sallyport.net.tasks import TaskSet
+from worker.integrations.errors import Category, IntegrationError, provider_error
+from worker.integrations.launch import MARK, Call, Launch, Surroundings, prepare
+from worker.integrations.mcp_session import (
+    Handshake,
+    SessionRefused,
+    http_session,
+    list_tools,
+    shake_hands,
+    stdio_session,
+)
+from worker.integrations.passage import Passage
+from worker.integrations.server_log import ServerLog
+from worker.integrations.stdio_server import StdioServer, StopTimes, start_stdio_server
+from worker.integrations.store import IntegrationStore, Stored, with_desired
+
+# Lines of its errors that a failed start is answered with.
+TOLD_LINES: Final = 20
+
+_log = structlog.get_logger(__name__)
+
+
+class _Answer(BaseModel):
+    """Any result, as it came: what it means is for whoever asked."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Status(enum.Enum):
+    """Where a server stands."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    RESTARTING = "restarting"  # it crashed, and waits to be started again
+    CRASH_LOOP = "crash_loop"
+    REMOVING = "removing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerTimes:
+    """How long each phase of a server's life may take, in seconds."""
+
+    handshake: float
+    call: float
+    ping: float
+    stop: StopTimes
+    first_restart: float
+    longest_restart: float
+    # One that ran this long has not crashed at its start: its failures are counted anew.
+    stable: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerLimits:
+    """How much one server may cost."""
+
+    crashes: int
+    tools: int
+    calls: int
+    message_bytes: int
+    log_lines: int
+    log_line_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What every integration of a worker shares."""
+
+    store: IntegrationStore
+    tasks: TaskSet
+    around: Surroundings
+    times: ServerTimes
+    limits: ServerLimits
+    trust: ssl.SSLContext
+    wall: Callable[[], float]
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One try to have the server run. `ended` says why it does no more; None: it was asked to stop."""
+
+    started_at: float
+    log_from: int
+    exit_code: int | None = None
+    got_to_run: bool = False
+    pid: int | None = None
+    handshake: Handshake | None = None
+    session: ClientSession | None = None
+    call: Call | None = None
+    running_since: float = 0.0
+    reason: str | None = field(default=None)
+
+
+class Integration:
+    """One installed server. Always: `_life` runs exactly while the server runs, is being started, or will be again."""
+
+    def __init__(self, parts: Parts, stored: Stored, on_ended: Callable[[str], None]) -> None:
+        """on_ended hears its id when it does not run and will not by itself."""
+        self._parts = parts
+        self._on_ended = on_ended
+        self._stored = stored
+        self.status = Status.STOPPED
+        self.log = ServerLog(most_lines=parts.limits.log_lines, most_line_bytes=parts.limits.log_line_bytes)
+        self.restart_count = 0
+        self._last_exit: dict[str, object] | None = None
+        self._last_error: str | None = None
+        self._attempt: _Attempt | None = None
+        self._life: asyncio.Task[None] | None = None
+        self._stop_asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # What becomes of the try that goes on, or of the next one.
+        self._outcome: asyncio.Future[IntegrationError | None] = asyncio.get_running_loop().create_future()
+        self._start_now = asyncio.Event()
+        self._is_leaving = False
+        self._calls = 0
+        self._tools_task: asyncio.Task[None] | None = None
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return self._stored.manifest.id
+
+    @property
+    def stored(self) -> Stored:
+        """What is kept of it."""
+        return self._stored
+
+    @property
+    def handshake(self) -> Handshake | None:
+        """What it said when it began to run; None while it does not."""
+        return None if self._attempt is None or self._attempt.session is None else self._attempt.handshake
+
+    @property
+    def call(self) -> Call | None:
+        """How it is called, of a server at a URL that runs; None else."""
+        return None if self._attempt is None or self._attempt.session is None else self._attempt.call
+
+    def passage(self, call: Call, most_sessions: int) -> Passage:
+        """Return a way to it for others."""
+        parts = self._parts
+        return Passage(
+            call,
+            parts.trust,
+            connect_seconds=parts.times.handshake,
+            answer_seconds=parts.times.call,
+            most_body_bytes=parts.limits.message_bytes,
+            most_sessions=most_sessions,
+            most_calls=parts.limits.calls,
+        )
+
+    # What is asked of it ----------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Have it run; returns when it does. Raises IntegrationError."""
+        if self._is_leaving or self.status is Status.STOPPING:
+            raise self._conflict("start")
+        if self.status is Status.RESTARTING:
+            self._prepare()
+            self._start_now.set()
+        elif self._life is None:
+            self._begin()
+        # Somebody may have been first; all hear of the same start.
+        await self._tried()
+
+    async def stop(self) -> None:
+        """Have it not run; returns when it does not. Raises IntegrationError while it is being removed."""
+        if self._is_leaving:
+            raise self._conflict("stop")
+        self._keep(with_desired(self._stored, "stopped"))
+        if self.status in (Status.STOPPED, Status.CRASH_LOOP):
+            self.status = Status.STOPPED
+            return
+        await self._end_life()
+
+    async def restart(self) -> None:
+        """Stop it and start it. Raises IntegrationError."""
+        if self._is_leaving or self.status in (Status.STARTING, Status.STOPPING):
+            raise self._conflict("restart")
+        await self._end_life()
+        await self.start()
+
+    async def end(self) -> None:
+        """End what runs and leave the wish for it as it is: the worker ends."""
+        await self._end_life()
+
+    async def leave(self) -> None:
+        """End what runs, for good; nothing can be asked of it any more. Raises IntegrationError."""
+        if self.status in (Status.STARTING, Status.STOPPING, Status.REMOVING):
+            raise self._conflict("remove")
+        self._is_leaving = True
+        await self._end_life()
+        self.status = Status.REMOVING
+
+    def resume(self) -> None:
+        """Begin to start it as it was when the worker ended; tried again as after a crash."""
+        if self._stored.desired == "running":
+            self._spawn(insists=True)
+
+    async def ask(
+        self, method: str, params: Mapping[str, object] | None, on_progress: ProgressFnT | None
+    ) -> dict[str, Any]:
+        """Pass a request on to the running server and return its result; raises MCPError."""
+        if self._calls >= self._parts.limits.calls:
+            raise MCPError(INTERNAL_ERROR, f"the server {self.id} has {self._calls} calls to answer; try again")
+        self._calls += 1
+        try:
+            session = await self._running_session()
+            request = Request[dict[str, Any] | None, str](
+                method=method, params=None if params is None else dict(params)
+            )
+            answer = await session.send_request(request, _Answer, self._parts.times.call, progress_callback=on_progress)
+            return answer.model_dump(mode="json")
+        except ValidationError:
+            raise MCPError(INTERNAL_ERROR, f"the server {self.id} answered {method} with no such answer") from None
+        finally:
+            self._calls -= 1
+
+    async def _running_session(self) -> ClientSession:
+        """Return the session. A call that comes between a crash and the new start waits for that, and is not lost."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._parts.times.handshake):
+                while self.status in (Status.STARTING, Status.RESTARTING):
+                    await asyncio.shield(self._outcome)
+        if self._attempt is None or self._attempt.session is None:
+            raise MCPError(CONNECTION_CLOSED, f"the server {self.id} is {self.status.value}")
+        return self._attempt.session
+
+    # What is told of it -----------------------------------------------------------------------------
+
+    def row(self) -> dict[str, object]:
+        """Return its entry in the list."""
+        return {"id": self.id, "status": self.status.value, "tools_count": len(self._stored.tools)}
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, while there is one."""
+        return None if self._attempt is None else self._attempt.pid
+
+    def to_document(self) -> dict[str, object]:
+        """Return its status."""
+        attempt = self._attempt
+        runs = self.status is Status.RUNNING and attempt is not None
+        uptime = asyncio.get_running_loop().time() - attempt.running_since if runs and attempt is not None else 0
+        return self.row() | {
+            "pid": self.pid,
+            "uptime_secs": int(uptime),
+            "restart_count": self.restart_count,
+            "last_exit": self._last_exit,
+            "last_error": self._last_error,
+            "protocol_version": self._stored.protocol_version,
+            "server_info": self._stored.server_info,
+        }
+
+    # Its life ---------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        # Before anything is changed: what is missing is told without an attempt.
+        self._prepare()
+        self.restart_count = 0
+        self._keep(with_desired(self._stored, "running"))
+        self._spawn(insists=False)
+
+    async def _tried(self) -> None:
+        error = await asyncio.shield(self._outcome)
+        if error is not None:
+            raise error
+
+    def _spawn(self, *, insists: bool) -> None:
+        loop = asyncio.get_running_loop()
+        self.status = Status.STARTING
+        self._stop_asked = loop.create_future()
+        self._outcome = loop.create_future()
+        self._life = self._parts.tasks.spawn(self._live(insists), name=f"integration {self.id}")
+
+    async def _end_life(self) -> None:
+        if self._life is None:
+            return
+        if not self._stop_asked.done():
+            self._stop_asked.set_result(None)
+            self.status = Status.STOPPING
+        # Not `await self._life`: who is cancelled here must not cancel it.
+        await asyncio.wait({self._life})
+
+    async def _live(self, insists: bool) -> None:
+        failures = 0
+        attempt: _Attempt | None = None
+        try:
+            while True:
+                attempt = self._attempt = _Attempt(asyncio.get_running_loop().time(), self.log.written)
+                self._start_now.clear()
+                await self._try(attempt)
+                self._attempt = None
+                if self._stop_asked.done():
+                    return
+                self._note_end(attempt)
+                if not attempt.got_to_run and not insists:
+                    self._keep(with_desired(self._stored, "stopped"))
+                    return
+                insists = True
+                ran = asyncio.get_running_loop().time() - attempt.started_at
+                failures = 1 if attempt.got_to_run and ran >= self._parts.times.stable else failures + 1
+                self._tell_outcome(attempt)
+                if failures >= self._parts.limits.crashes:
+                    self.status = Status.CRASH_LOOP
+                    self.log.note(f"not started again: {failures} failures")
+                    return
+                self.status = Status.RESTARTING
+                if await self._has_waited(failures):
+                    failures = 0
+                if self._stop_asked.done():
+                    return
+                self.restart_count += 1
+                self.status = Status.STARTING
+        finally:
+            self._attempt = None
+            self._life = None
+            if self.status is not Status.CRASH_LOOP:
+                self.status = Status.STOPPED
+            if not self._outcome.done():
+                self._outcome.set_result(self._failed_start(attempt))
+            self._on_ended(self.id)
+
+    def _tell_outcome(self, attempt: _Attempt) -> None:
+        """Tell who waits for this try that it has failed, and have others wait for the next."""
+        if not attempt.got_to_run and not self._outcome.done():
+            self._outcome.set_result(self._failed_start(attempt))
+        self._await_next()
+
+    def _await_next(self) -> None:
+        if self._outcome.done():
+            self._outcome = asyncio.get_running_loop().create_future()
+
+    def _lose(self, attempt: _Attempt) -> None:
+        """The session is over. From now on calls wait for the next, also while the server is being cleared away."""
+        attempt.session = None
+        if attempt.got_to_run and not self._stop_asked.done():
+            self._await_next()
+            self.status = Status.RESTARTING
+
+    async def _has_waited(self, failures: int) -> bool:
+        """Wait before the next try; True when it was asked for meanwhile."""
+        asked = self._parts.tasks.spawn(self._start_now.wait(), name=f"next try of {self.id}")
+        await _first_of(self._stop_asked, asked, seconds=self._pause(failures))
+        asked.cancel()
+        return self._start_now.is_set()
+
+    def _pause(self, failures: int) -> float:
+        times = self._parts.times
+        # Jitter: what one cause has ended does not all come back in one moment.
+        return min(times.first_restart * 2.0 ** (failures - 1), times.longest_restart) * random.uniform(0.75, 1.25)
+
+    async def _try(self, attempt: _Attempt) -> None:
+        """Start it and stay until it ends or is to end; why it ended is noted in the attempt."""
+        try:
+            match self._prepare():
+                case Launch() as launch:
+                    await self._run_child(launch, attempt)
+                case Call() as call:
+                    await self._stay_connected(call, attempt)
+        except (IntegrationError, ChildError, SessionRefused, MCPError) as error:
+            attempt.reason = attempt.reason or str(error)
+        except (httpx2.HTTPError, OSError, RuntimeError, ExceptionGroup) as error:
+            attempt.reason = attempt.reason or _told(error)
+        finally:
+            self._lose(attempt)
+
+    def _prepare(self) -> Launch | Call:
+        parts = self._parts
+        folder = parts.store.folder(self.id)
+        return prepare(self._stored.manifest, folder, self._stored.program, self._mark, parts.around)
+
+    @property
+    def _mark(self) -> str:
+        return f"{self._parts.store.mark}.{self.id}"
+
+    # A child of this worker
+
+    async def _run_child(self, launch: Launch, attempt: _Attempt) -> None:
+        parts = self._parts
+
+        def started(pid: int) -> None:
+            attempt.pid = pid
+
+        server = await start_stdio_server(parts.tasks, launch, self.log, parts.limits.message_bytes, started)
+        try:
+            async with stdio_session(server, self._tools_changed) as session:
+                await self._shake_hands(session, attempt, server.silent)
+                if attempt.got_to_run:
+                    await _first_of(server.silent, self._stop_asked)
+        finally:
+            self._lose(attempt)
+            await server.stop(parts.times.stop)
+            # A descendant that left the group still carries the mark.
+            await asyncio.to_thread(end_orphans, MARK, self._mark)
+            self._note_exit(server, attempt)
+
+    def _note_exit(self, server: StdioServer, attempt: _Attempt) -> None:
+        code = attempt.exit_code = server.exited.result() if server.exited.done() else None
+        self._last_exit = {
+            "code": code if code is not None and code >= 0 else None,
+            "signal": _signal_name(code) if code is not None and code < 0 else None,
+            "at": datetime.fromtimestamp(int(self._parts.wall()), UTC).isoformat().replace("+00:00", "Z"),
+        }
+        if server.misbehaved is not None:
+            attempt.reason = server.misbehaved
+        elif attempt.reason is None and not self._stop_asked.done():
+            how = "its output ended" if code is None else f"it exited with code {code}" if code >= 0 else ""
+            attempt.reason = how or f"it was ended by {_signal_name(code or 0)}"
+
+    # A server elsewhere
+
+    async def _stay_connected(self, call: Call, attempt: _Attempt) -> None:
+        parts = self._parts
+        self.log.hide(call.hidden)
+        attempt.call = call
+        async with http_session(
+            call,
+            trust=parts.trust,
+            timeout_seconds=parts.times.handshake,
+            most_message_bytes=parts.limits.message_bytes,
+            on_tools_changed=self._tools_changed,
+        ) as session:
+            await self._shake_hands(session, attempt, None)
+            # Nothing announces the end of a server elsewhere.
+            while attempt.got_to_run and not self._stop_asked.done():
+                await asyncio.wait({self._stop_asked}, timeout=parts.times.ping)
+                if not self._stop_asked.done():
+                    async with asyncio.timeout(parts.times.handshake):
+                        await session.send_ping()
+
+    # Both
+
+    async def _shake_hands(
+        self, session: ClientSession, attempt: _Attempt, silent: asyncio.Future[None] | None
+    ) -> None:
+        """Have it said what it is; then it runs. Ends early when it is to stop, or says nothing any more."""
+
+        async def shake() -> Handshake | Exception:
+            try:
+                return await shake_hands(session, self._parts.limits.tools)
+            except (MCPError, SessionRefused, ValidationError, RuntimeError, httpx2.HTTPError) as error:
+                return error
+
+        shaking = self._parts.tasks.spawn(shake(), name=f"handshake {self.id}")
+        seconds = self._parts.times.handshake
+        try:
+            await _first_of(shaking, self._stop_asked, *(() if silent is None else (silent,)), seconds=seconds)
+            if silent is not None and silent.done():
+                # Its last words may have been the answer, or a refusal: it is given the moment it takes to read them.
+                await _first_of(shaking, seconds=0.2)
+        finally:
+            shaking.cancel()
+            await asyncio.wait({shaking})
+        if self._stop_asked.done():
+            return
+        has_ended = silent is not None and silent.done()
+        if shaking.cancelled():
+            # How it ended says more than that it did not answer.
+            attempt.reason = None if has_ended else f"no handshake within {seconds:g} s"
+            return
+        found = shaking.result()
+        if isinstance(found, Handshake):
+            self._begin_to_run(found, session, attempt)
+        elif not has_ended:
+            attempt.reason = f"the handshake failed: {_told(found)}"
+
+    def _begin_to_run(self, found: Handshake, session: ClientSession, attempt: _Attempt) -> None:
+        attempt.handshake = found
+        attempt.session = session
+        attempt.running_since = asyncio.get_running_loop().time()
+        attempt.got_to_run = True
+        self._keep(
+            self._stored.model_copy(
+                update={
+                    "tools": found.tools,
+                    "protocol_version": found.protocol_version,
+                    "server_info": found.server_info,
+                }
+            )
+        )
+        self.status = Status.RUNNING
+        self._last_error = None
+        _log.info("integration_running", integration=self.id, tools=len(found.tools), pid=attempt.pid)
+        if not self._outcome.done():
+            self._outcome.set_result(None)
+
+    def _tools_changed(self) -> None:
+        """It says that its tools are others now. One look at a time; what changes meanwhile is told again."""
+        if self._tools_task is None or self._tools_task.done():
+            self._tools_task = self._parts.tasks.spawn(self._look_at_tools(), name=f"tools of {self.id}")
+
+    async def _look_at_tools(self) -> None:
+        session = None if self._attempt is None else self._attempt.session
+        if session is None:
+            return
+        try:
+            async with asyncio.timeout(self._parts.times.handshake):
+                tools = await list_tools(session, self._parts.limits.tools)
+        except (MCPError, SessionRefused, ValidationError, TimeoutError) as error:
+            self.log.note(f"its tools could not be read again: {_told(error)}")
+            return
+        self._keep(self._stored.model_copy(update={"tools": tools}))
+
+    def _note_end(self, attempt: _Attempt) -> None:
+        reason = self.log.without_secrets(attempt.reason or "it ended")
+        self._last_error = reason
+        self.log.note(reason)
+        _log.warning("integration_ended", integration=self.id, reason=reason)
+
+    def _failed_start(self, attempt: _Attempt | None) -> IntegrationError:
+        if self._stop_asked.done():
+            return IntegrationError(Category.INVALID_STATE, f"{self.id} was stopped while it was being started")
+        lines = [] if attempt is None else self.log.tail(self.log.written - attempt.log_from)
+        own = [line for line in lines if not line.startswith("[worker]")]
+        code = None if attempt is None or attempt.exit_code is None or attempt.exit_code < 0 else attempt.exit_code
+        details = {"exitCode": code, "stderr": own[-TOLD_LINES:]}
+        return provider_error(f"{self.id} does not run: {self._last_error}", details)
+
+    def _conflict(self, wish: str) -> IntegrationError:
+        message = f"{self.id} is {self.status.value}; {wish} it when that is over"
+        return IntegrationError(Category.INVALID_STATE, message, {"status": self.status.value})
+
+    def _keep(self, stored: Stored) -> None:
+        if stored != self._stored:
+            self._stored = stored
+            try:
+                self._parts.store.save(stored)
+            except OSError as error:
+                _log.error("integration_not_kept", integration=self.id, reason=error.strerror)
+
+    def __repr__(self) -> str:
+        return f"<Integration {self.id} {self.status.value}>"
+
+
+async def _first_of(*ends: asyncio.Future[Any], seconds: float | None = None) -> None:
+    await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _told(error: BaseException) -> str:
+    """Say what happened in words; a group of one is what is in it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, ValidationError):
+        return "it answers with something that is no answer"
+    return str(error) or type(error).__name__
+
+
+def _signal_name(code: int) -> str:
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
