@@ -1,5 +1,6 @@
 """Bindings on the page, and what they compile to."""
 
+import re
 from collections.abc import Sequence
 
 from tests.support.control_plane import ORGANIZATION, Replica
@@ -25,6 +26,8 @@ async def test_bindings_are_edited_as_forms(api: Replica) -> None:
             **{"revision": "0", "count": "1", "connection.0": made["connectionId"], "id.0": "", "do": "save"},
             **{"config.0.*": ["codex", "version"], "config.0.codex": "npm", "config.0.version": "none"},
         }
+        shown = await member.send(path, fields | {"do": "fields"}, status=200)
+        assert re.findall(r'name="do" value="([a-z0-9.]+)"', shown)[0] == "save"  # what Enter presses
         faulty = await member.send(path, fields, status=422)
         assert 'class="field faulty"' in faulty
         assert 'value="none"' in faulty
