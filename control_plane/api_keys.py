@@ -83,16 +83,24 @@ async def find_caller(database: Database, key: str, now: float) -> Caller | None
         return None
     async with database.read() as tx:
         found = await rows.by_hash(tx, _hash(key))
-    if found is None or found.revoked_at is not None or (found.expires_at is not None and found.expires_at <= now):
+    caller = None if found is None else caller_of(found, now)
+    if found is None or caller is None:
         return None
     if found.last_used_at is None or found.last_used_at + USED_SECONDS <= now:
         async with database.write() as tx:
             await rows.note_use(tx, found.id, int(now))
+    return caller
+
+
+def caller_of(key: ApiKey, now: float) -> Caller | None:
+    """Return who calls with a key; None where it is revoked or over."""
+    if key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now):
+        return None
     return Caller(
-        id=found.id,
-        roles=frozenset({Role(found.role)}),
-        organization_id=found.organization_id,
-        expires_at=found.expires_at,
+        id=key.id,
+        roles=frozenset({Role(key.role)}),
+        organization_id=key.organization_id,
+        expires_at=key.expires_at,
     )
 
 

@@ -258,6 +258,7 @@ def _parts(
             failed_logins_per_minute=config.limits.failed_logins_per_minute,
         ),
         answers=Answers(base.database, base.vault),
+        public_url=config.public_url,
         now=lambda: clock.wall,
     )
 

@@ -14,7 +14,7 @@ from control_plane.refusals import ControlCode, FieldIssue, Refused
 from control_plane.signing import MAX_TTL_SECONDS
 from control_plane.store import connections as rows
 from control_plane.store.database import AlreadyExists, Database, Transaction
-from control_plane.store.models import Connection, Credential
+from control_plane.store.models import Connection, Credential, Resolution
 from control_plane.vault.disclosure import fits
 from control_plane.vault.envelope import Place, Vault
 from sallyport.secret import Secret
@@ -70,6 +70,22 @@ def document(connection: Connection, credentials: Sequence[Credential]) -> dict[
 def _credential_document(credential: Credential) -> dict[str, object]:
     ends = {} if credential.expires_at is None else {"expiresAt": credential.expires_at}
     return {**_names(credential), "version": credential.version, "updatedAt": credential.updated_at, **ends}
+
+
+def _resolution_document(row: Resolution) -> dict[str, object]:
+    shown: dict[str, object] = {
+        "resolutionId": row.id,
+        "at": row.at,
+        "result": row.result,
+        "caller": row.caller,
+        "sandboxId": row.sandbox_id,
+        "planRevision": row.plan_revision,
+        "egressRuleId": row.egress_rule_id,
+        "bindingId": row.binding_id,
+        "secretType": row.secret_type,
+    }
+    optional = {"slotKey": row.slot_key or None, "credentialVersion": row.credential_version}
+    return shown | {name: value for name, value in optional.items() if value is not None}
 
 
 def _names(credential: Credential) -> dict[str, object]:
@@ -231,6 +247,15 @@ class ConnectionDesk:
             found = await rows.list_connections(tx, organization_id, after, limit)
             credentials = await rows.credentials(tx, [connection.id for connection in found])
         return [document(each, [row for row in credentials if row.connection_id == each.id]) for each in found]
+
+    async def resolutions(self, connection_id: str, before: int, limit: int) -> list[dict[str, object]]:
+        """Return who asked for its credentials, the newest first, below an id. Raises Refused."""
+        async with self._database.read() as tx:
+            if await rows.connection(tx, connection_id) is None:
+                raise not_found()
+            return [
+                _resolution_document(each) for each in await rows.list_resolutions(tx, connection_id, before, limit)
+            ]
 
     async def _locked(self, tx: Transaction, connection_id: str) -> Connection:
         connection = await rows.connection(tx, connection_id, lock=True)

@@ -1,5 +1,6 @@
 """The forms of a target: a schema, which decides what is valid, and fields, which say how it is shown here and now."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -27,9 +28,19 @@ class FormKind(StrEnum):
 
 
 async def resolve_form(
-    database: Database, registry: Registry, key: str, kind: FormKind, connection_id: str | None, *, for_operator: bool
+    database: Database,
+    registry: Registry,
+    key: str,
+    kind: FormKind,
+    connection_id: str | None,
+    value: Mapping[str, object] | None = None,
+    *,
+    for_operator: bool,
 ) -> dict[str, object]:
-    """Return a form in the context of its target and of a connection to it. Raises Refused."""
+    """Return a form in the context of its target, of a connection to it and of what stands in it. Raises Refused.
+
+    Without a value a target's form is for the configuration it has, any other for nothing.
+    """
     async with database.read() as tx:
         offer = await find_offer(tx, registry, key)
         if offer is None or not (offer.is_enabled or for_operator):
@@ -37,7 +48,8 @@ async def resolve_form(
         connection = None if connection_id is None else await _connection(tx, offer.definition, key, connection_id)
     model, form = _parts(offer.definition, kind)
     target: Target[Any] = offer.target
-    value = target.config.model_dump(by_alias=True, exclude_unset=True) if kind is FormKind.TARGET else {}
+    if value is None:
+        value = target.config.model_dump(by_alias=True, exclude_unset=True) if kind is FormKind.TARGET else {}
     context: FormContext[Any, Any] = FormContext(target=target, connection=connection, value=value)
     return forms.resolve_form(model, form, context)
 

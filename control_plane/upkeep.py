@@ -16,6 +16,7 @@ from control_plane.store import (
     idempotent_answers,
     keys,
     leases,
+    page_sessions,
     webhook_deliveries,
     webhooks,
 )
@@ -53,6 +54,7 @@ async def forget_what_is_over(database: Database, now: float, webhook_seconds: f
         await idempotent_answers.forget(tx, now - KEPT_SECONDS)
         await connections.forget_made_before(tx, now - MADE_SECONDS)
         await authorizations.forget_authorizations(tx, now)
+        await page_sessions.forget_sessions(tx, now)
     async with database.write() as tx:
         await webhook_deliveries.give_up(tx, now)
     forgotten = WEBHOOK_EVENTS_A_ROUND

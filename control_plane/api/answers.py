@@ -189,6 +189,22 @@ class ConnectionShown(Model):
     updated_at: int
 
 
+class ResolutionShown(Model):
+    """A request for a credential of a connection; `result` is `ok`, or the code of the refusal."""
+
+    resolution_id: int
+    at: int
+    result: str
+    caller: str
+    sandbox_id: str
+    plan_revision: int
+    egress_rule_id: str
+    binding_id: str
+    secret_type: str
+    slot_key: str | None = None
+    credential_version: str | None = None
+
+
 class AuthorizationBegun(Model):
     """Where a member is sent, and how long the way back is open."""
 
@@ -511,6 +527,7 @@ TOLD: Final[Mapping[tuple[str, str], Told]] = {
     ("GET", "/v1/api-keys/{key_id}"): Told(200, ApiKeyShown),
     ("DELETE", "/v1/api-keys/{key_id}"): _NOTHING,
     ("POST", "/v1/sandbox/profiles"): Told(201, ProfileShown),
+    ("GET", "/v1/sandbox/profiles"): Told(200, Page[ProfileShown]),
     ("GET", "/v1/sandbox/profiles/{profile_id}"): Told(200, ProfileShown),
     ("POST", "/v1/sandbox/profiles/{profile_id}/versions"): Told(201, VersionShown),
     ("GET", "/v1/sandbox/profiles/{profile_id}/versions/{version}"): Told(200, VersionShown),
@@ -562,6 +579,7 @@ TOLD: Final[Mapping[tuple[str, str], Told]] = {
     ("PUT", f"{_CONNECTIONS}/{{connection_id}}/api-key"): Told(200, ConnectionShown),
     ("GET", _CONNECTIONS): Told(200, Page[ConnectionShown]),
     ("GET", f"{_CONNECTIONS}/{{connection_id}}"): Told(200, ConnectionShown),
+    ("GET", f"{_CONNECTIONS}/{{connection_id}}/resolutions"): Told(200, Page[ResolutionShown]),
     ("PATCH", f"{_CONNECTIONS}/{{connection_id}}"): Told(200, ConnectionShown),
     ("DELETE", f"{_CONNECTIONS}/{{connection_id}}"): _NOTHING,
     ("POST", "/internal/integration-credentials/resolve"): Told(200, ValueResolved | SessionResolved),

@@ -29,6 +29,7 @@ _PAGE: Final = """<!doctype html>
 <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:32em;margin:15vh auto;padding:0 1em}}</style>
 <h1>{title}</h1>
 <p>{text}</p>
+<p><a href="/page/connections">To the connections</a></p>
 </html>
 """
 

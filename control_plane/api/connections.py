@@ -28,6 +28,7 @@ router = APIRouter(prefix="/v1/integration/connections", dependencies=[Depends(a
 
 # A provider has two or three.
 MAX_SECRETS: Final = 16
+_MAX_RESOLUTION: Final = 2**53
 
 type Document = dict[str, object]
 
@@ -105,6 +106,15 @@ async def get_connection(connection_id: ConnectionPath, parts: PartsOf) -> Docum
     return await parts.connections.get(connection_id)
 
 
+@router.get("/{connection_id}/resolutions")
+async def list_resolutions(
+    connection_id: ConnectionPath, parts: PartsOf, cursor: Cursor = None, limit: Limit = PAGE_DEFAULT
+) -> Document:
+    """List who asked for its credentials, the newest first."""
+    before = _MAX_RESOLUTION if cursor is None else _resolution(decode_cursor(cursor))
+    return page(await parts.connections.resolutions(connection_id, before, limit + 1), "resolutionId", limit)
+
+
 @router.patch("/{connection_id}", openapi_extra=body_of(ChangedConnection))
 async def change_connection(connection_id: ConnectionPath, request: Request, parts: PartsOf) -> Document:
     """Rename a connection, configure it, or set its status."""
@@ -159,3 +169,10 @@ def _typed(body: NewConnection | RotatedSecrets) -> list[Typed]:
                 for name, value in sorted(body.secrets.items(), key=lambda item: item[0])
             ]
     raise Refused(ControlCode.INVALID_REQUEST, f"{len(issues)} issues; nothing changed", issues=issues)
+
+
+def _resolution(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 16):
+        issue = FieldIssue("malformed", "cursor", "give back the nextCursor of the page before, as it is")
+        raise Refused(ControlCode.INVALID_REQUEST, "this is no cursor of ours", issues=[issue])
+    return int(text)

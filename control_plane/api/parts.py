@@ -60,6 +60,7 @@ class Parts:
     outbox: Outbox
     rates: RateLimits
     answers: Answers
+    public_url: str
     now: Callable[[], float]
 
 
@@ -94,8 +95,9 @@ def page(items: Sequence[Mapping[str, object]], name: str, limit: int) -> dict[s
 
 
 PartsOf = Annotated[Parts, Depends(_parts)]
+CONNECTION_PATTERN: Final = r"^con_[A-Za-z0-9_-]{1,124}$"
 SandboxPath = Annotated[str, Path(pattern=r"^sbx_[A-Za-z0-9_-]{1,124}$")]
-ConnectionPath = Annotated[str, Path(pattern=r"^con_[A-Za-z0-9_-]{1,124}$")]
+ConnectionPath = Annotated[str, Path(pattern=CONNECTION_PATTERN)]
 IdPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
 NumberPath = Annotated[int, Path(ge=1, lt=2**53)]
 Cursor = Annotated[str | None, Query(max_length=256)]

@@ -86,6 +86,19 @@ async def create_profile(request: Request, parts: PartsOf) -> Document:
     return await sandboxes.create_profile(parts.database, body.organization_id, body.display_name, parts.now())
 
 
+@router.get("/sandbox/profiles")
+async def list_profiles(
+    parts: PartsOf, organization_id: OrganizationQuery, cursor: Cursor = None, limit: Limit = PAGE_DEFAULT
+) -> Document:
+    """List sandbox profiles by id."""
+    after = "" if cursor is None else decode_cursor(cursor)
+    async with parts.database.read() as tx:
+        found = await rows.list_profiles(tx, organization_id, after, limit + 1)
+        latest = await rows.latest_versions(tx, [each.id for each in found])
+    shown = [sandboxes.profile_document(each, latest.get(each.id, 0)) for each in found]
+    return page(shown, "sandboxProfileId", limit)
+
+
 @router.get("/sandbox/profiles/{profile_id}")
 async def get_profile(profile_id: IdPath, parts: PartsOf) -> Document:
     """Return a sandbox profile."""

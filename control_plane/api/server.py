@@ -6,7 +6,7 @@ from collections.abc import Generator
 from typing import Any, Final
 
 import uvicorn
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -28,6 +28,8 @@ from control_plane.api import (
 )
 from control_plane.api.idempotency import Idempotency
 from control_plane.api.openapi import openapi_document
+from control_plane.api.page.rendering import see_other
+from control_plane.api.page.site import PREFIX, build_page
 from control_plane.api.parts import Parts
 from control_plane.api.problems import HANDLERS, RequestIds
 from control_plane.refusals import ControlCode, FieldIssue, Refused
@@ -74,6 +76,8 @@ def build_api(parts: Parts) -> FastAPI:
     for router in _ROUTERS:
         app.include_router(router)
     document = openapi_document(app)
+    app.mount(PREFIX, build_page(app, parts))
+    app.add_route(PREFIX, _to_page, include_in_schema=False)
     return app
 
 
@@ -157,6 +161,10 @@ class Server(uvicorn.Server):
         """Wait until requests are taken, and return the port."""
         await self._is_listening.wait()
         return int(self.servers[0].sockets[0].getsockname()[1])
+
+
+async def _to_page(request: Request) -> Response:
+    return see_other(f"{PREFIX}/")
 
 
 def _methods_of(path: str) -> set[str]:

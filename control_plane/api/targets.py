@@ -8,9 +8,11 @@ from pydantic import Field, JsonValue, StringConstraints
 from control_plane.api.bodies import DisplayName, body_of, read_body
 from control_plane.api.caller import Caller, authenticate
 from control_plane.api.parts import PAGE_DEFAULT, Cursor, IdPath, Limit, PartsOf, decode_cursor, page
+from control_plane.refusals import ControlCode, FieldIssue, Refused
 from control_plane.target_forms import FormKind, resolve_form
 from control_plane.targets import Changes
 from sallyport.plan.fields import Id, Listed, Model, Positive
+from sallyport.plan.strict_json import StrictJsonError, read_strictly
 
 router = APIRouter(prefix="/v1/integration/targets", dependencies=[Depends(authenticate)])
 
@@ -20,6 +22,9 @@ Description = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1F\x7F]{1,100
 Override = Literal["displayName", "description", "logoKey"]
 Config = Annotated[dict[str, JsonValue], Field(max_length=1_000)]
 ConnectionQuery = Annotated[str | None, Query(alias="connectionId", pattern=r"^con_[A-Za-z0-9_-]{1,124}$")]
+
+# What stands in the form, as JSON: other fields may go with it. No longer than a head can be.
+ValueQuery = Annotated[str | None, Query(max_length=32_768)]
 
 
 class NewTarget(Model):
@@ -98,38 +103,63 @@ async def put_target_secrets(target_key: IdPath, request: Request, parts: PartsO
     return await parts.targets.put_secrets(target_key, body.revision, body.set, body.clear, parts.now())
 
 
-async def _form(kind: FormKind, target_key: str, connection_id: str | None, caller: Caller, parts: PartsOf) -> Document:
+async def _form(
+    kind: FormKind, target_key: str, connection_id: str | None, value: str | None, caller: Caller, parts: PartsOf
+) -> Document:
     return await resolve_form(
-        parts.database, parts.registry, target_key, kind, connection_id, for_operator=caller.is_operator
+        *(parts.database, parts.registry, target_key, kind, connection_id, _value(value)),
+        for_operator=caller.is_operator,
     )
 
 
 @router.get("/{target_key}/forms/target")
-async def get_target_form(target_key: IdPath, caller: Caller, parts: PartsOf) -> Document:
+async def get_target_form(target_key: IdPath, caller: Caller, parts: PartsOf, value: ValueQuery = None) -> Document:
     """Return the form of the target's configuration."""
-    return await _form(FormKind.TARGET, target_key, None, caller, parts)
+    return await _form(FormKind.TARGET, target_key, None, value, caller, parts)
 
 
 @router.get("/{target_key}/forms/secret")
 async def get_secret_form(target_key: IdPath, caller: Caller, parts: PartsOf) -> Document:
     """Return the form of the target's secrets."""
-    return await _form(FormKind.SECRET, target_key, None, caller, parts)
+    return await _form(FormKind.SECRET, target_key, None, None, caller, parts)
 
 
 @router.get("/{target_key}/forms/binding")
 async def get_binding_form(
-    target_key: IdPath, caller: Caller, parts: PartsOf, connection_id: ConnectionQuery = None
+    target_key: IdPath,
+    caller: Caller,
+    parts: PartsOf,
+    connection_id: ConnectionQuery = None,
+    value: ValueQuery = None,
 ) -> Document:
     """Return the form of a binding, of a connection where one is named."""
-    return await _form(FormKind.BINDING, target_key, connection_id, caller, parts)
+    return await _form(FormKind.BINDING, target_key, connection_id, value, caller, parts)
 
 
 @router.get("/{target_key}/forms/connection")
 async def get_connection_form(
-    target_key: IdPath, caller: Caller, parts: PartsOf, connection_id: ConnectionQuery = None
+    target_key: IdPath,
+    caller: Caller,
+    parts: PartsOf,
+    connection_id: ConnectionQuery = None,
+    value: ValueQuery = None,
 ) -> Document:
     """Return the form of a connection's configuration, of one that is there where it is named."""
-    return await _form(FormKind.CONNECTION, target_key, connection_id, caller, parts)
+    return await _form(FormKind.CONNECTION, target_key, connection_id, value, caller, parts)
+
+
+def _value(text: str | None) -> dict[str, object] | None:
+    """Return what stands in a form. Raises Refused."""
+    if text is None:
+        return None
+    try:
+        document, faults = read_strictly(text.encode("utf-8", "replace"), most_faults=1)
+    except StrictJsonError:
+        document, faults = None, []
+    if faults or not isinstance(document, dict):
+        issue = FieldIssue("malformed", "value", "a JSON object, as the form's schema has it")
+        raise Refused(ControlCode.INVALID_REQUEST, "faulty parameters", issues=[issue])
+    return document
 
 
 def _changes(body: NewTarget | ChangedTarget, clear: tuple[str, ...] = ()) -> Changes:

@@ -95,6 +95,12 @@ async def is_in_plan(tx: Transaction, reference: PlanReference) -> bool:
     return await tx.first(select(PlanReference.position).where(*same)) is not None
 
 
+async def list_resolutions(tx: Transaction, connection_id: str, before: int, limit: int) -> Sequence[Resolution]:
+    """Return the requests for credentials of a connection, the newest first, below an id."""
+    query = select(Resolution).where(Resolution.connection_id == connection_id, Resolution.id < before)
+    return await tx.all(query.order_by(Resolution.id.desc()).limit(limit))
+
+
 async def forget_resolutions(tx: Transaction, before: float) -> int:
     """Delete the record of resolutions before an instant."""
     return await tx.run(delete(Resolution).where(Resolution.at < int(before)))

@@ -1,6 +1,6 @@
 """Queries on sandboxes, their profiles, plans and interception authorities."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import delete, func, select, update
 
@@ -18,6 +18,18 @@ from control_plane.store.models import (
 async def profile(tx: Transaction, profile_id: str, *, lock: bool = False) -> Profile | None:
     """Return a profile."""
     return await tx.get(Profile, profile_id, lock=lock)
+
+
+async def list_profiles(tx: Transaction, organization_id: str | None, after: str, limit: int) -> Sequence[Profile]:
+    """Return profiles by id, after one."""
+    query = select(Profile).where(Profile.id > after).order_by(Profile.id).limit(limit)
+    return await tx.all(query if organization_id is None else query.where(Profile.organization_id == organization_id))
+
+
+async def latest_versions(tx: Transaction, profile_ids: Sequence[str]) -> Mapping[str, int]:
+    """Return the numbers of the newest versions, by profile; one without versions is absent."""
+    query = select(ProfileVersion.profile_id, func.max(ProfileVersion.version)).group_by(ProfileVersion.profile_id)
+    return {row[0]: row[1] for row in await tx.rows(query.where(ProfileVersion.profile_id.in_(profile_ids)))}
 
 
 async def latest_version(tx: Transaction, profile_id: str) -> int:

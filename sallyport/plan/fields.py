@@ -8,7 +8,15 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WrapSerializer,
+)
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
@@ -166,7 +174,13 @@ def _check_url_of(*schemes: str) -> Callable[[str], str]:
 # alone is read leniently; its items stay strict. Tuples and read-only maps keep a plan immutable all the way down.
 Listed = Annotated[tuple[Item, ...], Field(strict=False, max_length=MAX_LISTED)]
 NonEmpty = Annotated[tuple[Item, ...], Field(strict=False, min_length=1, max_length=MAX_LISTED)]
-Map = Annotated[Mapping[Key, Value], Field(max_length=MAX_LISTED), AfterValidator(MappingProxyType)]
+# pydantic writes no read-only map by itself.
+Map = Annotated[
+    Mapping[Key, Value],
+    Field(max_length=MAX_LISTED),
+    AfterValidator(MappingProxyType),
+    WrapSerializer(lambda value, write: write(dict(value))),
+]
 
 # Text. NUL ends a string for the operating system, so no text that reaches it may hold one.
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1F\x7F]{1,1024}$")]

@@ -22,7 +22,7 @@ async def version(api: Replica) -> str:
 
 
 def binding(binding_id: str) -> dict[str, object]:
-    return {"bindingId": binding_id, "connectionId": LINEAR_CONNECTION, "kind": "connector", "config": {}}
+    return {"bindingId": binding_id, "connectionId": LINEAR_CONNECTION, "kind": "connector", "config": {"mcp": False}}
 
 
 async def bind(api: Replica, version: str, *binding_ids: str) -> None:

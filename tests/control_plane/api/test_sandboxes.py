@@ -110,3 +110,19 @@ async def test_revocations_over_http(api: Replica) -> None:
 async def test_ids_that_are_none(api: Replica) -> None:
     for path in ("sbx_%00", "sbx_a%2Fb", "SBX_one", "sbx_" + "a" * 125, "con_one"):
         assert (await api.refused("GET", f"/v1/sandboxes/{path}")).split()[1] in ("invalid_request", "not_found"), path
+
+
+async def test_profiles_are_listed_with_their_newest_version(api: Replica) -> None:
+    path = "/v1/sandbox/profiles"
+    made = [
+        await api.ask("POST", path, {"organizationId": organization_id}, status=201)
+        for organization_id in (ORGANIZATION, "org_two", ORGANIZATION)
+    ]
+    for _ in range(2):
+        await api.ask("POST", f"{path}/{made[0]['sandboxProfileId']}/versions", {}, status=201)
+    made[0] |= {"latestVersion": 2}
+    listed = (await api.ask("GET", path))["items"]
+    assert listed == sorted(made, key=lambda each: each["sandboxProfileId"])
+    first = await api.ask("GET", f"{path}?organizationId={ORGANIZATION}&limit=1")
+    rest = await api.ask("GET", f"{path}?organizationId={ORGANIZATION}&cursor={first['nextCursor']}")
+    assert first["items"] + rest["items"] == [each for each in listed if each["organizationId"] == ORGANIZATION]

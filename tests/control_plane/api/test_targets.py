@@ -97,3 +97,19 @@ async def test_faulty_bodies(api: Replica, body: dict[str, object], pointers: li
     answer = await api.client.patch(LINEAR, json=body)
     assert answer.status_code == 400, answer.text
     assert sorted(issue["pointer"] for issue in answer.json()["issues"]) == pointers
+
+
+async def test_a_form_is_for_what_stands_in_it(api: Replica) -> None:
+    path = f"{PATH}/openai-default/forms/target"
+
+    async def hidden(value: str) -> list[str]:
+        answer = await api.client.get(path, params={"value": value})
+        assert answer.status_code == 200, answer.text
+        return [each["name"] for each in answer.json()["fields"] if each.get("hidden")]
+
+    assert await hidden("{}") == ["allowCleartext"]
+    assert await hidden('{"baseUrl": "http://o.example"}') == []
+    for value in ("", "[]", "{", '{"a": 1, "a": 2}'):
+        answer = await api.client.get(path, params={"value": value})
+        assert (answer.status_code, [each["pointer"] for each in answer.json()["issues"]]) == (400, ["value"])
+    assert await api.refused("GET", f"{PATH}/openai-default/forms/secret?value=%7B%7D") == "400 invalid_request"

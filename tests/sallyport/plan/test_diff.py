@@ -130,6 +130,15 @@ def test_what_is_not_egress_is_told_by_its_key() -> None:
     }
 
 
+def test_variables_are_compared_with_the_rest() -> None:
+    def plan(value: str) -> CompiledRuntimePlan:
+        artifact = {"artifactKey": "one", "name": "x", "env": {"NAME": value}, "lifecycle": {"install": []}}
+        return parse_plan(seal(plan_document(artifacts=[artifact])))
+
+    assert diff_plans(plan("a"), plan("a")).parts == {}
+    assert diff_plans(plan("a"), plan("b")).parts == {"artifacts": {"changed": ["one"]}}
+
+
 def test_more_classes_than_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     plan, other = plan_of([route()]), plan_of([])
     monkeypatch.setattr(module, "MAX_ASKED", 2)

@@ -1,0 +1,50 @@
+"""Bindings on the page, and what they compile to."""
+
+import re
+from collections.abc import Sequence
+
+from tests.support.control_plane import ORGANIZATION, Replica
+from tests.support.page_visitor import page_visitor
+
+
+async def test_bindings_are_edited_as_forms(api: Replica) -> None:
+    body = {"organizationId": ORGANIZATION, "secrets": {"api_key": "sk-proj-" + "a" * 40}, "displayName": "Key"}
+    made = await api.ask("POST", "/v1/integration/connections/openai-default/api-key", body, status=201)
+    named = {"organizationId": ORGANIZATION, "displayName": "<script>x</script>"}
+    profile = await api.ask("POST", "/v1/sandbox/profiles", named, status=201)
+    path = f"/profiles/{profile['sandboxProfileId']}"
+    async with page_visitor(api, "member", ORGANIZATION) as member:
+        assert "It has no version yet" in await member.see(path)
+        for _ in range(2):
+            await api.ask("POST", f"/v1/sandbox{path}/versions", {}, status=201)
+        assert "<script" not in await member.see("/profiles")
+        path += "/versions/1"
+        assert "Nothing is bound" in await member.see(path)
+        added = {"revision": "0", "count": "0", "do": "add", "connection": made["connectionId"]}
+        assert "not saved yet" in await member.send(path, added, status=200)
+        fields: dict[str, Sequence[str]] = {
+            **{"revision": "0", "count": "1", "connection.0": made["connectionId"], "id.0": "", "do": "save"},
+            **{"config.0.*": ["codex", "version"], "config.0.codex": "npm", "config.0.version": "none"},
+        }
+        shown = await member.send(path, fields | {"do": "fields"}, status=200)
+        assert re.findall(r'name="do" value="([a-z0-9.]+)"', shown)[0] == "save"  # what Enter presses
+        faulty = await member.send(path, fields, status=422)
+        assert 'class="field faulty"' in faulty
+        assert 'value="none"' in faulty
+        hidden = await member.send(path, fields | {"config.0.codex": "image", "do": "fields"}, status=200)
+        assert "config.0.version" not in hidden
+        assert await member.send(path, fields | {"config.0.version": "1.2.3"}) == f"/page{path}?done=saved"
+        stored = await api.ask("GET", f"/v1/sandbox{path}/integration-bindings")
+        [binding] = stored["bindings"]
+        assert (binding["kind"], binding["config"]) == ("agent", {"version": "1.2.3"})
+        assert "changed by another" in await member.send(path, fields | {"config.0.version": "1.2.3"}, status=409)
+        assert "sha256:" in await member.see(f"{path}/plan")
+        assert "a route claims this" in await member.see(f"{path}/explain?url=https://api.openai.com/v1/models")
+        assert "inject" in await member.see(f"{path}/diff?other=2")
+        assert "Every request is answered alike" in await member.see(f"{path}/diff?other=1")
+        removed = fields | {"revision": "1", "id.0": binding["bindingId"], "do": "remove.0"}
+        assert "Nothing is bound" in await member.send(path, removed, status=200)
+        unknown = fields | {"revision": "1", "connection.0": "con_one/../x"}
+        assert "There is no such connection" in await member.send(path, unknown, status=400)
+        await api.ask("PATCH", "/v1/integration/connections/" + made["connectionId"], {"status": "error"})
+        assert "The bindings make no plan" in await member.see(f"{path}/plan")

@@ -1,0 +1,98 @@
+"""The operator page in a real browser: from the login to the explanation of a request. No script runs in it."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.support.browser import Browser, browser, missing_programs
+from tests.support.control_plane import ORGANIZATION, Replica, replica, settings
+from tests.support.page_visitor import page_key
+
+MISSING = missing_programs()
+HOSTILE = "Agents <script>document.title='gone'</script>"
+
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} missing: apt-get install chromium chromium-driver"),
+]
+
+
+async def test_from_login_to_explanation(tmp_path: Path) -> None:
+    async with replica(settings(tmp_path / "data", None)) as api:
+        named = {"organizationId": ORGANIZATION, "displayName": HOSTILE}
+        profile = await api.ask("POST", "/v1/sandbox/profiles", named, status=201)
+        versions = f"/v1/sandbox/profiles/{profile['sandboxProfileId']}/versions"
+        await api.ask("POST", versions, {}, status=201)
+        key = await page_key(api, "operator")
+        # The browser is asked on a thread: the control plane answers it on this loop.
+        await asyncio.to_thread(_walk, api, key, tmp_path / "profile")
+        [binding] = (await api.ask("GET", f"{versions}/1/integration-bindings"))["bindings"]
+        assert binding["kind"] == "agent"
+
+
+def _walk(api: Replica, key: str, folder: Path) -> None:
+    with browser(folder) as window:
+        window.open(f"http://127.0.0.1:{api.plane.port}/page")
+        window.write("#key", "sp_ak_nobody's")
+        window.press("Log in")
+        assert "not accepted" in window.text
+        window.write("#key", key)
+        window.press("Log in")
+        cookie = window.cookie("sallyport_page")
+        assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/page")
+        _edit_target(window)
+        _connect(window)
+        _bind(window)
+        _explain(window)
+        window.press("Log out")
+        assert window.url.endswith("/page/login")
+        assert not [each for each in window.complaints() if "Content Security Policy" in each]
+
+
+def _edit_target(window: Browser) -> None:
+    window.follow("OpenAI")
+    window.write("[name='displayName']", "Our OpenAI")
+    window.write("[name='config.baseUrl']", "no URL")
+    window.press("Save")
+    assert "nothing changed" in window.text
+    window.write("[name='config.baseUrl']", "")
+    window.press("Save")
+    assert "Saved." in window.text
+    assert "Our OpenAI" in window.text
+
+
+def _connect(window: Browser) -> None:
+    window.follow("Connect")
+    window.write("[name='organizationId']", ORGANIZATION)
+    window.write("[name='displayName']", "Team key")
+    window.write("[name='secret.api_key']", "sk-proj-" + "a" * 40)
+    window.press("Connect")
+    assert "Connected." in window.text
+    assert "No gateway has asked" in window.text
+
+
+def _bind(window: Browser) -> None:
+    window.follow("Profiles")
+    window.follow(HOSTILE)
+    window.choose("connection", "Team key")
+    window.press("Add")
+    window.write("[name='config.0.version']", "newest")
+    window.press("Save all bindings")
+    assert "A binding does not fit" in window.text
+    window.write("[name='config.0.version']", "")
+    window.press("Save all bindings")
+    assert "Saved." in window.text
+
+
+def _explain(window: Browser) -> None:
+    window.follow("Plan")
+    assert "api.openai.com" in window.text
+    window.follow("Explain")
+    window.write("#url", "https://api.openai.com/v1/models")
+    window.press("Explain")
+    assert "claims this" in window.text
+    window.follow("Compare")
+    window.write("#other", "1")
+    window.press("Compare")
+    assert "answered alike" in window.text
