@@ -2120,14 +2120,14 @@ _CALLERS: Final = (
     Guard(
         "a revoked API key",
         "control_plane/api_keys.py",
-        "found.revoked_at is not None or ",
+        "key.revoked_at is not None or ",
         "",
         f"{_CONTROL}test_api_keys.py::test_a_revoked_key_opens_nothing_at_once",
     ),
     Guard(
         "an API key that ended",
         "control_plane/api_keys.py",
-        " or (found.expires_at is not None and found.expires_at <= now)",
+        " or (key.expires_at is not None and key.expires_at <= now)",
         "",
         f"{_CONTROL}test_api_keys.py::test_a_key_names_its_caller",
     ),
