@@ -23,13 +23,14 @@ def lookup_addresses(host: str) -> tuple[str, ...]:
     """Ask the system's resolver for every address of `host`, in its order; OSError when there is none. Blocks."""
     try:
         answers = socket.getaddrinfo(host.encode("ascii"), None, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-    except socket.gaierror as error:
+    except OSError as error:
+        # Mostly a gaierror; a module of the system's resolver may leave an errno of its own.
         _raise_if_exhausted(error)
         raise
     return tuple(dict.fromkeys(str(sockaddr[0]) for _, _, _, _, sockaddr in answers))
 
 
-def _raise_if_exhausted(error: socket.gaierror) -> None:
+def _raise_if_exhausted(error: OSError) -> None:
     """Without a descriptor the system's resolver cannot ask, and says that the name is unknown or to be tried again."""
     try:
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()
