@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from demo.certificates import write_origin_files
 from tests.support.gateway_plans import plan, route
 from tests.support.gateway_process import GatewayProcess, Setting, gateway_process
 from tests.support.monitoring import MONITORING, dashboard_expressions, documented_metrics
@@ -37,7 +38,14 @@ class Watched:
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     folder = tmp_path_factory.mktemp("monitored")
-    setting = Setting(plan=plan([route("r", ["api.test"], "con_one")]), credentials={"con_one": "not-asked-for"})
+    (folder / "tls").mkdir()
+    files = write_origin_files(folder / "tls", ["localhost"])
+    setting = Setting(
+        plan=plan([route("r", ["api.test"], "con_one")]),
+        credentials={"con_one": "not-asked-for"},
+        # Whose end is told; by default a tunnel on loopback has none.
+        further={"tunnel": {"tls": {"certificate_file": str(files.certificate_file), "key_file": str(files.key_file)}}},
+    )
     with (
         gateway_process(folder / "gateway", setting) as gateway,
         prometheus_process(folder, scrape_config(folder, gateway.admin_port)) as prometheus,
