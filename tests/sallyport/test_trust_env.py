@@ -1,6 +1,6 @@
 import pytest
 
-from sallyport.trust_env import NAMES, REMOVED, java_options, variables
+from sallyport.trust_env import NAMES, REMOVED, java_options, variables, with_token
 
 PROXY = "http://x:token@127.0.0.1:3128"
 
@@ -101,3 +101,15 @@ def test_options_that_were_there_stay_in_front() -> None:
     assert values["JAVA_TOOL_OPTIONS"].startswith("-Xmx1g -Dhttp.proxyHost=")
     assert values["NODE_OPTIONS"] == '--no-warnings "--require=/my trust/proxy.cjs"'
     assert "PATH" not in values
+
+
+def test_a_proxy_s_url_carries_the_token_as_password() -> None:
+    assert with_token("http://gateway.test:3128", "a/b") == "http://x:a%2Fb@gateway.test:3128"
+
+
+@pytest.mark.parametrize(
+    "proxy", ["https://h:1", "http://h", "http://u@h:1", "http://h:1/path", "http://h:1?q", "http://h:1/#f", "h:1"]
+)
+def test_what_is_no_address_of_a_proxy_gets_no_token(proxy: str) -> None:
+    with pytest.raises(ValueError, match="write http://host:port"):
+        with_token(proxy, "token")

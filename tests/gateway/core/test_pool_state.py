@@ -442,3 +442,21 @@ class AgainstModel(RuleBasedStateMachine):
 
 
 TestAgainstModel = pytest.mark.filterwarnings("default")(AgainstModel.TestCase)
+
+
+def test_the_last_who_waited_leaves_nobody_to_be_served() -> None:
+    pool = Pool()
+    first, *_ = [pool.dial("a") for _ in range(LINKS_PER_KEY)]
+    pool.wait("a", "w")
+    pool.state.abandon("a", "one", "w")
+    assert pool.state.give_back("a", first) is Kept.IDLE
+
+
+def test_a_place_that_becomes_free_is_not_for_who_has_its_share() -> None:
+    pool = Pool(of_owner=20)
+    for _ in range(2):
+        pool.dial("A", "one")
+    others = pool.dial("A", "two")
+    pool.wait("A", "w", "one")
+    assert pool.state.lose("A", others) is None
+    assert pool.reserve("A", "three") is Room.TAKEN
