@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, NamedTuple
 import orjson
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
+from control_plane.connections import HAND_MADE
 from control_plane.definitions.contract import AnyDefinition
 from control_plane.definitions.registry import Registry
 from control_plane.discovery import UNHEALTHY, config_issues, health, secret_alias
@@ -199,7 +200,7 @@ class _Run:
     async def _apply(self, key: str, wanted: WantedTarget, secrets: Mapping[str, str]) -> list[Difference]:
         """Apply what the file says of one target; raise SyncError with pointers into that."""
         row = await rows.target(self._tx, key, lock=True)
-        definition = self._definition(row, wanted)
+        definition = self._definition(key, row, wanted)
         differences = []
         if row is None:
             row = new_row(key, definition, self._now)
@@ -221,7 +222,10 @@ class _Run:
             await tell(self._tx, row, self._now)
         return differences + of_secrets
 
-    def _definition(self, row: Target | None, wanted: WantedTarget) -> AnyDefinition:
+    def _definition(self, key: str, row: Target | None, wanted: WantedTarget) -> AnyDefinition:
+        if key == HAND_MADE:
+            message = "this key is kept for connections of plans that are written by hand; choose another"
+            raise SyncError([FieldIssue("already_exists", "", message)])
         family_id = wanted.family_id or (row.family_id if row is not None else None)
         variant_id = wanted.variant_id or (row.variant_id if row is not None else None)
         if row is not None and (family_id, variant_id) != (row.family_id, row.variant_id):

@@ -8,6 +8,7 @@ import orjson
 from pydantic import ValidationError
 
 from control_plane import recompilation
+from control_plane.connections import HAND_MADE
 from control_plane.definitions.contract import AnyDefinition, Issue
 from control_plane.definitions.registry import Registry
 from control_plane.discovery import config_issues, secret_names, target_document
@@ -75,6 +76,10 @@ class TargetDesk:
         if definition is None:
             issue = FieldIssue("unknown_value", "/variantId", "nothing here defines this variant of this family")
             raise Refused(ControlCode.INVALID_REQUEST, "1 issues; nothing changed", issues=[issue])
+        if key == HAND_MADE:
+            raise Refused(
+                ControlCode.ALREADY_EXISTS, "this key is kept for connections of plans that are written by hand"
+            )
         row = new_row(key, definition, now)
         apply(row, changes)
         refuse_issues(config_issues(definition, key, orjson.loads(row.config), frozenset()))

@@ -90,6 +90,10 @@ async def test_what_the_file_does_not_name_stays(base: Foundation, tmp_path: Pat
 
 FAULTY: list[tuple[object, list[str]]] = [
     ({"none": {"enabled": True}}, ["/targets/none"]),
+    (
+        {"hand-made": {"familyId": "linear", "variantId": "linear-default"}},  # it is what has no definition
+        ["/targets/hand-made"],
+    ),
     ({"forge-server": {"variantId": "forge-other"}}, ["/targets/forge-server/variantId"]),
     ({"forge-server": {"enabled": True}}, ["/targets/forge-server/config/baseUrl"]),
     (

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import select
 
 from control_plane.app import Foundation
+from control_plane.connections import HAND_MADE
 from control_plane.offered import open_target_secret
 from control_plane.refusals import Refused
 from control_plane.store.models import Connection, Event
@@ -36,6 +37,8 @@ async def test_a_further_target_of_a_variant(desk: TargetDesk) -> None:
     assert (shown["enabled"], shown["revision"], shown["config"]) == (False, 1, GOOD)
     again = desk.create(KEY, "forge", "forge-server", Changes(config=GOOD), NOW)
     assert await refused(again) == ("already_exists", [])
+    kept = desk.create(HAND_MADE, "forge", "forge-server", Changes(config=GOOD), NOW)
+    assert await refused(kept) == ("already_exists", [])
     assert await refused(desk.create("x", "forge", "none", Changes(), NOW)) == ("invalid_request", ["/variantId"])
     assert await refused(desk.create("x", "forge", "forge-server", Changes(config={"y": 1}), NOW)) == (
         "invalid_request",
