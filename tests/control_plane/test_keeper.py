@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from control_plane import keeper
 from control_plane.app import Foundation
@@ -12,7 +12,7 @@ from control_plane.connections import REFRESH_TOKEN
 from control_plane.definitions.contract import MethodKind
 from control_plane.refusals import Refused
 from control_plane.store import events
-from control_plane.store.models import Connection, Credential, CredentialLease
+from control_plane.store.models import Connection, Credential, CredentialLease, Target
 from tests.support.authorization_server import (
     ACCESS_KEY_ID,
     CLIENT_ID,
@@ -62,6 +62,16 @@ async def test_a_valid_token_is_given_without_a_question(stage: OAuthStage) -> N
     assert answer == given | {"version": answer["version"]}
     stage.now += HOUR - keeper.AHEAD_SECONDS - 1
     assert await stage.resolve(connection_id, OAUTH) == answer
+    assert stage.server.asked["refresh_token"] == 0
+
+
+async def test_what_the_operator_disabled_gives_nothing_though_it_is_valid(stage: OAuthStage) -> None:
+    connection_id = await in_use(stage)
+    async with stage.base.database.write() as tx:
+        await tx.run(update(Target).values(enabled=False))
+    assert await refused(stage, connection_id) == "connection_not_active"
+    stage.now += HOUR
+    assert await refused(stage, connection_id) == "connection_not_active"
     assert stage.server.asked["refresh_token"] == 0
 
 

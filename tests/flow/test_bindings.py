@@ -3,7 +3,7 @@
 Every part is a process of its own. Both ways in: the explicit listener, and a tunnel with sandboxd.
 """
 
-import asyncio
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,11 +13,9 @@ from typing import Any
 
 import pytest
 
-from control_plane import recompilation
-from control_plane.store.database import Database
 from demo.certificates import write_origin_files
 from tests.support.background import in_background
-from tests.support.bound_versions import LINEAR, LINEAR_CONNECTION, LINEAR_KEY, offer_target
+from tests.support.bound_versions import LINEAR, LINEAR_CONNECTION, LINEAR_KEY
 from tests.support.figures import figure
 from tests.support.gateway_plans import ORGANIZATION, plan
 from tests.support.gateway_process import Setting
@@ -33,6 +31,7 @@ HOST = "api.linear.app"
 WAIT_SECONDS = 20.0
 INJECTED = (200, "linear")
 DENIED = (403, "denied_by_plan")
+WITHHELD = (502, "credential_unavailable")
 BINDING: dict[str, object] = {"connectionId": LINEAR_CONNECTION, "kind": "connector", "config": {}}
 
 
@@ -47,9 +46,6 @@ class Scene:
     def document(self, sandbox_id: str) -> dict[str, Any]:
         return self.operator.session.get(f"/v1/sandboxes/{sandbox_id}")
 
-    def database(self) -> Database:
-        return Database.open(f"sqlite:///{self.up.data_dir / 'control-plane' / 'control-plane.db'}")
-
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
@@ -60,7 +56,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         setting = Setting(plan=plan([]), connect_to={f"{HOST}:443": f"127.0.0.1:{origin.port}"}, ca_file=files.ca_file)
         up = stack.enter_context(up_process(folder / "up", setting, "--no-sandbox"))
         scene = Scene(up=up, operator=Operator(up), folder=folder)
-        asyncio.run(set_target(scene, enabled=True))
+        set_target(scene, enabled=True)
         scene.operator.session.post(
             f"/v1/integration/connections/{LINEAR}/api-key",
             {
@@ -73,15 +69,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         yield scene
 
 
-async def set_target(scene: Scene, *, enabled: bool) -> None:
-    """Enable or disable the target, as an operator does, and ask for what depends on it to be compiled anew."""
-    database = scene.database()
-    try:
-        await offer_target(database, LINEAR, "linear", enabled=enabled)
-        async with database.write() as tx:
-            await recompilation.request(tx, time.time_ns() / 1e9, target_key=LINEAR)
-    finally:
-        await database.close()
+def set_target(scene: Scene, *, enabled: bool) -> None:
+    """Enable or disable the target, as an operator does."""
+    session, path = scene.operator.session, f"/v1/integration/targets/{LINEAR}"
+    change = {"revision": session.get(path)["revision"], "enabled": enabled}
+    session.ask("PATCH", path, json.dumps(change).encode())
 
 
 def until(condition: Callable[[], bool], what: str) -> float:
@@ -116,16 +108,18 @@ def test_a_running_sandbox_follows_its_bindings(scene: Scene, way: str) -> None:
         revision = scene.document(sandbox_id)["plan"]["revision"]
         assert revision == 3
 
-        # A version that makes no plan any more says so, and takes nothing away by itself.
-        asyncio.run(set_target(scene, enabled=False))
+        # A version that makes no plan any more says so and leaves the plan; what is disabled gives no credential.
+        set_target(scene, enabled=False)
+        seconds = until(lambda: ask() == WITHHELD, "refusal of what is disabled")
+        figure(f"from a disabled target to the refusal ({way})", seconds)
         until(lambda: "compileIssues" in scene.document(sandbox_id), "issues")
         shown = scene.document(sandbox_id)
         assert [each["code"] for each in shown["compileIssues"]] == ["compile.target_disabled"]
         assert shown["plan"]["revision"] == revision
-        asyncio.run(set_target(scene, enabled=True))
+        set_target(scene, enabled=True)
         until(lambda: "compileIssues" not in scene.document(sandbox_id), "plan without issues")
         assert scene.document(sandbox_id)["plan"]["revision"] == revision
-        assert ask() == INJECTED
+        until(lambda: ask() == INJECTED, "injection")
 
 
 def ask_by(scene: Scene, way: str, sandbox_id: str, stack: ExitStack) -> Callable[[], tuple[int, str | None]]:

@@ -2118,6 +2118,13 @@ _CALLERS: Final = (
         f"{_CONTROL}test_ownership.py::test_only_its_own_organization",
     ),
     Guard(
+        "credentials of a disabled target",
+        "control_plane/resolution.py",
+        "if offer is not None and not offer.is_enabled:",
+        "if False:",
+        f"{_CONTROL}test_keeper.py::test_what_the_operator_disabled_gives_nothing_though_it_is_valid",
+    ),
+    Guard(
         "a revoked API key",
         "control_plane/api_keys.py",
         "key.revoked_at is not None or ",
