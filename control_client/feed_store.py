@@ -11,7 +11,7 @@ import structlog
 from control_client.errors import ControlError
 from control_client.feed_documents import MAX_FEED_BYTES, feed_document, read_feed
 from control_client.feed_state import Servers, Tier
-from sallyport.net.trust_files import replace_file
+from sallyport.net.whole_file import replace_file
 
 _MODE: Final = 0o600
 

@@ -6,12 +6,10 @@ alone: who can write there decides where credentials are sent.
 """
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import os
 import stat
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -20,9 +18,11 @@ import structlog
 
 from gateway.revocations import Revocation
 from sallyport.net.tasks import TaskSet
+from sallyport.net.whole_file import replace_file
 
 # The format of the files: another first line is another version's.
 _MAGIC: Final = b"sallyport-state-1 "
+_PRIVATE: Final = 0o600
 _KEYS: Final = "keys"
 _CONTACT: Final = "contact"
 _PLAN_SUFFIX: Final = ".plan"
@@ -122,7 +122,7 @@ class PlanStore:
                 if content is None:
                     (self._state_dir / name).unlink(missing_ok=True)
                 else:
-                    self._replace(name, content)
+                    replace_file(self._state_dir / name, _MAGIC + _checksum(content) + b"\n" + content, mode=_PRIVATE)
             except OSError as error:
                 # A full disk costs the next restart its memory, not this process its service.
                 self.failures += 1
@@ -137,20 +137,6 @@ class PlanStore:
         elif failure is None and self._is_failing:
             _log.warning("state_saved_again", file=name)
         self._is_failing = failure is not None
-
-    def _replace(self, name: str, content: bytes) -> None:
-        descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=self._state_dir)  # 0600 from its first moment
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(_MAGIC + _checksum(content) + b"\n")
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self._state_dir / name)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
 
     def _read(self, name: str) -> bytes | None:
         try:

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -60,12 +61,10 @@ def file_made_whole(path: Path) -> Iterator[BinaryIO]:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Put new content in a file's place, so that a reader sees the old one or the new one. Raises Failure."""
-    beside = path.with_name(f".{path.name}.new")
+    from sallyport.net import whole_file
+
     try:
-        mode = path.stat().st_mode & 0o777
-        beside.unlink(missing_ok=True)
-        create_file(beside, content, mode=mode)
-        beside.replace(path)
+        whole_file.replace_file(path, content, mode=stat.S_IMODE(path.stat().st_mode))
     except OSError as error:
         raise environment(f"{path} cannot be written: {error.strerror}", "correct its permissions") from None
 

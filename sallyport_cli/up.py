@@ -221,7 +221,7 @@ class _Up:
         return DocumentSession(self._control_url, token)
 
     def _write_sandbox_token(self, session: "DocumentSession", sandbox_id: str) -> None:
-        from sallyport.net.trust_files import replace_file
+        from sallyport.net.whole_file import replace_file
         from sallyport_cli import bring_about
 
         minted = bring_about.post(session, f"/v1/sandboxes/{quote(sandbox_id)}/tokens", {"kind": "tunnel"})
@@ -230,7 +230,7 @@ class _Up:
 
     def _show_addresses(self, sandbox_id: str) -> None:
         """Say where everything is, last: whoever reads it may begin."""
-        from sallyport.net.trust_files import replace_file
+        from sallyport.net.whole_file import replace_file
 
         document = {
             "sandboxId": sandbox_id,

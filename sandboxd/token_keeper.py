@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from sallyport.net.trust_files import replace_file
+from sallyport.net.whole_file import replace_file
 from sandboxd.core.renewal import Bearer, Renewal, Tokens, from_strings, read_token_file
 from sandboxd.log import Log
 

@@ -28,7 +28,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sallyport.host import HostError, normalize_host
+from sallyport.net.whole_file import offer_file, replace_file
 
+_PRIVATE = 0o600
 CA_VALIDITY = datetime.timedelta(days=30)
 # Twice what renewal runs ahead; a shorter one would be renewed at every use.
 _LEAST_VALIDITY = datetime.timedelta(days=2)
@@ -231,13 +233,13 @@ class CaStore:
         try:
             self._ensure_directory()
             if not key_path.exists():
-                self._write_new(key_path, _key_pem(ec.generate_private_key(ec.SECP256R1())))
+                offer_file(key_path, _key_pem(ec.generate_private_key(ec.SECP256R1())), mode=_PRIVATE)
             key = _load_key(key_path)
             if not certificate_path.exists():
-                self._write_new(certificate_path, self._certificate_pem(sandbox_id, key, now))
+                offer_file(certificate_path, self._certificate_pem(sandbox_id, key, now), mode=_PRIVATE)
             authority = CertificateAuthority(_load_certificate(certificate_path, sandbox_id, key), key)
             if not authority.is_current(now):
-                self._replace(certificate_path, self._certificate_pem(sandbox_id, key, now))
+                replace_file(certificate_path, self._certificate_pem(sandbox_id, key, now), mode=_PRIVATE)
                 authority = CertificateAuthority(_load_certificate(certificate_path, sandbox_id, key), key)
             return authority
         except OSError as error:
@@ -254,27 +256,6 @@ class CaStore:
     def _certificate_pem(self, sandbox_id: str, key: ec.EllipticCurvePrivateKey, now: float) -> bytes:
         certificate = _authority_certificate(_authority_name(sandbox_id), key, self._validity, now)
         return certificate.public_bytes(serialization.Encoding.PEM)
-
-    def _write_new(self, path: Path, content: bytes) -> None:
-        """Put a whole file at `path` unless another process has put one there first, which then counts."""
-        temporary = self._write_temporary(content)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            pass
-        finally:
-            os.unlink(temporary)
-
-    def _replace(self, path: Path, content: bytes) -> None:
-        os.replace(self._write_temporary(content), path)
-
-    def _write_temporary(self, content: bytes) -> str:
-        descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=self._ca_dir)  # 0600 from its first moment
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        return temporary
 
     def __repr__(self) -> str:
         return f"<CaStore {self._ca_dir}: {len(self._known)} authorities in memory>"

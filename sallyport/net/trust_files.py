@@ -1,8 +1,6 @@
 """The trust a sandbox process is given: the CA alone, the system's roots with it, and the same for Java."""
 
-import os
 import ssl
-import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +8,8 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
+
+from sallyport.net.whole_file import replace_file
 
 # Where distributions keep their roots in one file; OpenSSL's own default comes before these.
 SYSTEM_BUNDLES = (
@@ -61,21 +61,6 @@ def write_trust(directory: Path, ca_pem: bytes, environment: Mapping[str, str]) 
     replace_file(files.node_preload, NODE_PRELOAD.read_bytes(), mode=_READABLE)
     replace_file(files.ca, ca_pem, mode=_READABLE)  # last: who waits for it finds the others too
     return files
-
-
-def replace_file(path: Path, content: bytes, *, mode: int) -> None:
-    """Put a whole file in a path's place, so that a reader sees the old one or the new one; OSError."""
-    descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)  # 0600 from its first moment
-    try:
-        with open(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode)
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def system_bundle(environment: Mapping[str, str], besides: Path | None = None) -> Path | None:

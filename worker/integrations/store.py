@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sallyport.net.trust_files import replace_file
+from sallyport.net.whole_file import replace_file
 from worker.integrations.manifest import Manifest
 
 _FILE: Final = "integration.json"

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 
 from sallyport.net import trust_files as trust
 from sallyport.net.interception import CaStore
-from sallyport.net.trust_files import java_trust_store, replace_file, system_bundle, write_trust
+from sallyport.net.trust_files import java_trust_store, system_bundle, write_trust
 from sallyport_cli.times import now
 
 
@@ -81,10 +81,3 @@ def test_files_are_replaced_whole_and_readable_by_all(tmp_path: Path, ca_pem: by
     assert b"# an old authority" not in files.bundle.read_bytes(), "its own bundle was read back"
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
     assert len(list(folder.iterdir())) == 5
-
-
-def test_a_file_that_cannot_be_replaced_leaves_nothing_behind(tmp_path: Path) -> None:
-    (tmp_path / "taken").mkdir()
-    with pytest.raises(OSError, match="directory"):
-        replace_file(tmp_path / "taken", b"x", mode=0o600)
-    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
