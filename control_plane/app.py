@@ -6,8 +6,9 @@ import logging
 import os
 import signal
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,7 @@ from control_plane.compilation import CompileDesk
 from control_plane.config import ControlPlaneConfig
 from control_plane.connections import ConnectionDesk
 from control_plane.definitions.registry import Registry
+from control_plane.denials import DenialDesk
 from control_plane.idempotency import Answers
 from control_plane.ids import new_id
 from control_plane.integrations import IntegrationsError, load_registry
@@ -31,6 +33,7 @@ from control_plane.keeper import CredentialKeeper
 from control_plane.minting import TokenOffice
 from control_plane.oauth.provider_session import ProviderSession
 from control_plane.outbound.checked_session import CheckedSession
+from control_plane.outbound.gateway_admin import GatewayAdmin
 from control_plane.plans import PlanDesk
 from control_plane.rate_limits import RateLimits
 from control_plane.recompilation import Recompiler
@@ -48,7 +51,7 @@ from control_plane.webhooks.endpoints import WebhookEndpoints
 from control_plane.webhooks.ingest import Ingest
 from control_plane.webhooks.outbox import Outbox
 from control_plane.webhooks.subscriptions import WebhookSubscriptions
-from sallyport.address_policy import AddressPolicy
+from sallyport.address_policy import AddressPolicy, Network
 from sallyport.host import is_loopback
 from sallyport.net.clock import Clock
 from sallyport.net.dial import Dialer
@@ -56,8 +59,18 @@ from sallyport.net.log import Log, configure_log
 from sallyport.net.own_places import OwnPlaces
 from sallyport.net.process import harden_process, raise_descriptor_limit
 from sallyport.net.resolve import Resolver
+from sallyport.net.setting_kinds import HostPort
 from sallyport.net.tasks import TaskSet
 from sallyport.net.tls import client_context
+
+# Where an operator's own gateways may be, beside public addresses: this machine, private and shared ranges.
+WITHIN: Final[Sequence[Network]] = tuple(
+    ip_network(text)
+    for text in (
+        *("127.0.0.0/8", "::1/128", "10.0.0.0/8", "100.64.0.0/10"),
+        *("172.16.0.0/12", "192.168.0.0/16", "fc00::/7"),
+    )
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -147,6 +160,8 @@ async def started(
         opened.push_async_callback(session.close)
         subscribers = CheckedSession(*_outbound(config))
         opened.push_async_callback(subscribers.close)
+        gateways = _gateway_session(config)
+        opened.push_async_callback(gateways.close)
         tasks = TaskSet(_task_failed)
         opened.push_async_callback(tasks.close)
         with _start_errors():
@@ -161,7 +176,8 @@ async def started(
         tasks.spawn(files.keep_fresh(), name="service tokens")
         keeping_up = upkeep.keep_up(base.database, lambda: clock.wall, config.webhooks.retention)
         tasks.spawn(keeping_up, name="upkeep")
-        parts = _parts(base, watch, clock, session, subscribers, config)
+        admin = GatewayAdmin(gateways, config.gateways.timeout)
+        parts = _parts(base, watch, clock, session, subscribers, admin, config)
         tasks.spawn(Recompiler(base.database, parts.compilation, lambda: clock.wall).run(), name="recompiler")
         tasks.spawn(parts.keeper.keep_fresh(), name="credentials")
         tasks.spawn(parts.outbox.run(), name="webhooks")
@@ -199,16 +215,28 @@ async def _run(config: ControlPlaneConfig) -> int:
 
 def _outbound(config: ControlPlaneConfig) -> tuple[Dialer, ssl.SSLContext]:
     """Return how the control plane reaches what is outside."""
-    ca_file = None if config.outbound.ca_file is None else str(config.outbound.ca_file)
+    trust = _trust("outbound.ca_file", config.outbound.ca_file)
+    return _dialer(config.api.listen, config.outbound.allow), trust
+
+
+def _gateway_session(config: ControlPlaneConfig) -> CheckedSession:
+    """Return what asks gateways. They are the operator's own, so they are within; metadata services are not."""
+    trust = _trust("gateways.ca_file", config.gateways.ca_file)
+    return CheckedSession(_dialer(config.api.listen, WITHIN), trust, is_plain_on_loopback=True)
+
+
+def _trust(setting: str, path: Path | None) -> ssl.SSLContext:
     try:
-        trust = client_context(ca_file)
+        return client_context(None if path is None else str(path))
     except (OSError, ssl.SSLError) as error:
-        raise StartError(f"outbound.ca_file: {ca_file} cannot be used: {error}", "name a PEM bundle of roots") from None
-    # Where the control plane itself listens is no provider, whatever the policy allows.
-    listen = config.api.listen
+        raise StartError(f"{setting}: {path} cannot be used: {error}", "name a PEM bundle of roots") from None
+
+
+def _dialer(listen: HostPort, allow: Sequence[Network]) -> Dialer:
+    # Where the control plane itself listens is nobody else, whatever the policy allows.
     is_address = ":" in listen.host or listen.host.rpartition(".")[2].isdigit()
     own = OwnPlaces(listeners=[listen]) if is_address else OwnPlaces(named=[listen])
-    return Dialer(AddressPolicy(allow=config.outbound.allow), Resolver(), own=own), trust
+    return Dialer(AddressPolicy(allow=tuple(allow)), Resolver(), own=own)
 
 
 def _parts(
@@ -217,6 +245,7 @@ def _parts(
     clock: Clock,
     session: ProviderSession,
     subscribers: CheckedSession,
+    admin: GatewayAdmin,
     config: ControlPlaneConfig,
 ) -> Parts:
     registry = base.registry
@@ -247,6 +276,7 @@ def _parts(
         keeper=keeper,
         resolver=CredentialResolver(base.database, base.vault, registry, keeper),
         authorities=Authorities(base.database, base.vault),
+        denials=DenialDesk(base.database, admin, base.ring),
         watch=watch,
         ingest=Ingest(database, vault, registry, outbox.wake),
         max_webhook_bytes=hooks.max_body,

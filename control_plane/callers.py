@@ -79,6 +79,7 @@ PERMISSIONS: Final[Mapping[tuple[str, str], frozenset[Role]]] = {
     ("GET", "/v1/sandboxes"): _MEMBER,
     ("GET", "/v1/sandboxes/{sandbox_id}"): _MEMBER,
     ("DELETE", "/v1/sandboxes/{sandbox_id}"): _MEMBER,
+    ("GET", "/v1/sandboxes/{sandbox_id}/denials"): _MEMBER,
     # A plan written by hand sends credentials where its writer likes; members have theirs compiled from bindings.
     ("POST", "/v1/sandboxes/{sandbox_id}/plans"): _OPERATOR,
     ("GET", "/v1/sandboxes/{sandbox_id}/plans"): _MEMBER,

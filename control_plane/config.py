@@ -94,6 +94,20 @@ class Outbound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gateways:
+    """The gateways' admin listeners, whose addresses their leases tell; asked for denials."""
+
+    ca_file: Path | None = optional_setting(
+        PATH,
+        "A PEM bundle of roots to trust for admin listeners instead of the system's.",
+        "Admin listeners off loopback speak TLS.",
+    )
+    timeout: float = setting(
+        duration("100ms", "1m"), "3s", "How long one may take to answer.", "Somebody looks at the page meanwhile."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Webhooks:
     """Events of providers: taken in, and told to subscribers."""
 
@@ -187,6 +201,7 @@ class ControlPlaneConfig:
     )
     api: Api = section(Api)
     outbound: Outbound = section(Outbound)
+    gateways: Gateways = section(Gateways)
     webhooks: Webhooks = section(Webhooks)
     limits: Limits = section(Limits)
 

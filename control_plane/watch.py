@@ -102,6 +102,11 @@ class Watch:
         if self._database.is_postgresql:
             self._tasks.spawn(self._listen(), name="watch listener")
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the process ends: nothing that has no end of its own goes on."""
+        return self._is_closed
+
     def end_subscriptions(self) -> None:
         """End every stream, so that a server that waits for its answers can stop."""
         self._is_closed = True

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable, Sequence
 
 from control_client.session import ControlSession
+from gateway.admin.denials import denials_routes
 from gateway.admin.flows import flows_routes
 from gateway.admin.orders import OrderParts, order_routes
 from gateway.admin.sandboxes import sandbox_routes
@@ -26,6 +27,7 @@ from gateway.authorities import LocalAuthorities
 from gateway.config import GatewayConfig
 from gateway.control import ControlSide
 from gateway.credentials import Credentials
+from gateway.denials import Denials
 from gateway.kept_body import KeptBodies
 from gateway.keys import KeyRing
 from gateway.memory import MemoryWatch, memory_limit
@@ -53,7 +55,7 @@ from gateway.tokens import TokenVerifier
 from gateway.tunnel_listener import TunnelDoorman
 from gateway.upstream import UpstreamPool
 from sallyport.address_policy import AddressPolicy
-from sallyport.claims import AUDIENCE_GATEWAY, AUDIENCE_PROXY, AUDIENCE_RENEWAL, AUDIENCE_TUNNEL
+from sallyport.claims import AUDIENCE_PROXY, AUDIENCE_RENEWAL, AUDIENCE_TUNNEL
 from sallyport.destination import Destination
 from sallyport.host import split_authority
 from sallyport.net.buffer_budget import BufferBudget
@@ -79,6 +81,7 @@ class Assembly:
         self._loop = asyncio.get_running_loop()
         self._metrics = Metrics()
         self._recorder = Recorder()
+        self._denials = Denials(most_each=config.limits.denials_per_sandbox, most=config.limits.denials)
         # Made by the stages below: the listeners are bound before what they serve exists.
         self._doorman: ProxyDoorman | None = None
         self._tunnel_doorman: TunnelDoorman | None = None
@@ -107,7 +110,7 @@ class Assembly:
             tunnel = await self._bind(listening.tunnel, lambda: self._tunnel_doorman, inherited)
         parts_of_admin = self._admin_parts(plans, credentials)
         if ours is None:
-            admin = await self._serve_admin(parts_of_admin, verifiers(AUDIENCE_GATEWAY))
+            admin = await self._serve_admin(parts_of_admin, verifiers)
         else:
             await self._serve_parent(parts_of_admin, ours, keys)
             admin = ours.parent_addresses
@@ -138,6 +141,7 @@ class Assembly:
             metrics=self._metrics,
             tasks=tasks,
             request_prefix=f"req_{secrets.token_hex(4)}_",
+            denials=self._denials,
             recorder=self._recorder,
             token_issuer=None if control is None else control.token_issuer,
         )
@@ -266,11 +270,13 @@ class Assembly:
             max_plan_bytes=self._config.limits.plan_bytes,
         )
 
-    async def _serve_admin(self, parts: AdminParts, verifier: TokenVerifier) -> Sequence[tuple[str, int]]:
+    async def _serve_admin(
+        self, parts: AdminParts, verifiers: Callable[[str], TokenVerifier]
+    ) -> Sequence[tuple[str, int]]:
         """Serve the admin surface, not ready yet; returns the addresses it listens on."""
         config = self._config
         context = listener_context("admin.tls", config.admin.tls)
-        auth = None if context is None else ServiceAuth(verifier, read_wall)
+        auth = None if context is None else ServiceAuth(verifiers, read_wall)
         admin = self._admin(dataclasses.replace(parts, auth=auth))
         runner = await start_admin(admin, config.listen.admin.host, config.listen.admin.port, context)
         self._admin_serves(runner)
@@ -298,6 +304,7 @@ class Assembly:
     def _admin(self, parts: AdminParts) -> AdminApp:
         admin = build_admin(parts)
         admin.add_routes(flows_routes(self._recorder))
+        admin.add_routes(denials_routes(self._denials))
         admin.add_routes(sandbox_routes(lambda: self._started().parts))
         return admin
 
@@ -305,6 +312,7 @@ class Assembly:
         self._opened.push_async_callback(runner.cleanup)
         # The surface waits for its answers, and these have no end.
         self._opened.callback(self._recorder.close)
+        self._opened.callback(self._denials.close)
         self._opened.callback(self._reports.close)
 
     def _started(self) -> Gateway:

@@ -133,19 +133,20 @@ def _dump(fields: dict[str, object]) -> bytes:
             return line
     except orjson.JSONEncodeError:  # a lone surrogate
         pass
-    readable = {name: _printable(value) for name, value in fields.items()}
+    readable = {name: printable(value) for name, value in fields.items()}
     return orjson.dumps(readable, default=_plain, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _plain(value: object) -> object:
     if isinstance(value, bytes | bytearray | memoryview):
-        return _printable(bytes(value).decode("latin-1"))
-    return _printable(str(value))
+        return printable(bytes(value).decode("latin-1"))
+    return printable(str(value))
 
 
-def _printable(value: object) -> object:
+def printable(value: object) -> object:
+    """Return a value whose texts show in a terminal as what they are, whatever a peer wrote."""
     if isinstance(value, list | tuple):
-        return [_printable(item) for item in value]
+        return [printable(item) for item in value]
     if not isinstance(value, str) or value.isprintable():
         return value
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in value)

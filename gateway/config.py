@@ -416,6 +416,15 @@ class Limits:
         "Audit records waiting to be written; more are dropped and counted.",
         "Two seconds at 30,000 requests a second.",
     )
+    denials: int = setting(
+        count(1, 1_000_000),
+        "10000",
+        "Denials kept in memory for `/v1/denials`, of all sandboxes; the oldest go first.",
+        "Some 10 MB; the audit log has all of them.",
+    )
+    denials_per_sandbox: int = setting(
+        count(0, 10_000), "100", "Of these, of one sandbox; 0 keeps none.", "What an agent did wrong lately."
+    )
     plan_bytes: int = setting(
         size("4KiB", "2MiB"), "2MiB", "A plan document: 413.", "The contract's own limit, which it cannot exceed."
     )

@@ -143,17 +143,17 @@ class Downstream(asyncio.Protocol, OpenStream):
         self.write(refusal(deny, str(fields["requestId"]), method=method or "", close=True))
         parts.metrics.finished(outcome, self.source, 0.0)
         parts.metrics.denied(deny.code.wire)
-        parts.audit.record(
-            stream_record(
-                parts,
-                source=self.source,
-                mode=self.mode,
-                claims=self.claims,
-                destination=destination or self.targets.destination,
-                table=table,
-                fields=fields,
-            )
+        record = stream_record(
+            parts,
+            source=self.source,
+            mode=self.mode,
+            claims=self.claims,
+            destination=destination or self.targets.destination,
+            table=table,
+            fields=fields,
         )
+        parts.audit.record(record)
+        parts.denials.note(record, deny)
         self._end_after_answer(is_request_done=False)
 
     def _end_after_answer(self, is_request_done: bool) -> None:

@@ -184,6 +184,7 @@ class Interception(asyncio.Protocol, OpenStream):
             fields=fields,
         )
         self._parts.audit.record(record)
+        self._parts.denials.note(record, None)
 
     def _leave(self) -> None:
         if not self._is_over:

@@ -12,6 +12,7 @@ from gateway.authorities import FetchedAuthorities
 from gateway.config import Limits, Scrub, Timeouts
 from gateway.core.route_table import RouteTable
 from gateway.credentials import Credentials
+from gateway.denials import Denials
 from gateway.kept_body import KeptBodies
 from gateway.metrics import Metrics
 from gateway.plan_holder import PlanHolder
@@ -149,6 +150,7 @@ class GatewayParts:
     metrics: Metrics
     tasks: TaskSet
     request_prefix: str
+    denials: Denials = field(default_factory=Denials)
     recorder: Recorder = field(default_factory=Recorder)
     streams: StreamIndex = field(default_factory=StreamIndex)
     tunnels: Tunnels = field(default_factory=Tunnels)

@@ -207,27 +207,30 @@ class Passthrough(asyncio.Protocol, OpenStream):
         name, code = self._name, AuditCode.SNI_MISMATCH.value
         self._parts.metrics.denied(code)
         admission = None if name is None else admit_opaque(self._table, name, self._destination.port)
-        rule_id = admission.rule_id if isinstance(admission, Deny) else None
-        self._record("denied", {"decision": "deny", "egressRuleId": rule_id, "code": code})
+        deny = admission if isinstance(admission, Deny) else None
+        rule_id = None if deny is None else deny.rule_id
+        self._record("denied", {"decision": "deny", "egressRuleId": rule_id, "code": code}, deny)
         self.abort()
 
     def _refuse(self, code: Code) -> None:
         """Answer instead of the 200, and let the answer arrive: bytes that came unasked are read and dropped (S9)."""
         parts = self._parts
         request_id = parts.next_request_id()
+        deny = upstream_failed(code, self._rule_id)
         parts.metrics.denied(code.wire)
         self._record(
             "denied" if code.status < 500 else "failed",
             {"requestId": request_id, "status": code.status, "code": code.wire},
+            deny,
         )
         if self._transport.is_closing():
             return
-        self._transport.write(refusal(upstream_failed(code, self._rule_id), request_id, method="CONNECT", close=True))
+        self._transport.write(refusal(deny, request_id, method="CONNECT", close=True))
         self._transport.write_eof()
         self._transport.resume_reading()
         parts.clock.watch(self, parts.clock.now + LINGER_SECONDS)
 
-    def _record(self, outcome: str, fields: dict[str, object]) -> None:
+    def _record(self, outcome: str, fields: dict[str, object], deny: Deny | None = None) -> None:
         if self._is_over:
             return
         self._is_over = True
@@ -244,6 +247,7 @@ class Passthrough(asyncio.Protocol, OpenStream):
         if self._is_withdrawn:
             known["code"] = AuditCode.AUTHORITY_WITHDRAWN.value
             parts.metrics.denied(AuditCode.AUTHORITY_WITHDRAWN.value)
+        known |= fields
         record = stream_record(
             parts,
             source=self._source,
@@ -251,9 +255,11 @@ class Passthrough(asyncio.Protocol, OpenStream):
             claims=self.claims,
             destination=self._destination,
             table=self._table,
-            fields=known | fields,
+            fields=known,
         )
         parts.audit.record(record)
+        if "code" in known:
+            parts.denials.note(record, deny)
         parts.streams.remove(self)
 
     @property

@@ -82,6 +82,7 @@ class Exchange:
     max_body_bytes: int | None = None
     status: int | None = None
     code: Code | AuditCode | None = None
+    denied: Deny | None = None  # why, where more than the code is known
     bytes_up = 0
     bytes_down = 0
     scrubbed = 0
@@ -581,6 +582,7 @@ class Exchange:
         if self._is_finished:
             return
         self.code = deny.code
+        self.denied = deny
         self.status = deny.code.status
         self.decision = self.decision or "deny"
         if self.rule_id is None:
@@ -599,6 +601,7 @@ class Exchange:
             self.refuse(deny)
         elif not self._is_finished:
             self.code = deny.code
+            self.denied = deny
             self.stream.close_after_answer = True
             self.is_request_done = True  # nothing can be said any more, so there is nothing to linger for
             self.finish("failed")
@@ -625,8 +628,6 @@ class Exchange:
         parts = self.parts
         seconds = read_clock() - self._started_at
         parts.metrics.finished(outcome, self.stream.source, seconds)
-        if self.code is not None:
-            parts.metrics.denied(self.code.wire)
         if self.scrubbed:
             parts.metrics.scrub_matches += self.scrubbed
         if self._limit is not None:
@@ -637,6 +638,9 @@ class Exchange:
             self._kept.release()
         record = exchange_record(self, outcome, seconds)
         parts.audit.record(record)
+        if self.code is not None:
+            parts.metrics.denied(self.code.wire)
+            parts.denials.note(record, self.denied)
         if self.capture is not None:
             self.capture.finished(self, record)
         self.stream.exchange_finished(self)

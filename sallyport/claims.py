@@ -18,9 +18,11 @@ AUDIENCE_RENEWAL: Final = "sallyport-renewal"
 AUDIENCE_CONTROL: Final = "sallyport-control"
 AUDIENCE_GATEWAY: Final = "sallyport-gateway"
 AUDIENCE_WORKER: Final = "sallyport-worker"
+# A gateway shows denials for it, and nothing else.
+AUDIENCE_DENIALS: Final = "sallyport-denials"
 
 # The subject of these is a caller, not a sandbox: `org` and `sid` may be absent.
-SERVICE_AUDIENCES: Final = frozenset({AUDIENCE_CONTROL, AUDIENCE_GATEWAY, AUDIENCE_WORKER})
+SERVICE_AUDIENCES: Final = frozenset({AUDIENCE_CONTROL, AUDIENCE_GATEWAY, AUDIENCE_WORKER, AUDIENCE_DENIALS})
 
 # Ids are prefixed and some 30 bytes long; 128 leaves room and bounds every table keyed by one.
 MAX_TEXT_LENGTH: Final = 128

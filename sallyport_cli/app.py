@@ -9,6 +9,7 @@ from typer.exceptions import TyperException
 
 from sallyport_cli import (
     control_plane,
+    denials,
     doctor,
     env,
     flows,
@@ -44,6 +45,7 @@ app.command("worker")(worker.worker)
 app.command("up")(up.up)
 app.command("status")(status.status)
 app.command("top")(status.top)
+app.command("denials")(denials.denials)
 app.command("run")(run.run)
 app.command("env")(env.env)
 app.command("doctor")(doctor.doctor)

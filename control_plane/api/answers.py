@@ -11,6 +11,7 @@ from pydantic import Field, JsonValue
 from control_plane.authorizations import OAUTH_CALLBACK, REDIRECT_CALLBACK
 from control_plane.callers import Role
 from control_plane.definitions.contract import Kind, MethodKind
+from control_plane.denials import Denial
 from control_plane.refusals import ControlCode
 from sallyport.plan.fields import Model
 from sallyport.plan.model import Egress
@@ -388,6 +389,28 @@ class Placement(Model):
     gateways: list[GatewayPlaced]
 
 
+class DenialShown(Denial):
+    """An answer that a gateway made instead of the destination, and why."""
+
+    gateway_id: str
+
+
+class GatewayAsked(Model):
+    """Whether a gateway has told its denials."""
+
+    id: str
+    state: Literal["asked", "away", "not_asked"]
+    reason: str | None = None
+
+
+class DenialsShown(Model):
+    """The newest denials of a sandbox after a cursor, the oldest first."""
+
+    items: list[DenialShown]
+    next_cursor: str
+    gateways: list[GatewayAsked]
+
+
 class LeaseTaken(Model):
     """How long a report is believed, and which of its tunnels are older than another gateway's."""
 
@@ -554,6 +577,7 @@ TOLD: Final[Mapping[tuple[str, str], Told]] = {
     ("GET", "/v1/sandboxes"): Told(200, Page[SandboxShown]),
     ("GET", "/v1/sandboxes/{sandbox_id}"): Told(200, SandboxShown),
     ("DELETE", "/v1/sandboxes/{sandbox_id}"): _NOTHING,
+    ("GET", "/v1/sandboxes/{sandbox_id}/denials"): Told(200, DenialsShown),
     ("POST", "/v1/sandboxes/{sandbox_id}/plans"): Told(201, PlanAccepted, also=(200,)),
     ("GET", "/v1/sandboxes/{sandbox_id}/plans"): Told(200, Page[PlanListed]),
     ("GET", "/v1/sandboxes/{sandbox_id}/plans/{revision}"): Told(200, PlanDocument),

@@ -10,7 +10,7 @@ from control_plane import leases
 from control_plane.api.bodies import body_of, read_body
 from control_plane.api.caller import Caller, authenticate
 from control_plane.api.parts import IdPath, PartsOf, SandboxPath
-from control_plane.api.stream import EventStream
+from control_plane.api.stream import EventStream, encode
 from control_plane.resolution import Wanted
 from control_plane.store.leases import Held
 from sallyport.plan.fields import BindingId, ConnectionId, Count, HttpUrl, Id, Model, Positive, SandboxId
@@ -161,4 +161,4 @@ async def watch_plans(request: Request, caller: Caller, parts: PartsOf) -> Respo
     text = request.headers.get("Last-Event-ID", "")
     last_id = int(text) if text.isdecimal() and len(text) < 19 else None
     ends_at = min(caller.expires_at or math.inf, parts.now() + WATCH_SECONDS)
-    return EventStream(parts.watch.subscribe(last_id), until=lambda: parts.now() >= ends_at)
+    return EventStream(parts.watch.subscribe(last_id), encode, until=lambda: parts.now() >= ends_at)

@@ -14,6 +14,7 @@ from control_plane.bindings import BindingDesk
 from control_plane.compilation import CompileDesk
 from control_plane.connections import ConnectionDesk
 from control_plane.definitions.registry import Registry
+from control_plane.denials import DenialDesk
 from control_plane.idempotency import Answers
 from control_plane.keeper import CredentialKeeper
 from control_plane.minting import TokenOffice
@@ -52,6 +53,7 @@ class Parts:
     keeper: CredentialKeeper
     resolver: Resolver
     authorities: Authorities
+    denials: DenialDesk
     watch: Watch
     ingest: Ingest
     max_webhook_bytes: int

@@ -18,6 +18,7 @@ from control_plane.api import (
     callbacks,
     compilation,
     connections,
+    denials,
     internal,
     public,
     sandboxes,
@@ -48,7 +49,7 @@ DRAIN_SECONDS: Final = 10
 _ROUTERS: Final = [
     module.router
     for module in (
-        *(public, callbacks, sandboxes, bindings, compilation),
+        *(public, callbacks, sandboxes, denials, bindings, compilation),
         *(authorizations, connections, api_keys, targets, internal),
         *(webhooks, webhook_endpoints, webhook_subscriptions),
     )

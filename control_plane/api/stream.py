@@ -17,15 +17,22 @@ RETRY_MS: Final = 1_000
 HEARTBEAT: Final = b": heartbeat\n\n"
 
 
-class EventStream(Response):
-    """Writes entries as they come, a comment where none came. `until` is asked at each, and ends the stream."""
+class EventStream[Item](Response):
+    """Writes what comes, as `write` does, a comment where nothing came. `until` is asked at each, and ends it."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, entries: AsyncGenerator[list[Entry]], until: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        entries: AsyncGenerator[list[Item]],
+        write: Callable[[Sequence[Item]], bytes],
+        *,
+        until: Callable[[], bool],
+    ) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._entries = entries
+        self._encode = write
         self._until = until
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -34,18 +41,18 @@ class EventStream(Response):
             first = await anext(entries, None)
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             with contextlib.suppress(TimeoutError):
-                await self._write(send, b"retry: %d\n\n" % RETRY_MS + (encode(first or ()) or HEARTBEAT))
+                await self._write(send, b"retry: %d\n\n" % RETRY_MS + (self._encode(first or ()) or HEARTBEAT))
                 await self._follow(entries, receive, send)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SEND_SECONDS):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _follow(self, entries: AsyncGenerator[list[Entry]], receive: Receive, send: Send) -> None:
+    async def _follow(self, entries: AsyncGenerator[list[Item]], receive: Receive, send: Send) -> None:
         async def write_all() -> None:
             async for batch in entries:
                 if self._until():
                     return
-                await self._write(send, encode(batch) or HEARTBEAT)
+                await self._write(send, self._encode(batch) or HEARTBEAT)
 
         try:
             async with asyncio.TaskGroup() as group:

@@ -1,4 +1,4 @@
-"""One HTTP session to places that others named: https only, under the address policy, in time, no redirects."""
+"""One HTTP session to places that others named: https, under the address policy, in time, no redirects followed."""
 
 import asyncio
 import ssl
@@ -13,6 +13,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
+from sallyport.host import is_loopback
 from sallyport.net.dial import Dialer
 from sallyport.net.dial_error import DialError
 from sallyport.plan.url import UrlError, split_url
@@ -36,8 +37,10 @@ class Unanswered(Exception):
 class CheckedSession:
     """Asks. Made on a running loop; closed by close()."""
 
-    def __init__(self, dialer: Dialer, trust: ssl.SSLContext) -> None:
+    def __init__(self, dialer: Dialer, trust: ssl.SSLContext, *, is_plain_on_loopback: bool = False) -> None:
+        """With is_plain_on_loopback this machine may be asked by http too, where the policy lets it be asked at all."""
         self._dialer = dialer
+        self._is_plain_on_loopback = is_plain_on_loopback
         self._http = aiohttp.ClientSession(
             connector=_Connector(
                 resolver=CheckedResolver(dialer),
@@ -99,7 +102,7 @@ class CheckedSession:
             destination = split_url(url).destination
         except UrlError as error:
             raise Unanswered(f"has a URL that cannot be used: {error}") from None
-        if destination.scheme != "https":
+        if destination.scheme != "https" and not (self._is_plain_on_loopback and is_loopback(destination.host)):
             raise Unanswered("has a URL that cannot be used: https is expected")
         if _is_literal(destination.host):
             await self._dialer.addresses(destination.host, destination.port)

@@ -81,10 +81,15 @@ async def placement(tx: Transaction, sandbox_id: str, now: float) -> Sequence[tu
     return [(row[0], row[1]) for row in await tx.rows(query.order_by(GatewayLease.gateway_id))]
 
 
+async def live(tx: Transaction, now: float) -> Sequence[GatewayLease]:
+    """Return every live lease."""
+    query = select(GatewayLease).where(GatewayLease.expires_at > int(now))
+    return await tx.all(query.order_by(GatewayLease.gateway_id))
+
+
 async def live_leases(tx: Transaction, now: float) -> Sequence[tuple[GatewayLease, Sequence[GatewaySandbox]]]:
     """Return every live lease with what it holds."""
-    query = select(GatewayLease).where(GatewayLease.expires_at > int(now)).order_by(GatewayLease.gateway_id)
-    return [(lease, await sandboxes_of(tx, lease.gateway_id)) for lease in await tx.all(query)]
+    return [(lease, await sandboxes_of(tx, lease.gateway_id)) for lease in await live(tx, now)]
 
 
 async def forget_leases(tx: Transaction, before: float) -> int:

@@ -108,7 +108,7 @@ def refuse_strangers(auth: ServiceAuth) -> Middleware:
         _refuse_browsers(request)
         if request.path != OPEN_PATH:
             try:
-                auth.check(request.headers.get("Authorization"))
+                auth.check(request.headers.get("Authorization"), request.path)
             except TokenError as error:
                 _log.warning("admin_token_refused", path=request.path, reason=error.reason.value)
                 raise Refused(Code.AUTHENTICATION_REQUIRED, "send a service token for gateways as bearer") from None

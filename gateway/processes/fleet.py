@@ -11,10 +11,12 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from typing import Final
 from urllib.parse import quote
 
+import orjson
 import structlog
 
 from gateway.admin.surface import REVOCATION_KINDS
 from gateway.core.credential_cache import RevocationsFull
+from gateway.denials import Denials
 from gateway.plan_holder import PlanHolder
 from gateway.processes.link import Answered, LinkError
 from gateway.processes.serving_process import Order, ServingProcess
@@ -135,9 +137,15 @@ class Fleet:
     """The serving processes, as their parent knows them. Used from the event loop only."""
 
     def __init__(
-        self, plans: SharedPlans, tasks: TaskSet, *, max_credential_revocations: int, now: Callable[[], float]
+        self,
+        plans: SharedPlans,
+        tasks: TaskSet,
+        *,
+        denials: Denials,
+        max_credential_revocations: int,
+        now: Callable[[], float],
     ) -> None:
-        """now is unix time."""
+        """denials gets those of every process; now is unix time."""
         self.plans = plans
         # For tokens that this process itself is shown: those of its admin listener.
         self.revocations = Revocations()
@@ -146,6 +154,7 @@ class Fleet:
         self.streams = HeldStreams()
         self.on_want_keys: Callable[[], None] = lambda: None
         self.tally = Tally()
+        self._denials = denials
         self._tasks = tasks
         self._max_credential_revocations = max_credential_revocations
         self._now = now
@@ -265,6 +274,9 @@ class Fleet:
                 self.streams.changed(number, ids, ())
             case {"released": list(ids)}:
                 self.streams.changed(number, (), ids)
+            case {"denials": list(documents)}:
+                for document in documents:
+                    self._denials.keep(document["sandboxId"], orjson.dumps(document))
             case {"wantPlan": str(sandbox_id)}:
                 self._tasks.spawn(self._fetch_for(number, sandbox_id), name=f"plan {sandbox_id} wanted")
             case {"wantKeys": True}:

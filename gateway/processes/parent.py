@@ -17,12 +17,14 @@ from typing import Final
 
 import structlog
 
+from gateway.admin.denials import denials_routes
 from gateway.admin.forwards import forward_routes
 from gateway.admin.surface import AdminParts, build_admin, start_admin
 from gateway.app import run_process
 from gateway.audit import AuditLog
 from gateway.config import GatewayConfig
 from gateway.control import ControlSide
+from gateway.denials import Denials
 from gateway.keys import KeyRing
 from gateway.metrics import Metrics
 from gateway.processes.fleet import Fleet, SharedPlans
@@ -39,7 +41,6 @@ from gateway.starting import (
     trust_of,
     watch_expiries,
 )
-from sallyport.claims import AUDIENCE_GATEWAY
 from sallyport.net.clock import Clock, read_wall
 from sallyport.net.listener_tls import listener_context
 from sallyport.net.process import settle_memory
@@ -94,9 +95,11 @@ class _Parent:
         opened.push_async_callback(self._tasks.close)
         limits = config.limits
         self._plans = SharedPlans(max_sandboxes=limits.sandboxes, max_plan_bytes=limits.plan_bytes)
+        self._denials = Denials(most_each=limits.denials_per_sandbox, most=limits.denials)
         self._fleet = Fleet(
             self._plans,
             self._tasks,
+            denials=self._denials,
             max_credential_revocations=limits.credential_cache_entries,
             now=lambda: self._clock.wall,
         )
@@ -191,7 +194,7 @@ class _Parent:
     async def _serve_admin(self, keys: KeyRing) -> Sequence[tuple[str, int]]:
         config = self._config
         context = listener_context("admin.tls", config.admin.tls)
-        verifier = token_verifier(config, keys, self._fleet.revocations, self._control, AUDIENCE_GATEWAY)
+        verifiers = functools.partial(token_verifier, config, keys, self._fleet.revocations, self._control)
         admin = build_admin(
             AdminParts(
                 plans=self._plans,
@@ -199,7 +202,7 @@ class _Parent:
                 not_ready=self._not_ready,
                 notes=lambda: [] if self._control is None else self._control.notes(),
                 is_controlled=self._control is not None,
-                auth=None if context is None else ServiceAuth(verifier, read_wall),
+                auth=None if context is None else ServiceAuth(verifiers, read_wall),
                 invalidate=self._fleet.invalidate_everywhere,
                 revoke=self._fleet.revoke_everywhere,
                 drain=self.begin_drain,
@@ -210,8 +213,10 @@ class _Parent:
             )
         )
         admin.add_routes(forward_routes(self._fleet, self._tasks))
+        admin.add_routes(denials_routes(self._denials))
         runner = await start_admin(admin, config.listen.admin.host, config.listen.admin.port, context)
         self._opened.push_async_callback(runner.cleanup)
+        self._opened.callback(self._denials.close)  # it waits for its answers, and these have no end
         return [(str(name[0]), int(name[1])) for name in runner.addresses]
 
     def _make_processes(self, sockets: Sequence[tuple[Sequence[BoundSocket], Sequence[BoundSocket]]]) -> None:

@@ -1,14 +1,16 @@
-"""What a serving process tells its parent: who it holds, and what it lacks. One line of JSON for each change.
+"""What a serving process tells its parent: who it holds, what it lacks, whom it denied something. Lines of JSON.
 
 Always: what was told and what is true are compared, so nothing is queued, and whatever happened in between is one line.
+Denials are taken from those that are kept anyway.
 """
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from itertools import batched
 from typing import Final
 
+from gateway.denials import Denial
 from gateway.parts import GatewayParts
 
 # A tunnel is told at once; which sandboxes have streams matters to leases, which are reported every ten seconds.
@@ -16,6 +18,9 @@ LOOK_SECONDS: Final = 1.0
 # Ids are at most 256 characters, so a line stays below what the parent takes.
 IDS_PER_LINE: Final = 500
 MAX_LINE_BYTES: Final = 1024 * 1024
+# Denials of one look; of more, the newest. Each is at most some KiB (gateway/denials.py).
+MOST_DENIALS: Final = 500
+DENIALS_PER_LINE: Final = 100
 
 
 class Reports:
@@ -45,12 +50,16 @@ class Reports:
         """Yield lines until whoever reads has gone; the first are what is held now. An empty one says: still here."""
         tunnels: dict[str, int] = {}
         streams: set[str] = set()
+        denials = ""  # the cursor of those that were told
         while not self._is_closed:
             self._news.clear()
             now, held = dict(parts.tunnels.sandboxes()), set(parts.streams.sandboxes())
             documents = [*self._wants(), *_tunnel_changes(tunnels, now), *_stream_changes(streams, held)]
             tunnels, streams = now, held
-            yield b"".join(json.dumps(document).encode("ascii") + b"\n" for document in documents) or b"\n"
+            lines = b"".join(json.dumps(document).encode("ascii") + b"\n" for document in documents)
+            lines += _denials(parts.denials.after(denials, most=MOST_DENIALS))
+            denials = parts.denials.cursor()
+            yield lines or b"\n"
             try:
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._news.wait()
@@ -71,6 +80,11 @@ class Reports:
 
     def __repr__(self) -> str:
         return f"<Reports: {len(self._wanted_plans)} plans wanted>"
+
+
+def _denials(found: Sequence[Denial]) -> bytes:
+    lines = (b",".join(denial.document for denial in batch) for batch in batched(found, DENIALS_PER_LINE, strict=False))
+    return b"".join(b'{"denials":[%b]}\n' % line for line in lines)
 
 
 def _tunnel_changes(before: dict[str, int], now: dict[str, int]) -> Iterator[Mapping[str, object]]:

@@ -88,6 +88,15 @@ async def test_a_token_of_another_audience_or_one_that_was_revoked_is_none(abroa
     assert await abroad.refusal("/readyz", abroad.token) == refused
 
 
+async def test_a_token_for_denials_opens_nothing_else(abroad: Abroad) -> None:
+    token = signed_token("sallyport-denials", "control-plane")
+    assert json.loads(await abroad.get("/v1/denials", token))["items"] == []
+    for path in ("/readyz", "/metrics", "/v1/sandboxes", "/v1/flows", f"/v1/sandboxes/{SANDBOX}/plan"):
+        assert await abroad.refusal(path, token) == (401, "authentication_required")
+    await abroad.get("/v1/denials", abroad.token)
+    assert await abroad.refusal("/v1/denials", None) == (401, "authentication_required")
+
+
 async def test_cleartext_and_another_authority_get_nowhere(abroad: Abroad, tmp_path: Path) -> None:
     cleartext = DocumentSession(abroad.url.replace("https", "http"), timeout_seconds=5)
     with pytest.raises(DocumentError) as caught:

@@ -11,7 +11,16 @@ from control_client import backoff
 from control_plane.service_tokens import token_file
 from sallyport.claims import Claims
 from sallyport.wire.websocket import REVOKED
-from tests.support.control_plane import ORGANIZATION, SANDBOX, SECRET, Replica, replica, sealed_plan, settings
+from tests.support.control_plane import (
+    KEYS_TAKEN,
+    ORGANIZATION,
+    SANDBOX,
+    SECRET,
+    Replica,
+    replica,
+    sealed_plan,
+    settings,
+)
 from tests.support.in_process import GatewayInProcess, in_process_gateway
 from tests.support.plan_documents import route_document
 from tests.support.raw_end import RawOrigin, raw_origin
@@ -50,23 +59,12 @@ async def origin() -> AsyncIterator[RawOrigin]:
 
 @pytest.fixture
 async def gateway(tmp_path: Path, plane: Replica, origin: RawOrigin) -> AsyncIterator[GatewayInProcess]:
-    control = {
-        "url": f"http://127.0.0.1:{plane.plane.port}",
-        "token_file": str(token_file(plane.config.data_dir, "gateway")),
-        "gateway_id": "gw_1",
-        "state_dir": str(tmp_path / "state"),
-    }
     connect_to = {"api.test:80": origin.port, "api.test:443": origin.port, "other.test:80": origin.port}
-    async with in_process_gateway(tmp_path, control=control, connect_to=connect_to) as gateway:
-        gateway.token = await token(plane, "proxy")
+    async with in_process_gateway(tmp_path, control=plane.followed_by(tmp_path), connect_to=connect_to) as gateway:
+        gateway.token = await plane.mint("proxy")
         await until(lambda: gateway.metric("sallyport_control_watch_connected") == 1)
-        await until(lambda: gateway.metric('sallyport_control_requests_total{operation="keys",result="ok"}') == 1)
+        await until(lambda: gateway.metric(KEYS_TAKEN) == 1)
         yield gateway
-
-
-async def token(plane: Replica, kind: str) -> str:
-    issued = await plane.ask("POST", f"/v1/sandboxes/{SANDBOX}/tokens", {"kind": kind}, status=201)
-    return str(issued["token"])
 
 
 async def publish(plane: Replica, plan: bytes) -> None:
@@ -126,7 +124,7 @@ async def test_a_deleted_sandbox_is_shut_out_within_a_second(
     client = await gateway.client()
     client.send(gateway.request(API))
     await (await origin.link()).head()
-    tunnel = await gateway.tunnel(token=await token(plane, "tunnel"))
+    tunnel = await gateway.tunnel(token=await plane.mint("tunnel"))
     began_at = asyncio.get_running_loop().time()
     await plane.ask("DELETE", f"/v1/sandboxes/{SANDBOX}", status=204)
     assert await client.rest() == b""
@@ -139,7 +137,7 @@ async def test_a_deleted_sandbox_is_shut_out_within_a_second(
 
 async def test_the_lease_is_seen_with_its_tunnel_and_revision(plane: Replica, gateway: GatewayInProcess) -> None:
     await publish(plane, the_plan(3))
-    await gateway.tunnel(token=await token(plane, "tunnel"))
+    await gateway.tunnel(token=await plane.mint("tunnel"))
 
     async def placed() -> list[dict[str, object]]:
         found = await plane.ask("GET", f"/internal/sandboxes/{SANDBOX}/placement")
@@ -154,7 +152,7 @@ async def test_the_lease_is_seen_with_its_tunnel_and_revision(plane: Replica, ga
 
 async def test_a_tunnel_token_is_renewed(plane: Replica, gateway: GatewayInProcess) -> None:
     assert gateway.parts.token_issuer is not None
-    await token(plane, "tunnel")  # what is renewed has to be there
+    await plane.mint("tunnel")  # what is renewed has to be there
     renewed = await gateway.parts.token_issuer.renew(SANDBOX, "req_1", None, None)
     again = await gateway.parts.token_issuer.renew(SANDBOX, "req_1", None, None)
     assert renewed == again
@@ -163,7 +161,7 @@ async def test_a_tunnel_token_is_renewed(plane: Replica, gateway: GatewayInProce
 
 
 async def test_a_renewed_tunnel_stays_in_its_lineage(plane: Replica, gateway: GatewayInProcess) -> None:
-    mine, others = await token(plane, "tunnel"), await token(plane, "tunnel")
+    mine, others = await plane.mint("tunnel"), await plane.mint("tunnel")
     tunnel = await gateway.tunnel(token=mine)
     lineage = claims_of(gateway, mine).lineage
     assert lineage != claims_of(gateway, others).lineage  # which is the sandbox's latest
@@ -186,7 +184,7 @@ async def test_it_restarts_and_the_gateway_goes_on(tmp_path: Path, origin: RawOr
         await plane.prepare(plan=False)
         await publish(plane, the_plan())
         port = plane.plane.port
-        bearer = await token(plane, "proxy")
+        bearer = await plane.mint("proxy")
         control = {
             "url": f"http://127.0.0.1:{port}",
             "token_file": str(token_file(config.data_dir, "gateway")),
@@ -197,7 +195,7 @@ async def test_it_restarts_and_the_gateway_goes_on(tmp_path: Path, origin: RawOr
         gateway = await started.__aenter__()
         gateway.token = bearer
         await until(lambda: gateway.metric("sallyport_control_watch_connected") == 1)
-        await until(lambda: gateway.metric('sallyport_control_requests_total{operation="keys",result="ok"}') == 1)
+        await until(lambda: gateway.metric(KEYS_TAKEN) == 1)
         await served(gateway, origin)
         assert gateway.metric("sallyport_plan_propagation_seconds_count") == 1
     try:

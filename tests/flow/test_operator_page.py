@@ -1,13 +1,26 @@
-"""The operator page in a real browser: from the login to the explanation of a request. No script runs in it."""
+"""The operator page in a real browser: from the login to the explanation of a request. One page has a script."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.browser import Browser, browser, missing_programs
-from tests.support.control_plane import ORGANIZATION, Replica, replica, settings
+from tests.support.control_plane import (
+    KEYS_TAKEN,
+    LEASE_TAKEN,
+    ORGANIZATION,
+    SANDBOX,
+    Replica,
+    replica,
+    sealed_plan,
+    settings,
+)
+from tests.support.in_process import GatewayInProcess, in_process_gateway
 from tests.support.page_visitor import page_key
+from tests.support.plan_documents import route_document
+from tests.support.until import until
 
 MISSING = missing_programs()
 HOSTILE = "Agents <script>document.title='gone'</script>"
@@ -29,6 +42,60 @@ async def test_from_login_to_explanation(tmp_path: Path) -> None:
         await asyncio.to_thread(_walk, api, key, tmp_path / "profile")
         [binding] = (await api.ask("GET", f"{versions}/1/integration-bindings"))["bindings"]
         assert binding["kind"] == "agent"
+
+
+async def test_denials_come_in_while_the_page_is_open(tmp_path: Path) -> None:
+    async with replica(settings(tmp_path / "data", None)) as api:
+        named = {"organizationId": ORGANIZATION}
+        profile = (await api.ask("POST", "/v1/sandbox/profiles", named, status=201))["sandboxProfileId"]
+        await api.ask("POST", f"/v1/sandbox/profiles/{profile}/versions", {}, status=201)
+        of_profile = {"sandboxId": SANDBOX, "sandboxProfileId": profile, "version": 1}
+        await api.ask("POST", "/v1/sandboxes", named | of_profile, status=201)
+        await api.connect()
+        match = {"hosts": ["api.test"], "pathPrefixes": ["/v1"]}
+        plan = sealed_plan(2, routes=[route_document(match=match, allowCleartext=True)], default="deny")
+        await api.ask("POST", f"/v1/sandboxes/{SANDBOX}/plans", content=plan, status=201)
+        key = await page_key(api, "member", ORGANIZATION)
+        async with in_process_gateway(tmp_path, control=api.followed_by(tmp_path)) as gateway:
+            gateway.token = await api.mint("proxy")
+            await until(lambda: gateway.metric(LEASE_TAKEN) >= 1 and gateway.metric(KEYS_TAKEN) == 1)
+            loop = asyncio.get_running_loop()
+
+            def deny(target: str) -> None:
+                asyncio.run_coroutine_threadsafe(_denied(gateway, target), loop).result(10)
+
+            await asyncio.to_thread(_watch, api, key, tmp_path / "profile", deny)
+
+
+async def _denied(gateway: GatewayInProcess, target: str) -> None:
+    client = await gateway.client()
+    client.send(gateway.request(target))
+    assert (await client.answer()).status == 403
+
+
+def _watch(api: Replica, key: str, folder: Path, deny: Callable[[str], None]) -> None:
+    with browser(folder) as window:
+        window.open(f"http://127.0.0.1:{api.plane.port}/page")
+        window.write("#key", key)
+        window.press("Log in")
+        window.follow("Sandboxes")
+        window.follow(SANDBOX)
+        window.follow("Denials")
+        assert "Nothing was denied lately" in window.text
+        window.await_text("live")
+        deny("http://api.test/v2/models?key=secret")
+        window.await_text("/v2/models")
+        assert "Nothing was denied lately" not in window.text
+        assert "path is not /v1" in window.text
+        assert "secret" not in window.text
+        deny("http://elsewhere.test/<script>document.title='gone'</script>")
+        window.await_text("elsewhere.test")
+        assert window.text.index("elsewhere.test") < window.text.index("/v2/models")  # the newest first
+        assert not [each for each in window.complaints() if "Content Security Policy" in each]
+        window.open(window.url)  # and what came while it was open is there when it is made anew
+        assert "/v2/models" in window.text
+        window.follow("Explain")
+        assert "elsewhere.test" in window.text
 
 
 def _walk(api: Replica, key: str, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -90,6 +91,24 @@ async def test_connections_go_to_both_and_both_serve(two: Several) -> None:
     clients = await two.clients_of_both(DENIED)
     for each in clients.values():
         assert await statuses(two, each, URL) == [200] * len(each)
+
+
+async def test_denials_of_both_are_one_list(two: Several, clock: Clock) -> None:
+    by_process = await two.clients_of_both(DENIED)
+    for prefix, clients in by_process.items():
+        await two.get(clients[0], f"{DENIED}{prefix}?key=secret")
+    tunnel, _ = await two.tunnel(clock, two.gateway.mint_token("sallyport-tunnel"))
+    await tunnel.ask(f"GET {DENIED}tunnelled HTTP/1.1\r\nHost: denied.test\r\n\r\n".encode()).answer()
+
+    def seen() -> set[str]:
+        return {each["path"] for each in json.loads(two.gateway.ask_admin("GET", f"/v1/denials{query}")[1])["items"]}
+
+    query = f"?sandboxId={SANDBOX}&limit=1000"
+    await two.until(lambda: seen() >= {"/tunnelled", *(f"/{prefix}" for prefix in by_process)})
+    query += "&after=" + json.loads(two.gateway.ask_admin("GET", f"/v1/denials{query}")[1])["next"]
+    assert seen() == set()
+    await two.get(await two.client(), f"{DENIED}later")
+    await two.until(lambda: seen() == {"/later"})
 
 
 async def test_a_plan_is_at_both_when_the_push_is_answered(two: Several) -> None:

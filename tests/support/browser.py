@@ -53,6 +53,13 @@ class Browser:
         """Go to a URL, and wait until it is there."""
         self._ask("POST", "/url", {"url": url})
 
+    def await_text(self, words: str) -> None:
+        """Wait until these words can be read on the page, which goes on by itself."""
+        deadline = time.perf_counter() + WAIT_SECONDS
+        while words not in self.text:
+            assert time.perf_counter() < deadline, f"no {words!r} in {self.text!r}"
+            time.sleep(_POLL_SECONDS)
+
     def follow(self, words: str) -> None:
         """Click the link with these words, and wait for its page."""
         self._leave_by(self._find(words, "link text"))

@@ -25,6 +25,9 @@ SECRET = "sk-canary-2c1f"
 # Unix time of tests that have no clock.
 NOW = 1_800_000_000.0
 WAIT_SECONDS = 10.0
+# Metrics of a gateway that follows a control plane: it is known there, and has its keys.
+LEASE_TAKEN = 'sallyport_control_requests_total{operation="lease",result="ok"}'
+KEYS_TAKEN = 'sallyport_control_requests_total{operation="keys",result="ok"}'
 
 
 def settings(folder: Path, url: str | None, **variables: str) -> ControlPlaneConfig:
@@ -39,10 +42,13 @@ def sealed_plan(
     sandbox_id: str = SANDBOX,
     organization_id: str = ORGANIZATION,
     routes: Sequence[object] | None = None,
+    default: str = "passthrough",
 ) -> bytes:
     """Return a plan whose one route uses CONNECTION, or with these routes, as canonical JSON with its digest."""
     given = [route_document()] if routes is None else routes
-    return seal(plan_document(given, sandboxId=sandbox_id, organizationId=organization_id, revision=revision))
+    return seal(
+        plan_document(given, default=default, sandboxId=sandbox_id, organizationId=organization_id, revision=revision)
+    )
 
 
 class Event(NamedTuple):
@@ -123,6 +129,20 @@ class Replica:
         await self.connect()
         if plan:
             await self.ask("POST", f"/v1/sandboxes/{SANDBOX}/plans", content=sealed_plan(), status=201)
+
+    async def mint(self, kind: str, sandbox_id: str = SANDBOX) -> str:
+        """Mint a sandbox's token."""
+        issued = await self.ask("POST", f"/v1/sandboxes/{sandbox_id}/tokens", {"kind": kind}, status=201)
+        return str(issued["token"])
+
+    def followed_by(self, folder: Path) -> dict[str, object]:
+        """Return the settings by which a gateway follows this control plane, its state in a folder."""
+        return {
+            "url": f"http://127.0.0.1:{self.plane.port}",
+            "token_file": str(token_file(self.config.data_dir, "gateway")),
+            "gateway_id": "gw_1",
+            "state_dir": str(folder / "state"),
+        }
 
     async def connect(self, connection_id: str = CONNECTION, **fields: object) -> Any:  # noqa: ANN401  JSON
         """Make a connection, or add a credential to it."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+from gateway.denials import Denials
 from gateway.processes.fleet import Fleet, SharedPlans
 from gateway.processes.place import Place
 from gateway.processes.serving_process import ServingProcess
@@ -33,7 +34,14 @@ class StubFleet:
         self.failures: list[BaseException] = []
         self.tasks = TaskSet(lambda _, error: self.failures.append(error))
         self.plans = SharedPlans(max_sandboxes=10, max_plan_bytes=2**21)
-        self.fleet = Fleet(self.plans, self.tasks, max_credential_revocations=2, now=lambda: time.time_ns() / 1e9)
+        self.denials = Denials()
+        self.fleet = Fleet(
+            self.plans,
+            self.tasks,
+            denials=self.denials,
+            max_credential_revocations=2,
+            now=lambda: time.time_ns() / 1e9,
+        )
         self.fleet.processes = [self._process(number) for number in range(1, workers + 1)]
         self.running: list[asyncio.Task[None]] = []
 

@@ -11,10 +11,16 @@ from fastapi import Response
 FOLDER: Final = Path(__file__).parent / "templates"
 STYLE: Final = (FOLDER / "page.css").read_bytes()
 
+# The one script there is: what makes a list follow what comes in.
+SCRIPT: Final = (FOLDER / "live.js").read_bytes()
+
+# No script at all, no frame, nothing from elsewhere; forms go nowhere but here.
+POLICY: Final = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+# Of a page that goes on by itself: our script, which asks this host alone.
+LIVE_POLICY: Final = f"{POLICY}; script-src 'self'; connect-src 'self'"
+
 HEADERS: Final[Mapping[str, str]] = {
-    # No script at all, no frame, nothing from elsewhere; forms go nowhere but here.
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'",
+    "Content-Security-Policy": POLICY,
     # Not `no-referrer`: with that, browsers send `Origin: null` with forms, which are then refused.
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
@@ -28,6 +34,10 @@ def _when(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
+def _listed(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
@@ -37,16 +47,22 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["when"] = _when
+    environment.filters["listed"] = _listed
     return environment
 
 
 _ENVIRONMENT: Final = _environment()
 
 
-def render(template: str, status: int = 200, **context: object) -> Response:
+def render(template: str, status: int = 200, *, policy: str = POLICY, **context: object) -> Response:
     """Return a page."""
-    body = _ENVIRONMENT.get_template(template).render(context)
-    return Response(body, status, HEADERS, media_type="text/html")
+    headers = {**HEADERS, "Content-Security-Policy": policy}
+    return Response(fragment(template, **context), status, headers, media_type="text/html")
+
+
+def fragment(template: str, **context: object) -> str:
+    """Return what a template makes: a page, or a part of one."""
+    return _ENVIRONMENT.get_template(template).render(context)
 
 
 def see_other(url: str) -> Response:

@@ -1,4 +1,4 @@
-"""The page's application: its routers, its one stylesheet, and how it tells refusals."""
+"""The page's application: its routers, its stylesheet and its script, and how it tells refusals."""
 
 from typing import Final
 
@@ -8,9 +8,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from control_plane.api.page import connections, login, profiles, sandboxes, targets
+from control_plane.api.page import connections, denials, login, profiles, sandboxes, targets
 from control_plane.api.page.own_api import OwnApi
-from control_plane.api.page.rendering import HEADERS, STYLE, render, see_other
+from control_plane.api.page.rendering import HEADERS, SCRIPT, STYLE, render, see_other
 from control_plane.api.page.visit import Failed, LoginNeeded
 from control_plane.api.parts import Parts
 from control_plane.refusals import ControlCode, Refused
@@ -32,9 +32,11 @@ def build_page(api: ASGIApp, parts: Parts) -> FastAPI:
     )
     app.state.parts = parts
     app.state.own_api = OwnApi(api)
+    app.state.streams = denials.Streams()
     app.add_api_route("/", _front, methods=["GET"], response_class=Response)
     app.add_api_route("/page.css", _style, methods=["GET"], response_class=Response)
-    for module in (login, targets, connections, profiles, sandboxes):
+    app.add_api_route("/live.js", _script, methods=["GET"], response_class=Response)
+    for module in (login, targets, connections, profiles, sandboxes, denials):
         app.include_router(module.router)
     return app
 
@@ -45,6 +47,10 @@ async def _front() -> Response:
 
 async def _style() -> Response:
     return Response(STYLE, headers={**HEADERS, "Cache-Control": "max-age=300"}, media_type="text/css")
+
+
+async def _script() -> Response:
+    return Response(SCRIPT, headers={**HEADERS, "Cache-Control": "max-age=300"}, media_type="text/javascript")
 
 
 async def _login_needed(request: Request, error: Exception) -> Response:

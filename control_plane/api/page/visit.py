@@ -13,7 +13,7 @@ from fastapi import Depends, Request, Response
 from control_plane import page_sessions
 from control_plane.api.bodies import read_bytes
 from control_plane.api.page.own_api import Answer, OwnApi
-from control_plane.api.page.rendering import render
+from control_plane.api.page.rendering import POLICY, render
 from control_plane.api.parts import Parts, PartsOf
 from control_plane.callers import Caller
 from control_plane.refusals import ControlCode, Refused
@@ -82,10 +82,11 @@ class Visit:
         answer = await self.ask("GET", f"/v1/integration/targets/{target_key}/forms/{kind}", query=query)
         return answer.document if answer.is_good else None
 
-    def show(self, template: str, status: int = 200, **context: object) -> Response:
+    def show(self, template: str, status: int = 200, *, policy: str = POLICY, **context: object) -> Response:
         """Return a page."""
         notice = NOTICES.get(self.request.query_params.get("done", ""))
-        return render(template, status, visit=self, notice=notice, section=re.split("[_.]", template)[0], **context)
+        about: Document = {"visit": self, "notice": notice, "section": re.split("[_.]", template)[0]}
+        return render(template, status, policy=policy, **about, **context)
 
 
 class Form:

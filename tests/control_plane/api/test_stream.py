@@ -38,7 +38,7 @@ async def served(
         sent.append(message)
 
     async with asyncio.timeout(10):
-        await EventStream(entries, lambda: ended)({"type": "http"}, receive, send)
+        await EventStream(entries, encode, until=lambda: ended)({"type": "http"}, receive, send)
     assert sent[0]["status"] == 200
     return b"".join(message.get("body", b"") for message in sent[1:])
 

@@ -13,6 +13,7 @@ from sallyport.net.dial import Dialer
 from sallyport.net.resolve import Resolver
 from sallyport.net.tls import client_context
 from tests.support.authorization_server import ELSEWHERE, HUGE, AuthorizationServer, plain
+from tests.support.scripted_http import scripted_http
 
 LOOPBACK = AddressPolicy(allow=(ip_network("127.0.0.0/8"),))
 
@@ -106,3 +107,19 @@ async def test_a_link_is_kept_if_its_answer_was_read_and_cut_if_not(
 )
 def test_retry_after(text: str, seconds: int) -> None:
     assert retry_after_seconds(text, 60) == seconds
+
+
+async def test_this_machine_may_be_asked_in_the_clear_where_that_is_meant(provider: AuthorizationServer) -> None:
+    dialer = Dialer(LOOPBACK, Resolver(lambda host: ("127.0.0.1",)))
+    trust = client_context(str(provider.ca_file))
+    session = CheckedSession(dialer, trust, is_plain_on_loopback=True)
+    with scripted_http() as plain_server:
+        assert await session.ask("GET", f"{plain_server.url}/x", None, {}, 5.0, status) == 200
+        port = plain_server.url.rpartition(":")[2]
+        assert await session.ask("GET", f"http://localhost:{port}/x", None, {}, 5.0, status) == 200
+        # By a name that only leads there it is another place's, whatever is there.
+        assert "https is expected" in await unanswered(session, f"http://gateway.test:{port}/x")
+    await session.close()
+    session = CheckedSession(Dialer(AddressPolicy(), Resolver()), trust, is_plain_on_loopback=True)
+    assert await unanswered(session, "http://127.0.0.1:1/x") == "cannot be reached: address_refused"
+    await session.close()

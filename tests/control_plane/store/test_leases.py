@@ -37,6 +37,7 @@ async def test_leases_that_ran_out_are_forgotten_with_what_they_held(base: Found
         assert await leases.forget_leases(tx, NOW) == 1
         assert await leases.lease(tx, "gw_1") is None
         assert [lease.gateway_id for lease, _ in await leases.live_leases(tx, NOW)] == ["gw_2"]
+        assert [lease.gateway_id for lease in await leases.live(tx, NOW)] == ["gw_2"]
         assert [lease.gateway_id for lease, _ in await leases.placement(tx, "sbx_1", NOW)] == ["gw_2"]
     assert await held_by(base, "gw_1") == {}
 

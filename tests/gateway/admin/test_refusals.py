@@ -63,10 +63,10 @@ def guarded() -> TestClient[web.Request, web.Application]:
     async def answer(_: web.Request) -> web.StreamResponse:
         return web.Response()
 
-    verifier = TokenVerifier(
-        KeyRing(key_set(jwk())), issuer="sallyport", audience=AUDIENCE_GATEWAY, revocations=Revocations()
-    )
-    app = web.Application(middlewares=[answer_refusals, refuse_strangers(ServiceAuth(verifier, lambda: NOW))])
+    def verifier_for(audience: str) -> TokenVerifier:
+        return TokenVerifier(KeyRing(key_set(jwk())), issuer="sallyport", audience=audience, revocations=Revocations())
+
+    app = web.Application(middlewares=[answer_refusals, refuse_strangers(ServiceAuth(verifier_for, lambda: NOW))])
     app.router.add_get("/", answer)
     app.router.add_get("/healthz", answer)
     return TestClient(TestServer(app))

@@ -1,6 +1,7 @@
 """The serving processes together: told alike, asked as one, and what they hold known in one place."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -61,6 +62,15 @@ async def test_what_is_settled_was_taken_by_all(stubs: StubFleet) -> None:
             "PUT /internal/plans/sbx_one?change=3",
         ]
     assert [order.target for order in stubs.fleet.state()] == ["/internal/plans/sbx_one?change=3"]
+
+
+async def test_the_denials_of_all_are_in_one_place(stubs: StubFleet) -> None:
+    for number in (1, 2):
+        denial = {"sandboxId": "sbx_one", "path": f"/{number}"}
+        stubs.write(f"reports-{number}", json.dumps({"denials": [denial, {**denial, "sandboxId": "sbx_two"}]}))
+    await eventually(lambda: len(stubs.denials) == 4)
+    found = [json.loads(each.document) for each in stubs.denials.after("", "sbx_one")]
+    assert {each["path"] for each in found} == {"/1", "/2"}
 
 
 async def test_a_newer_tunnel_closes_the_one_at_another_process(stubs: StubFleet) -> None:

@@ -64,3 +64,19 @@ async def test_many_sandboxes_are_several_lines(gateway: GatewayInProcess, monke
     lines = Reports().lines(gateway.parts)
     assert (await told(lines))[3:] == [{"held": ["sbx_0", "sbx_1"]}, {"held": ["sbx_2"]}]
     await lines.aclose()
+
+
+async def test_denials_are_told_once_and_many_are_several_lines(
+    gateway: GatewayInProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports_module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(reports_module, "DENIALS_PER_LINE", 2)
+    monkeypatch.setattr(reports_module, "MOST_DENIALS", 3)
+    lines = Reports().lines(gateway.parts)
+    for number in range(4):
+        gateway.parts.denials.keep("sbx_one", b'{"path":"/%d"}' % number)
+    assert await told(lines) == [{"denials": [{"path": "/1"}, {"path": "/2"}]}, {"denials": [{"path": "/3"}]}]
+    assert await told(lines) == []
+    gateway.parts.denials.keep("sbx_two", b'{"path":"/4"}')
+    assert await told(lines) == [{"denials": [{"path": "/4"}]}]
+    await lines.aclose()
