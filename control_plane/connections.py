@@ -241,10 +241,12 @@ class ConnectionDesk:
                 raise not_found()
             return document(connection, await rows.credentials(tx, [connection_id]))
 
-    async def page(self, organization_id: str | None, after: str, limit: int) -> list[dict[str, object]]:
-        """Return connections by id, after one."""
+    async def page(
+        self, organization_id: str | None, after: str, limit: int, search: str = ""
+    ) -> list[dict[str, object]]:
+        """Return connections by id, after one, with a text in their id, name or target."""
         async with self._database.read() as tx:
-            found = await rows.list_connections(tx, organization_id, after, limit)
+            found = await rows.list_connections(tx, organization_id, after, limit, search)
             credentials = await rows.credentials(tx, [connection.id for connection in found])
         return [document(each, [row for row in credentials if row.connection_id == each.id]) for each in found]
 

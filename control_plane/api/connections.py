@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
 
 from control_plane.api.bodies import DisplayName, OrganizationId, body_of, read_body
@@ -29,8 +29,11 @@ router = APIRouter(prefix="/v1/integration/connections", dependencies=[Depends(a
 # A provider has two or three.
 MAX_SECRETS: Final = 16
 _MAX_RESOLUTION: Final = 2**53
+MAX_SEARCH: Final = 200
 
 type Document = dict[str, object]
+
+Search = Annotated[str, Query(max_length=MAX_SEARCH, pattern=r"^[^\x00-\x1F\x7F]*$")]
 
 
 type Secrets = Annotated[dict[Id, SecretTyped], Field(min_length=1, max_length=MAX_SECRETS)]
@@ -93,11 +96,15 @@ async def rotate_secrets(connection_id: ConnectionPath, request: Request, parts:
 
 @router.get("")
 async def list_connections(
-    parts: PartsOf, organization_id: OrganizationQuery, cursor: Cursor = None, limit: Limit = PAGE_DEFAULT
+    parts: PartsOf,
+    organization_id: OrganizationQuery,
+    cursor: Cursor = None,
+    limit: Limit = PAGE_DEFAULT,
+    search: Search = "",
 ) -> Document:
-    """List connections by id."""
+    """List connections by id, all or those with a text in their id, name or target."""
     after = "" if cursor is None else decode_cursor(cursor)
-    return page(await parts.connections.page(organization_id, after, limit + 1), "connectionId", limit)
+    return page(await parts.connections.page(organization_id, after, limit + 1, search), "connectionId", limit)
 
 
 @router.get("/{connection_id}")

@@ -14,10 +14,13 @@ async def connection(tx: Transaction, connection_id: str, *, lock: bool = False)
 
 
 async def list_connections(
-    tx: Transaction, organization_id: str | None, after: str, limit: int
+    tx: Transaction, organization_id: str | None, after: str, limit: int, search: str = ""
 ) -> Sequence[Connection]:
-    """Return connections by id, after one."""
+    """Return connections by id, after one; with a text in their id, name or target, in whatever case."""
     query = select(Connection).where(Connection.id > after).order_by(Connection.id).limit(limit)
+    if search:
+        columns = (Connection.id, Connection.display_name, Connection.target_key)
+        query = query.where(or_(*(column.icontains(search, autoescape=True) for column in columns)))
     if organization_id is not None:
         query = query.where(Connection.organization_id == organization_id)
     return await tx.all(query)

@@ -1,12 +1,14 @@
-"""Sandbox profiles: a version's bindings as forms, what they compile to, why a request is answered so, and diffs."""
+"""Sandbox profiles, made; a version's bindings as forms, what they compile to, why a request is answered so, diffs."""
 
 import re
 from typing import Annotated, Any, Final, NamedTuple
 
+import orjson
 from fastapi import APIRouter, Query, Response
 
 from control_plane.api.bindings import MAX_BINDINGS
 from control_plane.api.compilation import MAX_METHOD, MAX_URL
+from control_plane.api.connections import MAX_SEARCH
 from control_plane.api.page.fields import Field, fields_of, messages_at, read_fields, unplaced, without_hidden
 from control_plane.api.page.own_api import Answer
 from control_plane.api.page.rendering import see_other
@@ -15,7 +17,10 @@ from control_plane.api.parts import CONNECTION_PATTERN, PAGE_MAX, Cursor, IdPath
 
 router = APIRouter(prefix="/profiles")
 
+PATH: Final = "/v1/sandbox/profiles"
 _CONNECTION: Final = re.compile(CONNECTION_PATTERN)
+_OF_PROFILE: Final = ("organizationId", "displayName")
+_OF_VERSION: Final = ("egress", "image")
 
 type Document = dict[str, Any]
 
@@ -44,16 +49,50 @@ class Shown(NamedTuple):
 @router.get("", response_class=Response)
 async def list_profiles(here: Visitor, cursor: Cursor = None) -> Response:
     """Show all of them."""
-    return here.show("profiles.html", page=await here.read("/v1/sandbox/profiles", cursor=cursor))
+    return await _list(here, cursor)
+
+
+@router.post("", response_class=Response)
+async def make_profile(here: Visitor, form: PostedForm) -> Response:
+    """Make one with an empty first version, so that something can be bound."""
+    answer = await here.ask("POST", PATH, {name: form.text(name) for name in _OF_PROFILE if form.text(name)})
+    if not answer.is_good:
+        return await _list(here, form=form, refused=answer)
+    profile_id = answer.document["sandboxProfileId"]
+    await here.ask("POST", f"{PATH}/{profile_id}/versions", {})  # where it fails its page says that there is none
+    return see_other(f"/page/profiles/{profile_id}")
 
 
 @router.get("/{profile_id}", response_class=Response)
 async def show_profile(profile_id: IdPath, here: Visitor) -> Response:
     """Go to its newest version."""
-    profile = await here.read(f"/v1/sandbox/profiles/{profile_id}")
+    profile = await here.read(f"{PATH}/{profile_id}")
     if "latestVersion" in profile:
         return see_other(f"/page/profiles/{profile_id}/versions/{profile['latestVersion']}")
-    return here.show("profiles_empty.html", profile=profile)
+    return _empty(here, profile)
+
+
+@router.post("/{profile_id}/versions", response_class=Response)
+async def make_version(profile_id: IdPath, here: Visitor, form: PostedForm) -> Response:
+    """Make the next version, with the bindings of another where that is wanted."""
+    answer = await here.ask("POST", f"{PATH}/{profile_id}/versions", _version_of(form))
+    before = form.number("from")
+    if not answer.is_good:
+        profile = await here.read(f"{PATH}/{profile_id}")
+        if not before:
+            return _empty(here, profile, form, answer)
+        stored = await here.read(_path(profile_id, before, "/integration-bindings"))
+        edited = [await _edited(here, each) for each in stored["bindings"]]
+        return await _show(here, profile_id, before, stored["revision"], edited, answer, form)
+    version = answer.document["version"]
+    if before and "true" in form.values.get("bindings", ()):
+        stored = await here.read(_path(profile_id, before, "/integration-bindings"))
+        bindings = [{name: each[name] for name in ("connectionId", "kind", "config")} for each in stored["bindings"]]
+        copied = await here.ask("PUT", _path(profile_id, version, "/integration-bindings"), {"bindings": bindings})
+        if not copied.is_good:
+            edited = [await _edited(here, each) for each in bindings]
+            return await _show(here, profile_id, version, 0, edited, copied)
+    return see_other(f"/page/profiles/{profile_id}/versions/{version}?done=made")
 
 
 @router.get("/{profile_id}/versions/{version}", response_class=Response)
@@ -69,24 +108,24 @@ async def change_bindings(profile_id: IdPath, version: NumberPath, here: Visitor
     """Replace the bindings, or show the form with one more, or for what is in it now."""
     stored = await here.read(_path(profile_id, version, "/integration-bindings"))
     edited = await _read(here, form, {each["bindingId"]: each for each in stored["bindings"]})
-    revision = form.number("revision")
-    if form.text("do") == "add" and form.text("connection"):
+    revision, do = form.number("revision"), _wanted(form)
+    if do == "add" and form.text("connection"):
         edited.append(await _edited(here, {"connectionId": form.text("connection"), "config": {}}))
-    if form.text("do") != "save":
-        return await _show(here, profile_id, version, revision, edited)
+    if do != "save":
+        return await _show(here, profile_id, version, revision, edited, form=form)
     bindings = [_sent(each) for each in edited]
     body = {"revision": revision, "bindings": bindings}
     answer = await here.ask("PUT", _path(profile_id, version, "/integration-bindings"), body)
     if answer.is_good:
         return see_other(f"/page/profiles/{profile_id}/versions/{version}?done=saved")
-    return await _show(here, profile_id, version, revision, edited, answer)
+    return await _show(here, profile_id, version, revision, edited, answer, form)
 
 
 @router.get("/{profile_id}/versions/{version}/plan", response_class=Response)
 async def show_plan(profile_id: IdPath, version: NumberPath, here: Visitor) -> Response:
     """Show what the bindings compile to, or why they do not."""
     answer = await here.ask("POST", _path(profile_id, version, "/compile"), {})
-    profile = await here.read(f"/v1/sandbox/profiles/{profile_id}")
+    profile = await here.read(f"{PATH}/{profile_id}")
     plan = answer.document.get("plan")
     return here.show("profiles_plan.html", profile=profile, version=version, plan=plan, refused=_refused(answer))
 
@@ -96,7 +135,7 @@ async def show_explanation(
     profile_id: IdPath, version: NumberPath, here: Visitor, method: Method = "GET", url: Url = ""
 ) -> Response:
     """Show what a gateway would do with a request."""
-    profile = await here.read(f"/v1/sandbox/profiles/{profile_id}")
+    profile = await here.read(f"{PATH}/{profile_id}")
     answer = None
     if url:
         query = {"method": method, "url": url}
@@ -109,7 +148,7 @@ async def show_explanation(
 @router.get("/{profile_id}/versions/{version}/diff", response_class=Response)
 async def show_difference(profile_id: IdPath, version: NumberPath, here: Visitor, other: Other = None) -> Response:
     """Show which requests another version would answer differently."""
-    profile = await here.read(f"/v1/sandbox/profiles/{profile_id}")
+    profile = await here.read(f"{PATH}/{profile_id}")
     answer = None
     if other is not None:
         answer = await here.ask("POST", _path(profile_id, version, "/diff"), {"version": other})
@@ -118,11 +157,69 @@ async def show_difference(profile_id: IdPath, version: NumberPath, here: Visitor
     return here.show("profiles_diff.html", profile=profile, version=version, **asked)
 
 
-async def _show(
-    here: Visit, profile_id: str, version: int, revision: int, edited: list[Edited], refused: Answer | None = None
+async def _list(
+    here: Visit, cursor: str | None = None, *, form: Form | None = None, refused: Answer | None = None
 ) -> Response:
-    profile = await here.read(f"/v1/sandbox/profiles/{profile_id}")
-    query = {"organizationId": profile["organizationId"], "limit": str(PAGE_MAX)}
+    return here.show(
+        "profiles.html",
+        200 if refused is None else refused.status,
+        page=await here.read(PATH, cursor=cursor),
+        **_typed(_OF_PROFILE, form, refused),
+        unplaced=unplaced(() if refused is None else refused.issues, [f"/{name}" for name in _OF_PROFILE]),
+    )
+
+
+def _empty(here: Visit, profile: Document, form: Form | None = None, refused: Answer | None = None) -> Response:
+    return here.show(
+        "profiles_empty.html",
+        200 if refused is None else refused.status,
+        profile=profile,
+        **_typed(_OF_VERSION, form, refused),
+        unplaced=unplaced(() if refused is None else refused.issues, [f"/{name}" for name in _OF_VERSION]),
+    )
+
+
+def _typed(names: tuple[str, ...], form: Form | None, refused: Answer | None) -> Document:
+    """Return what a template needs of fields: what was typed in, and what is wrong with each."""
+    issues = () if refused is None else refused.issues
+    return {
+        "typed": {name: "" if form is None else form.text(name) for name in names},
+        "at": {name: messages_at(issues, f"/{name}") for name in names},
+        "refused": refused,
+    }
+
+
+def _wanted(form: Form) -> str:
+    """Return what is to be done: Enter saves, unless it was pressed behind what is to be found."""
+    if form.text("do") != "enter":
+        return form.text("do")
+    return "save" if form.text("search") == form.text("searched") else "search"
+
+
+def _version_of(form: Form) -> Document:
+    """Return a version as it was typed in; what is no JSON is passed on as text, and the API says so."""
+    body: Document = {}
+    for name in _OF_VERSION:
+        if form.text(name):
+            try:
+                body[name] = orjson.loads(form.text(name))
+            except orjson.JSONDecodeError:
+                body[name] = form.text(name)
+    return body
+
+
+async def _show(
+    here: Visit,
+    profile_id: str,
+    version: int,
+    revision: int,
+    edited: list[Edited],
+    refused: Answer | None = None,
+    form: Form | None = None,
+) -> Response:
+    profile = await here.read(f"{PATH}/{profile_id}")
+    search = "" if form is None else form.text("search")[:MAX_SEARCH]
+    query = {"organizationId": profile["organizationId"], "limit": str(PAGE_MAX), "search": search}
     connections = await here.read("/v1/integration/connections", **query)
     issues = () if refused is None else refused.issues
     shown, places = [], []
@@ -142,8 +239,10 @@ async def _show(
         revision=revision,
         bindings=shown,
         connections=[each for each in connections["items"] if each["status"] != "revoked"],
-        refused=refused,
-        unplaced=unplaced(issues, places),
+        search=search,
+        is_cut="nextCursor" in connections,
+        **_typed(_OF_VERSION, form, refused),
+        unplaced=unplaced(issues, [*places, *(f"/{name}" for name in _OF_VERSION)]),
     )
 
 
@@ -195,4 +294,4 @@ def _config(index: int) -> str:
 
 
 def _path(profile_id: str, version: int, rest: str) -> str:
-    return f"/v1/sandbox/profiles/{profile_id}/versions/{version}{rest}"
+    return f"{PATH}/{profile_id}/versions/{version}{rest}"

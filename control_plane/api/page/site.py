@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from control_plane.api.page import connections, denials, login, profiles, sandboxes, targets
+from control_plane.api.page import connections, denials, keys, login, profiles, sandboxes, targets
 from control_plane.api.page.own_api import OwnApi
 from control_plane.api.page.rendering import HEADERS, SCRIPT, STYLE, render, see_other
 from control_plane.api.page.visit import Failed, LoginNeeded
@@ -36,7 +36,7 @@ def build_page(api: ASGIApp, parts: Parts) -> FastAPI:
     app.add_api_route("/", _front, methods=["GET"], response_class=Response)
     app.add_api_route("/page.css", _style, methods=["GET"], response_class=Response)
     app.add_api_route("/live.js", _script, methods=["GET"], response_class=Response)
-    for module in (login, targets, connections, profiles, sandboxes, denials):
+    for module in (login, targets, connections, profiles, sandboxes, denials, keys):
         app.include_router(module.router)
     return app
 

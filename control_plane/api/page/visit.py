@@ -31,6 +31,8 @@ NOTICES: Final[Mapping[str, str]] = {
     "rotated": "The secret is replaced. Gateways ask for the new one.",
     "revoked": "Revoked, and its secrets are forgotten.",
     "deleted": "Deleted.",
+    "made": "Made.",
+    "ended": "Ended. Sessions that began with it end too.",
 }
 
 type Document = dict[str, Any]

@@ -27,7 +27,7 @@ async def test_bindings_are_edited_as_forms(api: Replica) -> None:
             **{"config.0.*": ["codex", "version"], "config.0.codex": "npm", "config.0.version": "none"},
         }
         shown = await member.send(path, fields | {"do": "fields"}, status=200)
-        assert re.findall(r'name="do" value="([a-z0-9.]+)"', shown)[0] == "save"  # what Enter presses
+        assert re.findall(r'name="do" value="([a-z0-9.]+)"', shown)[0] == "enter"  # what Enter presses
         faulty = await member.send(path, fields, status=422)
         assert 'class="field faulty"' in faulty
         assert 'value="none"' in faulty
@@ -48,3 +48,68 @@ async def test_bindings_are_edited_as_forms(api: Replica) -> None:
         assert "There is no such connection" in await member.send(path, unknown, status=400)
         await api.ask("PATCH", "/v1/integration/connections/" + made["connectionId"], {"status": "error"})
         assert "The bindings make no plan" in await member.see(f"{path}/plan")
+
+
+async def test_profiles_and_versions_are_made(api: Replica) -> None:
+    body = {"organizationId": ORGANIZATION, "secrets": {"api_key": "sk-proj-" + "a" * 40}}
+    made = await api.ask("POST", "/v1/integration/connections/openai-default/api-key", body, status=201)
+    async with page_visitor(api, "operator") as operator:
+        assert "There is no profile yet" in await operator.see("/profiles")
+        faulty = await operator.send("/profiles", {"displayName": "Agents"}, status=400)
+        assert 'class="field faulty"' in faulty
+        assert 'value="Agents"' in faulty
+    async with page_visitor(api, "member", ORGANIZATION) as member:
+        page = await member.send("/profiles", {"displayName": "Agents"})
+        profile = page.removeprefix("/page")
+        version = (await member.client.get(page)).headers["location"]
+        assert version == f"{page}/versions/1"
+        bound = {"revision": "0", "count": "1", "connection.0": made["connectionId"], "id.0": "", "do": "enter"}
+        assert await member.send(f"{profile}/versions/1", bound) == f"{version}?done=saved"
+        for egress, message in (("{", "egress"), ('{"default": "open"}', "egress")):
+            fields = {"from": "1", "bindings": "true", "egress": egress}
+            faulty = await member.send(f"{profile}/versions", fields, status=400)
+            assert 'class="field faulty"' in faulty
+            assert f'name="{message}"' in faulty
+            assert made["connectionId"] in faulty
+        egress = '{"default": "deny", "managedPassthrough": "deny", "rules": []}'
+        second = await member.send(f"{profile}/versions", {"from": "1", "bindings": "true", "egress": egress})
+        assert second == f"{page}/versions/2?done=made"
+        third = await member.send(f"{profile}/versions", {"from": "2"})
+        assert third == f"{page}/versions/3?done=made"
+        counts = []
+        for number in (1, 2, 3):
+            stored = await api.ask("GET", f"/v1/sandbox{profile}/versions/{number}/integration-bindings")
+            counts.append(len(stored["bindings"]))
+        assert counts == [1, 1, 0]
+        shown = await api.ask("GET", f"/v1/sandbox{profile}/versions/2")
+        assert shown["egress"]["default"] == "deny"
+        assert (await member.send("/profiles/sbp_none/versions", {}, status=404)).count("no such sandbox profile")
+
+
+async def test_a_profile_without_a_version_gets_one(api: Replica) -> None:
+    made = await api.ask("POST", "/v1/sandbox/profiles", {"organizationId": ORGANIZATION}, status=201)
+    path = f"/profiles/{made['sandboxProfileId']}"
+    async with page_visitor(api, "member", ORGANIZATION) as member:
+        assert "It has no version yet" in await member.see(path)
+        assert 'class="field faulty"' in await member.send(f"{path}/versions", {"image": "[]"}, status=400)
+        assert await member.send(f"{path}/versions", {}) == f"/page{path}/versions/1?done=made"
+
+
+async def test_a_connection_is_found_however_many_there_are(api: Replica) -> None:
+    for number in range(203):
+        await api.connect(f"con_{number:03}", displayName=f"Account {number:03}")
+    made = await api.ask("POST", "/v1/sandbox/profiles", {"organizationId": ORGANIZATION}, status=201)
+    path = f"/profiles/{made['sandboxProfileId']}/versions"
+    await api.ask("POST", f"/v1/sandbox{path}", {}, status=201)
+    async with page_visitor(api, "member", ORGANIZATION) as member:
+        page = await member.see(f"{path}/1")
+        assert "There are more than these 200" in page
+        assert "Account 202" not in page
+        fields = {"revision": "0", "count": "0", "search": "aCCount 20", "searched": ""}
+        for do in ("search", "enter"):
+            found = await member.send(f"{path}/1", fields | {"do": do}, status=200)
+            assert re.findall(r"Account \d+", found) == ["Account 200", "Account 201", "Account 202"]
+            assert "There are more" not in found
+        for nothing in ("100%", "con\\_", "none"):
+            page = await member.send(f"{path}/1", fields | {"do": "search", "search": nothing}, status=200)
+            assert "No connection has this" in page
