@@ -16,8 +16,9 @@ import structlog
 import uvloop
 
 from control_plane import upkeep
+from control_plane.api.metrics import build_metrics
 from control_plane.api.parts import Parts
-from control_plane.api.server import ListenError, Server, build_api
+from control_plane.api.server import ListenError, Server, build_served
 from control_plane.authorities import Authorities
 from control_plane.authorizations import AuthorizationDesk
 from control_plane.bindings import BindingDesk
@@ -30,6 +31,7 @@ from control_plane.idempotency import Answers
 from control_plane.ids import new_id
 from control_plane.integrations import IntegrationsError, load_registry
 from control_plane.keeper import CredentialKeeper
+from control_plane.metrics import ControlMetrics
 from control_plane.minting import TokenOffice
 from control_plane.oauth.provider_session import ProviderSession
 from control_plane.outbound.checked_session import CheckedSession
@@ -136,8 +138,9 @@ async def _add_targets(base: Foundation, config: ControlPlaneConfig, now: float)
 class ControlPlane:
     """A running control plane, made by started()."""
 
-    def __init__(self, server: Server, watch: Watch, port: int) -> None:
+    def __init__(self, server: Server, watch: Watch, port: int, metrics_port: int | None) -> None:
         self.port = port
+        self.metrics_port = metrics_port
         self._server = server
         self._watch = watch
 
@@ -181,13 +184,13 @@ async def started(
         tasks.spawn(Recompiler(base.database, parts.compilation, lambda: clock.wall).run(), name="recompiler")
         tasks.spawn(parts.keeper.keep_fresh(), name="credentials")
         tasks.spawn(parts.outbox.run(), name="webhooks")
-        server = Server(build_api(parts), config.api.listen)
+        server = Server(build_served(parts), config.api.listen)
         serving = tasks.spawn(server.serve(), name="api")
-        port = await _listening(server, serving, config)
-        yield ControlPlane(server, watch, port), serving
-        server.should_exit = True
-        watch.end_subscriptions()
-        await serving
+        port = await _listening("api.listen", server, serving, config.api.listen)
+        opened.push_async_callback(_end, server, serving)
+        opened.callback(watch.end_subscriptions)
+        metrics_port = await _serve_metrics(parts, config.metrics.listen, tasks, opened)
+        yield ControlPlane(server, watch, port, metrics_port), serving
 
 
 def run_control_plane(config: ControlPlaneConfig) -> int:
@@ -259,11 +262,15 @@ def _parts(
         delivery_seconds=hooks.delivery_timeout,
         give_up_seconds=hooks.give_up_after,
     )
+    metrics = ControlMetrics()
+    metrics.watch("watch_streams", lambda: watch.streams)
+    metrics.watch("database_errors", lambda: database.errors)
     keeper = CredentialKeeper(
-        base.database, base.vault, registry, session, lambda: clock.wall, new_id("ctl", clock.wall)
+        database, vault, registry, session, lambda: clock.wall, new_id("ctl", clock.wall), metrics.refreshed
     )
     return Parts(
         database=base.database,
+        metrics=metrics,
         ring=base.ring,
         office=TokenOffice(base.database, base.vault, base.ring),
         plans=PlanDesk(base.database),
@@ -274,7 +281,7 @@ def _parts(
         connections=ConnectionDesk(base.database, base.vault, registry),
         authorizations=AuthorizationDesk(base.database, base.vault, registry, session, config.public_url),
         keeper=keeper,
-        resolver=CredentialResolver(base.database, base.vault, registry, keeper),
+        resolver=CredentialResolver(database, vault, registry, keeper, metrics.resolved),
         authorities=Authorities(base.database, base.vault),
         denials=DenialDesk(base.database, admin, base.ring),
         watch=watch,
@@ -293,7 +300,28 @@ def _parts(
     )
 
 
-async def _listening(server: Server, serving: "asyncio.Task[None]", config: ControlPlaneConfig) -> int:
+async def _serve_metrics(
+    parts: Parts, listen: HostPort | None, tasks: TaskSet, opened: contextlib.AsyncExitStack
+) -> int | None:
+    """Serve the metrics until the stack closes; return the port."""
+    if listen is None:
+        return None
+    if not is_loopback(listen.host):
+        _log.warning("metrics_listen_off_loopback", hint="let nobody but Prometheus reach it")
+    server = Server(build_metrics(parts.metrics, parts.database), listen)
+    serving = tasks.spawn(server.serve(), name="metrics")
+    port = await _listening("metrics.listen", server, serving, listen)
+    opened.push_async_callback(_end, server, serving)
+    return port
+
+
+async def _end(server: Server, serving: "asyncio.Task[None]") -> None:
+    """Take nothing new, and answer what was asked."""
+    server.should_exit = True
+    await serving
+
+
+async def _listening(setting: str, server: Server, serving: "asyncio.Task[None]", listen: HostPort) -> int:
     async with asyncio.TaskGroup() as group:
         listening = group.create_task(server.wait_listening(), name="until listening")
         await asyncio.wait((listening, serving), return_when=asyncio.FIRST_COMPLETED)
@@ -302,8 +330,8 @@ async def _listening(server: Server, serving: "asyncio.Task[None]", config: Cont
     if serving.done():
         error = serving.exception()
         if isinstance(error, ListenError):
-            message = f"api.listen: {config.api.listen} cannot be listened on: {error}"
-            raise StartError(message, "stop what uses it, or choose another with --listen")
+            message = f"{setting}: {listen} cannot be listened on: {error}"
+            raise StartError(message, _ELSEWHERE[setting])
         raise error or RuntimeError("the server ended before it began")
     return listening.result()
 
@@ -345,6 +373,10 @@ def _start_errors() -> Iterator[None]:
 
 
 _CHECK_PATH: Final = "check the path and its permissions"
+_ELSEWHERE: Final = {
+    "api.listen": "stop what uses it, or choose another with --listen",
+    "metrics.listen": "stop what uses it, or choose another",
+}
 
 
 def _kind(config: ControlPlaneConfig) -> str:

@@ -108,6 +108,17 @@ class Gateways:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsListener:
+    """Where Prometheus finds what is counted."""
+
+    listen: HostPort | None = optional_setting(
+        LISTEN,
+        "The listener of `/metrics`, apart from the API's; absent: there is none.",
+        "Such as 127.0.0.1:7501. It asks for no token: whoever reaches it sees how much is asked, not by whom.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Webhooks:
     """Events of providers: taken in, and told to subscribers."""
 
@@ -202,6 +213,7 @@ class ControlPlaneConfig:
     api: Api = section(Api)
     outbound: Outbound = section(Outbound)
     gateways: Gateways = section(Gateways)
+    metrics: MetricsListener = section(MetricsListener)
     webhooks: Webhooks = section(Webhooks)
     limits: Limits = section(Limits)
 

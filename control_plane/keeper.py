@@ -14,6 +14,7 @@ from control_plane import connections, sources
 from control_plane.definitions.contract import OAuth2Access
 from control_plane.definitions.registry import Registry
 from control_plane.ids import new_id
+from control_plane.metrics import MADE
 from control_plane.oauth.provider_error import Fault, ProviderError, temporary
 from control_plane.oauth.provider_session import REQUEST_SECONDS, Made, ProviderSession
 from control_plane.offered import Offer, find_offer
@@ -72,8 +73,11 @@ class CredentialKeeper:
         session: ProviderSession,
         now: Callable[[], float],
         owner: str,
+        count: Callable[[str], None] = lambda result: None,
     ) -> None:
+        """count hears of each question that ended: `made`, `temporary` or `permanent`."""
         self.now = now
+        self._count = count
         self._database = database
         self._vault = vault
         self._registry = registry
@@ -169,6 +173,7 @@ class CredentialKeeper:
         try:
             made = await begun.order(self._session, self.now())
         except ProviderError as error:
+            self._count(error.fault.value)
             async with self._database.write() as tx:
                 connection = await rows.connection(tx, wish.key[0], lock=True)
                 if connection is not None and connection.revision == begun.revision:
@@ -178,6 +183,7 @@ class CredentialKeeper:
                     await leases.release(tx, wish.key, self._owner)
                     error = temporary("the connection was changed while its provider was asked")
             return error
+        self._count(MADE)
         for pause in STORE_AGAIN_SECONDS:
             try:
                 await self._store(wish, begun, made)

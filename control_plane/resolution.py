@@ -5,12 +5,14 @@ answered. The secret is decrypted only when every check has passed. Where a cred
 is asked between two transactions, and every check is made again in the second.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from control_plane import connections, sources
 from control_plane.definitions.contract import AwsSession
 from control_plane.definitions.registry import Registry
 from control_plane.keeper import CredentialKeeper, is_due, is_valid
+from control_plane.metrics import RESOLVED
 from control_plane.oauth.provider_error import Fault, ProviderError, temporary
 from control_plane.offered import find_offer
 from control_plane.refusals import ControlCode, Refused, sandbox_not_found
@@ -53,7 +55,16 @@ class Asked(NamedTuple):
 class Resolver:
     """Answers resolutions."""
 
-    def __init__(self, database: Database, vault: Vault, registry: Registry, keeper: CredentialKeeper) -> None:
+    def __init__(
+        self,
+        database: Database,
+        vault: Vault,
+        registry: Registry,
+        keeper: CredentialKeeper,
+        count: Callable[[str], None] = lambda result: None,
+    ) -> None:
+        """count hears of each that was answered: `ok`, or the refusal's code."""
+        self._count = count
         self._database = database
         self._vault = vault
         self._registry = registry
@@ -80,9 +91,12 @@ class Resolver:
                 case Refused():
                     await tx.add(_record(wanted, caller, found.code.wire, None, now))
                 case Given():
-                    await tx.add(_record(wanted, caller, "ok", found.version, now))
+                    await tx.add(_record(wanted, caller, RESOLVED, found.version, now))
         if isinstance(found, Refused):
+            self._count(found.code.wire)
             raise found
+        if isinstance(found, Given):
+            self._count(RESOLVED)
         return found
 
     async def _find(self, tx: Transaction, wanted: Wanted, now: float, asked: Asked | None) -> Given | Wish:

@@ -103,6 +103,11 @@ class Watch:
             self._tasks.spawn(self._listen(), name="watch listener")
 
     @property
+    def streams(self) -> int:
+        """How many subscribe."""
+        return len(self._subscriptions)
+
+    @property
     def is_closed(self) -> bool:
         """Whether the process ends: nothing that has no end of its own goes on."""
         return self._is_closed

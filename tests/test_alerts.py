@@ -66,6 +66,7 @@ BURNING = ("sallyport-service-levels", "sallyport-burn")
 SINGLE = ("sallyport-gateway", "sallyport-secrets", "sallyport-control-plane")
 FAST, SLOW = {**JOB, "burn": "fast"}, {**JOB, "burn": "slow"}
 STALE = "sallyport_plans_stale_seconds"
+CONTROL = "sallyport_control_plane_"
 
 PLAYED = (
     # One in fifty is refused: a month's budget in a day and a half.
@@ -211,6 +212,12 @@ PLAYED = (
     ),
     Played("SallyportPlanRejected", {'sallyport_plan_apply_total{result="unchanged"}': "0+1x20"}, 10),
     Played("SallyportStateNotWritten", {"sallyport_state_write_failures_total": "0x5 1x20"}, 10, (AT,)),
+    Played("SallyportDatabaseFails", {f"{CONTROL}database_errors_total": "0x5 0+1x20"}, 15, (JOB,)),
+    Played("SallyportDatabaseFails", {f"{CONTROL}database_errors_total": "0x5 1x20"}, 12),  # it restarted
+    Played("SallyportRefreshRefused", {f'{CONTROL}refreshes_total{{result="permanent"}}': "0x5 1x20"}, 10, (JOB,)),
+    Played("SallyportRefreshRefused", {f'{CONTROL}refreshes_total{{result="temporary"}}': "0+1x20"}, 10),
+    Played("SallyportWebhooksBehind", {f"{CONTROL}webhook_deliveries_pending": "1001x60"}, 40, (JOB,)),
+    Played("SallyportWebhooksBehind", {f"{CONTROL}webhook_deliveries_pending": "5000x20 900 5000x60"}, 40),
 )
 
 

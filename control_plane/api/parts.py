@@ -17,6 +17,7 @@ from control_plane.definitions.registry import Registry
 from control_plane.denials import DenialDesk
 from control_plane.idempotency import Answers
 from control_plane.keeper import CredentialKeeper
+from control_plane.metrics import ControlMetrics
 from control_plane.minting import TokenOffice
 from control_plane.plans import PlanDesk
 from control_plane.rate_limits import RateLimits
@@ -41,6 +42,7 @@ class Parts:
     """The logic behind the surface. now() is unix time."""
 
     database: Database
+    metrics: ControlMetrics
     ring: KeyRing
     office: TokenOffice
     plans: PlanDesk

@@ -9,6 +9,7 @@ import uvicorn
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from control_plane.api import (
@@ -28,6 +29,7 @@ from control_plane.api import (
     webhooks,
 )
 from control_plane.api.idempotency import Idempotency
+from control_plane.api.metrics import CountedRequests
 from control_plane.api.openapi import openapi_document
 from control_plane.api.page.rendering import see_other
 from control_plane.api.page.site import PREFIX, build_page
@@ -56,12 +58,19 @@ _ROUTERS: Final = [
 ]
 
 
+def build_served(parts: Parts) -> ASGIApp:
+    """Build what a Server serves: the application with what is around each of its requests."""
+    app = build_api(parts)
+    parts.metrics.watch("live_pages", lambda: app.state.streams.open)
+    return RequestIds(CountedRequests(Idempotency(app, parts), parts.metrics))
+
+
 class ListenError(Exception):
     """The address cannot be listened on; the text says why."""
 
 
 def build_api(parts: Parts) -> FastAPI:
-    """Build the application; Server serves it."""
+    """Build the application; build_served puts around it what a request meets before."""
     app = FastAPI(
         title="Sallyport control plane",
         docs_url=None,
@@ -77,7 +86,9 @@ def build_api(parts: Parts) -> FastAPI:
     for router in _ROUTERS:
         app.include_router(router)
     document = openapi_document(app)
-    app.mount(PREFIX, build_page(app, parts))
+    page = build_page(app, parts)
+    app.state.streams = page.state.streams
+    app.mount(PREFIX, page)
     app.add_route(PREFIX, _to_page, include_in_schema=False)
     return app
 
@@ -125,10 +136,10 @@ class PromptHeads(H11Protocol):
 class Server(uvicorn.Server):
     """uvicorn on the running loop, leaving the signals to its caller."""
 
-    def __init__(self, app: FastAPI, listen: HostPort) -> None:
+    def __init__(self, app: ASGIApp, listen: HostPort) -> None:
         super().__init__(
             uvicorn.Config(
-                RequestIds(Idempotency(app, app.state.parts)),
+                app,
                 host=listen.host,
                 port=listen.port,
                 http=PromptHeads,

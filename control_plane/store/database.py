@@ -131,6 +131,7 @@ class Database:
         self.engine = engine
         self.is_postgresql = engine.dialect.name == "postgresql"
         self._on_events: list[Callable[[], None]] = []
+        self.errors = 0  # transactions that it failed: away, too slow, out of connections
 
     @classmethod
     def open(cls, url: str) -> "Database":
@@ -222,6 +223,7 @@ class Database:
                     await session.commit()
         except (DBAPIError, PoolTimeout, ConnectionError, TimeoutError) as error:
             if self.says_unavailable(error):
+                self.errors += 1
                 raise DatabaseUnavailable from error
             raise
 

@@ -72,6 +72,12 @@ async def due(tx: Transaction, now: float, limit: int) -> Sequence[tuple[str, st
     return [(row[0], row[1], row[2]) for row in await tx.rows(query.limit(limit))]
 
 
+async def count_pending(tx: Transaction) -> int:
+    """Return how many deliveries are still to be made, those of disabled subscriptions among them."""
+    query = select(func.count()).select_from(WebhookDelivery)
+    return await tx.first(query.where(WebhookDelivery.state == PENDING)) or 0
+
+
 async def claim(
     tx: Transaction, subscription_id: str, owner: str, now: float, until: float, limit: int
 ) -> Sequence[WebhookDelivery]:

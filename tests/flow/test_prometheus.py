@@ -1,9 +1,9 @@
-"""A real Prometheus scrapes a real gateway: what the docs promise arrives, and every panel has something to show."""
+"""A real Prometheus scrapes a gateway and a control plane: what the docs promise arrives, no panel stays empty."""
 
 import http.client
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
+from control_plane.app import ControlPlane
 from demo.certificates import write_origin_files
+from tests.support.background import in_background
+from tests.support.control_plane import replica, settings
 from tests.support.gateway_plans import plan, route
 from tests.support.gateway_process import GatewayProcess, Setting, gateway_process
 from tests.support.monitoring import MONITORING, dashboard_expressions, documented_metrics
@@ -25,13 +28,21 @@ WITHIN_SECONDS = 30.0
 MOST_SERIES = 300
 # What Prometheus itself adds to a series.
 OF_THE_SCRAPE = {"__name__", "job", "instance"}
+# Whose values stand elsewhere: the version, the codes of errors.md and control-plane.md, the paths of the API.
+OPEN = {
+    "sallyport_build_info",
+    "sallyport_denied_total",
+    "sallyport_control_plane_requests_total",
+    "sallyport_control_plane_resolutions_total",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """A gateway and who scrapes it."""
+    """A gateway, a control plane and who scrapes them."""
 
     gateway: GatewayProcess
+    plane: ControlPlane
     prometheus: PrometheusProcess
 
 
@@ -46,20 +57,22 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         # Whose end is told; by default a tunnel on loopback has none.
         further={"tunnel": {"tls": {"certificate_file": str(files.certificate_file), "key_file": str(files.key_file)}}},
     )
-    with (
-        gateway_process(folder / "gateway", setting) as gateway,
-        prometheus_process(folder, scrape_config(folder, gateway.admin_port)) as prometheus,
-    ):
-        yield Watched(gateway=gateway, prometheus=prometheus)
+    config = settings(folder / "plane", None, SALLYPORT_METRICS_LISTEN="127.0.0.1:0")
+    with in_background(replica(config)) as api, gateway_process(folder / "gateway", setting) as gateway:
+        metrics_port = api.plane.metrics_port
+        assert metrics_port is not None
+        scraped = scrape_config(folder, [gateway.admin_port, metrics_port])
+        with prometheus_process(folder, scraped) as prometheus:
+            yield Watched(gateway=gateway, plane=api.plane, prometheus=prometheus)
 
 
-def scrape_config(folder: Path, port: int) -> Path:
-    """Write the example of the docs with this gateway as its target, in more haste."""
+def scrape_config(folder: Path, ports: Sequence[int]) -> Path:
+    """Write the example of the docs with these as its targets, in more haste."""
     config = yaml.safe_load((MONITORING / "prometheus.yaml").read_text(encoding="utf-8"))
     config["global"] = {"scrape_interval": "200ms", "evaluation_interval": "200ms"}
     config["rule_files"] = [str(MONITORING / name) for name in config["rule_files"]]
-    (job,) = config["scrape_configs"]
-    job["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]
+    for job, port in zip(config["scrape_configs"], ports, strict=True):
+        job["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]
     path = folder / "prometheus.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     return path
@@ -74,18 +87,23 @@ def eventually[T](ask: Callable[[], T], enough: Callable[[T], bool]) -> T:
     return answer
 
 
-def test_the_target_is_up(watched: Watched) -> None:
-    (target,) = eventually(
+def test_the_targets_are_up(watched: Watched) -> None:
+    targets = eventually(
         lambda: watched.prometheus.ask("targets", state="active")["activeTargets"],
-        lambda targets: bool(targets) and targets[0]["health"] != "unknown",
+        lambda targets: len(targets) == 2 and all(target["health"] != "unknown" for target in targets),
     )
-    assert (target["health"], target["lastError"]) == ("up", "")
-    assert target["labels"] == {"instance": f"127.0.0.1:{watched.gateway.admin_port}", "job": "sallyport-gateway"}
+    assert [(target["health"], target["lastError"]) for target in targets] == [("up", "")] * 2
+    assert {target["labels"]["job"]: target["labels"]["instance"] for target in targets} == {
+        "sallyport-gateway": f"127.0.0.1:{watched.gateway.admin_port}",
+        "sallyport-control-plane": f"127.0.0.1:{watched.plane.metrics_port}",
+    }
 
 
 def test_every_documented_metric_arrives_with_its_type_and_labels(watched: Watched) -> None:
     documented = documented_metrics()
+    ask_control_plane(watched.plane)
     eventually(lambda: watched.prometheus.query("sallyport_ready"), bool)
+    eventually(lambda: watched.prometheus.query("sallyport_control_plane_requests_total"), bool)
     told = watched.prometheus.ask("metadata")
     types = {name: entries[0]["type"] for name, entries in told.items()}
     assert {name: types.get(name) for name in documented} == {name: row.type for name, row in documented.items()}
@@ -97,7 +115,7 @@ def test_every_documented_metric_arrives_with_its_type_and_labels(watched: Watch
         for each in ours:
             labels = each.keys() - OF_THE_SCRAPE - {"le"}
             assert labels == row.labels, name
-            if name not in ("sallyport_build_info", "sallyport_denied_total"):  # the version, the codes of errors.md
+            if name not in OPEN:
                 assert {each[label] for label in labels} <= row.values, name
 
 
@@ -111,8 +129,17 @@ def test_what_is_counted_is_seen_and_makes_no_series(watched: Watched) -> None:
         lambda found: float(found[0]["value"][1]) >= float(before["value"][1]) + 20,
     )
     assert float(after["value"][1]) == float(before["value"][1]) + 20
-    (count,) = watched.prometheus.query('count({__name__=~"sallyport_.+"})')
+    (count,) = watched.prometheus.query('count({__name__=~"sallyport_.+", job="sallyport-gateway"})')
     assert int(count["value"][1]) <= MOST_SERIES
+
+
+def ask_control_plane(plane: ControlPlane) -> None:
+    """Ask for what is there, and for what is not."""
+    for path in ("/healthz", "/nothing"):
+        link = http.client.HTTPConnection("127.0.0.1", plane.port, timeout=10)
+        link.request("GET", path)
+        link.getresponse().read()
+        link.close()
 
 
 def refused(gateway: GatewayProcess, url: str) -> int:
@@ -128,6 +155,7 @@ def refused(gateway: GatewayProcess, url: str) -> int:
 @pytest.mark.parametrize("expression", dashboard_expressions())
 def test_every_panel_has_something_to_show(watched: Watched, expression: str) -> None:
     refused(watched.gateway, "http://host.test/")
+    ask_control_plane(watched.plane)
     filled = (
         expression.replace("$job", "sallyport-gateway").replace("$instance", ".+").replace("$__rate_interval", "1m")
     )
