@@ -8,6 +8,7 @@ import structlog
 
 from gateway.core.decision import Mode
 from gateway.core.route_table import RouteTable
+from gateway.downstream import LINGER_BYTES, LINGER_SECONDS
 from gateway.parts import GatewayParts, OpenStream
 from gateway.record import stream_record
 from gateway.stream import ServedStream
@@ -38,6 +39,8 @@ class Interception(asyncio.Protocol, OpenStream):
     __slots__ = (
         "_buffer",
         "_destination",
+        "_discarded",
+        "_is_lingering",
         "_is_over",
         "_parts",
         "_source",
@@ -64,6 +67,8 @@ class Interception(asyncio.Protocol, OpenStream):
         self._destination = destination
         self._table = table
         self._buffer = b""
+        self._discarded = 0
+        self._is_lingering = False
         self._is_over = False
         self.claims: Claims | None = claims
         self.deadline_at = self.filed_at = NEVER
@@ -80,6 +85,9 @@ class Interception(asyncio.Protocol, OpenStream):
 
     def data_received(self, data: bytes) -> None:
         """Collect the ClientHello, or the first bytes of something else."""
+        if self._is_lingering:
+            self._discard(len(data))
+            return
         self._buffer += data
         if self._buffer[0] != HANDSHAKE_RECORD:
             # A1: cleartext HTTP inside a CONNECT is an http:// request.
@@ -170,8 +178,23 @@ class Interception(asyncio.Protocol, OpenStream):
         metrics.denied(code.wire)
         self._record({"decision": "deny", "outcome": outcome, "code": code.wire})
         self._transport.write(alert)
-        self._leave()
-        self._transport.close()
+        self._linger()
+
+    def _linger(self) -> None:
+        """Let the alert arrive where the client may still be sending, as a refusal does (gateway/downstream.py)."""
+        self._buffer = b""
+        if self._transport.can_write_eof():
+            self._is_lingering = True
+            self._transport.write_eof()
+            self._parts.clock.watch(self, self._parts.clock.now + LINGER_SECONDS)
+        else:
+            self._leave()
+            self._transport.close()
+
+    def _discard(self, size: int) -> None:
+        self._discarded += size
+        if self._discarded > LINGER_BYTES:
+            self.abort()
 
     def _record(self, fields: dict[str, object]) -> None:
         record = stream_record(
@@ -197,16 +220,20 @@ class Interception(asyncio.Protocol, OpenStream):
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The sandbox has gone before it said hello."""
-        if not self._is_over:
+        """The sandbox has gone: before it said hello, or once it was told why not."""
+        if self._is_lingering:
+            self._leave()
+        elif not self._is_over:
             self._parts.metrics.handshake("failed")
             self._leave()
 
     def expire(self) -> None:
-        """The handshake took too long."""
-        if not self._is_over:
+        """The handshake took too long, or a client that was refused does not go."""
+        if self._is_over:
+            return
+        if not self._is_lingering:
             self._parts.metrics.handshake("timeout")
-            self.abort()
+        self.abort()
 
     def drain(self) -> bool:
         """A handshake that has begun may end; the stream inside is drained then."""

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from gateway.downstream import LINGER_BYTES, LINGER_SECONDS
 from sallyport.plan.codec import seal
+from sallyport.wire.client_hello import HANDSHAKE_FAILURE_ALERT
 from tests.support.gateway_plans import plan, route
 from tests.support.in_process import GatewayInProcess, in_process_gateway, proxy_token
 from tests.support.passing_time import let_time_pass
@@ -208,6 +210,34 @@ async def test_a_hello_that_is_none_is_refused_and_recorded(gateway: GatewayInPr
     (record,) = await gateway.audit.until(1)
     assert (record["decision"], record["code"]) == ("deny", "invalid_request")
     assert handshakes(gateway, "failed") == 1
+
+
+async def test_an_alert_is_not_lost_on_a_client_that_still_sends(gateway: GatewayInProcess) -> None:
+    client, other = await gateway.open_tunnel(f"{HOST}:443"), await gateway.open_tunnel(f"{HOST}:443")
+    client.send(b"\x16\x03\x01\xff\xff")
+    assert await client.rest() == HANDSHAKE_FAILURE_ALERT
+    for _ in range(3):  # on a link that was closed at once the first brings a reset, and the next one fails
+        client.send(bytes(16))
+        await client.flush()
+        other.abort()
+        other = await gateway.open_tunnel(f"{HOST}:443")
+    assert not client.writer.is_closing()
+    client.close()
+    other.abort()
+    await until(lambda: gateway.parts.streams.open == 0)
+
+
+@pytest.mark.parametrize("patience", ["time", "bytes"])
+async def test_a_client_that_was_refused_and_does_not_go_is_cut(gateway: GatewayInProcess, patience: str) -> None:
+    client = await gateway.open_tunnel(f"{HOST}:443")
+    client.send(b"\x16\x03\x01\xff\xff")
+    await gateway.audit.until(1)
+    if patience == "time":
+        let_time_pass(gateway.parts.clock, LINGER_SECONDS + 1)
+    else:
+        client.send(bytes(LINGER_BYTES + 1))
+    await until(lambda: gateway.parts.streams.open == 0)
+    assert (handshakes(gateway, "timeout"), handshakes(gateway, "failed")) == (0, 1)
 
 
 @pytest.mark.parametrize("name", [b"api.te\0t", b"api te.t", b"ap@i.tes", b"api,tes.", b"\xc3\xa4pi.tst"])
