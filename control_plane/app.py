@@ -48,6 +48,8 @@ from control_plane.webhooks.endpoints import WebhookEndpoints
 from control_plane.webhooks.ingest import Ingest
 from control_plane.webhooks.outbox import Outbox
 from control_plane.webhooks.subscriptions import WebhookSubscriptions
+from control_plane.worker_caller import CallTimes, WorkerCaller
+from control_plane.workers import Workers
 from sallyport.address_policy import AddressPolicy
 from sallyport.host import is_loopback
 from sallyport.net.clock import Clock
@@ -165,6 +167,7 @@ async def started(
         tasks.spawn(Recompiler(base.database, parts.compilation, lambda: clock.wall).run(), name="recompiler")
         tasks.spawn(parts.keeper.keep_fresh(), name="credentials")
         tasks.spawn(parts.outbox.run(), name="webhooks")
+        tasks.spawn(parts.workers.watch_leases(), name="leases of workers")
         server = Server(build_api(parts), config.api.listen)
         serving = tasks.spawn(server.serve(), name="api")
         port = await _listening(server, serving, config)
@@ -199,16 +202,19 @@ async def _run(config: ControlPlaneConfig) -> int:
 
 def _outbound(config: ControlPlaneConfig) -> tuple[Dialer, ssl.SSLContext]:
     """Return how the control plane reaches what is outside."""
-    ca_file = None if config.outbound.ca_file is None else str(config.outbound.ca_file)
-    try:
-        trust = client_context(ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise StartError(f"outbound.ca_file: {ca_file} cannot be used: {error}", "name a PEM bundle of roots") from None
+    trust = _trust("outbound.ca_file", config.outbound.ca_file)
     # Where the control plane itself listens is no provider, whatever the policy allows.
     listen = config.api.listen
     is_address = ":" in listen.host or listen.host.rpartition(".")[2].isdigit()
     own = OwnPlaces(listeners=[listen]) if is_address else OwnPlaces(named=[listen])
     return Dialer(AddressPolicy(allow=config.outbound.allow), Resolver(), own=own), trust
+
+
+def _trust(name: str, ca_file: Path | None) -> ssl.SSLContext:
+    try:
+        return client_context(None if ca_file is None else str(ca_file))
+    except (OSError, ssl.SSLError) as error:
+        raise StartError(f"{name}: {ca_file} cannot be used: {error}", "name a PEM bundle of roots") from None
 
 
 def _parts(
@@ -233,6 +239,14 @@ def _parts(
     keeper = CredentialKeeper(
         base.database, base.vault, registry, session, lambda: clock.wall, new_id("ctl", clock.wall)
     )
+    workers = Workers(database, lambda: clock.wall)
+    caller = WorkerCaller(
+        workers,
+        base.ring,
+        lambda: clock.wall,
+        trust=_trust("workers.ca_file", config.workers.ca_file),
+        times=CallTimes(config.workers.timeout, config.workers.install_timeout),
+    )
     return Parts(
         database=base.database,
         ring=base.ring,
@@ -253,6 +267,8 @@ def _parts(
         webhook_endpoints=WebhookEndpoints(database, registry, config.public_url),
         webhook_subscriptions=WebhookSubscriptions(database, vault, give_up_seconds=hooks.give_up_after),
         outbox=outbox,
+        workers=workers,
+        worker_caller=caller,
         rates=RateLimits(
             requests_per_minute=config.limits.requests_per_minute,
             failed_logins_per_minute=config.limits.failed_logins_per_minute,

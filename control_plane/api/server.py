@@ -25,6 +25,7 @@ from control_plane.api import (
     webhook_endpoints,
     webhook_subscriptions,
     webhooks,
+    workers,
 )
 from control_plane.api.idempotency import Idempotency
 from control_plane.api.openapi import openapi_document
@@ -50,7 +51,7 @@ _ROUTERS: Final = [
     for module in (
         *(public, callbacks, sandboxes, bindings, compilation),
         *(authorizations, connections, api_keys, targets, internal),
-        *(webhooks, webhook_endpoints, webhook_subscriptions),
+        *(webhooks, webhook_endpoints, webhook_subscriptions, workers),
     )
 ]
 
