@@ -62,7 +62,7 @@ def test_c3_the_secret_does_not_come_back_however_it_is_cut(size: int, *, is_gzi
     assert b"".join(out).endswith(b"z" * 10)
 
 
-@pytest.mark.parametrize("coded", [b"no gzip at all", gzip.compress(SECRET)[:-3]])
+@pytest.mark.parametrize("coded", [b"no gzip at all", gzip.compress(SECRET)[:-3]], ids=["not gzip", "cut short"])
 def test_what_is_not_what_it_says_is_told(coded: bytes) -> None:
     body = body_of(is_gzip=True)
     with pytest.raises(RemoteProtocolError):
