@@ -131,6 +131,7 @@ async def test_a_control_plane_that_was_away_hears_of_all_again(tmp_path: Path) 
             await until_known(plane, {"wrk_1": ("live", {"meanwhile": "running", "tester": "running"})})
 
 
+@pytest.mark.full
 async def test_a_plan_s_server_runs_before_the_plan_is_in_force(plane: Replica, tmp_path: Path) -> None:
     await plane.ask("POST", "/v1/sandboxes", {"organizationId": ORGANIZATION, "sandboxId": SANDBOX}, status=201)
     keys = tmp_path / "keys"
