@@ -15,11 +15,19 @@ class ControlError(Exception):
     """The control plane gave no usable answer.
 
     code is its word or one of ours. temporary: the same request may succeed later; what was known before stays good.
-    status is 0 where no answer came. The text is for the operator's log and holds nothing of an answer's body.
+    status is 0 where no answer came. The text is for the operator's log and holds nothing of an answer's body; words
+    are the answer's own, of a part whose words may be shown.
     """
 
     def __init__(
-        self, code: str, *, temporary: bool, detail: str = "", retry_after_seconds: int = 0, status: int = 0
+        self,
+        code: str,
+        *,
+        temporary: bool,
+        detail: str = "",
+        retry_after_seconds: int = 0,
+        status: int = 0,
+        words: str = "",
     ) -> None:
         super().__init__(f"{code}: {detail}" if detail else code)
         self.code = code
@@ -27,6 +35,7 @@ class ControlError(Exception):
         self.detail = detail
         self.retry_after_seconds = retry_after_seconds
         self.status = status
+        self.words = words
 
 
 def unexpected(detail: str, *, status: int = 0) -> ControlError:

@@ -125,6 +125,13 @@ class Members:
             raise self._wrong(name, "is not an object")
         return value or {}
 
+    def free_objects(self, name: str, *, most: int) -> list[Mapping[str, object]]:
+        """Take a list of objects that may hold anything."""
+        value = self._list(name, most)
+        if not all(isinstance(item, dict) for item in value):
+            raise self._wrong(name, "is not a list of objects")
+        return [item for item in value if isinstance(item, dict)]
+
     def texts(self, name: str, *, most: int) -> list[str]:
         """Take a list of texts."""
         value = self._list(name, most)

@@ -40,6 +40,23 @@ class Answer(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
+class Problem(NamedTuple):
+    """What a part says is wrong: its code, and its words where they may be shown."""
+
+    code: str
+    words: str = ""
+
+
+def read_problem(content: bytes) -> Problem | None:
+    """Read the code of a problem document (RFC 9457); its words stay unread."""
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    code = document.get("code") if isinstance(document, dict) else None
+    return Problem(code) if isinstance(code, str) and _WORD.fullmatch(code) else None
+
+
 class Bearer(Protocol):
     """What a session shows: a service token, or the key of a tier."""
 
@@ -66,12 +83,17 @@ class ControlSession:
         trust: ssl.SSLContext | None = None,
         count: Callable[[str, str], None] = lambda operation, result: None,
         request_seconds: float = REQUEST_SECONDS,
+        problem: Callable[[bytes], Problem | None] = read_problem,
     ) -> None:
-        """count(operation, result) hears of each request that ended: `ok`, `temporary` or `permanent`."""
+        """count(operation, result) hears of each request that ended: `ok`, `temporary` or `permanent`.
+
+        problem reads the body of a refusal; None: it is not of the part that was asked.
+        """
         self._url = url.rstrip("/")
         self._token = token
         self._count = count
         self._request_seconds = request_seconds
+        self._problem = problem
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=True if trust is None else trust, limit=MAX_LINKS),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -159,7 +181,7 @@ class ControlSession:
                         refused = token  # the file may hold another by now
                         continue
                     if response.status != 304 or "If-None-Match" not in fields:
-                        await _check(response, method, path)
+                        await _check(response, method, path, self._problem)
                     yield response
                     return
 
@@ -187,7 +209,9 @@ def _mapped(method: str, path: str) -> Iterator[None]:
         raise ControlError(UNREACHABLE, temporary=True, detail=detail, retry_after_seconds=1) from None
 
 
-async def _check(response: aiohttp.ClientResponse, method: str, path: str) -> None:
+async def _check(
+    response: aiohttp.ClientResponse, method: str, path: str, read: Callable[[bytes], Problem | None]
+) -> None:
     """Raise ControlError for anything but a 2xx in its plain form."""
     status = response.status
     if "Content-Encoding" in response.headers:
@@ -196,16 +220,23 @@ async def _check(response: aiohttp.ClientResponse, method: str, path: str) -> No
         return
     if status < 400:
         raise unexpected(f"{method} {path}: {status}, and redirects are not followed", status=status)
-    code = _problem_code(await _read(response, MAX_PROBLEM_BYTES))
+    problem = read(await _read(response, MAX_PROBLEM_BYTES))
     retry_after = _retry_after(response.headers.get("Retry-After"))
     detail = f"{method} {path}: {status}"
-    if code is None:
+    if problem is None:
         # Not our control plane's words: a load balancer's, say. It says nothing of what was asked.
         raise ControlError(
             unexpected("").code, temporary=True, detail=detail, retry_after_seconds=retry_after or 1, status=status
         )
     temporary = status >= 500 or status in (401, 408, 425, 429)
-    raise ControlError(code, temporary=temporary, detail=detail, retry_after_seconds=retry_after, status=status)
+    raise ControlError(
+        problem.code,
+        temporary=temporary,
+        detail=detail,
+        retry_after_seconds=retry_after,
+        status=status,
+        words=problem.words,
+    )
 
 
 async def _read(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
@@ -215,15 +246,6 @@ async def _read(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
         if len(content) > most_bytes:
             raise ControlError(ANSWER_TOO_LARGE, temporary=True, detail=f"more than {most_bytes} bytes")
     return bytes(content)
-
-
-def _problem_code(content: bytes) -> str | None:
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError):
-        return None
-    code = document.get("code") if isinstance(document, dict) else None
-    return code if isinstance(code, str) and _WORD.fullmatch(code) else None
 
 
 def _retry_after(value: str | None) -> int:

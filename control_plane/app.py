@@ -53,6 +53,8 @@ from control_plane.webhooks.endpoints import WebhookEndpoints
 from control_plane.webhooks.ingest import Ingest
 from control_plane.webhooks.outbox import Outbox
 from control_plane.webhooks.subscriptions import WebhookSubscriptions
+from control_plane.worker_caller import CallTimes, WorkerCaller
+from control_plane.workers import Workers
 from sallyport.address_policy import AddressPolicy, Network
 from sallyport.host import is_loopback
 from sallyport.net.clock import Clock
@@ -184,6 +186,7 @@ async def started(
         tasks.spawn(Recompiler(base.database, parts.compilation, lambda: clock.wall).run(), name="recompiler")
         tasks.spawn(parts.keeper.keep_fresh(), name="credentials")
         tasks.spawn(parts.outbox.run(), name="webhooks")
+        tasks.spawn(parts.workers.watch_leases(), name="leases of workers")
         server = Server(build_served(parts), config.api.listen)
         serving = tasks.spawn(server.serve(), name="api")
         port = await _listening("api.listen", server, serving, config.api.listen)
@@ -268,6 +271,14 @@ def _parts(
     keeper = CredentialKeeper(
         database, vault, registry, session, lambda: clock.wall, new_id("ctl", clock.wall), metrics.refreshed
     )
+    workers = Workers(database, lambda: clock.wall)
+    caller = WorkerCaller(
+        workers,
+        base.ring,
+        lambda: clock.wall,
+        trust=_trust("workers.ca_file", config.workers.ca_file),
+        times=CallTimes(config.workers.timeout, config.workers.install_timeout),
+    )
     return Parts(
         database=base.database,
         metrics=metrics,
@@ -290,6 +301,8 @@ def _parts(
         webhook_endpoints=WebhookEndpoints(database, registry, config.public_url),
         webhook_subscriptions=WebhookSubscriptions(database, vault, give_up_seconds=hooks.give_up_after),
         outbox=outbox,
+        workers=workers,
+        worker_caller=caller,
         rates=RateLimits(
             requests_per_minute=config.limits.requests_per_minute,
             failed_logins_per_minute=config.limits.failed_logins_per_minute,

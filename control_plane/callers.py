@@ -119,6 +119,11 @@ PERMISSIONS: Final[Mapping[tuple[str, str], frozenset[Role]]] = {
     ("PUT", "/internal/gateways/{gateway_id}/lease"): _SERVICE,
     ("GET", "/internal/gateways"): _SERVICE,
     ("GET", "/internal/plans/watch"): _SERVICE,
+    ("PUT", "/internal/v1/workers/{worker_id}"): _SERVICE,
+    ("DELETE", "/internal/v1/workers/{worker_id}"): _SERVICE,
+    ("GET", "/internal/v1/workers/{worker_id}/declared"): _SERVICE,
+    # What runs on a worker may be any organization's.
+    ("GET", "/api/workers"): _OPERATOR,
 }
 
 

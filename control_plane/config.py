@@ -146,6 +146,24 @@ class Webhooks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerCalls:
+    """How workers are asked to install, start and stop integration servers."""
+
+    ca_file: Path | None = optional_setting(
+        PATH, "A PEM bundle of roots to trust for workers instead of the system's.", "Off loopback they speak TLS."
+    )
+    timeout: float = setting(
+        duration("1s", "10m"),
+        "60s",
+        "How long a worker may take to start, stop or remove one.",
+        "A handshake takes 30 s.",
+    )
+    install_timeout: float = setting(
+        duration("1s", "2h"), "11m", "How long it may take to install one.", "Its installers have 10 minutes."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """How often somebody may ask one replica."""
 
@@ -215,6 +233,7 @@ class ControlPlaneConfig:
     gateways: Gateways = section(Gateways)
     metrics: MetricsListener = section(MetricsListener)
     webhooks: Webhooks = section(Webhooks)
+    workers: WorkerCalls = section(WorkerCalls)
     limits: Limits = section(Limits)
 
     @property

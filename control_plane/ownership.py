@@ -38,7 +38,7 @@ OWNED: Final = {
 # Path parameters that name nothing of an organization's.
 UNOWNED: Final = frozenset(
     {
-        *("target_key", "version", "revision", "gateway_id", "key_id"),
+        *("target_key", "version", "revision", "gateway_id", "worker_id", "key_id"),
         # Found within what is owned: a profile's subscription and its events, the caller's own endpoints.
         *("endpoint_key", "subscription_id", "event_id"),
     }

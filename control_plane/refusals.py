@@ -39,6 +39,8 @@ class ControlCode(Enum):
     WEBHOOK_EVENT_NOT_FOUND = "webhook_event_not_found", 404, "There is no such webhook event or delivery"
     TARGET_NOT_FOUND = "target_not_found", 404, "There is no such target"
     CONNECTION_NOT_FOUND = "connection_not_found", 404, "There is no such connection"
+    WORKER_NOT_FOUND = "worker_not_found", 404, "There is no such worker"
+    MCP_SERVER_NOT_FOUND = "mcp_server_not_found", 404, "The worker has no such MCP server, or knows no such source"
     API_KEY_NOT_FOUND = "api_key_not_found", 404, "There is no such API key"
     CREDENTIAL_NOT_FOUND = "credential_not_found", 404, "The connection has no such credential"
     RESOLVER_NOT_FOUND = "resolver_not_found", 404, "There is no such credential resolver"
@@ -49,7 +51,8 @@ class ControlCode(Enum):
     REQUEST_CONFLICT = "request_conflict", 409, "The request id was used for another request"
     REVISION_CONFLICT = "revision_conflict", 409, "It was changed by another meanwhile"
     REQUEST_IN_PROGRESS = "request_in_progress", 409, "The first request of this key is still being answered", True
-    LEASE_CONFLICT = "lease_conflict", 409, "A newer process of this gateway holds the lease"
+    LEASE_CONFLICT = "lease_conflict", 409, "A newer process of this gateway or worker holds the lease"
+    MCP_SERVER_CONFLICT = "mcp_server_conflict", 409, "The MCP server is not in a state for this"
     TARGET_DISABLED = "target_disabled", 409, "The target is not enabled"
     TARGET_NOT_READY = "target_not_ready", 409, "The target lacks what this needs"
     WEBHOOKS_NOT_OFFERED = "webhooks_not_offered", 409, "The integration sends no webhooks"
@@ -65,11 +68,14 @@ class ControlCode(Enum):
     INVALID_PLAN = "invalid_plan", 422, "The document is not a plan for this sandbox"
     INVALID_BINDINGS = "invalid_bindings", 422, "A binding does not fit what it leads to"
     NOT_COMPILABLE = "not_compilable", 422, "The bindings make no plan"
+    MCP_SERVER_REFUSED = "mcp_server_refused", 422, "The worker refuses this MCP server"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict", 422, "The idempotency key was used for another request"
     RATE_LIMITED = "rate_limited", 429, "A request limit is reached", True
     INTERNAL_ERROR = "internal_error", 500, "The control plane failed", True
+    MCP_SERVER_FAILED = "mcp_server_failed", 502, "The MCP server cannot be installed or does not run"
     OVERLOADED = "overloaded", 503, "The control plane is at a limit", True
     WEBHOOK_NOT_READY = "webhook_not_ready", 503, "The webhook endpoint lacks its signing secret", True
+    WORKER_UNAVAILABLE = "worker_unavailable", 503, "No worker answers at the moment", True
     DATABASE_UNAVAILABLE = "database_unavailable", 503, "The database cannot be reached at the moment", True
     PROVIDER_UNAVAILABLE = "provider_unavailable", 503, "The provider does not answer at the moment", True
     REFRESH_FAILED_TEMPORARY = "refresh_failed_temporary", 503, "The credential cannot be refreshed at the moment", True

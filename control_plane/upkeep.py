@@ -19,8 +19,10 @@ from control_plane.store import (
     page_sessions,
     webhook_deliveries,
     webhooks,
+    workers,
 )
 from control_plane.store.database import Database, DatabaseUnavailable
+from control_plane.workers import WorkerState
 
 EVERY_SECONDS: Final = 60.0
 # A gateway that was away for longer, or missed more, begins with a snapshot again.
@@ -48,6 +50,7 @@ async def forget_what_is_over(database: Database, now: float, webhook_seconds: f
     async with database.write() as tx:
         await keys.forget_expired(tx, renewals_before=now, answers_before=now - REPEAT_SECONDS)
         await leases.forget_leases(tx, now - LEASE_SECONDS)
+        await workers.forget_workers(tx, (WorkerState.LOST, WorkerState.WITHDRAWN), now - LEASE_SECONDS)
     async with database.write() as tx:
         await connections.forget_resolutions(tx, now - RESOLUTION_SECONDS)
         await api_keys.forget_ended(tx, now - ENDED_KEY_SECONDS)

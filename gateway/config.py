@@ -18,19 +18,17 @@ from gateway.core.request_limit import RequestLimit
 from gateway.setting_kinds import (
     AUDIT_PATH,
     AUDIT_STDOUT,
-    BASE_URL,
     CONNECT_TO,
     CREDENTIAL,
     LISTEN_OR_OFF,
     MEMORY,
-    PART_ID,
     PROXY,
     CredentialPlace,
 )
 from sallyport.host import HostPattern, is_loopback
 from sallyport.net.listener_tls import ListenerTls
 from sallyport.net.log import Log
-from sallyport.net.setting_kinds import LISTEN, NETWORK, PATTERN, HostPort
+from sallyport.net.setting_kinds import BASE_URL, LISTEN, NETWORK, PART_ID, PATTERN, HostPort
 from sallyport.net.yaml_file import read_yaml
 from sallyport.settings import (
     FLAG,

@@ -8,7 +8,6 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from sallyport.host import HostError, split_authority
-from sallyport.net.loopback import LoopbackError, loopback_addresses
 from sallyport.net.setting_kinds import LISTEN, HostPort
 from sallyport.settings import PATH, Kind, or_off, size
 
@@ -94,32 +93,6 @@ def _credential_place(value: object) -> tuple[str, str]:
     return "", ""
 
 
-def _parse_base_url(value: object, _: Path) -> str:
-    parts = urlsplit(str(value))
-    if parts.username is not None or parts.password is not None:
-        # The value itself is not repeated: it holds a password.
-        raise ValueError("a URL with user and password is not supported; remove them")
-    if parts.scheme not in ("http", "https") or parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ValueError(f"{value!r} is not a base URL; write https://host or https://host:port")
-    try:
-        host, port = split_authority(parts.netloc, 443 if parts.scheme == "https" else 80)
-    except HostError as error:
-        raise ValueError(f"{value!r} is not a base URL; {error}") from None
-    if parts.scheme == "http":
-        # Tokens and credentials go this way.
-        try:
-            loopback_addresses(host)
-        except LoopbackError:
-            raise ValueError(f"{value!r} is cleartext off loopback; write https://") from None
-    return f"{parts.scheme}://{HostPort(host, port)}"
-
-
-def _parse_part_id(value: object, _: Path) -> str:
-    if not isinstance(value, str) or _WORD.fullmatch(value) is None:
-        raise ValueError("write 1 to 128 letters, digits, `_`, `.`, `:` or `-`, beginning with a letter or digit")
-    return value
-
-
 def _parse_memory(value: object, base_dir: Path) -> int | str:
     return str(value) if value in (MEMORY_CGROUP, MEMORY_OFF) else _MEMORY_SIZE.parse(value, base_dir)
 
@@ -138,6 +111,4 @@ CREDENTIAL = Kind(
     "`<connectionId>[/<secretType>[/<slotKey>]]` to `{env: NAME}` or `{file: path}`; "
     "in a variable `env:NAME` or `file:path`",
 )
-BASE_URL = Kind(_parse_base_url, "https://host[:port]; http:// on loopback only")
-PART_ID = Kind(_parse_part_id, "1 to 128 letters, digits, `_`, `.`, `:`, `-`")
 AUDIT_PATH = Kind(_parse_audit_path, "a path, `-` for standard output, or `off`")

@@ -27,6 +27,7 @@ from sallyport.net.setting_kinds import HostPort
 from sallyport.net.transports import bind_tcp
 from worker.application import Application
 from worker.applications import Applications, NoSuchApplication, NotPossible, TooManyApplications
+from worker.metrics import CONTENT_TYPE
 
 # A request names a sandbox and a revision; more is no request of ours.
 MAX_BODY_BYTES: Final = 16 * 1024
@@ -103,6 +104,18 @@ def build_api(
         return {"applicationId": application.application_id}
 
     return api
+
+
+def add_upkeep(api: FastAPI, reconciliation: Callable[[], dict[str, object]], metrics: Callable[[], bytes]) -> None:
+    """Add what operators and their Prometheus look at."""
+
+    @api.get("/v1/reconciliation")
+    async def reconciled() -> dict[str, object]:
+        return reconciliation()
+
+    @api.get("/metrics")
+    async def scraped() -> Response:
+        return Response(metrics(), media_type=CONTENT_TYPE)
 
 
 async def serve(

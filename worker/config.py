@@ -11,7 +11,7 @@ from typing import Final
 from sallyport.host import is_loopback
 from sallyport.net.listener_tls import ListenerTls
 from sallyport.net.log import Log
-from sallyport.net.setting_kinds import LISTEN, HostPort
+from sallyport.net.setting_kinds import BASE_URL, LISTEN, PART_ID, HostPort
 from sallyport.settings import (
     FLAG,
     PATH,
@@ -36,7 +36,7 @@ PREFIX: Final = "SALLYPORT_WORKER"
 class Control:
     """The control plane whose plans are applied."""
 
-    url: str = setting(TEXT, "http://127.0.0.1:7500", "The control plane's address.", "Its own default.")
+    url: str = setting(BASE_URL, "http://127.0.0.1:7500", "The control plane's address.", "Its own default.")
     token_file: Path = setting(
         PATH, "service-token", "The worker's service token for it (aud sallyport-control).", "Renewed by replacing it."
     )
@@ -90,6 +90,12 @@ class Timeouts:
         "It renews three times in that time.",
     )
     request: float = setting(duration("100ms", "5m"), "10s", "One request to a far side.", "Tried again after that.")
+    reconcile: float = setting(
+        duration("100ms", "1h"),
+        "30s",
+        "Between two looks at whether what is declared is there.",
+        "What somebody changed behind our back may wait so long; what we are told of does not.",
+    )
     drain: float = setting(
         duration("1s", "5m"),
         "5s",
@@ -226,6 +232,11 @@ class FrontSettings:
         LISTEN, "The front's listener; absent: there is none.", "Whoever only manages servers needs none."
     )
     tls: ListenerTls = section(ListenerTls)
+    url: str | None = optional_setting(
+        BASE_URL,
+        "Where clients reach the front, and how plans name it.",
+        "On loopback: by default where it listens.",
+    )
     keys_file: Path | None = optional_setting(
         PATH, "Who may call: a line `NAME TIER SHA256` for each key.", "Digests: a copy of it opens nothing."
     )
@@ -248,10 +259,13 @@ class WorkerConfig:
         "It can change what sandboxes may do: loopback until `tls` names a certificate.",
     )
     tls: ListenerTls = section(ListenerTls)
+    api_url: str | None = optional_setting(
+        BASE_URL, "Where the control plane reaches the API.", "On loopback: by default where it listens."
+    )
     id: str = setting(
-        TEXT,
+        PART_ID,
         "wrk_local",
-        "Who this worker is among those on one database.",
+        "Who this worker is among those on one database, and among those of one control plane.",
         "The same after a restart, so that it goes on with its own work at once.",
     )
     data_dir: Path = setting(
@@ -292,6 +306,9 @@ def load_config(environ: Mapping[str, str], base_dir: Path) -> WorkerConfig:
     config = reader.read(WorkerConfig, None)
     if config.tls.is_whole(reader, f"{PREFIX}_TLS") and not config.tls.is_given and not is_loopback(config.listen.host):
         reader.fault(f"{PREFIX}_LISTEN", "off loopback the API needs tls; or write 127.0.0.1:4200")
+    if not is_loopback(config.listen.host) and config.api_url is None:
+        # The address it listens on is mostly 0.0.0.0, and no certificate is for that.
+        reader.fault(f"{PREFIX}_API_URL", "is missing; write the https:// name that the certificate of tls has")
     _check_front(reader, config.front)
     if config.integrations.proxy is not None and config.integrations.proxy_ca_file is None:
         reader.fault(f"{PREFIX}_INTEGRATIONS_PROXY", "name the CA as well: proxy_ca_file")
@@ -307,6 +324,8 @@ def _check_front(reader: Reader, front: FrontSettings) -> None:
         return
     if is_whole and not front.tls.is_given and not is_loopback(front.listen.host):
         reader.fault(f"{pointer}_LISTEN", "off loopback the front needs front.tls: keys travel in it")
+    if not is_loopback(front.listen.host) and front.url is None:
+        reader.fault(f"{pointer}_URL", "is missing; write the https:// name that the certificate of front.tls has")
     if front.keys_file is None:
         reader.fault(f"{pointer}_LISTEN", "name the file of keys as well: keys_file")
 

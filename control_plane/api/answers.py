@@ -443,6 +443,52 @@ class Gateways(Model):
     items: list[GatewayShown]
 
 
+class WorkerTaken(Model):
+    """How long a worker's report is believed."""
+
+    expires_in_seconds: int
+
+
+class ServerDeclared(Model):
+    """A server that is to be installed on a worker, as its install request has it."""
+
+    server_id: str
+    source: JsonValue
+    tier: Literal["standard", "admin"]
+    desired: Literal["running", "stopped"]
+    arguments: list[str]
+    environment: dict[str, str]
+    secrets: dict[str, JsonValue]
+
+
+class Declared(Model):
+    """What is to be installed on a worker."""
+
+    servers: list[ServerDeclared]
+
+
+class ServerShown(Model):
+    """An integration server of a worker, as it was reported last."""
+
+    server_id: str
+    tier: str
+    status: str
+    tools: list[str]
+    sandbox_id: str | None = None
+
+
+class WorkerShown(Model):
+    """A worker, and what it runs."""
+
+    worker_id: str
+    state: Literal["live", "lost", "withdrawn"]
+    epoch: int
+    api_url: str
+    front_url: str | None = None
+    expires_at: int
+    servers: list[ServerShown]
+
+
 class Health(Model):
     """The process answers."""
 
@@ -615,6 +661,10 @@ TOLD: Final[Mapping[tuple[str, str], Told]] = {
     ("PUT", "/internal/gateways/{gateway_id}/lease"): Told(200, LeaseTaken),
     ("GET", "/internal/gateways"): Told(200, Gateways),
     ("GET", "/internal/plans/watch"): Told(200, media_type="text/event-stream"),
+    ("PUT", "/internal/v1/workers/{worker_id}"): Told(200, WorkerTaken),
+    ("DELETE", "/internal/v1/workers/{worker_id}"): _NOTHING,
+    ("GET", "/internal/v1/workers/{worker_id}/declared"): Told(200, Declared),
+    ("GET", "/api/workers"): Told(200, Page[WorkerShown]),
 }
 
 CODES: Final = sorted({code.wire for code in ControlCode})

@@ -31,6 +31,8 @@ from control_plane.webhooks.endpoints import WebhookEndpoints
 from control_plane.webhooks.ingest import Ingest
 from control_plane.webhooks.outbox import Outbox
 from control_plane.webhooks.subscriptions import WebhookSubscriptions
+from control_plane.worker_caller import WorkerCaller
+from control_plane.workers import Workers
 
 # One page fits on a screen; a client that wants all asks again by cursor.
 PAGE_DEFAULT: Final = 50
@@ -62,6 +64,8 @@ class Parts:
     webhook_endpoints: WebhookEndpoints
     webhook_subscriptions: WebhookSubscriptions
     outbox: Outbox
+    workers: Workers
+    worker_caller: WorkerCaller
     rates: RateLimits
     answers: Answers
     public_url: str

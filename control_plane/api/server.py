@@ -27,6 +27,7 @@ from control_plane.api import (
     webhook_endpoints,
     webhook_subscriptions,
     webhooks,
+    workers,
 )
 from control_plane.api.idempotency import Idempotency
 from control_plane.api.metrics import CountedRequests
@@ -53,7 +54,7 @@ _ROUTERS: Final = [
     for module in (
         *(public, callbacks, sandboxes, denials, bindings, compilation),
         *(authorizations, connections, api_keys, targets, internal),
-        *(webhooks, webhook_endpoints, webhook_subscriptions),
+        *(webhooks, webhook_endpoints, webhook_subscriptions, workers),
     )
 ]
 

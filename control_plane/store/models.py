@@ -455,3 +455,28 @@ class GatewaySandbox(Model):
     tunnel: Mapped[bool]
     tunnel_epoch: Mapped[int]
     revision: Mapped[int | None]
+
+
+class Worker(Model):
+    """A worker that reported. state is `live`, `lost` (its lease ran out, and that was told) or `withdrawn`."""
+
+    __tablename__ = "workers"
+    __table_args__ = (Index(None, "state", "expires_at"),)
+    worker_id: Mapped[str] = mapped_column(primary_key=True)
+    epoch: Mapped[int]
+    api_url: Mapped[str]
+    front_url: Mapped[str | None]
+    state: Mapped[str]
+    expires_at: Mapped[int]
+
+
+class WorkerServer(Model):
+    """An integration server of a worker, as it was reported last. tools is JSON, a list of names."""
+
+    __tablename__ = "worker_servers"
+    worker_id: Mapped[str] = mapped_column(ForeignKey("workers.worker_id", ondelete="CASCADE"), primary_key=True)
+    server_id: Mapped[str] = mapped_column(primary_key=True)
+    tier: Mapped[str]
+    status: Mapped[str]
+    tools: Mapped[str]
+    sandbox_id: Mapped[str | None] = mapped_column(index=True)

@@ -40,6 +40,17 @@ def environment_has(pid: int, variable: bytes) -> bool:
         return False
 
 
+def environment_value(pid: int, name: str) -> str | None:
+    """Return a variable that a process was started with; None for another user's, and where it has none."""
+    try:
+        with open(f"{_PROC}/{pid}/environ", "rb") as file:
+            wanted = f"{name}=".encode()
+            found = [each for each in file.read().split(b"\0") if each.startswith(wanted)]
+    except OSError:
+        return None
+    return found[0][len(wanted) :].decode(errors="replace") if found else None
+
+
 def is_group_alive(group: int) -> bool:
     """Say whether any process of a group runs. One that has ended and that nobody waited for does not.
 

@@ -105,6 +105,15 @@ def test_what_is_no_object_of_objects(value: object) -> None:
         read_object(json.dumps({"a": value}).encode()).named("a", most=1)
 
 
+def test_objects_that_hold_anything() -> None:
+    members = read_object(b'{"a": [{"b": [1]}, {}], "c": [1], "d": [{}, {}]}')
+    assert members.free_objects("a", most=2) == [{"b": [1]}, {}]
+    with pytest.raises(ControlError, match="/c is not a list of objects"):
+        members.free_objects("c", most=2)
+    with pytest.raises(ControlError, match="/d is not a list of up to 1"):
+        members.free_objects("d", most=1)
+
+
 def test_what_is_no_free_object() -> None:
     with pytest.raises(ControlError, match="/a is not an object"):
         read_object(b'{"a": [1]}').free_object("a")

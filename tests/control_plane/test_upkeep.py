@@ -26,7 +26,10 @@ from control_plane.store.models import (
     Revocation,
     TokenAnswer,
     WebhookEvent,
+    Worker,
+    WorkerServer,
 )
+from control_plane.workers import ReportedServer, Workers
 from tests.support.control_plane import NOW, ORGANIZATION, SANDBOX
 from tests.support.oauth_stage import bare_resolver
 from tests.support.until import until
@@ -52,6 +55,9 @@ async def fill(base: Foundation) -> None:
         plan_revisions={},
         now=NOW,
     )
+    workers = Workers(base.database, lambda: NOW)
+    server = ReportedServer(server_id="time", tier="standard", status="running", tools=())
+    await workers.report("wrk_1", epoch=1, api_url="http://h", front_url=None, servers=[server])
     await api_keys.create(
         base.database, Role.OPERATOR, None, display_name=None, ttl_seconds=60, created_by="x", now=NOW
     )
@@ -89,7 +95,7 @@ async def test_what_was_made_and_who_never_came_back_are_forgotten(base: Foundat
 
 TABLES = (
     *(RenewalToken, TokenAnswer, Revocation, GatewayLease, GatewaySandbox, Resolution, Event),
-    *(ApiKey, IdempotentAnswer),
+    *(ApiKey, IdempotentAnswer, Worker, WorkerServer),
 )
 
 
@@ -107,8 +113,10 @@ async def test_what_is_over_is_forgotten_but_the_newest_event(
     monkeypatch.setattr(upkeep, "EVENTS_KEPT", 1)
     await fill(base)
     await revocations.revoke(base.database, "jti", "jti_2", int(NOW) + 60, NOW)
+    # A worker's lease that has run out is told before it is forgotten.
+    await Workers(base.database, lambda: NOW + YEAR).lose()
     await upkeep.forget_what_is_over(base.database, NOW + YEAR, KEPT_SECONDS)
-    assert [await count(base, table) for table in TABLES] == [0, 0, 0, 0, 0, 0, 1, 0, 0]
+    assert [await count(base, table) for table in TABLES] == [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]
 
 
 async def test_events_go_when_they_were_kept_for_as_long_as_was_asked(

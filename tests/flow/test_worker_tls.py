@@ -48,6 +48,7 @@ def config(plane: Replica, files: OriginFiles, folder: Path) -> WorkerConfig:
     return load_config(
         {
             f"{prefix}_LISTEN": "0.0.0.0:0",
+            f"{prefix}_API_URL": "https://worker.test",
             f"{prefix}_TLS_CERTIFICATE_FILE": str(files.certificate_file),
             f"{prefix}_TLS_KEY_FILE": str(files.key_file),
             f"{prefix}_CONTROL_URL": f"http://127.0.0.1:{plane.plane.port}",

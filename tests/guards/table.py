@@ -2227,6 +2227,81 @@ _FEEDS: Final = (
     ),
 )
 
+# --- what runs on workers --------------------------------------------------------------------------------------------
+
+_WORKERS: Final = "control_plane/workers.py"
+_PLAN_SERVERS: Final = "worker/plan_servers.py"
+_DECLARED: Final = "worker/declared_servers.py"
+_TEST_WORKERS: Final = "tests/control_plane/test_workers.py::"
+_TEST_PLAN_SERVERS: Final = "tests/worker/test_plan_servers.py::"
+_TEST_DECLARED: Final = "tests/worker/test_declared_servers.py::"
+
+_SERVERS: Final = (
+    Guard(
+        "the report of a process that was replaced",
+        _WORKERS,
+        "if known.epoch > epoch:",
+        "if False:",
+        f"{_TEST_WORKERS}test_an_older_epoch_changes_nothing_also_when_the_newer_one_is_lost",
+    ),
+    Guard(
+        "its end",
+        _WORKERS,
+        "known is None or known.epoch > epoch or known.state == WorkerState.WITHDRAWN",
+        "known is None or known.state == WorkerState.WITHDRAWN",
+        f"{_TEST_WORKERS}test_an_older_epoch_changes_nothing_also_when_the_newer_one_is_lost",
+    ),
+    Guard(
+        "what a lost worker ran",
+        _WORKERS,
+        "return worker.state == WorkerState.LIVE and worker.expires_at > now",
+        "return worker.state == WorkerState.LIVE",
+        f"{_TEST_WORKERS}test_a_lease_that_ran_out_takes_everything_with_it_and_is_told_once",
+    ),
+    Guard(
+        "a token in cleartext",
+        "control_client/worker_calls.py",
+        'if parts.scheme != "https" and not is_loopback(parts.hostname or ""):',
+        "if False:",
+        "tests/control_client/test_worker_calls.py::test_no_token_goes_in_cleartext_off_loopback",
+    ),
+    Guard(
+        "a plan that is older than what was provided",
+        _PLAN_SERVERS,
+        "if newest > revision:",
+        "if False:",
+        f"{_TEST_PLAN_SERVERS}test_an_older_revision_is_refused",
+    ),
+    Guard(
+        "taking away what the plan in force names",
+        _PLAN_SERVERS,
+        "if (now := in_force[sandbox]) is not None and now.revision < revision",
+        "if False",
+        f"{_TEST_PLAN_SERVERS}test_an_application_that_failed_takes_nothing_from_the_plan_in_force",
+    ),
+    Guard(
+        "removing what an operator had installed, for a plan",
+        _PLAN_SERVERS,
+        'if integration.stored.owner == "plans" and not integration.stored.wanted_by:',
+        "if not integration.stored.wanted_by:",
+        f"{_TEST_PLAN_SERVERS}test_what_a_newer_plan_has_no_more_goes_when_that_is_in_force",
+    ),
+    Guard(
+        "removing what an operator had installed, for the control plane",
+        _DECLARED,
+        "for each in self._integrations.list() if each.stored.owner == _OWNER}",
+        "for each in self._integrations.list()}",
+        f"{_TEST_DECLARED}test_what_others_had_installed_is_not_touched",
+    ),
+    Guard(
+        "taking everything away while the control plane is away",
+        _DECLARED,
+        "raise CannotTell(str(error)) from None",
+        "return {}",
+        f"{_TEST_DECLARED}test_a_control_plane_that_is_away_takes_nothing_away",
+    ),
+)
+
 GUARDS: Final = (
     *_SLOT_REMOVAL,
     *_SIGNED,
@@ -2248,4 +2323,5 @@ GUARDS: Final = (
     *_WEBHOOKS,
     *_CALLERS,
     *_FEEDS,
+    *_SERVERS,
 )

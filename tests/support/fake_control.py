@@ -34,6 +34,7 @@ class FakeControl:
         self.credentials: dict[str, Document] = {}  # by connection id, or by sandbox and connection: "sbx/con"
         self.authorities: dict[str, Document] = {}
         self.superseded: list[str] = []
+        self.declared: list[Document] = []  # what every worker is to have installed
         self.asked: list[tuple[str, str, Document]] = []  # method, path, body
         self.resumed: list[str | None] = []  # Last-Event-ID of each watch stream
         self.events: list[tuple[int, str, Document]] = []
@@ -116,6 +117,9 @@ class FakeControl:
                 web.post("/internal/sandboxes/{sandbox}/tokens", self._tokens),
                 web.post("/internal/integration-credentials/resolve", self._resolve),
                 web.put("/internal/gateways/{gateway}/lease", self._lease),
+                web.put("/internal/v1/workers/{worker}", self._worker),
+                web.delete("/internal/v1/workers/{worker}", self._worker),
+                web.get("/internal/v1/workers/{worker}/declared", self._declared),
             ]
         )
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.1)
@@ -168,6 +172,12 @@ class FakeControl:
         if document is None:
             return problem(404, "plan_not_found")
         return web.Response(body=document, content_type="application/json")
+
+    async def _worker(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response({"expiresInSeconds": 30}) if request.method == "PUT" else web.Response(status=204)
+
+    async def _declared(self, _: web.Request) -> web.StreamResponse:
+        return web.json_response({"servers": self.declared})
 
     async def _authority(self, request: web.Request) -> web.StreamResponse:
         found = self.authorities.get(request.match_info["sandbox"])

@@ -23,9 +23,21 @@ class DocumentedMetric(NamedTuple):
     values: frozenset[str]
 
 
-@cache
+_OF_A_WORKER = "sallyport_worker_"
+
+
 def documented_metrics() -> dict[str, DocumentedMetric]:
-    """Return the rows of metrics.md by name."""
+    """Return the rows of metrics.md that are a gateway's, by name."""
+    return {name: row for name, row in _documented().items() if not name.startswith(_OF_A_WORKER)}
+
+
+def worker_metrics() -> dict[str, DocumentedMetric]:
+    """Return the rows of metrics.md that are a worker's, by name."""
+    return {name: row for name, row in _documented().items() if name.startswith(_OF_A_WORKER)}
+
+
+@cache
+def _documented() -> dict[str, DocumentedMetric]:
     found = {}
     for line in (OPERATIONS / "metrics.md").read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]

@@ -129,8 +129,12 @@ def worker_process(folder: Path, settings: Mapping[str, str]) -> Iterator[Worker
         worker.end()
 
 
+# What a worker asks by itself, now and then: what it runs, what it is to run, what gateways report.
+_UPKEEP = ("/internal/v1/workers/", "/internal/gateways")
+
+
 class Striker:
-    """When a worker is struck while it asks: at one moment of one request, counted over all it asks.
+    """When a worker is struck while it asks: at one moment of one request, counted over all it asks for applications.
 
     The moments: `asked` (nothing was passed on), `carried out` (the answer never comes), `answered`.
     """
@@ -151,6 +155,8 @@ class Striker:
 
     def asked(self, line: str) -> bool:
         """Note a request; return whether it is the one."""
+        if line.partition(" ")[2].startswith(_UPKEEP):
+            return False
         self.lines.append(line)
         self._number -= 1
         return self._number == 0

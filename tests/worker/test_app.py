@@ -1,7 +1,6 @@
 """A worker put together: an application over real HTTP to servers that answer as the far sides do, and a rollback."""
 
 import asyncio
-import contextlib
 import hashlib
 import json
 from collections.abc import AsyncIterator
@@ -16,6 +15,7 @@ from tests.support.front_stage import ADMIN_KEY, session
 from tests.support.integration_stage import order
 from tests.support.plan_documents import plan_document
 from tests.support.setup_documents import is_alive
+from tests.support.working_worker import working_worker
 from worker.app import Worker
 from worker.config import WorkerConfig, load_config
 from worker.durable.database import open_engine
@@ -81,19 +81,6 @@ def config(url: str, folder: Path, **further: str) -> WorkerConfig:
     )
 
 
-@contextlib.asynccontextmanager
-async def working(config: WorkerConfig) -> AsyncIterator[httpx.AsyncClient]:
-    """Run a worker until the block ends; yield a client for it."""
-    worker, stop = Worker(config), asyncio.Event()
-    started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    worker.on_ready = lambda host, port: started.set_result(f"http://{host}:{port}")
-    async with asyncio.TaskGroup() as group:
-        group.create_task(worker.run(stop))
-        async with httpx.AsyncClient(base_url=await started, trust_env=False) as client:
-            yield client
-        stop.set()
-
-
 async def applied(api: httpx.AsyncClient, application_id: str) -> str:
     """Follow an application's events to its end and return its state."""
     state = ""
@@ -112,13 +99,13 @@ async def begin(api: httpx.AsyncClient, revision: int) -> str:
 async def test_a_rollback_is_the_last_good_plan_under_a_newer_number_also_after_a_restart(
     control: tuple[ControlPlane, str], tmp_path: Path
 ) -> None:
-    async with working(config(control[1], tmp_path)) as api:
+    async with working_worker(config(control[1], tmp_path)) as (api, _):
         assert await applied(api, await begin(api, 1)) == "applied"
         second = await begin(api, 2)
         assert await applied(api, second) == "applied"
         assert control[0].in_force == 2
         before = (await api.get(f"/v1/plan-applications/{second}")).json()
-    async with working(config(control[1], tmp_path)) as api:
+    async with working_worker(config(control[1], tmp_path)) as (api, _):
         assert (await api.get(f"/v1/plan-applications/{second}")).json() == before
         answer = await api.post(f"/v1/plan-applications/{second}/rollback")
         assert await applied(api, answer.json()["applicationId"]) == "applied"
@@ -134,7 +121,7 @@ async def test_one_that_failed_is_followed_by_the_last_good_plan_where_that_is_w
     control: tuple[ControlPlane, str], tmp_path: Path
 ) -> None:
     control[0].refused.add(2)
-    async with working(config(control[1], tmp_path, SALLYPORT_WORKER_ROLL_BACK_FAILED="true")) as api:
+    async with working_worker(config(control[1], tmp_path, SALLYPORT_WORKER_ROLL_BACK_FAILED="true")) as (api, _):
         assert await applied(api, await begin(api, 1)) == "applied"
         failed = await begin(api, 2)
         assert await applied(api, failed) == "failed"
@@ -149,7 +136,7 @@ async def test_a_second_worker_of_the_same_id_ends_the_first(control: tuple[Cont
     settings = config(control[1], tmp_path, SALLYPORT_WORKER_TIMEOUTS_LEASE="1s")
     engine = open_engine(settings.database)
     with pytest.RaisesGroup(LeaseLost):
-        async with working(settings), asyncio.timeout(10):
+        async with working_worker(settings), asyncio.timeout(10):
             WorkerLease(engine, settings.id, 60).take()
             await asyncio.Event().wait()
     engine.dispose()
@@ -162,23 +149,14 @@ async def test_integration_servers_are_managed_called_and_stopped_with_it(
     (tmp_path / "keys").write_text(f"me admin {hashlib.sha256(ADMIN_KEY.encode()).hexdigest()}\n")
     front = {"SALLYPORT_WORKER_FRONT_LISTEN": "127.0.0.1:0", "SALLYPORT_WORKER_FRONT_KEYS_FILE": "keys"}
     drain = {"SALLYPORT_WORKER_TIMEOUTS_DRAIN": "1s"}
-    worker, stop = Worker(config(control[1], tmp_path, **front, **drain)), asyncio.Event()
-    addresses: dict[str, asyncio.Future[str]] = {
-        name: asyncio.get_running_loop().create_future() for name in ("api", "front")
-    }
-    worker.on_ready = lambda host, port: addresses["api"].set_result(f"http://{host}:{port}")
-    worker.on_front_ready = lambda host, port: addresses["front"].set_result(f"http://{host}:{port}")
-    async with asyncio.TaskGroup() as group:
-        running = group.create_task(worker.run(stop))
-        async with httpx.AsyncClient(base_url=await addresses["api"], trust_env=False, timeout=30) as api:
-            body = order().model_dump(exclude_none=True)
-            assert (await api.post("/integrations/install", json=body)).status_code == 201
-            pid = (await api.post("/integrations/tester/start")).json()["pid"]
-        async with session(f"{await addresses['front']}/mcp/tester", ADMIN_KEY) as called:
+    async with working_worker(config(control[1], tmp_path, **front, **drain)) as (api, addresses):
+        body = order().model_dump(exclude_none=True)
+        assert (await api.post("/integrations/install", json=body)).status_code == 201
+        pid = (await api.post("/integrations/tester/start")).json()["pid"]
+        async with session(f"{addresses.front}/mcp/tester", ADMIN_KEY) as called:
             assert len((await called.list_tools()).tools) == 4
             # The session's stream is open: it does not keep the worker from ending.
-            stop.set()
-            await asyncio.wait({running})
+            await addresses.ended()
     assert not is_alive(pid)
 
 

@@ -28,11 +28,12 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
     }
     with pytest.raises(ConfigError) as caught:
         load_config(environment, tmp_path)
-    assert sorted(issue.pointer for issue in caught.value.issues) == sorted(environment)
+    missing = "SALLYPORT_WORKER_API_URL"
+    assert sorted(issue.pointer for issue in caught.value.issues) == sorted([*environment, missing])
 
 
 def test_it_leaves_loopback_only_by_tls(tmp_path: Path) -> None:
-    abroad = {"SALLYPORT_WORKER_LISTEN": "0.0.0.0:4200"}
+    abroad = {"SALLYPORT_WORKER_LISTEN": "0.0.0.0:4200", "SALLYPORT_WORKER_API_URL": "https://worker.test"}
     certificate = {"SALLYPORT_WORKER_TLS_CERTIFICATE_FILE": "worker.pem"}
     key = {"SALLYPORT_WORKER_TLS_KEY_FILE": "worker.key"}
     with pytest.raises(ConfigError, match="off loopback the API needs tls"):
@@ -41,6 +42,10 @@ def test_it_leaves_loopback_only_by_tls(tmp_path: Path) -> None:
         load_config({**abroad, **key}, tmp_path)
     config = load_config({**abroad, **certificate, **key}, tmp_path)
     assert (config.tls.key_file, config.tokens.issuer) == (tmp_path / "worker.key", "sallyport")
+    assert config.api_url == "https://worker.test:443"
+    del abroad["SALLYPORT_WORKER_API_URL"]
+    with pytest.raises(ConfigError, match="write the https:// name that the certificate of tls has"):
+        load_config({**abroad, **certificate, **key}, tmp_path)
 
 
 def test_the_front_leaves_loopback_only_by_tls_and_never_without_keys(tmp_path: Path) -> None:
@@ -53,6 +58,9 @@ def test_the_front_leaves_loopback_only_by_tls_and_never_without_keys(tmp_path: 
     with pytest.raises(ConfigError, match="write both certificate_file and key_file"):
         load_config({f"{front}_TLS_KEY_FILE": "k"}, tmp_path)
     whole = abroad | {f"{front}_TLS_CERTIFICATE_FILE": "c", f"{front}_TLS_KEY_FILE": "k"}
+    with pytest.raises(ConfigError, match=r"the certificate of front.tls has"):
+        load_config(whole, tmp_path)
+    whole |= {f"{front}_URL": "https://front.test"}
     assert load_config(whole | {f"{front}_ALLOWED_HOSTS": "a.test, b.test"}, tmp_path).front.allowed_hosts == (
         "a.test",
         "b.test",

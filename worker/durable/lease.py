@@ -16,6 +16,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from worker.durable.database import DatabaseUnavailable
 
+# An epoch is the time of its beginning in milliseconds, or one more than the one before where that is not later: so it
+# grows also where the row of an id, or the whole database, was lost.
 _NOW: Final = {"sqlite": "unixepoch('subsec')", "postgresql": "extract(epoch from clock_timestamp())"}
 _TABLE: Final = """
 CREATE TABLE IF NOT EXISTS sallyport_worker_leases (
@@ -49,8 +51,10 @@ class WorkerLease:
         self._run(_TABLE)
         found = self._run(
             "INSERT INTO sallyport_worker_leases (worker_id, epoch, expires_at)"
-            f" VALUES (:worker, 1, {self._now} + :seconds) ON CONFLICT (worker_id) DO UPDATE"
-            " SET epoch = sallyport_worker_leases.epoch + 1, expires_at = excluded.expires_at RETURNING epoch"
+            f" VALUES (:worker, CAST({self._now} * 1000 AS BIGINT), {self._now} + :seconds)"
+            " ON CONFLICT (worker_id) DO UPDATE SET epoch = CASE"
+            " WHEN excluded.epoch > sallyport_worker_leases.epoch THEN excluded.epoch"
+            " ELSE sallyport_worker_leases.epoch + 1 END, expires_at = excluded.expires_at RETURNING epoch"
         )
         self.epoch = int(found[0])
 

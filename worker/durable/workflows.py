@@ -11,7 +11,7 @@ import contextlib
 import contextvars
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, cast
 
@@ -197,6 +197,19 @@ class Workflows:
             if each.sandbox_id == sandbox_id and each.state is ApplicationState.APPLIED
         ]
 
+    async def newest_applied(self, most: int) -> Mapping[str, int]:
+        """Return, by sandbox, the revision that was applied last, among so many applications that succeeded last.
+
+        Raises DatabaseUnavailable.
+        """
+        with _database_errors():
+            found = await DBOS.list_workflows_async(name=_APPLY, status="SUCCESS", sort_desc=True, limit=most)
+        newest: dict[str, int] = {}
+        for each in (_application(status) for status in found):
+            if each.state is ApplicationState.APPLIED:
+                newest.setdefault(each.sandbox_id, each.revision)
+        return newest
+
     async def is_full(self, most: int) -> bool:
         """Say whether so many have not ended."""
         found = await DBOS.list_workflows_async(
@@ -268,6 +281,11 @@ class Workflows:
         assert task is not None
         self._tasks[task] = workflow_id
         return task, workflow_id
+
+    @property
+    def running_here(self) -> int:
+        """How many applications this worker carries out now."""
+        return len(self._tasks)
 
     def __repr__(self) -> str:
         return f"<Workflows of {self._worker_id}: {len(self._tasks)} run here>"

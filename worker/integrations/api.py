@@ -37,8 +37,11 @@ def add_integrations(api: FastAPI, integrations: Integrations, tasks: TaskSet) -
     async def install(order: InstallRequest, request: Request) -> Response:
         manifest = manifest_of(order)
         if EVENTS in request.headers.get("accept", ""):
-            return StreamingResponse(_progress(integrations, manifest, tasks), media_type=EVENTS, status_code=201)
-        installed = await integrations.install(manifest, lambda stage, line: None)
+            progress = _progress(integrations, manifest, order, tasks)
+            return StreamingResponse(progress, media_type=EVENTS, status_code=201)
+        installed = _same(integrations, manifest.id, order)
+        if installed is None:
+            installed = await integrations.install(manifest, lambda stage, line: None, order.owner, order.digest)
         return JSONResponse(_installed(installed), 201)
 
     @api.delete("/integrations/{integration_id}")
@@ -77,6 +80,14 @@ def add_integrations(api: FastAPI, integrations: Integrations, tasks: TaskSet) -
         return {"id": integration_id, "lines": integrations.find(integration_id).log.tail(tail)}
 
 
+def _same(integrations: Integrations, integration_id: str, order: InstallRequest) -> Integration | None:
+    """Return what the same request of the control plane installed before; whether that was answered it may not know."""
+    found = next((each for each in integrations.list() if each.id == integration_id), None)
+    if found is None or order.owner != "control-plane" or found.stored.owner != order.owner:
+        return None
+    return found if found.stored.order == order.digest else None
+
+
 def _installed(integration: Integration) -> dict[str, object]:
     return {"id": integration.id, "installed": True}
 
@@ -85,7 +96,9 @@ def _running(integration: Integration) -> dict[str, object]:
     return {"id": integration.id, "status": integration.status.value, "pid": integration.pid}
 
 
-async def _progress(integrations: Integrations, manifest: Manifest, tasks: TaskSet) -> AsyncIterator[str]:
+async def _progress(
+    integrations: Integrations, manifest: Manifest, order: InstallRequest, tasks: TaskSet
+) -> AsyncIterator[str]:
     """Install, and tell of it: `progress` events, then one `installed` or `error`. It goes on if nobody listens."""
     events: asyncio.Queue[str | None] = asyncio.Queue()
 
@@ -95,7 +108,9 @@ async def _progress(integrations: Integrations, manifest: Manifest, tasks: TaskS
 
     async def install() -> None:
         try:
-            done = _event("installed", _installed(await integrations.install(manifest, report)))
+            done = _event(
+                "installed", _installed(await integrations.install(manifest, report, order.owner, order.digest))
+            )
         except IntegrationError as error:
             done = _event("error", error.to_document())
         events.put_nowait(done)

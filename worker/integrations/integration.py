@@ -123,12 +123,18 @@ class _Attempt:
 class Integration:
     """One installed server. Always: `_life` runs exactly while the server runs, is being started, or will be again."""
 
-    def __init__(self, parts: Parts, stored: Stored, on_ended: Callable[[str], None]) -> None:
-        """on_ended hears its id when it does not run and will not by itself."""
+    def __init__(
+        self, parts: Parts, stored: Stored, on_ended: Callable[[str], None], on_changed: Callable[[], None]
+    ) -> None:
+        """on_ended hears its id when it does not run and will not by itself.
+
+        on_changed hears that its status, or what is kept of it, is another now.
+        """
         self._parts = parts
         self._on_ended = on_ended
+        self._on_changed = on_changed
         self._stored = stored
-        self.status = Status.STOPPED
+        self._status = Status.STOPPED
         self.log = ServerLog(most_lines=parts.limits.log_lines, most_line_bytes=parts.limits.log_line_bytes)
         self.restart_count = 0
         self._last_exit: dict[str, object] | None = None
@@ -147,6 +153,11 @@ class Integration:
     def id(self) -> str:
         """Its id."""
         return self._stored.manifest.id
+
+    @property
+    def status(self) -> Status:
+        """Where it stands."""
+        return self._status
 
     @property
     def stored(self) -> Stored:
@@ -196,7 +207,7 @@ class Integration:
             raise self._conflict("stop")
         self._keep(with_desired(self._stored, "stopped"))
         if self.status in (Status.STOPPED, Status.CRASH_LOOP):
-            self.status = Status.STOPPED
+            self._become(Status.STOPPED)
             return
         await self._end_life()
 
@@ -217,12 +228,27 @@ class Integration:
             raise self._conflict("remove")
         self._is_leaving = True
         await self._end_life()
-        self.status = Status.REMOVING
+        self._become(Status.REMOVING)
 
     def resume(self) -> None:
-        """Begin to start it as it was when the worker ended; tried again as after a crash."""
-        if self._stored.desired == "running":
+        """Begin to start it if it is meant to run and nobody is at it; tried again as after a crash."""
+        if self._stored.desired == "running" and self.is_at_rest and self.status is Status.STOPPED:
             self._spawn(insists=True)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether no process of it can be there by its own doing."""
+        return self._life is None
+
+    def want(self, who: str, revision: int) -> None:
+        """Note who wants it, from which revision on; an older one changes nothing."""
+        if self._stored.wanted_by.get(who, 0) < revision:
+            self._keep(self._stored.model_copy(update={"wanted_by": {**self._stored.wanted_by, who: revision}}))
+
+    def unwant(self, who: str) -> None:
+        """Note that it is wanted by one less."""
+        left = {name: revision for name, revision in self._stored.wanted_by.items() if name != who}
+        self._keep(self._stored.model_copy(update={"wanted_by": left}))
 
     async def ask(
         self, method: str, params: Mapping[str, object] | None, on_progress: ProgressFnT | None
@@ -295,7 +321,7 @@ class Integration:
 
     def _spawn(self, *, insists: bool) -> None:
         loop = asyncio.get_running_loop()
-        self.status = Status.STARTING
+        self._become(Status.STARTING)
         self._stop_asked = loop.create_future()
         self._outcome = loop.create_future()
         self._life = self._parts.tasks.spawn(self._live(insists), name=f"integration {self.id}")
@@ -305,7 +331,7 @@ class Integration:
             return
         if not self._stop_asked.done():
             self._stop_asked.set_result(None)
-            self.status = Status.STOPPING
+            self._become(Status.STOPPING)
         # Not `await self._life`: who is cancelled here must not cancel it.
         await asyncio.wait({self._life})
 
@@ -329,21 +355,21 @@ class Integration:
                 failures = 1 if attempt.got_to_run and ran >= self._parts.times.stable else failures + 1
                 self._tell_outcome(attempt)
                 if failures >= self._parts.limits.crashes:
-                    self.status = Status.CRASH_LOOP
+                    self._become(Status.CRASH_LOOP)
                     self.log.note(f"not started again: {failures} failures")
                     return
-                self.status = Status.RESTARTING
+                self._become(Status.RESTARTING)
                 if await self._has_waited(failures):
                     failures = 0
                 if self._stop_asked.done():
                     return
                 self.restart_count += 1
-                self.status = Status.STARTING
+                self._become(Status.STARTING)
         finally:
             self._attempt = None
             self._life = None
             if self.status is not Status.CRASH_LOOP:
-                self.status = Status.STOPPED
+                self._become(Status.STOPPED)
             if not self._outcome.done():
                 self._outcome.set_result(self._failed_start(attempt))
             self._on_ended(self.id)
@@ -363,7 +389,7 @@ class Integration:
         attempt.session = None
         if attempt.got_to_run and not self._stop_asked.done():
             self._await_next()
-            self.status = Status.RESTARTING
+            self._become(Status.RESTARTING)
 
     async def _has_waited(self, failures: int) -> bool:
         """Wait before the next try; True when it was asked for meanwhile."""
@@ -506,7 +532,7 @@ class Integration:
                 }
             )
         )
-        self.status = Status.RUNNING
+        self._become(Status.RUNNING)
         self._last_error = None
         _log.info("integration_running", integration=self.id, tools=len(found.tools), pid=attempt.pid)
         if not self._outcome.done():
@@ -548,9 +574,15 @@ class Integration:
         message = f"{self.id} is {self.status.value}; {wish} it when that is over"
         return IntegrationError(Category.INVALID_STATE, message, {"status": self.status.value})
 
+    def _become(self, status: Status) -> None:
+        if status is not self._status:
+            self._status = status
+            self._on_changed()
+
     def _keep(self, stored: Stored) -> None:
         if stored != self._stored:
             self._stored = stored
+            self._on_changed()
             try:
                 self._parts.store.save(stored)
             except OSError as error:

@@ -13,7 +13,7 @@ from worker.integrations.installation import Installation, Installers, Report
 from worker.integrations.integration import Integration, Parts
 from worker.integrations.launch import MARK
 from worker.integrations.manifest import Manifest
-from worker.integrations.store import Stored
+from worker.integrations.store import Owner, Stored
 
 _log = structlog.get_logger(__name__)
 
@@ -36,6 +36,8 @@ class Integrations:
         # They hear of an id that has ended, and of one that is no more.
         self.on_ended: Callable[[str], None] = _nothing
         self.on_removed: Callable[[str], None] = _nothing
+        # Hears that something is installed, removed, or in another status, or has other tools.
+        self.on_changed: Callable[[], None] = lambda: None
         self._installed: dict[str, Integration] = {}
         self._installing: set[str] = set()
 
@@ -56,6 +58,11 @@ class Integrations:
                 group.create_task(integration.end(), name=f"end {integration.id}")
         self._parts.store.close()
 
+    @property
+    def mark(self) -> str:
+        """What the mark of every process of its servers begins with."""
+        return self._parts.store.mark
+
     def list(self) -> list[Integration]:
         """Return all, by id."""
         return [self._installed[integration_id] for integration_id in sorted(self._installed)]
@@ -69,7 +76,9 @@ class Integrations:
             raise IntegrationError(Category.NOT_FOUND, f"there is no integration {integration_id}")
         return found
 
-    async def install(self, manifest: Manifest, report: Report) -> Integration:
+    async def install(
+        self, manifest: Manifest, report: Report, owner: Owner = "operator", order: str | None = None
+    ) -> Integration:
         """Install a server, stopped; raises IntegrationError. Nothing of an installation that fails is left."""
         integration_id = manifest.id
         self._admit(integration_id)
@@ -78,7 +87,8 @@ class Integrations:
         try:
             folder = await asyncio.to_thread(store.prepare, integration_id)
             installation = Installation(self._parts.tasks, self._installers, self._parts.around, folder, report)
-            stored = Stored(manifest=manifest, program=await installation.run(manifest))
+            program = await installation.run(manifest)
+            stored = Stored(manifest=manifest, program=program, owner=owner, order=order)
             await asyncio.to_thread(store.save, stored)
         except (OSError, ValueError, KeyError) as error:
             await asyncio.to_thread(shutil.rmtree, store.folder(integration_id), True)
@@ -89,6 +99,7 @@ class Integrations:
         finally:
             self._installing.discard(integration_id)
         integration = self._installed[integration_id] = self._made(stored)
+        self.on_changed()
         _log.info("integration_installed", integration=integration_id)
         return integration
 
@@ -99,10 +110,13 @@ class Integrations:
         await asyncio.to_thread(self._parts.store.remove, integration_id)
         del self._installed[integration_id]
         self.on_removed(integration_id)
+        self.on_changed()
         _log.info("integration_removed", integration=integration_id)
 
     def _made(self, stored: Stored) -> Integration:
-        return Integration(self._parts, stored, lambda integration_id: self.on_ended(integration_id))
+        return Integration(
+            self._parts, stored, lambda integration_id: self.on_ended(integration_id), lambda: self.on_changed()
+        )
 
     def _admit(self, integration_id: str) -> None:
         if integration_id in self._installed or integration_id in self._installing:

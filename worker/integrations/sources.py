@@ -1,5 +1,7 @@
 """What an install request names, read into a manifest: a catalog id, `npm:`, `pypi:`, a manifest, a `server.json`."""
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal
@@ -26,6 +28,14 @@ class InstallRequest(BaseModel):
     arguments: list[Text] = Field(default_factory=list, max_length=64)
     environment: dict[str, Text] = Field(default_factory=dict)
     secrets: dict[str, SecretReference] = Field(default_factory=dict)
+    # Who asks: what the control plane had installed, it may have removed.
+    owner: Literal["operator", "control-plane"] = "operator"
+
+    @property
+    def digest(self) -> str:
+        """What tells this request from another one, whoever asks."""
+        asked = self.model_dump(mode="json", exclude={"owner"}, exclude_defaults=True)
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def manifest_of(request: InstallRequest) -> Manifest:

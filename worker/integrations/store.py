@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sallyport.net.whole_file import replace_file
 from worker.integrations.manifest import Manifest
@@ -26,12 +26,20 @@ class StateTaken(Exception):
     """Another worker uses the folder, or it cannot be used; str() says which."""
 
 
+type Owner = Literal["operator", "control-plane", "plans"]
+
+
 class Stored(BaseModel):
     """One integration as it is kept. The tools are those it had when it last ran."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     manifest: Manifest
+    # Who had it installed, and may have it removed; `order` tells one install request from another.
+    owner: Owner = "operator"
+    order: str | None = None
+    # The sandboxes whose plans name it, each with the newest revision that does.
+    wanted_by: dict[str, int] = Field(default_factory=dict)
     desired: Literal["running", "stopped"] = "stopped"
     # The program of its package, where that has one.
     program: str | None = None

@@ -34,7 +34,7 @@ async def test_every_operation_tells_its_answers_and_its_callers(document: dict[
             statuses = set(operation["responses"])
             assert statuses >= {"4XX", "5XX"}, (method, path)
             assert {status for status in statuses if status.startswith("2")}, (method, path)
-            assert ("security" in operation) == path.startswith(("/v1/", "/internal/")), path
+            assert ("security" in operation) == path.startswith(("/v1/", "/api/", "/internal/")), path
             named = {each["name"] for each in operation.get("parameters", ())}
             assert ("Idempotency-Key" in named) == (method == "post" and path.startswith("/v1/"))
             takes_body = method in ("post", "put", "patch") and not path.endswith("/redeliver")

@@ -6,7 +6,7 @@ import sys
 import uuid
 from collections.abc import Mapping
 
-from sallyport.net.orphans import end_orphans
+from sallyport.net.orphans import end_marked, end_orphans, find_marked
 from sallyport.net.proc import environment_has
 from tests.support.setup_documents import is_alive
 from tests.support.until import until
@@ -43,3 +43,20 @@ def test_whoever_started_us_is_spared() -> None:
     command = ["sh", "-c", '"$0" -c "$1"; echo "ended $?"', sys.executable, script]
     ran = subprocess.run(command, env={"PATH": os.environ["PATH"], MARK: mark}, capture_output=True, check=True)
     assert ran.stdout == b"ended 0\n", ran.stderr
+
+
+async def test_what_carries_a_mark_is_found_by_what_that_begins_with_and_ended_by_itself() -> None:
+    prefix = uuid.uuid4().hex
+    children = [stay({"PATH": os.defpath, MARK: f"{prefix}.{name}"}) for name in ("one", "two")]
+    one, two = (child.pid for child in children)
+    try:
+        await until(lambda: len(find_marked(MARK, f"{prefix}.")) == 2)
+        assert find_marked(MARK, f"{prefix}.") == {f"{prefix}.one": [one], f"{prefix}.two": [two]}
+        # A number that is another process's by now is not ended.
+        assert end_marked(MARK, f"{prefix}.one", [one, two]) == 1
+        assert children[0].wait(5) == -9
+        assert is_alive(two)
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()

@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from sallyport.net.proc import environment_has, is_group_alive, pids, stat_of
+from sallyport.net.proc import environment_has, environment_value, is_group_alive, pids, stat_of
 
 
 def test_ourselves() -> None:
@@ -24,6 +24,7 @@ def test_a_name_that_looks_like_fields() -> None:
         assert (stat.parent, stat.state in "RS") == (os.getpid(), True)
         assert environment_has(child.pid, b"A=b=c")
         assert not environment_has(child.pid, b"A=b")
+        assert (environment_value(child.pid, "A"), environment_value(child.pid, "B")) == ("b=c", None)
         child.kill()
 
 
@@ -37,3 +38,4 @@ def test_a_group_that_nobody_waited_for_is_not_alive() -> None:
     child.wait()
     assert stat_of(child.pid) is None
     assert not environment_has(child.pid, b"")
+    assert environment_value(child.pid, "A") is None

@@ -36,7 +36,7 @@ def taken(engine: Engine) -> Make:
 
 def test_whoever_starts_again_is_the_worker_and_the_one_before_is_not(taken: Make) -> None:
     first, second = taken("wrk_1"), taken("wrk_1")
-    assert (first.epoch, second.epoch) == (1, 2)
+    assert first.epoch < second.epoch
     second.renew()
     with pytest.raises(LeaseLost, match="took over as worker wrk_1"):
         first.renew()
@@ -82,4 +82,11 @@ def test_a_database_that_is_away_is_told(tmp_path: Path) -> None:
 
 
 def test_it_can_be_printed(taken: Make) -> None:
-    assert repr(taken("wrk_1")) == "<WorkerLease of wrk_1, epoch 1>"
+    lease = taken("wrk_1")
+    assert repr(lease) == f"<WorkerLease of wrk_1, epoch {lease.epoch}>"
+
+
+def test_the_epoch_grows_also_where_the_database_forgot_the_worker(engine: Engine, taken: Make) -> None:
+    before = taken("wrk_1", -1)
+    taken("wrk_2").bury("wrk_1")
+    assert taken("wrk_1").epoch > before.epoch

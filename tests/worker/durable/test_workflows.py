@@ -199,6 +199,8 @@ async def test_the_revisions_that_were_applied_are_those_of_one_sandbox(stand: S
     stand.failing.add("sbx_good")
     await stand.ended(await stand.running("sbx_good", 5))
     assert await stand.workflows.applied("sbx_good") == [4, 1]
+    newest = await stand.workflows.newest_applied(100)
+    assert {name: newest[name] for name in ("sbx_good", "sbx_good2")} == {"sbx_good": 4, "sbx_good2": 9}
 
 
 async def test_it_goes_on_after_a_restart(stand: Stand) -> None:
@@ -212,6 +214,7 @@ async def test_it_goes_on_after_a_restart(stand: Stand) -> None:
 
 async def test_those_that_ended_are_forgotten_save_the_newest_and_those_that_run_never(stand: Stand) -> None:
     running = await stand.running("sbx_running")
+    assert stand.workflows.running_here == 1
     last = await stand.running("sbx_last")
     await stand.ended(last)
     assert await stand.workflows.is_full(1)

@@ -146,3 +146,15 @@ async def test_who_asks_for_an_installation_and_goes_does_not_stop_it(
     async with asyncio.timeout(5):
         while (await client.get("/tester/status")).status_code != 200:
             pass
+
+
+async def test_the_same_request_of_the_control_plane_again_is_the_same_installation(
+    client: httpx.AsyncClient, stage: IntegrationStage
+) -> None:
+    body = order().model_dump(exclude_none=True) | {"owner": "control-plane"}
+    for _ in range(2):
+        answer = await client.post("/install", json=body)
+        assert (answer.status_code, answer.json()) == (201, {"id": "tester", "installed": True})
+    assert stage.integrations.find("tester").stored.owner == "control-plane"
+    assert error(await client.post("/install", json=body | {"tier": "standard"})) == (409, "Duplicate")
+    assert error(await install(client)) == (409, "Duplicate")
