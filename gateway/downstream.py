@@ -5,7 +5,6 @@ what the sandbox still sends is read for a moment, because closing at once could
 """
 
 import asyncio
-from typing import Final
 
 from gateway.core.authority import TargetReader
 from gateway.core.decision import Deny, Mode
@@ -16,12 +15,8 @@ from gateway.record import stream_record
 from sallyport.claims import Claims
 from sallyport.destination import Destination
 from sallyport.net.clock import NEVER
+from sallyport.net.parting import LINGER_BYTES, LINGER_SECONDS
 from sallyport.wire.http1.head import RequestHead
-
-# After an answer that ends a stream early, what the sandbox still sends is read and dropped for a moment: closing
-# at once would reset the link and could take the answer with it (RFC 9112 section 9.6).
-LINGER_SECONDS: Final = 2.0
-LINGER_BYTES: Final = 4 * 1024 * 1024
 
 
 class Downstream(asyncio.Protocol, OpenStream):

@@ -8,7 +8,6 @@ import structlog
 
 from gateway.core.decision import Mode
 from gateway.core.route_table import RouteTable
-from gateway.downstream import LINGER_BYTES, LINGER_SECONDS
 from gateway.parts import GatewayParts, OpenStream
 from gateway.record import stream_record
 from gateway.stream import ServedStream
@@ -17,6 +16,7 @@ from sallyport.destination import Destination
 from sallyport.host import HostError, normalize_host
 from sallyport.net.clock import NEVER
 from sallyport.net.interception import InterceptionError
+from sallyport.net.parting import Parting
 from sallyport.net.tls import TlsTransport
 from sallyport.problem import AuditCode, Code
 from sallyport.wire.client_hello import (
@@ -39,8 +39,6 @@ class Interception(asyncio.Protocol, OpenStream):
     __slots__ = (
         "_buffer",
         "_destination",
-        "_discarded",
-        "_is_lingering",
         "_is_over",
         "_parts",
         "_source",
@@ -67,8 +65,6 @@ class Interception(asyncio.Protocol, OpenStream):
         self._destination = destination
         self._table = table
         self._buffer = b""
-        self._discarded = 0
-        self._is_lingering = False
         self._is_over = False
         self.claims: Claims | None = claims
         self.deadline_at = self.filed_at = NEVER
@@ -85,9 +81,6 @@ class Interception(asyncio.Protocol, OpenStream):
 
     def data_received(self, data: bytes) -> None:
         """Collect the ClientHello, or the first bytes of something else."""
-        if self._is_lingering:
-            self._discard(len(data))
-            return
         self._buffer += data
         if self._buffer[0] != HANDSHAKE_RECORD:
             # A1: cleartext HTTP inside a CONNECT is an http:// request.
@@ -177,24 +170,8 @@ class Interception(asyncio.Protocol, OpenStream):
         metrics.finished(outcome, self._source, 0.0)
         metrics.denied(code.wire)
         self._record({"decision": "deny", "outcome": outcome, "code": code.wire})
-        self._transport.write(alert)
-        self._linger()
-
-    def _linger(self) -> None:
-        """Let the alert arrive where the client may still be sending, as a refusal does (gateway/downstream.py)."""
-        self._buffer = b""
-        if self._transport.can_write_eof():
-            self._is_lingering = True
-            self._transport.write_eof()
-            self._parts.clock.watch(self, self._parts.clock.now + LINGER_SECONDS)
-        else:
-            self._leave()
-            self._transport.close()
-
-    def _discard(self, size: int) -> None:
-        self._discarded += size
-        if self._discarded > LINGER_BYTES:
-            self.abort()
+        self._parts.clock.watch(self, NEVER)
+        Parting(self._parts.clock, self._transport, alert, self._leave).begin()
 
     def _record(self, fields: dict[str, object]) -> None:
         record = stream_record(
@@ -220,20 +197,16 @@ class Interception(asyncio.Protocol, OpenStream):
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The sandbox has gone: before it said hello, or once it was told why not."""
-        if self._is_lingering:
-            self._leave()
-        elif not self._is_over:
+        """The sandbox has gone before it said hello."""
+        if not self._is_over:
             self._parts.metrics.handshake("failed")
             self._leave()
 
     def expire(self) -> None:
-        """The handshake took too long, or a client that was refused does not go."""
-        if self._is_over:
-            return
-        if not self._is_lingering:
+        """The handshake took too long."""
+        if not self._is_over:
             self._parts.metrics.handshake("timeout")
-        self.abort()
+            self.abort()
 
     def drain(self) -> bool:
         """A handshake that has begun may end; the stream inside is drained then."""

@@ -8,7 +8,6 @@ from gateway.core.classify import admit, admit_opaque, opaque_rule_id
 from gateway.core.decision import Deny, Mode
 from gateway.core.errors import refusal, upstream_failed
 from gateway.core.route_table import RouteTable
-from gateway.downstream import LINGER_SECONDS
 from gateway.parts import GatewayParts, OpenStream
 from gateway.record import stream_record
 from gateway.relay import OpaqueRelay
@@ -18,6 +17,7 @@ from sallyport.destination import Destination
 from sallyport.host import HostError, normalize_host
 from sallyport.net.clock import NEVER, read_clock
 from sallyport.net.dial_error import DialError
+from sallyport.net.parting import LINGER_SECONDS
 from sallyport.problem import AuditCode, Code
 from sallyport.wire.client_hello import HANDSHAKE_RECORD, parse_client_hello
 from sallyport.wire.errors import RemoteProtocolError

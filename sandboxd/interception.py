@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import cast
 
 from sallyport.net.clock import NEVER
+from sallyport.net.parting import Parting
 from sallyport.net.tls import TlsTransport
 from sallyport.problem import AuditCode
 from sallyport.wire.client_hello import (
@@ -23,7 +24,6 @@ from sallyport.wire.http1.answers import ESTABLISHED
 from sandboxd.core.intake import Asked, Mode, connect_head
 from sandboxd.joined import JoinedStream
 from sandboxd.opening import StreamOpening
-from sandboxd.parting import Parting
 from sandboxd.parts import SandboxdParts
 
 # The only protocol inside (contracts section 10).
@@ -149,9 +149,9 @@ class Interception(asyncio.Protocol):
     def _refuse_hello(self, result: str, detail: str, alert: bytes) -> None:
         """End with a TLS alert, the one thing a program that waits for a handshake can read."""
         self._parts.log.info("interception_refused", host=self._asked.host, result=result, detail=detail)
-        self._transport.write(alert)
-        self._end()
-        self._transport.close()
+        self._parts.clock.watch(self, NEVER)
+        self._is_over = True
+        Parting(self._parts.clock, self._transport, alert, self._on_end).begin()
 
     # The stream
 

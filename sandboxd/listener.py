@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from sallyport.net.clock import NEVER
+from sallyport.net.parting import Parting
 from sallyport.problem import Code
 from sallyport.wire.http1.answers import ESTABLISHED, plain_answer
 from sallyport.wire.http1.scan import CRLF, HEAD_END
@@ -26,7 +27,6 @@ from sandboxd.core.intake import (
 from sandboxd.interception import Interception
 from sandboxd.joined import JoinedStream
 from sandboxd.opening import StreamOpening
-from sandboxd.parting import Parting
 from sandboxd.parts import SandboxdParts
 
 # RFC 9112 section 2.2: an empty line before a request is skipped; more than two are not a slip.

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from gateway.core.decision import Deny, Mode
-from gateway.downstream import LINGER_BYTES
 from gateway.stream import ServedStream
 from sallyport.net.memory import memory_pair
+from sallyport.net.parting import LINGER_BYTES
 from sallyport.problem import Code
 from tests.support.in_process import in_process_gateway
 from tests.support.until import until

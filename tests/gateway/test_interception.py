@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from gateway.downstream import LINGER_BYTES, LINGER_SECONDS
+from sallyport.net.parting import LINGER_BYTES, LINGER_SECONDS
 from sallyport.plan.codec import seal
 from sallyport.wire.client_hello import HANDSHAKE_FAILURE_ALERT
 from tests.support.gateway_plans import plan, route

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.downstream import LINGER_BYTES
 from gateway.stream import TURN_REQUESTS, ServedStream
+from sallyport.net.parting import LINGER_BYTES
 from tests.support.gateway_plans import SANDBOX, denied, plan
 from tests.support.in_process import in_process_gateway, proxy_token
 from tests.support.raw_end import RawEnd

@@ -86,6 +86,12 @@ async def test_a_hello_that_is_none_gets_an_alert(sandboxd: SandboxdInProcess, t
     await client.head()
     client.send(b"\x16\x03\x01\x00\x05\x02\x00\x00\x01\x00")
     assert await client.gone() == bytes((21, 3, 3, 0, 2, 2, 40))
+    for _ in range(3):  # on a connection that was closed at once the first brings a reset, and the next one fails
+        client.send(bytes(16))
+        await client.flush()
+        other = await sandboxd.connect("api.test:443")
+        await other.head()
+    assert not client.writer.is_closing()
 
 
 async def test_a1_cleartext_inside_a_connect_is_announced(sandboxd: SandboxdInProcess, tunnel: ScriptedTunnel) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from sallyport.net.clock import Clock
 from sallyport.net.memory import MemoryTransport, memory_pair
-from sandboxd.parting import LINGER_BYTES, Parting
+from sallyport.net.parting import LINGER_BYTES, Parting
 from tests.support.passing_time import let_time_pass
 from tests.support.transports import End
 from tests.support.until import until
