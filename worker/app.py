@@ -31,6 +31,10 @@ from worker.durable.workflows import WorkflowJournal, Workflows, new_id
 from worker.far_side import HttpFarSide
 from worker.integrations.api import add_integrations
 from worker.integrations.assembly import open_front, open_integrations
+from worker.sandboxes.api import add_sandboxes
+from worker.sandboxes.assembly import open_sandboxes
+from worker.sandboxes.sandboxes import Sandboxes
+from worker.sandboxes.token_mint import TokenMint
 
 # A lease is renewed so often in its time: two renewals may fail.
 _RENEWALS = 3
@@ -94,13 +98,16 @@ class Worker:
             integrations = open_integrations(config.integrations, inherited(), self._tasks)
             opened.push_async_callback(integrations.close)
             add_integrations(api, integrations, self._tasks)
+            sandboxes = await self._open_sandboxes(opened)
+            if sandboxes is not None:
+                add_sandboxes(api, sandboxes)
             front = None
             if config.front.listen is not None:
                 front = open_front(config.front, config.integrations, integrations, self._tasks)
                 opened.push_async_callback(front.close)
             await integrations.open()
             drain = config.timeouts.drain
-            prepare = functools.partial(self._open, opened, stop)
+            prepare = functools.partial(self._open, opened, stop, sandboxes)
             listening = [serve(api, config.listen, self.on_ready, stop, context, prepare=prepare, drain_seconds=drain)]
             if front is not None and config.front.listen is not None:
                 listening.append(
@@ -110,7 +117,16 @@ class Worker:
             if self._lost is not None:
                 raise self._lost
 
-    async def _open(self, opened: contextlib.AsyncExitStack, stop: asyncio.Event) -> None:
+    async def _open_sandboxes(self, opened: contextlib.AsyncExitStack) -> Sandboxes | None:
+        """Open the sandboxes of this worker, where it runs any; raises StateTaken."""
+        settings = self._config.sandboxes
+        if settings.gateway_url is None:
+            return None
+        sandboxes = await open_sandboxes(settings, inherited(), self._tasks, TokenMint(self._far_side).mint)
+        opened.push_async_callback(sandboxes.close)
+        return sandboxes.sandboxes
+
+    async def _open(self, opened: contextlib.AsyncExitStack, stop: asyncio.Event, sandboxes: Sandboxes | None) -> None:
         """Become the worker of this id and go on with its work."""
         # Nothing is served yet, so nobody but us waits for this loop. The lease first: it is what lets us act.
         if self._config.database_url is None:
@@ -119,6 +135,8 @@ class Worker:
         self._workflows.open()
         opened.push_async_callback(self._leave)
         await self._workflows.serve()
+        if sandboxes is not None:
+            self._tasks.spawn(sandboxes.keep(), name="sandboxes")
         staying = self._tasks.spawn(self._stay(stop), name="lease")
         # First of all at the end: it asks the workflows, which are closed next.
         opened.callback(staying.cancel)

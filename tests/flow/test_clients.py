@@ -15,18 +15,34 @@ from demo.github_api import LOGIN
 from demo.ledger import Presence
 from demo.openai_api import HELD_MODEL, SENTENCE
 from demo.origins import UNMANAGED_HOST, UNMANAGED_TEXT
-from tests.support.client_world import NODE_PACKAGES, World, explicit_world, node, program, python, sandbox_world
+from tests.support.client_world import (
+    NODE_PACKAGES,
+    World,
+    explicit_world,
+    node,
+    program,
+    python,
+    redirected_world,
+    sandbox_world,
+)
 from tests.support.package_origins import NPM_HOST, NPM_PACKAGE, PIP_HOST, PIP_PACKAGE
 from tests.support.store_origin import STORE_HOST
 
 pytestmark = pytest.mark.clients
+
+WORLDS = [
+    pytest.param(explicit_world, id="explicit"),
+    pytest.param(sandbox_world, id="sandbox"),
+    # tests/flow/test_redirection.py has some of them in the fast set.
+    pytest.param(redirected_world, id="redirected", marks=pytest.mark.full),
+]
 
 TEXT = "".join(SENTENCE)
 PLACEHOLDER = "sk-placeholder-0000000000000000"
 BIG_BYTES = 3 * 1024 * 1024
 
 
-@pytest.fixture(scope="module", params=[explicit_world, sandbox_world], ids=["explicit", "sandbox"])
+@pytest.fixture(scope="module", params=WORLDS)
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with request.param(tmp_path_factory.mktemp("clients")) as world:
         yield world
