@@ -264,6 +264,11 @@ class SandboxSettings:
         "Further paths of this machine that local sandboxes see, read-only.",
         "Beside /usr, /bin, /sbin, /lib, /lib32, /lib64 and /etc: programs that are elsewhere.",
     )
+    docker_socket: Path | None = optional_setting(
+        PATH,
+        "The socket of a Docker daemon of this machine, or of Podman's service, for `provider: docker`.",
+        "Whoever may use it is root on the machine: it is not looked for.",
+    )
     first_uid: int = setting(
         count(1000, 2_000_000_000),
         "200000",

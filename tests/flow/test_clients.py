@@ -317,11 +317,12 @@ axios.get("https://api.github.com/user").then((answer) => console.log(answer.dat
 
 
 def test_ws_through_the_agent_its_users_take(world: World) -> None:
-    # ws makes its own sockets: no variable of Node's reaches it, and its users hand it an agent that reads HTTPS_PROXY.
+    # ws makes its own sockets: no variable of Node's reaches it, and its users hand it an agent that reads HTTPS_PROXY,
+    # where there is one.
     script = f"""
 const WebSocket = require("{NODE_PACKAGES}/ws");
 const {{ HttpsProxyAgent }} = require("{NODE_PACKAGES}/https-proxy-agent");
-const agent = new HttpsProxyAgent(process.env.HTTPS_PROXY);
+const agent = process.env.HTTPS_PROXY && new HttpsProxyAgent(process.env.HTTPS_PROXY);
 const socket = new WebSocket("wss://api.openai.com/v1/realtime?model=m", {{agent}});
 socket.on("open", () => socket.send("hello"));
 socket.on("message", (data) => {{ console.log(data.toString()); socket.close(); }});
@@ -360,7 +361,7 @@ import java.nio.charset.StandardCharsets;
 
 public class Ask {
     public static void main(String[] arguments) throws Exception {
-        URI proxy = URI.create(System.getenv("HTTPS_PROXY"));
+        URI proxy = URI.create(System.getenv().getOrDefault("HTTPS_PROXY", ""));
         if (proxy.getUserInfo() != null) {
             // A JVM reads the proxy from JAVA_TOOL_OPTIONS and no password from anywhere.
             String[] pair = proxy.getUserInfo().split(":", 2);

@@ -187,7 +187,7 @@ async def _try(folder: Path, gateway: GatewayProcess, listening: Outside, source
         await provider.create(trying)
         await provider.start(trying, tokens)
         state = await ended(provider, SANDBOX)
-        lines = provider.log(SANDBOX, 1000)
+        lines = await provider.log(SANDBOX, 1000)
         assert state.exit_code == 0, "\n".join(lines)
         found = json.loads(next(line for line in lines if line.startswith("{")))
         assert (await provider.state("sbx_waiting")) is not None

@@ -36,7 +36,8 @@ ONLY_IN: Mapping[tuple[str, ...], tuple[str, ...]] = {
         *("worker.sandboxes.api", "control_client.push_receiver"),
     ),
     ("aiohttp", "http.client", "urllib.request", "httpx", "httpx2", "requests"): (
-        *("control_client", "worker.integrations", "control_plane.oauth", "control_plane.push"),
+        *("control_client", "worker.integrations", "worker.sandboxes.docker_api", "control_plane.oauth"),
+        "control_plane.push",
         *("control_plane.webhooks", "control_plane.definitions", "control_plane.outbound"),
     ),
     ("alembic", "asyncpg", "aiosqlite"): ("control_plane.store",),

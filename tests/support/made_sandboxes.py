@@ -41,7 +41,7 @@ class MadeSandboxes:
         await self._called("list", "")
         return sorted(self.there)
 
-    def log(self, sandbox_id: str, lines: int) -> Sequence[str]:
+    async def log(self, sandbox_id: str, lines: int) -> Sequence[str]:
         return ["a", "b"][-lines:]
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ from sallyport.net.tasks import TaskSet
 from tests.support.gateway_process import ROOT
 from worker.sandboxes.local import LocalSandboxes, LocalSettings
 from worker.sandboxes.outside import OutsideSettings
-from worker.sandboxes.provider import Definition, Running, TunnelTokens
+from worker.sandboxes.provider import Definition, Running, SandboxProvider, TunnelTokens
 
 WAIT_SECONDS = 30.0
 MARK = ("SALLYPORT_SANDBOX_OF", "a-test")
@@ -66,12 +66,19 @@ async def local_sandboxes(
 NO_TOKENS = TunnelTokens(token="of-nobody", renewal_token="of-nobody")
 
 
-async def ended(provider: LocalSandboxes, sandbox_id: str = "sbx_one") -> Running:
+async def ended(provider: SandboxProvider, sandbox_id: str = "sbx_one") -> Running:
     """Wait for the end of a sandbox's command."""
     async with asyncio.timeout(WAIT_SECONDS):
         while (state := await provider.state(sandbox_id)) is None or state.is_running:  # noqa: ASYNC110  whoever asks a provider looks again
             await asyncio.sleep(0.02)
     return state
+
+
+async def heard(provider: SandboxProvider, line: str, sandbox_id: str = "sbx_one") -> None:
+    """Wait until a sandbox has printed a line."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while line not in await provider.log(sandbox_id, 1000):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
 
 async def output_of(
@@ -82,6 +89,6 @@ async def output_of(
     await provider.create(made)
     await provider.start(made, tokens)
     state = await ended(provider, sandbox_id)
-    lines = [line for line in provider.log(sandbox_id, 1000) if not line.startswith("[sandboxd] ")]
+    lines = [line for line in await provider.log(sandbox_id, 1000) if not line.startswith("[sandboxd] ")]
     await provider.destroy(sandbox_id)
     return state.exit_code, lines

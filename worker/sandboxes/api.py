@@ -47,4 +47,4 @@ def add_sandboxes(api: FastAPI, sandboxes: Sandboxes) -> None:
 
     @api.get("/v1/sandboxes/{sandbox_id}/logs")
     async def logs(sandbox_id: str, tail: Annotated[int, Query(ge=1, le=100_000)] = 100) -> dict[str, object]:
-        return {"sandboxId": sandbox_id, "lines": sandboxes.log(sandbox_id, tail)}
+        return {"sandboxId": sandbox_id, "lines": await sandboxes.log(sandbox_id, tail)}

@@ -7,6 +7,8 @@ from sallyport.net.orphans import end_orphans
 from sallyport.net.tasks import TaskSet
 from worker.config import SandboxSettings
 from worker.owned_folder import OwnedFolder, StateTaken, own_folder
+from worker.sandboxes.docker import DockerSandboxes, DockerSettings
+from worker.sandboxes.docker_api import DockerApi
 from worker.sandboxes.local import LocalSandboxes, LocalSettings
 from worker.sandboxes.outside import OutsideSettings
 from worker.sandboxes.provider import SandboxProvider
@@ -57,6 +59,9 @@ async def open_sandboxes(
             stop_seconds=settings.stop_timeout,
         )
         providers: dict[str, SandboxProvider] = {"local": LocalSandboxes(tasks, local, outside)}
+        if settings.docker_socket is not None:
+            docker = DockerSettings(root=folder.root / "docker", mark=folder.mark, stop_seconds=settings.stop_timeout)
+            providers["docker"] = DockerSandboxes(tasks, DockerApi(settings.docker_socket), docker, outside)
         sandboxes = Sandboxes(
             DeclaredSandboxes(folder.root / "declared"), providers, mint, most_sandboxes=settings.most
         )

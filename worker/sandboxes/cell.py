@@ -45,6 +45,8 @@ class Cell:
     gid: int
     command: tuple[str, ...]
     environment: dict[str, str]
+    most_processes: int
+    most_files: int
     cwd: str = HOME
 
     def to_json(self) -> str:
@@ -92,7 +94,7 @@ def _be_first(cell: Cell) -> None:
             scratch=Path(cell.scratch),
             trust=Path(cell.trust),
         )
-        give_up_rights(cell.uid, cell.gid)
+        give_up_rights(cell.uid, cell.gid, most_processes=cell.most_processes, most_files=cell.most_files)
         # It was reset with the user: the kernel sends it only to whom the parent may signal.
         end_with_parent(signal.SIGKILL)
         filter_calls()

@@ -78,13 +78,16 @@ def enter_root(root: Path, *, shared: Sequence[Path], home: Path, scratch: Path,
     os.chdir("/")
 
 
-def give_up_rights(uid: int, gid: int) -> None:
+def give_up_rights(uid: int, gid: int, *, most_processes: int, most_files: int) -> None:
     """Become another user, for good: no capability is left, and no program can give any back."""
     _prctl(_NO_NEW_PRIVILEGES, 1)
     last = int(Path("/proc/sys/kernel/cap_last_cap").read_text(encoding="ascii"))
     for capability in range(last + 1):
         _prctl(_DROP_BOUNDING, capability)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Of this user alone, who has nothing else.
+    resource.setrlimit(resource.RLIMIT_NPROC, (most_processes, most_processes))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)

@@ -21,22 +21,20 @@ import structlog
 from sallyport.net.child import Child, ChildError, end_group, start_child
 from sallyport.net.sandbox_network import NetworkError, SandboxNetwork, make_network
 from sallyport.net.tasks import TaskSet
-from sallyport.net.trust_files import replace_file, trust_files
-from sallyport.trust_env import variables
+from sallyport.net.trust_files import replace_file
+from worker.integrations.errors import Category
 from worker.integrations.server_log import ServerLog
 from worker.sandboxes.cell import Cell
 from worker.sandboxes.confinement import HOME
-from worker.sandboxes.errors import failed
-from worker.sandboxes.outside import OutsideSandboxd, OutsideSettings
-from worker.sandboxes.provider import Definition, Running, TunnelTokens
+from worker.sandboxes.errors import SandboxError, failed
+from worker.sandboxes.outside import LOG_LINE_BYTES, LOG_LINES, OutsideSandboxd, OutsideSettings, trust_variables
+from worker.sandboxes.provider import MOST_FILES, MOST_PROCESSES, Definition, Running, TunnelTokens
 from worker.sandboxes.seccomp import ARCHITECTURES
 
 # Shown to every sandbox, read-only: programs, their libraries, and what they are configured by.
 SHARED: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc")
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PRIVATE: Final = 0o600
-_LOG_LINES: Final = 1000
-_LOG_LINE_BYTES: Final = 4096
 _CELL: Final = "worker.sandboxes.cell"
 
 _log = structlog.get_logger(__name__)
@@ -93,6 +91,8 @@ class LocalSandboxes:
 
     async def create(self, definition: Definition) -> None:
         """Make its folder and choose its user; raises SandboxError where the machine cannot hold it in."""
+        if definition.image is not None:
+            raise SandboxError(Category.VALIDATION_ERROR, "a local sandbox has no image")
         if self._settings.is_isolated:
             reason = await asyncio.to_thread(why_not)
             if reason is not None:
@@ -107,7 +107,7 @@ class LocalSandboxes:
         """Start sandboxd, then the command."""
         sandbox_id = definition.sandbox_id
         await self.stop(sandbox_id)
-        log = self._logs[sandbox_id] = ServerLog(most_lines=_LOG_LINES, most_line_bytes=_LOG_LINE_BYTES)
+        log = self._logs[sandbox_id] = ServerLog(most_lines=LOG_LINES, most_line_bytes=LOG_LINE_BYTES)
         network = None
         try:
             if self._settings.is_isolated:
@@ -171,7 +171,7 @@ class LocalSandboxes:
         """Name the folders."""
         return await asyncio.to_thread(lambda: sorted(path.name for path in self._settings.root.iterdir()))
 
-    def log(self, sandbox_id: str, lines: int) -> Sequence[str]:
+    async def log(self, sandbox_id: str, lines: int) -> Sequence[str]:
         """Return the last lines."""
         log = self._logs.get(sandbox_id)
         return [] if log is None else log.tail(lines)
@@ -216,7 +216,7 @@ class LocalSandboxes:
             "PATH": _PATH,
             "HOME": home,
             "LANG": "C.UTF-8",
-            **_trust(outside.trust, outside.proxy if network is None else None),
+            **trust_variables(outside.trust, outside.proxy if network is None else None),
             **definition.environment,
         }
         program: Sequence[str] = definition.command
@@ -255,6 +255,8 @@ class LocalSandboxes:
             gid=uid,
             command=tuple(definition.command),
             environment=dict(environment),
+            most_processes=MOST_PROCESSES,
+            most_files=MOST_FILES,
         )
 
     def __repr__(self) -> str:
@@ -267,15 +269,3 @@ async def _last_words(command: Child, log: ServerLog) -> int:
     await command.finish()
     log.end()
     return code
-
-
-def _trust(folder: Path, proxy: str | None) -> dict[str, str]:
-    files = trust_files(folder)
-    return variables(
-        proxy_url=None if proxy is None else f"http://{proxy}",
-        ca_file=str(files.ca),
-        bundle_file=str(files.bundle),
-        java_trust_store=str(files.java),
-        node_preload=None if proxy is None else str(files.node_preload),
-        wgetrc=str(files.wgetrc),
-    )

@@ -14,12 +14,16 @@ import structlog
 from sallyport.net.child import Child, ChildError, end_group, start_child
 from sallyport.net.sandbox_network import SandboxNetwork
 from sallyport.net.tasks import TaskSet
-from sallyport.net.trust_files import replace_file
+from sallyport.net.trust_files import replace_file, trust_files
+from sallyport.trust_env import variables
 from worker.integrations.server_log import ServerLog
 from worker.sandboxes.errors import SandboxError, failed
 from worker.sandboxes.provider import TunnelTokens
 
 _PRIVATE: Final = 0o600
+# What is kept of what a sandbox and its sandboxd print.
+LOG_LINES: Final = 1000
+LOG_LINE_BYTES: Final = 4096
 # What sandboxd passes on of ours: where its code and this machine's roots are.
 _INHERITED: Final = ("PATH", "PYTHONPATH", "SSL_CERT_FILE", "LANG", "LC_ALL")
 _FIRST_PAUSE_SECONDS: Final = 0.2
@@ -194,3 +198,16 @@ def _proxy_of(line: bytes) -> str:
 
 def _numbers(descriptors: tuple[int, ...]) -> str:
     return ",".join(map(str, descriptors))
+
+
+def trust_variables(folder: Path, proxy: str | None) -> dict[str, str]:
+    """Return the variables of a sandbox's programs, whose trust is in a folder; without a proxy they are redirected."""
+    files = trust_files(folder)
+    return variables(
+        proxy_url=None if proxy is None else f"http://{proxy}",
+        ca_file=str(files.ca),
+        bundle_file=str(files.bundle),
+        java_trust_store=str(files.java),
+        node_preload=None if proxy is None else str(files.node_preload),
+        wgetrc=str(files.wgetrc),
+    )

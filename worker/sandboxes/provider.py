@@ -6,6 +6,9 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# What one sandbox may have at once: enough for builds and browsers, too few to hurt the machine.
+MOST_PROCESSES = 4096
+MOST_FILES = 4096
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
 _Text = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=32 * 1024)]
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,255}$")]
@@ -67,7 +70,7 @@ class SandboxProvider(Protocol):
     async def list(self) -> Sequence[str]:
         """Name all that are there, also those that nobody declared."""
 
-    def log(self, sandbox_id: str, lines: int) -> Sequence[str]:
+    async def log(self, sandbox_id: str, lines: int) -> Sequence[str]:
         """Return the last lines that its command and its sandboxd have written."""
 
     async def close(self) -> None:

@@ -117,9 +117,9 @@ class Sandboxes:
             raise SandboxError(Category.NOT_FOUND, f"there is no sandbox {sandbox_id}")
         return found
 
-    def log(self, sandbox_id: str, lines: int) -> list[str]:
+    async def log(self, sandbox_id: str, lines: int) -> list[str]:
         """Return the last lines of one; raises SandboxError."""
-        return [*self._provider(self.find(sandbox_id).definition).log(sandbox_id, lines)]
+        return [*await self._provider(self.find(sandbox_id).definition).log(sandbox_id, lines)]
 
     async def documents(self) -> list[dict[str, object]]:
         """Tell of all, by id; raises SandboxError."""

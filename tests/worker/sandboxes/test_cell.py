@@ -51,6 +51,8 @@ def cell(folder: Path, *command: str, shared: tuple[str, ...] = SHARED, cwd: str
         gid=UID,
         command=command,
         environment={"PATH": "/usr/bin:/bin", "ONLY": "this"},
+        most_processes=500,
+        most_files=100,
         cwd=cwd,
     )
 
@@ -88,9 +90,9 @@ def test_a_cell_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_the_command_s_exit_code_is_the_sandbox_s(network: SandboxNetwork, folder: Path) -> None:
-    assert run(folder, network, cell(folder, "/bin/sh", "-c", "id -u; env | sort; pwd; exit 3")) == (
+    assert run(folder, network, cell(folder, "/bin/sh", "-c", "id -u; env | sort; pwd; ulimit -n; exit 3")) == (
         3,
-        f"{UID}\nONLY=this\nPATH=/usr/bin:/bin\nPWD={HOME}\n{HOME}\n",
+        f"{UID}\nONLY=this\nPATH=/usr/bin:/bin\nPWD={HOME}\n{HOME}\n100\n",
     )
     assert run(folder, network, cell(folder, "/bin/sh", "-c", "kill -9 $$"))[0] == 128 + signal.SIGKILL
 

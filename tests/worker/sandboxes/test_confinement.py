@@ -62,4 +62,5 @@ def test_a_terminal_can_be_opened(network: SandboxNetwork, folder: Path) -> None
 
 
 def test_only_its_own_processes_are_seen(network: SandboxNetwork, folder: Path) -> None:
-    assert said(folder, network, "ls /proc | grep -c '^[0-9]'").strip() in ("4", "5")  # first, sh, ls, grep
+    # The first one, sh, ls and grep, as far as they have begun.
+    assert 2 < int(said(folder, network, "ls /proc | grep -c '^[0-9]'")) <= 4

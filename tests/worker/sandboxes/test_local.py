@@ -15,11 +15,11 @@ from tests.support.sandbox_stage import (
     NO_TOKENS,
     definition,
     ended,
+    heard,
     local_sandboxes,
     open_folder,
     output_of,
 )
-from tests.support.until import until
 from worker.sandboxes import local
 from worker.sandboxes.errors import SandboxError
 from worker.sandboxes.local import LocalSandboxes, why_not
@@ -51,7 +51,7 @@ async def test_the_life_of_one(provider: LocalSandboxes) -> None:
     assert state.is_running
     assert state.pid is not None
     assert await provider.list() == ["sbx_one"]
-    await until(lambda: "said" in provider.log("sbx_one", 100))
+    await heard(provider, "said")
     await provider.stop("sbx_one")
     await provider.stop("sbx_one")
     assert stat_of(state.pid) is None
@@ -60,7 +60,7 @@ async def test_the_life_of_one(provider: LocalSandboxes) -> None:
     again = definition("/bin/cat", "greeting")
     await provider.start(again, NO_TOKENS)
     assert (await ended(provider)).exit_code == 0
-    assert "hi" in provider.log("sbx_one", 100)
+    assert "hi" in await provider.log("sbx_one", 100)
     await provider.destroy("sbx_one")
     await provider.destroy("sbx_one")
     assert await provider.state("sbx_one") is None
@@ -79,7 +79,7 @@ async def test_each_has_a_user_of_its_own_and_sees_no_other(provider: LocalSandb
     said = []
     for sandbox_id in commands:
         await ended(provider, sandbox_id)
-        said.append([line for line in provider.log(sandbox_id, 100) if not line.startswith("[")])
+        said.append([line for line in await provider.log(sandbox_id, 100) if not line.startswith("[")])
     assert [lines[0] for lines in said] == ["200000", "200001"]
     assert said[0][1:] == said[1][1:] == ["/home:", "sandbox", "", "/tmp:"]
 
@@ -92,6 +92,11 @@ async def test_the_variables_name_trust_and_no_proxy(provider: LocalSandboxes) -
     assert code == 0
     assert {"SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "HOME", "PATH"} <= names
     assert not {name for name in names if "PROXY" in name or "TOKEN" in name or name.startswith("SALLYPORT")}
+
+
+async def test_it_has_no_image(provider: LocalSandboxes) -> None:
+    with pytest.raises(SandboxError, match="has no image"):
+        await provider.create(definition("/bin/true").model_copy(update={"image": "i"}))
 
 
 async def test_a_command_that_is_not_there(provider: LocalSandboxes) -> None:

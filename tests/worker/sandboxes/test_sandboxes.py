@@ -64,7 +64,7 @@ async def test_the_life_of_a_sandbox(stage: Stage) -> None:
     assert (document["desired"], document["status"]) == ("stopped", "stopped")
     await sandboxes.start("sbx_one")
     assert stage.minted == ["sbx_one", "sbx_one"]
-    assert sandboxes.log("sbx_one", 1) == ["b"]
+    assert await sandboxes.log("sbx_one", 1) == ["b"]
     await sandboxes.destroy("sbx_one")
     assert await sandboxes.documents() == []
     assert stage.provider.there == {}
