@@ -97,6 +97,15 @@ def test_an_address_is_another_name_s_only_after_its_time_and_its_connections() 
     assert told(names, "four.test", 200.0) == first
 
 
+def test_where_every_address_is_in_use_a_name_gets_none() -> None:
+    names = table(1)
+    (first,) = told(names, "one.test", 0.0)
+    names.use(IPv4Address(first))
+    with pytest.raises(TableFull):
+        names.address_of("two.test", 1e6)
+    assert told(names, "one.test", 1e6) == [first]
+
+
 def test_a_name_that_is_asked_for_again_stays_longer() -> None:
     names = table(2)
     told(names, "one.test", 0.0)
