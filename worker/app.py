@@ -136,7 +136,9 @@ class Worker:
         opened.push_async_callback(self._leave)
         await self._workflows.serve()
         if sandboxes is not None:
-            self._tasks.spawn(sandboxes.keep(), name="sandboxes")
+            keeping = self._tasks.spawn(sandboxes.keep(), name="sandboxes")
+            # Before they are stopped: it would start them again.
+            opened.push_async_callback(_cancelled, keeping)
         staying = self._tasks.spawn(self._stay(stop), name="lease")
         # First of all at the end: it asks the workflows, which are closed next.
         opened.callback(staying.cancel)
@@ -218,6 +220,11 @@ async def _run(config: WorkerConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await Worker(config).run(stop)
+
+
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait({task})
 
 
 async def _all(listening: Sequence[Coroutine[object, object, None]]) -> None:

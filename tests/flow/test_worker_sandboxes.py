@@ -14,14 +14,16 @@ import httpx
 import pytest
 
 from control_plane.service_tokens import token_file
-from sallyport.net.proc import stat_of
+from sallyport.net.proc import environment_has, pids
 from tests.support.client_world import program
 from tests.support.control_plane import SANDBOX, SECRET, Replica, replica, settings
 from tests.support.in_process import in_process_gateway, origin_context
 from tests.support.raw_end import RawOrigin, raw_origin
 from tests.support.sandbox_network import needs_isolation
 from tests.support.sandbox_stage import open_folder
+from tests.support.setup_documents import is_alive
 from tests.support.worker_process import WorkerProcess, worker_process
+from worker.sandboxes.assembly import MARK
 
 pytestmark = [pytest.mark.uvloop, pytest.mark.full]
 
@@ -104,18 +106,31 @@ async def test_a_sandbox_that_the_control_plane_does_not_know_is_not_made(stand:
     assert list((stand.state / "local").iterdir()) == []
 
 
+async def test_a_worker_that_ends_leaves_nothing_running(stand: Stand) -> None:
+    made = await stand.create("/bin/sleep", "600")
+    assert await asyncio.to_thread(stand.worker.end) == 0
+    assert not is_alive(made["pid"])
+    assert [pid for pid in pids() if environment_has(pid, _mark(stand.state))] == []
+    await asyncio.to_thread(stand.worker.start)
+    await stand.until(SANDBOX, status="running", desired="running")
+
+
+def _mark(state: Path) -> bytes:
+    return f"{MARK}={(state / 'mark').read_text()}".encode()
+
+
 async def test_what_is_meant_to_run_runs_again_after_a_crash(stand: Stand) -> None:
     made = await stand.create("/bin/sh", "-c", "echo begun >> ~/begun; exec sleep 600")
     await asyncio.to_thread(stand.worker.kill)
     await asyncio.to_thread(stand.worker.start)
     again = await stand.until(SANDBOX, status="running")
     assert again["pid"] != made["pid"]
-    assert stat_of(made["pid"]) is None
+    assert not is_alive(made["pid"])
     begun = stand.state / "local" / SANDBOX / "home" / "begun"
     async with asyncio.timeout(SECONDS):
         while begun.read_text() != "begun\nbegun\n":  # noqa: ASYNC110  nothing announces it
             await asyncio.sleep(0.05)
     await stand.ask("POST", f"/{SANDBOX}/stop")
-    assert stat_of(again["pid"]) is None
+    assert not is_alive(again["pid"])
     await stand.ask("DELETE", f"/{SANDBOX}")
     assert list((stand.state / "local").iterdir()) == []

@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -108,24 +109,22 @@ class LocalSandboxes:
         sandbox_id = definition.sandbox_id
         await self.stop(sandbox_id)
         log = self._logs[sandbox_id] = ServerLog(most_lines=LOG_LINES, most_line_bytes=LOG_LINE_BYTES)
-        network = None
         try:
-            if self._settings.is_isolated:
-                network = await asyncio.to_thread(make_network)
-            folder = self._folder(sandbox_id)
-            outside = OutsideSandboxd(self._tasks, self._outside, folder / "sandboxd", network, log)
-            await outside.start(tokens)
-            try:
+            async with AsyncExitStack() as opened:
+                network = None
+                if self._settings.is_isolated:
+                    network = await asyncio.to_thread(make_network)
+                    opened.callback(network.close)
+                folder = self._folder(sandbox_id)
+                outside = OutsideSandboxd(self._tasks, self._outside, folder / "sandboxd", network, log)
+                await outside.start(tokens)
+                opened.push_async_callback(outside.stop)
                 command = await self._start_command(definition, outside, network, log)
-            except BaseException:
-                await outside.stop()
-                raise
+                opened.pop_all()
         except NetworkError as error:
             raise failed(str(error)) from None
-        except BaseException:
-            if network is not None:
-                network.close()
-            raise
+        except OSError as error:
+            raise failed(f"{error.filename}: {error.strerror}") from None
         over = self._tasks.spawn(_last_words(command, log), name=f"sandbox {sandbox_id}")
         self._sandboxes[sandbox_id] = _Sandbox(command=command, over=over, outside=outside, network=network)
 
@@ -169,7 +168,10 @@ class LocalSandboxes:
 
     async def list(self) -> Sequence[str]:
         """Name the folders."""
-        return await asyncio.to_thread(lambda: sorted(path.name for path in self._settings.root.iterdir()))
+        try:
+            return await asyncio.to_thread(lambda: sorted(path.name for path in self._settings.root.iterdir()))
+        except OSError as error:
+            raise failed(f"{error.filename}: {error.strerror}") from None
 
     async def log(self, sandbox_id: str, lines: int) -> Sequence[str]:
         """Return the last lines."""

@@ -140,6 +140,19 @@ async def test_without_isolation_the_variables_name_a_proxy() -> None:
             assert any(line.startswith("HTTPS_PROXY=http://127.0.0.1:") for line in lines)
 
 
+async def test_a_folder_that_is_gone_is_told(provider: LocalSandboxes) -> None:
+    made = definition("/bin/true")
+    await provider.create(made)
+    (provider._folder("sbx_one") / "uid").unlink()
+    with pytest.raises(SandboxError, match="uid: No such file"):
+        await provider.start(made, NO_TOKENS)
+    assert await provider.state("sbx_one") == Running(is_running=False)
+    await provider.destroy("sbx_one")
+    provider._settings.root.rmdir()
+    with pytest.raises(SandboxError, match="No such file"):
+        await provider.list()
+
+
 async def test_a_sandboxd_that_does_not_start_leaves_nothing(tmp_path: Path) -> None:
     with open_folder() as folder:
         async with local_sandboxes(folder, "nonsense", is_isolated=False) as provider:
