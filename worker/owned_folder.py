@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sallyport.net.trust_files import replace_file
+from sallyport.net.whole_file import replace_file
 
 _PRIVATE: Final = 0o600
 

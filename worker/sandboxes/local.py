@@ -22,7 +22,7 @@ import structlog
 from sallyport.net.child import Child, ChildError, end_group, start_child
 from sallyport.net.sandbox_network import NetworkError, SandboxNetwork, make_network
 from sallyport.net.tasks import TaskSet
-from sallyport.net.trust_files import replace_file
+from sallyport.net.whole_file import replace_file
 from worker.integrations.errors import Category
 from worker.integrations.server_log import ServerLog
 from worker.sandboxes.cell import Cell

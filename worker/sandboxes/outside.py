@@ -14,7 +14,8 @@ import structlog
 from sallyport.net.child import Child, ChildError, end_group, start_child
 from sallyport.net.sandbox_network import SandboxNetwork
 from sallyport.net.tasks import TaskSet
-from sallyport.net.trust_files import replace_file, trust_files
+from sallyport.net.trust_files import trust_files
+from sallyport.net.whole_file import replace_file
 from sallyport.trust_env import variables
 from worker.integrations.server_log import ServerLog
 from worker.sandboxes.errors import SandboxError, failed

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sallyport.net.trust_files import replace_file
+from sallyport.net.whole_file import replace_file
 from worker.sandboxes.provider import Definition
 
 _PRIVATE: Final = 0o600
