@@ -43,7 +43,7 @@ NAMES = frozenset(
 
 def variables(
     *,
-    proxy_url: str,
+    proxy_url: str | None,
     ca_file: str,
     bundle_file: str,
     java_trust_store: str | None = None,
@@ -53,7 +53,8 @@ def variables(
 ) -> dict[str, str]:
     """Return the variables to set for a sandbox process, in a stable order.
 
-    `proxy_url` may carry the proxy token as its password; then so does what is returned. `bundle_file` holds the
+    `proxy_url` may carry the proxy token as its password; then so does what is returned. Without one the program goes
+    out by itself, and what it sends is redirected. `bundle_file` holds the
     system's roots and the CA, `ca_file` the CA alone (both PEM); `java_trust_store` is a PKCS12 file without a
     password; `wgetrc` is a settings file of wget that names the bundle, because a wget built with GnuTLS (Debian's)
     reads its roots from nowhere else. `node_preload` is a script for a Node older than 22.21, which does not know
@@ -61,10 +62,12 @@ def variables(
     `inherited` is the environment these are added to: its JAVA_TOOL_OPTIONS and NODE_OPTIONS are kept in front.
     """
     before = inherited or {}
-    values = dict.fromkeys(_PROXY, proxy_url)
-    values["NO_PROXY"] = NO_PROXY
-    values.update({name.lower(): value for name, value in values.items()})
-    values["NODE_USE_ENV_PROXY"] = "1"
+    values: dict[str, str] = {}
+    if proxy_url is not None:
+        values.update(dict.fromkeys(_PROXY, proxy_url))
+        values["NO_PROXY"] = NO_PROXY
+        values.update({name.lower(): value for name, value in values.items()})
+        values["NODE_USE_ENV_PROXY"] = "1"
     values.update(dict.fromkeys(_FULL_BUNDLE, bundle_file))
     values.update(dict.fromkeys(_CA_ALONE, ca_file))
     values["UV_SYSTEM_CERTS"] = "1"
@@ -88,13 +91,21 @@ def with_token(proxy: str, token: str) -> str:
     return f"http://x:{quote(token, safe='')}@{parts.netloc}"
 
 
-def java_options(proxy_url: str, trust_store: str | None) -> str:
+def java_options(proxy_url: str | None, trust_store: str | None) -> str:
     """Return the options for JAVA_TOOL_OPTIONS: where the proxy is and which trust store to read.
 
     The token is not among them: a JVM prints this variable to stderr whenever it starts. A Java program that needs
     one reads it from HTTPS_PROXY. The last option lets it answer the 407 of a CONNECT by Basic, which a JVM refuses
     by default. Raises ValueError for a path with a quotation mark, which no quoting carries through.
     """
+    options = [] if proxy_url is None else _java_proxy(proxy_url)
+    if trust_store is not None:
+        options.append(f"-Djavax.net.ssl.trustStore={trust_store}")
+        options.append("-Djavax.net.ssl.trustStoreType=PKCS12")
+    return " ".join(_quoted(option) for option in options)
+
+
+def _java_proxy(proxy_url: str) -> list[str]:
     parts = urlsplit(proxy_url)
     host, port = parts.hostname or "", parts.port or 80
     options = [
@@ -102,12 +113,7 @@ def java_options(proxy_url: str, trust_store: str | None) -> str:
         for scheme in ("http", "https")
         for name, value in (("Host", host), ("Port", port))
     ]
-    options.append("-Dhttp.nonProxyHosts=localhost|127.*|[::1]")
-    options.append("-Djdk.http.auth.tunneling.disabledSchemes=")
-    if trust_store is not None:
-        options.append(f"-Djavax.net.ssl.trustStore={trust_store}")
-        options.append("-Djavax.net.ssl.trustStoreType=PKCS12")
-    return " ".join(_quoted(option) for option in options)
+    return [*options, "-Dhttp.nonProxyHosts=localhost|127.*|[::1]", "-Djdk.http.auth.tunneling.disabledSchemes="]
 
 
 def _joined(before: str | None, ours: str) -> str:

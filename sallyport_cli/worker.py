@@ -17,7 +17,7 @@ def worker(json: JsonFlag = False) -> None:
     from worker.durable.database import DatabaseConfigError, DatabaseUnavailable
     from worker.durable.lease import LeaseLost
     from worker.durable.sqlite import SqliteTooOld
-    from worker.integrations.store import StateTaken
+    from worker.owned_folder import StateTaken
 
     try:
         config = read_config(Path.cwd())

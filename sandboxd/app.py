@@ -20,14 +20,16 @@ from sallyport.net.process import harden_process, raise_descriptor_limit, settle
 from sallyport.net.setting_kinds import HostPort
 from sallyport.net.tasks import TaskSet
 from sallyport.net.tls import client_context
-from sallyport.net.transports import Listener, ListenError, listen
+from sallyport.net.transports import Listener, ListenError, adopt, adopt_datagrams, listen
 from sallyport.settings import ConfigError
-from sandboxd.config import SandboxdConfig, load_config, process_environment
+from sandboxd.config import Redirect, SandboxdConfig, load_config, process_environment
+from sandboxd.core.names import NameTable
 from sandboxd.gateway_side import GatewaySide
 from sandboxd.listener import CapturedStream
 from sandboxd.local_streams import LocalStreams
 from sandboxd.log import Log
 from sandboxd.parts import SandboxdParts
+from sandboxd.redirection import QuestionDatagrams, QuestionStream, RedirectedStream
 from sandboxd.setup.setup import Setup
 from sandboxd.token_keeper import TokenFileError, TokenKeeper, make_state_dir
 from sandboxd.trust_keeper import TrustKeeper
@@ -165,9 +167,8 @@ async def _start(config: SandboxdConfig, environ: Mapping[str, str], opened: con
     parts = _parts(config, failed, opened)
     tokens = TokenKeeper(config.tokens, config.state_dir, parts.log)
     tokens.read(parts.clock.wall)
-    proxy = await listen(config.listen.host, config.listen.port, lambda: CapturedStream(parts))
-    opened.push_async_callback(proxy.close)
-    trust = TrustKeeper(parts.ca, config.state_dir, environ, parts.clock, parts.log)
+    proxy = await (_redirected(config, parts, opened) if config.redirect.connections else _proxy(config, parts, opened))
+    trust = TrustKeeper(parts.ca, config.trust_dir or config.state_dir, environ, parts.clock, parts.log)
     trust.begin()
     inherited = {name: environ[name] for name in _INHERITED if name in environ}
     setup = Setup(
@@ -175,6 +176,7 @@ async def _start(config: SandboxdConfig, environ: Mapping[str, str], opened: con
         base_environment=inherited | trust.environment(str(HostPort(proxy.host, proxy.port))),
         send_status=lambda document: client.send({"type": "setup.status", **document}),
         tasks=parts.tasks,
+        is_inside=not config.redirect.connections,
     )
     local = LocalStreams(setup, tasks=parts.tasks, clock=parts.clock)
     client = TunnelClient(
@@ -193,6 +195,38 @@ async def _start(config: SandboxdConfig, environ: Mapping[str, str], opened: con
     await proxy.start()
     client.start()
     return Sandboxd(parts, proxy, client, trust, setup, failed, opened.pop_all())
+
+
+async def _proxy(config: SandboxdConfig, parts: SandboxdParts, opened: contextlib.AsyncExitStack) -> Listener:
+    """Listen for programs that know of a proxy."""
+    proxy = await listen(config.listen.host, config.listen.port, lambda: CapturedStream(parts))
+    opened.push_async_callback(proxy.close)
+    return proxy
+
+
+async def _redirected(config: SandboxdConfig, parts: SandboxdParts, opened: contextlib.AsyncExitStack) -> Listener:
+    """Take what is redirected here; names are told at once, connections are accepted after start()."""
+    redirect = config.redirect
+    names = NameTable(most_names=config.limits.names, ttl_seconds=config.timeouts.name)
+    try:
+        return await _adopted(redirect, parts, names, opened)
+    except OSError as error:
+        hint = "start sandboxd with sockets that are bound and inherited under these numbers"
+        raise StartError(f"SALLYPORT_REDIRECT_*: a descriptor cannot be used: {error.strerror}", hint) from None
+
+
+async def _adopted(
+    redirect: Redirect, parts: SandboxdParts, names: NameTable, opened: contextlib.AsyncExitStack
+) -> Listener:
+    for transport in await adopt_datagrams(redirect.questions, lambda: QuestionDatagrams(parts, names)):
+        opened.callback(transport.close)
+    if redirect.question_streams:
+        questions = await adopt(redirect.question_streams, lambda: QuestionStream(parts, names))
+        opened.push_async_callback(questions.close)
+        await questions.start()
+    connections = await adopt(redirect.connections, lambda: RedirectedStream(parts, names))
+    opened.push_async_callback(connections.close)
+    return connections
 
 
 def _parts(config: SandboxdConfig, failed: asyncio.Event, opened: contextlib.AsyncExitStack) -> SandboxdParts:

@@ -65,6 +65,14 @@ def _parse_gateway(value: object, _: Path) -> GatewayUrl:
     return GatewayUrl(parts.scheme == "wss", host, port)
 
 
+def _parse_descriptor(value: object, _: Path) -> int:
+    text = str(value)
+    if not text.isascii() or not text.isdigit() or not 3 <= int(text) < 2**20:
+        raise ValueError(f"{value!r} is not a descriptor; write the number of an inherited socket, from 3 on")
+    return int(text)
+
+
+DESCRIPTOR = Kind(_parse_descriptor, "numbers from 3 on")
 GATEWAY = Kind(_parse_gateway, "wss://host[:port]; ws://host[:port] on loopback")
 
 
@@ -76,6 +84,28 @@ class Interception:
         PATTERN,
         "Managed hosts left opaque, without credential, where the plan's managedPassthrough allows it.",
         "For clients that pin certificates or speak only HTTP/2.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redirect:
+    """Sockets in the network of a sandbox that whoever starts sandboxd has opened there and redirected to.
+
+    With them sandboxd stands outside of its sandbox: it has no proxy listener, and sets nothing up.
+    """
+
+    connections: tuple[int, ...] = setting_list(
+        DESCRIPTOR,
+        "Descriptors of bound TCP sockets that all connections of the sandbox are redirected to.",
+        "Programs that know of no proxy are served, and nothing in the sandbox can reach sandboxd itself.",
+    )
+    questions: tuple[int, ...] = setting_list(
+        DESCRIPTOR,
+        "Descriptors of bound UDP sockets for the sandbox's DNS.",
+        "A name is told by an address of its own.",
+    )
+    question_streams: tuple[int, ...] = setting_list(
+        DESCRIPTOR, "The same for DNS by TCP.", "Some resolvers ask by TCP alone."
     )
 
 
@@ -122,6 +152,12 @@ class Timeouts:
         "Reaching the gateway, TLS and upgrade included.",
         "Then the next attempt may find another replica.",
     )
+    name: float = setting(
+        duration("1s", "1d"),
+        "60s",
+        "How long an address that DNS told stands for its name at least (`redirect`).",
+        "Programs ask again after that; an open connection keeps it longer.",
+    )
     drain: float = setting(
         duration("0s", "1h"),
         "10s",
@@ -153,6 +189,12 @@ class Limits:
         "TLS contexts of intercepted hosts kept ready.",
         "An OpenSSL context takes tens of KiB; one sandbox speaks to few hosts.",
     )
+    names: int = setting(
+        count(16, 131_070),
+        "16384",
+        "Names that have an address at once (`redirect`); more are not told one.",
+        "About 4 MiB; at most the addresses of 198.18.0.0/15.",
+    )
     buffer_bytes: int = setting(
         size("1MiB", "1GiB"),
         "32MiB",
@@ -182,10 +224,14 @@ class SandboxdConfig:
         "Holds the CA files for clients and the renewal token (0600).",
         "A sandboxd that was killed comes back by it.",
     )
+    trust_dir: Path | None = optional_setting(
+        PATH, "Holds the CA files for clients instead of the state directory.", "A sandbox is shown these files alone."
+    )
     listen: HostPort = setting(
         LISTEN, "127.0.0.1:3129", "The proxy for the sandbox's processes.", "Loopback only: it asks nobody for a token."
     )
     interception: Interception = section(Interception)
+    redirect: Redirect = section(Redirect)
     log: LogSettings = section(LogSettings)
     timeouts: Timeouts = section(Timeouts)
     limits: Limits = section(Limits)
@@ -216,6 +262,8 @@ def load_config(environ: Mapping[str, str], base_dir: Path) -> SandboxdConfig:
         reader.fault(
             "SALLYPORT_LISTEN", "every connection is taken for the sandbox's own, so only loopback is listened on"
         )
+    if (config.redirect.questions or config.redirect.question_streams) and not config.redirect.connections:
+        reader.fault("SALLYPORT_REDIRECT_CONNECTIONS", "is needed as well: the addresses that names get lead there")
     if reader.issues:
         raise ConfigError(reader.issues)
     return config

@@ -72,10 +72,11 @@ class Interception(asyncio.Protocol):
         self.deadline_at = self.filed_at = NEVER
 
     def start(self, rest: bytes) -> None:
-        """Answer the CONNECT; rest is what the process did not wait with."""
+        """Answer the CONNECT, where one was sent; rest is what the process did not wait with."""
         parts = self._parts
         self._transport.set_protocol(self)
-        self._transport.write(ESTABLISHED)
+        if self._asked.waits_for_200:
+            self._transport.write(ESTABLISHED)
         parts.clock.watch(self, parts.clock.now + parts.timeouts.handshake)
         if rest:
             self.data_received(rest)

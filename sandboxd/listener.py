@@ -99,6 +99,10 @@ class CapturedStream(asyncio.Protocol):
         except Refused as refused:
             self._refuse(refused)
             return
+        self._begin()
+
+    def _begin(self) -> None:
+        """It is known what is asked for."""
         # Nothing more is read before there is somewhere to send it; what is here already waits in the buffer (S9).
         self._transport.pause_reading()
         self._parts.clock.watch(self, NEVER)
@@ -168,7 +172,7 @@ class CapturedStream(asyncio.Protocol):
             stream.abort()
             return
         self._is_over = True
-        if self._asked.is_connect and not self._transport.is_closing():
+        if self._asked.waits_for_200 and not self._transport.is_closing():
             self._transport.write(ESTABLISHED)
         JoinedStream(self._parts, self._transport, stream, self._forget).start(up=self._buffer, down=early)
 
@@ -193,6 +197,9 @@ class CapturedStream(asyncio.Protocol):
         self._is_over = True
         self._parts.clock.watch(self, NEVER)
         self._parts.gateway.leave(self)
+        self._tell(answer)
+
+    def _tell(self, answer: bytes) -> None:
         Parting(self._parts.clock, self._transport, answer, self._forget).begin()
 
     def eof_received(self) -> bool:

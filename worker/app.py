@@ -41,6 +41,10 @@ from worker.plan_revisions import PlanRevisions
 from worker.plan_servers import PlanServers, plan_in_force
 from worker.reconciliation import Reconciliation
 from worker.registration import Registration, Whereabouts, running_servers
+from worker.sandboxes.api import add_sandboxes
+from worker.sandboxes.assembly import open_sandboxes
+from worker.sandboxes.sandboxes import Sandboxes
+from worker.sandboxes.token_mint import TokenMint
 
 # A lease is renewed so often in its time: two renewals may fail.
 _RENEWALS = 3
@@ -110,9 +114,12 @@ class Worker:
                 lambda: self._whereabouts.front,
                 has_front=config.front.listen is not None,
             )
-            self._reconciliation = self._reconciled(integrations, session)
+            sandboxes = await self._open_sandboxes(opened)
+            self._reconciliation = self._reconciled(integrations, sandboxes, session)
             add_integrations(api, integrations, self._tasks)
             add_upkeep(api, self._reconciliation.to_document, self._metrics(integrations).render)
+            if sandboxes is not None:
+                add_sandboxes(api, sandboxes)
             front = None
             if config.front.listen is not None:
                 front = open_front(config.front, config.integrations, integrations, self._tasks)
@@ -130,6 +137,15 @@ class Worker:
             await _all(listening)
             if self._lost is not None:
                 raise self._lost
+
+    async def _open_sandboxes(self, opened: contextlib.AsyncExitStack) -> Sandboxes | None:
+        """Open the sandboxes of this worker, where it runs any; raises StateTaken."""
+        settings = self._config.sandboxes
+        if settings.gateway_url is None:
+            return None
+        sandboxes = await open_sandboxes(settings, inherited(), self._tasks, TokenMint(self._far_side).mint)
+        opened.push_async_callback(sandboxes.close)
+        return sandboxes.sandboxes
 
     async def _open(
         self,
@@ -198,7 +214,9 @@ class Worker:
         self._whereabouts.front_listens(host, port, is_tls=is_tls)
         self.on_front_ready(host, port)
 
-    def _reconciled(self, integrations: Integrations, session: ControlSession) -> Reconciliation:
+    def _reconciled(
+        self, integrations: Integrations, sandboxes: Sandboxes | None, session: ControlSession
+    ) -> Reconciliation:
         config = self._config
         return Reconciliation(
             [
@@ -210,6 +228,7 @@ class Worker:
                     functools.partial(gateway_revisions, session),
                     self._far_side.put_in_force,
                 ),
+                *([] if sandboxes is None else [sandboxes]),
             ],
             every_seconds=config.timeouts.reconcile,
             wall=read_wall,

@@ -19,6 +19,7 @@ from sallyport.settings import (
     ConfigError,
     NamedSetting,
     Reader,
+    choice,
     count,
     describe,
     duration,
@@ -249,6 +250,52 @@ class FrontSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxSettings:
+    """The sandboxes that this worker runs."""
+
+    gateway_url: str | None = optional_setting(
+        TEXT,
+        "The tunnel listener of the gateway, for the sandboxds of these sandboxes; absent: no sandbox is run.",
+        "As SALLYPORT_GATEWAY_URL of a sandboxd.",
+    )
+    gateway_ca_file: Path | None = optional_setting(
+        PATH, "A PEM bundle that the gateway's certificate is verified by, instead of the system's.", "A private CA."
+    )
+    state_dir: Path = setting(
+        PATH, "sallyport-sandboxes", "What is declared, and the files of each sandbox.", "One worker uses it at a time."
+    )
+    isolation: str = setting(
+        choice("full", "none"),
+        "full",
+        "What holds a local sandbox in; `none` holds nothing, and its programs are asked to use a proxy.",
+        "Where the kernel or the rights do not allow `full`, a sandbox is refused.",
+    )
+    shared: tuple[Path, ...] = setting_list(
+        PATH,
+        "Further paths of this machine that local sandboxes see, read-only.",
+        "Beside /usr, /bin, /sbin, /lib, /lib32, /lib64 and /etc: programs that are elsewhere.",
+    )
+    docker_socket: Path | None = optional_setting(
+        PATH,
+        "The socket of a Docker daemon of this machine, or of Podman's service, for `provider: docker`.",
+        "Whoever may use it is root on the machine: it is not looked for.",
+    )
+    first_uid: int = setting(
+        count(1000, 2_000_000_000),
+        "200000",
+        "The first of the users that local sandboxes run as, one each.",
+        "Beyond those that a system gives to people and services.",
+    )
+    start_timeout: float = setting(
+        duration("1s", "10m"), "30s", "A sandboxd's start.", "It does not wait for its gateway."
+    )
+    stop_timeout: float = setting(
+        duration("0s", "10m"), "10s", "A command's end after SIGTERM; SIGKILL follows.", "As Docker's own."
+    )
+    most: int = setting(count(1, 10_000), "64", "Sandboxes declared.", "Each one has a sandboxd of some 45 MiB.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerConfig:
     """Everything a worker can be told."""
 
@@ -293,6 +340,7 @@ class WorkerConfig:
     limits: Limits = section(Limits)
     integrations: IntegrationSettings = section(IntegrationSettings)
     front: FrontSettings = section(FrontSettings)
+    sandboxes: SandboxSettings = section(SandboxSettings)
 
     @property
     def database(self) -> str:

@@ -36,6 +36,12 @@ class HttpFarSide:
         order = json.dumps({"revision": revision}).encode()
         await self._ask_control("PUT", f"/internal/sandboxes/{quote(sandbox_id)}/plan", order, passing=_PASSING - {409})
 
+    async def tunnel_tokens(self, sandbox_id: str) -> Mapping[str, object]:
+        """Mint the tokens that the sandbox's sandboxd comes to a gateway with."""
+        order = json.dumps({"kind": "tunnel"}).encode()
+        answer = await self._ask_control("POST", f"/v1/sandboxes/{quote(sandbox_id)}/tokens", order)
+        return _object(answer, "the control plane's tokens")
+
     async def placement(self, sandbox_id: str) -> Sequence[Placed]:
         """Return the gateways that hold the sandbox now."""
         answer = await self._ask_control("GET", f"/internal/sandboxes/{quote(sandbox_id)}/placement")
@@ -51,13 +57,7 @@ class HttpFarSide:
     async def setup_status(self, admin_url: str, sandbox_id: str) -> Mapping[str, object]:
         """Return the last setup.status of the sandbox."""
         answer = await self._ask_gateway(admin_url, "GET", f"/v1/sandboxes/{quote(sandbox_id)}/setup")
-        try:
-            status = json.loads(answer)
-        except ValueError:
-            status = None
-        if not isinstance(status, dict):
-            raise NotYet("the gateway's set-up status cannot be read")
-        return status
+        return _object(answer, "the gateway's set-up status")
 
     async def _ask_control(
         self, method: str, path: str, body: bytes | None = None, *, passing: frozenset[int | None] = _PASSING
@@ -103,6 +103,16 @@ class HttpFarSide:
             if error.status in passing:
                 raise NotYet(str(error)) from None
             raise StepFailed(str(error)) from None
+
+
+def _object(answer: bytes, what: str) -> Mapping[str, object]:
+    try:
+        document = json.loads(answer)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise NotYet(f"{what} cannot be read")
+    return document
 
 
 def _placed(entry: Mapping[str, object]) -> Placed:

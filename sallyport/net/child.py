@@ -124,8 +124,12 @@ async def start_child[C: Child](
     cwd: str | None,
     stdin: int = subprocess.DEVNULL,
     stderr: int = subprocess.STDOUT,
+    pass_fds: Sequence[int] = (),
 ) -> C:
-    """Start a program in a session of its own, without a shell; raises ChildError."""
+    """Start a program in a session of its own, without a shell; raises ChildError.
+
+    It inherits the descriptors of pass_fds, under the same numbers.
+    """
 
     async def start() -> C | ChildError:
         loop = asyncio.get_running_loop()
@@ -139,6 +143,7 @@ async def start_child[C: Child](
                 env=env,
                 cwd=cwd,
                 start_new_session=True,
+                pass_fds=tuple(pass_fds),
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             return ChildError(_reason(error, args[0], cwd))

@@ -119,6 +119,18 @@ async def adopt(descriptors: Sequence[int], protocol_factory: Callable[[], async
     return Listener(*servers)
 
 
+async def adopt_datagrams(
+    descriptors: Sequence[int], protocol_factory: Callable[[], asyncio.DatagramProtocol]
+) -> tuple[asyncio.DatagramTransport, ...]:
+    """Receive from bound datagram sockets that this process has inherited; closing the transports closes them."""
+    loop = asyncio.get_running_loop()
+    made = [
+        await loop.create_datagram_endpoint(protocol_factory, sock=socket.socket(fileno=descriptor))
+        for descriptor in descriptors
+    ]
+    return tuple(transport for transport, _ in made)
+
+
 def bind_tcp(host: str, port: int) -> socket.socket:
     """Bind a listening socket for a server of a framework (port 0: any free one); raises ListenError."""
     try:

@@ -197,3 +197,4 @@ def _fatal_alert(description: int) -> bytes:
 HANDSHAKE_FAILURE_ALERT = _fatal_alert(40)
 UNRECOGNIZED_NAME_ALERT = _fatal_alert(112)
 NO_APPLICATION_PROTOCOL_ALERT = _fatal_alert(120)
+ACCESS_DENIED_ALERT = _fatal_alert(49)

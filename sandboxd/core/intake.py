@@ -6,7 +6,7 @@ what is decided here is only where TLS ends.
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, cast
 
 from sallyport.host import HostError, HostPattern, parse_host_pattern, split_authority
@@ -144,17 +144,24 @@ class Asked:
     """The first request of a captured connection, read strictly.
 
     `host` and `port` are those of a CONNECT; `head` is what may go on to the gateway: the process's own bytes,
-    without the empty line and without fields that only sandboxd may write.
+    without the empty line and without fields that only sandboxd may write. A redirected connection is a CONNECT that
+    its program never wrote, so it waits for no 200.
     """
 
     request: RequestHead
     head: bytes
     host: str = ""
     port: int = 0
+    is_redirected: bool = False
 
     @property
     def is_connect(self) -> bool:
         return self.request.method == "CONNECT"
+
+    @property
+    def waits_for_200(self) -> bool:
+        """Whether its program sends nothing before it hears that the way is open."""
+        return self.is_connect and not self.is_redirected
 
     @property
     def is_for_us(self) -> bool:
@@ -182,6 +189,12 @@ def read_asked(head: bytes) -> Asked:
         raise Refused(Code.INVALID_REQUEST, f"the CONNECT target is refused: {error}") from None
     _check_host(request, host, port)
     return Asked(request=request, head=head, host=host, port=port)
+
+
+def redirected(host: str, port: int) -> Asked:
+    """Return the CONNECT that a program would have sent, had it known of a proxy; raises Refused."""
+    authority = _authority(host, port)
+    return replace(read_asked(b"CONNECT %b HTTP/1.1\r\nHost: %b" % (authority, authority)), is_redirected=True)
 
 
 def _check_host(request: RequestHead, host: str, port: int) -> None:
@@ -219,7 +232,7 @@ def _is_ours(field: bytes) -> bool:
 
 def connect_head(host: str, port: int, mode: Mode, revision: int) -> bytes:
     """Write the head of a stream that ends in one host."""
-    authority = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode("ascii")
+    authority = _authority(host, port)
     stream = b"passthrough" if mode is Mode.PASSTHROUGH else b"intercepted"
     further = b"; cleartext" if mode is Mode.CLEARTEXT else b""
     return b"CONNECT %b HTTP/1.1\r\nHost: %b\r\nSallyport-Stream: %b; revision=%d%b\r\n\r\n" % (
@@ -229,6 +242,10 @@ def connect_head(host: str, port: int, mode: Mode, revision: int) -> bytes:
         revision,
         further,
     )
+
+
+def _authority(host: str, port: int) -> bytes:
+    return (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode("ascii")
 
 
 def plain_head(asked: Asked, revision: int) -> bytes:

@@ -43,7 +43,9 @@ class Announcement:
 class Setup:
     """The set-up of this sandbox. Call `restore` once before anything else, and `close` at the end.
 
-    `base_environment` is all that processes get before the document's own: PATH, HOME, the way out and its trust.
+    Where sandboxd does not stand inside of its sandbox, a document that has something done or reached is refused: it
+    would be done where sandboxd is. `base_environment` is all that processes get before the document's own: PATH, HOME,
+    the way out and its trust.
     Always: at most one application runs, and `_latest` is the newest document that was accepted.
     """
 
@@ -55,6 +57,7 @@ class Setup:
         send_status: Callable[[Mapping[str, object]], None],
         tasks: TaskSet,
         restart_limits: RestartLimits | None = None,
+        is_inside: bool = True,
     ) -> None:
         # The operator's path may have links in it; below it there are none.
         directory = state_dir.resolve() / "setup"
@@ -75,6 +78,7 @@ class Setup:
         self._refusal: Mapping[str, object] | None = None
         self._status_timer: asyncio.TimerHandle | None = None
         self._is_closed = False
+        self._is_inside = is_inside
 
     # From the gateway ----------------------------------------------------------------------------------------------
 
@@ -170,6 +174,8 @@ class Setup:
         latest = self._latest
         if document.revision != revision:
             return f"/revision: the document is of revision {document.revision}"
+        if not self._is_inside and _does_something(document):
+            return "this sandboxd stands outside of its sandbox, so it sets nothing up there"
         # Another sandbox's state: this one was made from an image of that one, and its revisions count anew.
         if latest is None or latest.document.sandbox_id != document.sandbox_id:
             return None
@@ -254,3 +260,7 @@ class Setup:
     def __repr__(self) -> str:
         steps = self._application.steps if self._application is not None else "nothing"
         return f"<Setup: {steps}, {len(self._running)} processes>"
+
+
+def _does_something(document: SetupDocument) -> bool:
+    return bool(document.artifacts or document.workspace_sources or document.runtime_clients or document.mcp_servers)

@@ -15,18 +15,34 @@ from demo.github_api import LOGIN
 from demo.ledger import Presence
 from demo.openai_api import HELD_MODEL, SENTENCE
 from demo.origins import UNMANAGED_HOST, UNMANAGED_TEXT
-from tests.support.client_world import NODE_PACKAGES, World, explicit_world, node, program, python, sandbox_world
+from tests.support.client_world import (
+    NODE_PACKAGES,
+    World,
+    explicit_world,
+    node,
+    program,
+    python,
+    redirected_world,
+    sandbox_world,
+)
 from tests.support.package_origins import NPM_HOST, NPM_PACKAGE, PIP_HOST, PIP_PACKAGE
 from tests.support.store_origin import STORE_HOST
 
 pytestmark = pytest.mark.clients
+
+WORLDS = [
+    pytest.param(explicit_world, id="explicit"),
+    pytest.param(sandbox_world, id="sandbox"),
+    # tests/flow/test_redirection.py has some of them in the fast set.
+    pytest.param(redirected_world, id="redirected", marks=pytest.mark.full),
+]
 
 TEXT = "".join(SENTENCE)
 PLACEHOLDER = "sk-placeholder-0000000000000000"
 BIG_BYTES = 3 * 1024 * 1024
 
 
-@pytest.fixture(scope="module", params=[explicit_world, sandbox_world], ids=["explicit", "sandbox"])
+@pytest.fixture(scope="module", params=WORLDS)
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with request.param(tmp_path_factory.mktemp("clients")) as world:
         yield world
@@ -301,11 +317,12 @@ axios.get("https://api.github.com/user").then((answer) => console.log(answer.dat
 
 
 def test_ws_through_the_agent_its_users_take(world: World) -> None:
-    # ws makes its own sockets: no variable of Node's reaches it, and its users hand it an agent that reads HTTPS_PROXY.
+    # ws makes its own sockets: no variable of Node's reaches it, and its users hand it an agent that reads HTTPS_PROXY,
+    # where there is one.
     script = f"""
 const WebSocket = require("{NODE_PACKAGES}/ws");
 const {{ HttpsProxyAgent }} = require("{NODE_PACKAGES}/https-proxy-agent");
-const agent = new HttpsProxyAgent(process.env.HTTPS_PROXY);
+const agent = process.env.HTTPS_PROXY && new HttpsProxyAgent(process.env.HTTPS_PROXY);
 const socket = new WebSocket("wss://api.openai.com/v1/realtime?model=m", {{agent}});
 socket.on("open", () => socket.send("hello"));
 socket.on("message", (data) => {{ console.log(data.toString()); socket.close(); }});
@@ -344,7 +361,7 @@ import java.nio.charset.StandardCharsets;
 
 public class Ask {
     public static void main(String[] arguments) throws Exception {
-        URI proxy = URI.create(System.getenv("HTTPS_PROXY"));
+        URI proxy = URI.create(System.getenv().getOrDefault("HTTPS_PROXY", ""));
         if (proxy.getUserInfo() != null) {
             // A JVM reads the proxy from JAVA_TOOL_OPTIONS and no password from anywhere.
             String[] pair = proxy.getUserInfo().split(":", 2);

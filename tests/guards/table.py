@@ -2302,6 +2302,56 @@ _SERVERS: Final = (
     ),
 )
 
+# --- a sandbox has no other way out ----------------------------------------------------------------------------------
+
+_SECCOMP: Final = "worker/sandboxes/seccomp.py"
+_SANDBOXES: Final = "tests/worker/sandboxes/"
+
+_NO_OTHER_WAY: Final = (
+    Guard(
+        "families of sockets",
+        _SECCOMP,
+        "SOCKET_FAMILIES: Final = (1, 2, 10, 16)",
+        "SOCKET_FAMILIES: Final = (1, 2, 10, 16, 40)",
+        f"{_SANDBOXES}test_seccomp.py::test_sockets_of_this_network_alone",
+    ),
+    Guard(
+        "sockets that no filter sees",
+        _SECCOMP,
+        "for number in (*_IO_URING, _CLONE3):",
+        "for number in (_CLONE3,):",
+        f"{_SANDBOXES}test_seccomp.py::test_what_no_filter_could_look_into_is_not_there",
+    ),
+    Guard(
+        "another machine's calls",
+        _SECCOMP,
+        "        (_EQUAL, 1, 0, architecture.audit),",
+        "        (_EQUAL, 1, 1, architecture.audit),",
+        f"{_SANDBOXES}test_seccomp.py::test_calls_of_another_machine_are_not_there",
+    ),
+    Guard(
+        "an address of an open connection",
+        "sandboxd/core/names.py",
+        "            if not entry.uses:\n",
+        "            if True:\n",
+        "tests/sandboxd/core/test_names.py::test_where_every_address_is_in_use_a_name_gets_none",
+    ),
+    Guard(
+        "an address that was told lately",
+        "sandboxd/core/names.py",
+        "            if entry.valid_until > now:\n                break\n",
+        "",
+        "tests/sandboxd/core/test_names.py::test_a_name_that_is_asked_for_again_stays_longer",
+    ),
+    Guard(
+        "set-up in the wrong place",
+        "sandboxd/setup/setup.py",
+        "if not self._is_inside and _does_something(document):",
+        "if False:",
+        "tests/sandboxd/setup/test_setup.py::test_from_outside_of_the_sandbox_nothing_is_set_up_in_it",
+    ),
+)
+
 GUARDS: Final = (
     *_SLOT_REMOVAL,
     *_SIGNED,
@@ -2324,4 +2374,5 @@ GUARDS: Final = (
     *_CALLERS,
     *_FEEDS,
     *_SERVERS,
+    *_NO_OTHER_WAY,
 )

@@ -53,6 +53,15 @@ def test_switches() -> None:
     assert "NODE_OPTIONS" not in values
 
 
+def test_without_a_proxy_only_trust_is_named() -> None:
+    values = variables(
+        proxy_url=None, ca_file="/trust/ca.pem", bundle_file="/trust/all.pem", java_trust_store="/trust/java.p12"
+    )
+    assert not [name for name in values if "proxy" in name.lower()]
+    assert "proxy" not in values["JAVA_TOOL_OPTIONS"].lower()
+    assert values["SSL_CERT_FILE"] == "/trust/all.pem"
+
+
 def test_no_variable_is_both_set_and_removed() -> None:
     assert REMOVED == ("SSL_CERT_DIR",)
     assert not set(REMOVED) & NAMES

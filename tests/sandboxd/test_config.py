@@ -63,6 +63,16 @@ def test_what_is_no_gateway(text: str) -> None:
         GATEWAY.parse(text, BASE)
 
 
+def test_inherited_sockets_are_numbers_of_descriptors() -> None:
+    config = load_config(NEEDED | {"SALLYPORT_REDIRECT_CONNECTIONS": "7,8", "SALLYPORT_REDIRECT_QUESTIONS": "9"}, BASE)
+    assert (config.redirect.connections, config.redirect.questions) == ((7, 8), (9,))
+    for value in ("2", "-3", "x", "3.0", "9999999"):
+        with pytest.raises(ConfigError, match="SALLYPORT_REDIRECT_CONNECTIONS"):
+            load_config(NEEDED | {"SALLYPORT_REDIRECT_CONNECTIONS": value}, BASE)
+    with pytest.raises(ConfigError, match="SALLYPORT_REDIRECT_CONNECTIONS: is needed as well"):
+        load_config(NEEDED | {"SALLYPORT_REDIRECT_QUESTIONS": "9"}, BASE)
+
+
 def test_every_fault_is_told_at_once() -> None:
     with pytest.raises(ConfigError) as refused:
         load_config({"SALLYPORT_LISTEN": "0.0.0.0:3129", "SALLYPORT_TIMEOUTS_HOLDD": "1s"}, BASE)

@@ -1,5 +1,6 @@
 """Real clients with nothing but the variables of a sandbox, and the world they live in: origins and a way to them."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -18,8 +19,10 @@ from tests.support.background import in_background
 from tests.support.gateway_plans import basic, header, plan, route
 from tests.support.gateway_process import ROOT, Setting, gateway_process
 from tests.support.package_origins import NPM_HOST, PIP_HOST, npm_application, pip_application
+from tests.support.sandbox_network import redirect_settings, sandbox_network
+from tests.support.sandboxd_process import sandboxd_process
 from tests.support.store_origin import STORE_HOST, store_application
-from tests.support.up_process import up_process
+from tests.support.up_process import sandbox_environment, up_process
 
 CLIENTS = ROOT / ".venv-clients"
 SITE = CLIENTS / f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
@@ -39,6 +42,8 @@ class World:
     environment: Callable[[Path], dict[str, str]]
     secrets: tuple[str, ...]
     folder: Path
+    # The descriptor of the network that clients are in, where it is not this machine's.
+    network: int | None = None
 
     def run(self, name: str, *command: str, stdin: bytes = b"", also: Mapping[str, str] | None = None) -> "Done":
         """Run one client in a folder of its own, with a sandbox's variables and what a user would set `also`."""
@@ -46,13 +51,24 @@ class World:
         environment = self.environment(home) | dict(also or {})
         mark = len(self.origins.ledger.received)
         ended = subprocess.run(
-            command, input=stdin, env=environment, cwd=home, capture_output=True, timeout=CLIENT_SECONDS, check=False
+            command,
+            input=stdin,
+            env=environment,
+            cwd=home,
+            capture_output=True,
+            timeout=CLIENT_SECONDS,
+            check=False,
+            preexec_fn=self._enter if self.network is not None else None,
         )
         said = ended.stderr.decode(errors="replace") + ended.stdout.decode(errors="replace")
         assert ended.returncode == 0, f"{name} ended with {ended.returncode}:\n{said}"
         found = leaks_of_a_process(environment, (ended.stdout, ended.stderr), [home], self.secrets)
         assert found == [], f"{name} saw a credential"
         return Done(output=ended.stdout.decode(), home=home, received=self.origins.ledger.since(mark))
+
+    def _enter(self) -> None:
+        assert self.network is not None
+        os.setns(self.network, os.CLONE_NEWNET)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +143,30 @@ def sandbox_world(folder: Path, document: bytes | None = None) -> Iterator[World
             environment=up.client_environment,
             secrets=tuple(scene.setting.credentials.values()),
             folder=folder / "homes",
+        )
+
+
+@contextmanager
+def redirected_world(folder: Path, document: bytes | None = None) -> Iterator[World]:
+    """The clients know of no proxy: they are in a network without a way out, and what they send comes to sandboxd."""
+    with (
+        client_scene(folder, document) as scene,
+        gateway_process(folder / "gateway", scene.setting) as gateway,
+        sandbox_network() as network,
+        sandboxd_process(
+            folder / "sandbox",
+            f"ws://127.0.0.1:{gateway.tunnel_port}",
+            {"token": gateway.mint_token("sallyport-tunnel")},
+            settings=redirect_settings(network),
+            inherited=network.sockets,
+        ) as sandboxd,
+    ):
+        yield World(
+            origins=scene.origins,
+            environment=functools.partial(sandbox_environment, None, sandboxd.state_dir),
+            secrets=tuple(scene.setting.credentials.values()),
+            folder=folder / "homes",
+            network=network.namespace,
         )
 
 

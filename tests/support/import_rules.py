@@ -14,7 +14,7 @@ AROUND = ("demo", "benchmarks", "tests")  # not packaged
 PURE = (
     *("sallyport.plan", "sallyport.wire", "gateway.core", "sandboxd.core"),
     *("control_plane.compiler", "control_plane.definitions"),
-    *("control_client.feed_state", "control_client.push_signature"),
+    *("control_client.feed_state", "control_client.push_signature", "worker.sandboxes.seccomp"),
 )
 IMPURE = ("asyncio", "socket", "ssl", "threading", "subprocess", "time", "random", "secrets", "uuid", "os", "logging")
 # Third-party packages a part of the kernel may import beside the standard library.
@@ -33,10 +33,11 @@ ONLY_IN: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("socket", "socketserver"): ("sallyport.net",),
     ("aiohttp.web", "http.server", "starlette", "fastapi", "uvicorn"): (
         *("gateway.admin", "control_plane.api", "control_plane.feed", "worker.api", "worker.integrations"),
-        "control_client.push_receiver",
+        *("worker.sandboxes.api", "control_client.push_receiver"),
     ),
     ("aiohttp", "http.client", "urllib.request", "httpx", "httpx2", "requests"): (
-        *("control_client", "worker.integrations", "control_plane.oauth", "control_plane.push"),
+        *("control_client", "worker.integrations", "worker.sandboxes.docker_api", "control_plane.oauth"),
+        "control_plane.push",
         *("control_plane.webhooks", "control_plane.definitions", "control_plane.outbound"),
     ),
     ("alembic", "asyncpg", "aiosqlite"): ("control_plane.store",),

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +92,12 @@ def sandboxd_process(
     *,
     settings: Mapping[str, str] | None = None,
     is_managed: bool = True,
+    inherited: Sequence[int] = (),
 ) -> Iterator[SandboxdProcess]:
-    """Start a sandboxd with `token` and `renewalToken` of tokens; wait for its managed set unless told otherwise."""
+    """Start a sandboxd with `token` and `renewalToken` of tokens; wait for its managed set unless told otherwise.
+
+    It has the descriptors of `inherited` under the same numbers.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     token_file = folder / "token.json"
     token_file.write_text(json.dumps({name: tokens[name] for name in ("token", "renewalToken") if name in tokens}))
@@ -113,6 +117,7 @@ def sandboxd_process(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd=folder,
+        pass_fds=inherited,
     )
     sandboxd = SandboxdProcess(process, folder)
     try:

@@ -124,7 +124,7 @@ class UpProcess:
         self._started.set()
 
 
-def sandbox_environment(proxy_url: str, state_dir: Path, home: Path) -> dict[str, str]:
+def sandbox_environment(proxy_url: str | None, state_dir: Path, home: Path) -> dict[str, str]:
     """Return the whole environment of a process beside a sandboxd that keeps its files in state_dir."""
     trust = trust_files(state_dir)
     home.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,8 @@ from worker.app import Worker
 from worker.config import WorkerConfig, load_config
 from worker.durable.database import open_engine
 from worker.durable.lease import LeaseLost, WorkerLease
-from worker.integrations.store import StateTaken, open_store
+from worker.integrations.store import open_store
+from worker.owned_folder import StateTaken
 
 
 class ControlPlane:

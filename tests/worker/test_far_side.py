@@ -57,6 +57,15 @@ async def test_it_asks_with_the_token_that_is_there_now(scripted: Scripted, tmp_
     ]
 
 
+async def test_tokens_of_a_tunnel_are_minted(scripted: Scripted, tmp_path: Path) -> None:
+    scripted.body = '{"token": "t", "renewalToken": "r", "expiresAt": 1}'
+    assert (await far_side(scripted, tmp_path).tunnel_tokens("sbx_1"))["renewalToken"] == "r"
+    assert scripted.asked == [("POST", "/v1/sandboxes/sbx_1/tokens", "Bearer first")]
+    scripted.body = "[]"
+    with pytest.raises(NotYet, match="the control plane's tokens cannot be read"):
+        await far_side(scripted, tmp_path).tunnel_tokens("sbx_1")
+
+
 async def test_the_placement_is_read(scripted: Scripted, tmp_path: Path) -> None:
     scripted.body = '{"gateways": [{"id": "gw", "adminUrl": "http://x:1", "tunnel": true, "revision": null}]}'
     assert await far_side(scripted, tmp_path).placement("sbx_1") == [

@@ -11,7 +11,7 @@ from worker.integrations.integration import Status
 from worker.metrics import Metrics
 from worker.reconciliation import Drift, Rounds
 
-PARTS = ("server_processes", "declared_servers", "plan_servers", "plan_revisions")
+PARTS = ("server_processes", "declared_servers", "plan_servers", "plan_revisions", "sandboxes")
 
 
 def rendered() -> str:

@@ -17,7 +17,8 @@ from worker.integrations.integration import Parts, ServerLimits, ServerTimes
 from worker.integrations.integrations import InstallLimits, Integrations
 from worker.integrations.launch import Outbound, Surroundings
 from worker.integrations.stdio_server import StopTimes
-from worker.integrations.store import IntegrationStore, StateTaken, open_store
+from worker.integrations.store import IntegrationStore, open_store
+from worker.owned_folder import StateTaken
 
 
 def open_integrations(settings: IntegrationSettings, environ: Mapping[str, str], tasks: TaskSet) -> Integrations:

@@ -4,10 +4,8 @@
 is half of one or the other, and is taken away at the next start.
 """
 
-import fcntl
 import json
 import os
-import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sallyport.net.whole_file import replace_file
 from worker.integrations.manifest import Manifest
+from worker.owned_folder import own_folder
 
 _FILE: Final = "integration.json"
 _PRIVATE: Final = 0o600
-
-
-class StateTaken(Exception):
-    """Another worker uses the folder, or it cannot be used; str() says which."""
 
 
 type Owner = Literal["operator", "control-plane", "plans"]
@@ -99,20 +94,8 @@ class IntegrationStore:
 
 def open_store(root: Path) -> IntegrationStore:
     """Make or open the folder, for one worker at a time; raises StateTaken."""
-    try:
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PRIVATE)
-    except OSError as error:
-        raise StateTaken(f"{root} cannot be used: {error.strerror}") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise StateTaken(f"another worker uses {root}") from None
-    mark = root / "mark"
-    if not mark.exists():
-        replace_file(mark, secrets.token_hex(12).encode(), mode=_PRIVATE)
-    return IntegrationStore(root, mark.read_text(encoding="ascii"), lock)
+    owned = own_folder(root)
+    return IntegrationStore(owned.root, owned.mark, owned.lock)
 
 
 def with_desired(stored: Stored, desired: Literal["running", "stopped"]) -> Stored:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -16,6 +17,16 @@ from tests.support.until import until
 IGNORE_TERM = (
     "import signal,time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('up', flush=True)\ntime.sleep(60)"
 )
+
+
+INHERITED = """
+import os, sys
+os.write(int(sys.argv[1]), b"passed")
+try:
+    os.fstat(int(sys.argv[2]))
+except OSError:
+    print("none")
+"""
 
 
 async def start(args: list[str], output: bytearray | None = None, cwd: str | None = None) -> Child:
@@ -47,6 +58,25 @@ async def test_the_same_on_uvloop(tmp_path: Path) -> None:
     child = await start(shell("echo up; sleep 60"))
     await end_group(child, first=signal.SIGTERM, timeout_seconds=2, grace_seconds=0)
     assert child.exited.result() == -signal.SIGTERM
+
+
+@pytest.mark.uvloop
+async def test_it_inherits_the_descriptors_it_is_passed_and_no_other() -> None:
+    read, write = os.pipe()
+    output = bytearray()
+    async with task_set() as tasks:
+        child = await start_child(
+            tasks,
+            lambda: Child(output.extend),
+            [sys.executable, "-c", INHERITED, str(write), str(read)],
+            env=ENVIRONMENT,
+            cwd=None,
+            pass_fds=[write],
+        )
+        assert await finished(child) == 0
+    assert (os.read(read, 64), bytes(output)) == (b"passed", b"none\n")
+    os.close(read)
+    os.close(write)
 
 
 async def test_a_child_leads_a_session_of_its_own() -> None:

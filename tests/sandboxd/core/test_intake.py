@@ -20,6 +20,7 @@ from sandboxd.core.intake import (
     connect_head,
     plain_head,
     read_asked,
+    redirected,
 )
 
 HOSTS = [
@@ -206,6 +207,27 @@ def test_no_head_raises_anything_else(head: bytes) -> None:
             read_asked(begin + head)
         except Refused:
             pass
+
+
+# ---- what was redirected
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "authority"),
+    [("api.test", 80, b"api.test:80"), ("192.0.2.1", 443, b"192.0.2.1:443"), ("2001:db8::1", 22, b"[2001:db8::1]:22")],
+)
+def test_a_redirected_connection_is_a_connect_that_waits_for_nothing(host: str, port: int, authority: bytes) -> None:
+    asked = redirected(host, port)
+    assert (asked.host, asked.port, asked.is_connect, asked.is_for_us) == (host, port, True, False)
+    assert not asked.waits_for_200
+    explicit = read_asked(b"CONNECT %b HTTP/1.1\r\nHost: %b" % (authority, authority))
+    assert explicit.waits_for_200
+    assert (asked.head, asked.host, asked.port) == (explicit.head, explicit.host, explicit.port)
+
+
+def test_h5_a_redirected_connection_to_what_is_no_host() -> None:
+    with pytest.raises(Refused):
+        redirected("a..test", 443)
 
 
 # ---- heads for the gateway

@@ -11,7 +11,7 @@ from sallyport.net.tasks import TaskSet
 from tests.support.integration_stage import integration_stage, settings
 from worker.config import FrontSettings
 from worker.integrations.assembly import open_front, open_integrations
-from worker.integrations.store import StateTaken
+from worker.owned_folder import StateTaken
 
 NO_TASKS = TaskSet(lambda name, error: None)
 

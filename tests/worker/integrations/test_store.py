@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from worker.integrations.manifest import read_manifest
-from worker.integrations.store import StateTaken, Stored, open_store, with_desired
+from worker.integrations.store import Stored, open_store, with_desired
+from worker.owned_folder import StateTaken
 
 MANIFEST = read_manifest({"id": "x", "transport": {"type": "stdio", "command": "c"}})
 

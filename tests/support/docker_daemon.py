@@ -1,0 +1,179 @@
+"""Docker daemons for tests: one that is played and runs commands in networks of their own, and Podman's."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tests.support.sandbox_network import needs_isolation
+
+IMAGE = "localhost/sallyport-test:1"
+START_SECONDS = 30.0
+# What the image has: a shell, and what the tests run in it.
+PROGRAMS = ("sh", "sleep", "cat", "id", "env", "curl", "ls")
+
+
+class PlayedDaemon:
+    """Answers as Docker does. A container is a process in a network of its own; it has no file system and no image."""
+
+    def __init__(self) -> None:
+        self.containers: dict[str, dict[str, Any]] = {}
+        self.refuses: str | None = None
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self.application = web.Application()
+        router = self.application.router
+        router.add_post("/v1.41/containers/create", self._create)
+        router.add_get("/v1.41/containers/json", self._list)
+        router.add_get("/v1.41/containers/{name}/json", self._inspect)
+        router.add_post("/v1.41/containers/{name}/start", self._start)
+        router.add_post("/v1.41/containers/{name}/stop", self._stop)
+        router.add_get("/v1.41/containers/{name}/logs", self._logs)
+        router.add_delete("/v1.41/containers/{name}", self._remove)
+
+    async def close(self) -> None:
+        """End what runs."""
+        for name in tuple(self._processes):
+            await self._end(name)
+
+    async def _create(self, request: web.Request) -> web.Response:
+        name = request.query["name"]
+        if self.refuses is not None:
+            return web.json_response({"message": self.refuses}, status=409)
+        self.containers[name] = {"Created": await request.json(), "Output": b""}
+        return web.json_response({"Id": name}, status=201)
+
+    async def _list(self, request: web.Request) -> web.Response:
+        (wanted,) = json.loads(request.query["filters"])["label"]
+        name, _, value = wanted.partition("=")
+        found = [each["Created"]["Labels"] for each in self.containers.values()]
+        return web.json_response([{"Labels": labels} for labels in found if labels.get(name) == value])
+
+    async def _inspect(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        if name not in self.containers:
+            return self._none(name)
+        process = self._processes.get(name)
+        code = None if process is None else process.returncode
+        is_running = process is not None and code is None
+        pid = process.pid if process is not None and is_running else 0
+        state = {"Running": is_running, "Pid": pid, "ExitCode": code or 0}
+        # A real one tells far more, in more than one piece.
+        return web.json_response({"Config": "x" * 200_000, "State": state})
+
+    async def _start(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        if name not in self.containers:
+            return self._none(name)
+        created = self.containers[name]["Created"]
+        environment = dict(entry.split("=", 1) for entry in created["Env"]) | {"PATH": os.environ["PATH"]}
+        self._processes[name] = process = await asyncio.create_subprocess_exec(
+            *created["Cmd"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            preexec_fn=lambda: os.unshare(os.CLONE_NEWNET),
+        )
+        assert process.pid
+        return web.Response(status=204)
+
+    async def _stop(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        if name not in self.containers:
+            return self._none(name)
+        await self._end(name)
+        return web.Response(status=204)
+
+    async def _logs(self, request: web.Request) -> web.Response:
+        return web.Response(body=b"\1\0\0\0\0\0\0\4one\n\2\0\0\0\0\0\0\3two")
+
+    async def _remove(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        if self.containers.pop(name, None) is None:
+            return self._none(name)
+        await self._end(name)
+        return web.Response(status=204)
+
+    async def _end(self, name: str) -> None:
+        process = self._processes.get(name)
+        if process is not None and process.returncode is None:
+            process.kill()
+            await process.wait()
+
+    def _none(self, name: str) -> web.Response:
+        return web.json_response({"message": f"no such container: {name}"}, status=404)
+
+
+@contextlib.asynccontextmanager
+async def played_daemon(folder: Path) -> AsyncIterator[tuple[PlayedDaemon, Path]]:
+    """Serve a played daemon at a socket until the block ends."""
+    needs_isolation()
+    daemon = PlayedDaemon()
+    runner = web.AppRunner(daemon.application)
+    await runner.setup()
+    await web.UnixSite(runner, str(folder / "docker.sock")).start()
+    try:
+        yield daemon, folder / "docker.sock"
+    finally:
+        await daemon.close()
+        await runner.cleanup()
+
+
+@contextlib.contextmanager
+def podman_service(folder: Path) -> Iterator[Path]:
+    """Run Podman's service over a folder with IMAGE in it, or skip the test saying what is missing; give its socket."""
+    needs_isolation()
+    for program in ("podman", "runc", "conmon"):
+        if shutil.which(program) is None:
+            pytest.skip(f"not here: {program} (apt-get install podman runc)")
+    (folder / "containers.conf").write_text(
+        '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\n'
+    )
+    environment = {"PATH": os.environ["PATH"], "CONTAINERS_CONF": str(folder / "containers.conf"), "HOME": str(folder)}
+    command = ["podman", "--root", str(folder / "root"), "--runroot", str(folder / "run"), "--storage-driver", "vfs"]
+    with open(_rootfs(folder), "rb") as rootfs:
+        made = subprocess.run(
+            [*command, "import", "-", IMAGE], stdin=rootfs, env=environment, capture_output=True, check=False
+        )
+    assert made.returncode == 0, made.stderr.decode()
+    socket = folder / "podman.sock"
+    service = subprocess.Popen(
+        [*command, "system", "service", "--time", "0", f"unix://{socket}"], env=environment, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield socket
+    finally:
+        service.terminate()
+        service.wait(START_SECONDS)
+        subprocess.run([*command, "rm", "--all", "--force"], env=environment, capture_output=True, check=False)
+
+
+def _rootfs(folder: Path) -> Path:
+    """Pack programs of this machine with the libraries they name."""
+    files: dict[str, str] = {}
+    for program in map(shutil.which, PROGRAMS):
+        assert program is not None
+        files[f"bin/{os.path.basename(program)}"] = os.path.realpath(program)
+        needed = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout.split()
+        files |= {word.lstrip("/"): os.path.realpath(word) for word in needed if word.startswith("/")}
+    archive = folder / "rootfs.tar"
+    with tarfile.open(archive, "w") as packed:
+        for name, path in sorted(files.items()):
+            packed.add(path, name)
+        for name in ("etc", "tmp", "proc", "sys", "dev"):
+            packed.addfile(_folder(name))
+    return archive
+
+
+def _folder(name: str) -> tarfile.TarInfo:
+    found = tarfile.TarInfo(name)
+    found.type, found.mode = tarfile.DIRTYPE, 0o755
+    return found
