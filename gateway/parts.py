@@ -68,6 +68,10 @@ class OpenStream:
         """End now: its authority was taken away."""
         self.abort()
 
+    def turn_away(self) -> None:
+        """End: the plan that has come for its sandbox is another organization's."""
+        self.revoke()
+
 
 class StreamIndex:
     """Open streams by sandbox, so that limits, revocation and drain need not search."""

@@ -55,7 +55,7 @@ class ServedStream(Downstream):
     head; what it makes of one that is refused is a RemoteProtocolError.
     """
 
-    __slots__ = ("_doorman", "_exchange", "_is_admitted", "_is_serving", "_proven", "_read_head")
+    __slots__ = ("_awaiting", "_doorman", "_exchange", "_is_admitted", "_is_serving", "_proven", "_read_head", "relay")
 
     def __init__(
         self,
@@ -73,6 +73,7 @@ class ServedStream(Downstream):
         self._doorman = doorman
         self._read_head = read_head
         self._exchange: Exchange | None = None
+        self._awaiting: RequestHead | None = None  # for the gateway itself, and not to be answered yet
         self._is_serving = False
         self._proven: bytes | None = None
 
@@ -216,6 +217,7 @@ class ServedStream(Downstream):
             else:
                 # What came behind this request is not begun before it.
                 rest, self._buffer = rest + self._buffer, b""
+                self._awaiting = head
                 self.hold_reading("plan")
                 self.parts.tasks.spawn(self._knock_again(head, rest, awaited), name="stream awaits a plan")
 
@@ -225,6 +227,7 @@ class ServedStream(Downstream):
         except BaseException:
             self.abort()  # nobody else would end it
             raise
+        self._awaiting = None
         if self._is_detached or self._is_lingering:
             return
         self.deadline_at = NEVER
@@ -431,6 +434,16 @@ class ServedStream(Downstream):
             self._exchange.code = AuditCode.AUTHORITY_WITHDRAWN
         self.connection_lost(None)
         self.abort()
+
+    def turn_away(self) -> None:
+        """Answer the request that waits for a plan, by the one that has come; end what else is open."""
+        awaiting, self._awaiting = self._awaiting, None
+        if awaiting is not None:
+            self._knock(awaiting, has_waited=True)
+        elif self._exchange is not None and self._exchange.table is None:
+            self._exchange.begin()
+        else:
+            self.revoke()
 
     def drain(self) -> bool:
         """Let the open exchange be the last; True when there is none, and no answer that still has to arrive."""

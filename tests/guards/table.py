@@ -939,6 +939,20 @@ _TOKEN_CHECKS: Final = (
         "if False:",
         "tests/gateway/test_plan_holder.py::test_a_plan_for_another_sandbox_is_refused",
     ),
+    Guard(
+        "who waits for a foreign plan",
+        "gateway/running.py",
+        "                stream.turn_away()\n",
+        "                stream.revoke()\n",
+        "tests/flow/test_tenancy.py::test_t1_who_waits_for_a_plan_that_is_another_organization_s_is_407",
+    ),
+    Guard(
+        "what came ahead of its turn",
+        "gateway/core/plan_turns.py",
+        "return change < self._ahead.get(sandbox_id, 0)",
+        "return False",
+        f"{_CORE}test_plan_turns.py::test_what_is_void_before_its_turn_and_while_it_is_worked_on",
+    ),
 )
 
 # --- what is kept for one is not given to another (C8, C12) ----------------------------------------------------------
