@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 
 from sallyport.plan.codec import seal
+from sallyport.wire import websocket
+from sallyport.wire.yamux.frames import DATA, RST, SYN, WINDOW_UPDATE, frame_header
 from tests.support.gateway_plans import plan
 from tests.support.passing_time import let_time_pass
 from tests.support.plan_documents import plan_document
 from tests.support.raw_end import RawAnswer, RawEnd
 from tests.support.stage import HOST, OK, Stage, one_route, stage
+from tests.support.tunnel_client import TunnelClient
 from tests.support.two_ways import WAYS, way_into
 from tests.support.until import until
 
@@ -161,6 +164,32 @@ async def test_a_sandbox_whose_destinations_take_nothing_holds_up_no_other(tmp_p
         for end in stuck:
             end.writer.transport.abort()
         await until(lambda: budget.held == 0)
+
+
+async def test_t6_what_costs_nothing_is_counted_over_all_tunnels_of_a_sandbox(tmp_path: Path) -> None:
+    """Else tunnel after tunnel would begin anew. Another sandbox has its own."""
+    async with stage(tmp_path) as scene:
+        gateway = scene.gateway
+
+        async def reset_on(client: TunnelClient, count: int) -> None:
+            opened = b"".join(
+                frame_header(DATA, SYN, 2 * number + 1, 0) + frame_header(WINDOW_UPDATE, RST, 2 * number + 1, 0)
+                for number in range(count)
+            )
+            client.tunnel.transport.write(websocket.message(websocket.BINARY, opened, b"mask"))
+            client.tunnel.send_control({"type": "token.request", "requestId": "behind them"})
+
+        first = await gateway.tunnel()
+        await reset_on(first, 2000)
+        await first.message("token.error")
+        second = await gateway.tunnel()
+        assert await first.ended() == websocket.REPLACED
+        await reset_on(second, 2000)
+        assert await second.ended() == websocket.PROTOCOL
+        other = await gateway.tunnel("sbx_two")
+        await reset_on(other, 2000)
+        await other.message("token.error")
+        assert other.lost is None
 
 
 @both_ways

@@ -1921,6 +1921,20 @@ _TUNNELS: Final = (
         f"{_TEST_SESSION}test_what_is_opened_beyond_the_backlog_is_reset_alone",
     ),
     Guard(
+        "pace over tunnels",
+        "sallyport/net/tunnel_pace.py",
+        "return self._paces.setdefault(owner, TunnelPace())",
+        "return TunnelPace()",
+        f"{_TEST_LIMITS}test_t6_what_costs_nothing_is_counted_over_all_tunnels_of_a_sandbox",
+    ),
+    Guard(
+        "pace of a sandbox",
+        "gateway/tunnel_host.py",
+        "budget=self._share, pace=pace)",
+        "budget=self._share)",
+        f"{_TEST_LIMITS}test_t6_what_costs_nothing_is_counted_over_all_tunnels_of_a_sandbox",
+    ),
+    Guard(
         "answers nobody reads",
         _SESSION,
         "if self.sending.answer_count > MAX_ANSWERS:",
