@@ -22,6 +22,8 @@ from sallyport.wire.http1.head import RequestHead
 # at once would reset the link and could take the answer with it (RFC 9112 section 9.6).
 LINGER_SECONDS: Final = 2.0
 LINGER_BYTES: Final = 4 * 1024 * 1024
+# Why a sandbox is not read: it has sent as much of later requests as is kept.
+PIPELINE: Final = "pipeline"
 
 
 class Downstream(asyncio.Protocol, OpenStream):
@@ -33,6 +35,7 @@ class Downstream(asyncio.Protocol, OpenStream):
         "_holds",
         "_is_detached",
         "_is_lingering",
+        "backlog",
         "claims",
         "close_after_answer",
         "deadline_at",
@@ -61,6 +64,7 @@ class Downstream(asyncio.Protocol, OpenStream):
         self.source = source
         self.targets = TargetReader(destination)
         self.claims = claims
+        self.backlog = parts.backlogs.nobody if claims is None else parts.backlogs.of(claims.sandbox_id)
         self.who = self._describe()
         self.transport: asyncio.Transport
         self.close_after_answer = False
@@ -98,6 +102,8 @@ class Downstream(asyncio.Protocol, OpenStream):
         holds = self._holds
         if reason in holds:
             holds.discard(reason)
+            if reason == PIPELINE:
+                self.backlog.release((self, PIPELINE))
             if not holds and not self.transport.is_closing():
                 self.transport.resume_reading()
 
@@ -109,7 +115,7 @@ class Downstream(asyncio.Protocol, OpenStream):
     def take_buffer(self) -> bytes:
         """Take what was read and not used."""
         data, self._buffer = self._buffer, b""
-        self.resume_reading("pipeline")
+        self.resume_reading(PIPELINE)
         return data
 
     @property
@@ -165,6 +171,7 @@ class Downstream(asyncio.Protocol, OpenStream):
             return
         self._is_lingering = True
         self._holds.clear()
+        self.backlog.release((self, PIPELINE))
         self.transport.write_eof()
         self.transport.resume_reading()
         self.parts.clock.watch(self, self.parts.clock.now + LINGER_SECONDS)
@@ -179,10 +186,16 @@ class Downstream(asyncio.Protocol, OpenStream):
         """Give the transport to another protocol; the stream counts as open until forget()."""
         self._is_detached = True
         self.deadline_at = NEVER
+        self._leave_backlog()
         return self.transport
+
+    def _leave_backlog(self) -> None:
+        self.backlog.release(self)
+        self.backlog.release((self, PIPELINE))
 
     def forget(self) -> None:
         """Leave the index of open streams."""
+        self._leave_backlog()
         self.parts.streams.remove(self)
 
     def close(self) -> None:

@@ -5,21 +5,22 @@ and a mode. Pipelined requests wait in the buffer until the exchange before them
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol, cast
 
 from gateway.core.authority import Refused, invalid
 from gateway.core.decision import Deny, Mode
 from gateway.core.errors import memory_is_full, sandbox_is_full, unauthenticated
 from gateway.core.route_table import RouteTable
-from gateway.downstream import Downstream
+from gateway.downstream import PIPELINE, Downstream
 from gateway.not_yet import NotYet
 from gateway.parts import GatewayParts
+from gateway.relay import OpaqueRelay
 from gateway.serve import Exchange
 from gateway.tokens import proxy_token
 from sallyport.claims import Claims, TokenError
 from sallyport.destination import Destination
-from sallyport.net.bulk_turns import BULK_BYTES
+from sallyport.net.bulk_turns import BULK_BYTES, BulkReader
 from sallyport.net.clock import NEVER
 from sallyport.problem import AuditCode, Code
 from sallyport.wire.errors import RemoteProtocolError
@@ -76,6 +77,7 @@ class ServedStream(Downstream):
         self._awaiting: RequestHead | None = None  # for the gateway itself, and not to be answered yet
         self._is_serving = False
         self._proven: bytes | None = None
+        self.relay: OpaqueRelay | None = None  # after a 101
 
     # Bytes in ---------------------------------------------------------------------------------------
 
@@ -118,7 +120,8 @@ class ServedStream(Downstream):
         """Keep pipelined bytes for the next exchange, up to a limit."""
         self._buffer += data
         if len(self._buffer) >= self.parts.limits.pipelined_bytes:
-            self.hold_reading("pipeline")
+            self.hold_reading(PIPELINE)
+            self.backlog.hold((self, PIPELINE), len(self._buffer))
 
     def _serve(self, data: bytes) -> None:
         """Begin exchanges while whole heads are there and nothing stands before them."""
@@ -291,6 +294,7 @@ class ServedStream(Downstream):
             raise self._nobody(f"the proxy token is refused: {error.reason.value}") from None
         count = self.parts.streams.claim(self, self.claims, claims)
         self.claims = claims
+        self.backlog = self.parts.backlogs.of(claims.sandbox_id)
         self.who = self._describe()
         self._proven = value
         if count > self.parts.limits.streams_per_sandbox:
@@ -304,6 +308,7 @@ class ServedStream(Downstream):
             streams = self.parts.streams
             streams.remove(self)
             self.claims = self._proven = None
+            self.backlog = self.parts.backlogs.nobody
             self.who = self._describe()
             streams.add(self)
         return Refused(unauthenticated(detail))
@@ -336,6 +341,7 @@ class ServedStream(Downstream):
         if self._holds:
             # Every reason was the exchange's; a link that it lost cannot take its own back.
             self._holds.clear()
+            self.backlog.release((self, PIPELINE))
             self.transport.resume_reading()
         if not self._is_serving:
             self._go_on()
@@ -389,18 +395,35 @@ class ServedStream(Downstream):
     def pause_writing(self) -> None:
         """The sandbox reads slowly."""
         self.is_writing_held = True
+        self.backlog.hold(self, self.transport.get_write_buffer_size())
         if self._exchange is not None:
             self._exchange.hold_answer()
 
     def resume_writing(self) -> None:
         """The sandbox reads again."""
         self.is_writing_held = False
+        self.backlog.release(self)
         if self._exchange is not None:
             self._exchange.resume_answer()
         elif not (self._is_lingering or self._is_serving):
             self.deadline_at = NEVER
             self.resume_reading("answers")
             self._go_on()
+
+    def readers(self, everyone: bool) -> Iterable[BulkReader]:
+        """Return what reads for it now: itself for a body, a link for an answer, both sides after a 101."""
+        if self.relay is not None:
+            return self.relay.readers(everyone)
+        exchange = self._exchange
+        if exchange is None:
+            return ()
+        link = exchange.link
+        found: list[BulkReader] = []
+        if link is not None and (everyone or not exchange.is_answer_taken):
+            found.append(link)
+        if exchange.wants_body and (everyone or not exchange.is_body_taken):
+            found.append(self)
+        return found
 
     def carries(self, kind: str, identifier: str) -> bool:
         """Whether the open exchange uses the credential of this connection or binding."""

@@ -1448,8 +1448,8 @@ _SCRUBBING: Final = (
     Guard(
         "bytes after a 101",
         "gateway/serve.py",
-        "scrubber=scrubber, on_end",
-        "scrubber=None, on_end",
+        "            scrubber=scrubber,\n",
+        "            scrubber=None,\n",
         "tests/gateway/test_serve.py::test_s7_bytes_flow_raw_after_a_101_and_the_secret_is_blanked_in_them",
     ),
     Guard(
@@ -1697,6 +1697,34 @@ _LIMITS: Final = (
         "min(self._burst, self.left + (now - self._as_of) * self._per_second)",
         "self.left + (now - self._as_of) * self._per_second",
         f"{_TEST_REQUEST_LIMIT}test_the_minute_fills_with_time_but_not_beyond",
+    ),
+    Guard(
+        "a sandbox's backlog",
+        "gateway/backlog.py",
+        "if self.held > self._limit and not self.is_over:",
+        "if False:",
+        f"{_TEST_LIMITS}test_t6_answers_that_nobody_reads_are_bounded_for_a_sandbox_together",
+    ),
+    Guard(
+        "an answer that begins over a sandbox's backlog",
+        _SERVE,
+        "if backlog.is_over:",
+        "if False:",
+        f"{_TEST_LIMITS}test_t6_answers_that_nobody_reads_are_bounded_for_a_sandbox_together",
+    ),
+    Guard(
+        "opaque bytes in a sandbox's backlog",
+        "gateway/relay.py",
+        "self._backlog.hold(side, size)",
+        "pass",
+        f"{_TEST_LIMITS}test_t6_opaque_bytes_that_nobody_reads_are_bounded_for_a_sandbox_together",
+    ),
+    Guard(
+        "bodies in a sandbox's backlog",
+        "gateway/answer.py",
+        "stream.backlog.hold(self, self.link.transport.get_write_buffer_size())",
+        "pass",
+        f"{_TEST_LIMITS}test_t6_bodies_that_nobody_takes_are_bounded_for_a_sandbox_together",
     ),
     Guard(
         "a sandbox's limit over a push",
