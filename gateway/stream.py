@@ -242,6 +242,7 @@ class ServedStream(Downstream):
 
     def _await_head(self) -> None:
         """A head has begun: it has until the head timeout, however its bytes trickle."""
+        self.resume_reading(PIPELINE)
         if self.deadline_at == NEVER or not self._is_head_due():
             self.parts.clock.watch(self, self.parts.clock.now + self.parts.timeouts.head)
 
@@ -250,6 +251,8 @@ class ServedStream(Downstream):
 
     def _idle(self) -> None:
         """No head has begun: keep the stream for the next one, or end it."""
+        if self._holds:
+            self.resume_reading(PIPELINE)
         if self.is_writing_held:
             # A sandbox that sends requests and reads no answers would fill our memory with them.
             self.hold_reading("answers")
@@ -339,10 +342,14 @@ class ServedStream(Downstream):
             self._end_after_answer(exchange.is_request_done)
             return
         if self._holds:
-            # Every reason was the exchange's; a link that it lost cannot take its own back.
+            # Every reason was the exchange's; a link that it lost cannot take its own back. What is kept of later
+            # requests is still kept: one answer makes room for one request, and a read brings thousands.
             self._holds.clear()
-            self.backlog.release((self, PIPELINE))
-            self.transport.resume_reading()
+            if len(self._buffer) < self.parts.limits.pipelined_bytes:
+                self.backlog.release((self, PIPELINE))
+                self.transport.resume_reading()
+            else:
+                self._holds.add(PIPELINE)
         if not self._is_serving:
             self._go_on()
 
