@@ -238,19 +238,25 @@ class Answer:
 
     def resume(self) -> None:
         """The sandbox reads again."""
+        self._exchange.stream.backlog.read_on(self.link)
         self.link.resume_reading("sandbox")
         if self._waits:
             self._call_on()
 
     def hold_request(self) -> None:
         """The upstream is slow: read no more of the request."""
+        stream = self._exchange.stream
         self.is_request_held = True
-        self._exchange.stream.hold_reading("link")
+        stream.hold_reading("link")
+        stream.backlog.hold(self, self.link.transport.get_write_buffer_size())
 
     def resume_request(self) -> None:
         """The upstream reads again."""
+        stream = self._exchange.stream
         self.is_request_held = False
-        self._exchange.stream.resume_reading("link")
+        stream.backlog.release(self)
+        stream.backlog.read_on(stream)
+        stream.resume_reading("link")
 
     @property
     def has_told(self) -> bool:

@@ -24,6 +24,7 @@ from gateway.admin.surface import (
 )
 from gateway.audit import AuditLog
 from gateway.authorities import LocalAuthorities
+from gateway.backlog import Backlogs
 from gateway.config import GatewayConfig
 from gateway.control import ControlSide
 from gateway.credentials import Credentials
@@ -32,7 +33,7 @@ from gateway.kept_body import KeptBodies
 from gateway.keys import KeyRing
 from gateway.memory import MemoryWatch, memory_limit
 from gateway.metrics import Metrics
-from gateway.parts import GatewayParts
+from gateway.parts import GatewayParts, StreamIndex
 from gateway.plan_holder import PlanHolder
 from gateway.processes.followed import FollowedControl
 from gateway.processes.place import Place
@@ -118,6 +119,7 @@ class Assembly:
         dialer = _dialer(config, own, self._opened)
         authorities = LocalAuthorities(config.interception.ca_dir) if control is None else control.authorities
         buffers = BufferBudget(config.limits.tunnel_buffer_bytes)
+        streams = StreamIndex()
         parts = GatewayParts(
             loop=self._loop,
             clock=clock,
@@ -129,6 +131,8 @@ class Assembly:
             tunnel_tokens=verifiers(AUDIENCE_TUNNEL),
             tunnel_buffers=buffers,
             kept_bodies=KeptBodies(buffers, config.limits.sandbox_buffer_bytes),
+            streams=streams,
+            backlogs=Backlogs(config.limits.sandbox_backlog_bytes, streams.readers, self._loop.call_soon),
             renewal_tokens=verifiers(AUDIENCE_RENEWAL),
             revocations=revocations,
             plans=plans,

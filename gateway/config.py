@@ -343,9 +343,15 @@ class Limits:
     )
     write_buffer_bytes: int = setting(
         size("16KiB", "16MiB"),
-        "256KiB",
+        "64KiB",
         "Bytes waiting for a slow peer before its other side is paused.",
-        "One bandwidth-delay product of 20 Mbit/s at 100 ms.",
+        "asyncio's own; the streams of one sandbox together hold no more of it than `sandbox_backlog_bytes`.",
+    )
+    sandbox_backlog_bytes: int = setting(
+        size("1MiB", "64GiB"),
+        "64MiB",
+        "Bytes of one sandbox, both ways, that wait for slow peers; over it no answer or body is begun to be read.",
+        "Two hundred streams of one read each: who does not read waits, and nobody else.",
     )
     tunnel_buffer_bytes: int = setting(
         size("1MiB", "64GiB"),

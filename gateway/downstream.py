@@ -5,6 +5,7 @@ what the sandbox still sends is read for a moment, because closing at once could
 """
 
 import asyncio
+from typing import Final
 
 from gateway.core.authority import TargetReader
 from gateway.core.decision import Deny, Mode
@@ -18,6 +19,9 @@ from sallyport.net.clock import NEVER
 from sallyport.net.parting import LINGER_BYTES, LINGER_SECONDS
 from sallyport.wire.http1.head import RequestHead
 
+# Why a sandbox is not read: it has sent as much of later requests as is kept.
+PIPELINE: Final = "pipeline"
+
 
 class Downstream(asyncio.Protocol, OpenStream):
     """One stream's side toward the sandbox. Always: once it lingers or is detached, no exchange is begun."""
@@ -28,6 +32,7 @@ class Downstream(asyncio.Protocol, OpenStream):
         "_holds",
         "_is_detached",
         "_is_lingering",
+        "backlog",
         "claims",
         "close_after_answer",
         "deadline_at",
@@ -56,6 +61,7 @@ class Downstream(asyncio.Protocol, OpenStream):
         self.source = source
         self.targets = TargetReader(destination)
         self.claims = claims
+        self.backlog = parts.backlogs.nobody if claims is None else parts.backlogs.of(claims.sandbox_id)
         self.who = self._describe()
         self.transport: asyncio.Transport
         self.close_after_answer = False
@@ -93,6 +99,8 @@ class Downstream(asyncio.Protocol, OpenStream):
         holds = self._holds
         if reason in holds:
             holds.discard(reason)
+            if reason == PIPELINE:
+                self.backlog.release((self, PIPELINE))
             if not holds and not self.transport.is_closing():
                 self.transport.resume_reading()
 
@@ -104,7 +112,7 @@ class Downstream(asyncio.Protocol, OpenStream):
     def take_buffer(self) -> bytes:
         """Take what was read and not used."""
         data, self._buffer = self._buffer, b""
-        self.resume_reading("pipeline")
+        self.resume_reading(PIPELINE)
         return data
 
     @property
@@ -160,6 +168,7 @@ class Downstream(asyncio.Protocol, OpenStream):
             return
         self._is_lingering = True
         self._holds.clear()
+        self.backlog.release((self, PIPELINE))
         self.transport.write_eof()
         self.transport.resume_reading()
         self.parts.clock.watch(self, self.parts.clock.now + LINGER_SECONDS)
@@ -174,10 +183,16 @@ class Downstream(asyncio.Protocol, OpenStream):
         """Give the transport to another protocol; the stream counts as open until forget()."""
         self._is_detached = True
         self.deadline_at = NEVER
+        self._leave_backlog()
         return self.transport
+
+    def _leave_backlog(self) -> None:
+        self.backlog.release(self)
+        self.backlog.release((self, PIPELINE))
 
     def forget(self) -> None:
         """Leave the index of open streams."""
+        self._leave_backlog()
         self.parts.streams.remove(self)
 
     def close(self) -> None:

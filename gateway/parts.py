@@ -3,12 +3,13 @@
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from gateway.audit import AuditLog
 from gateway.authorities import FetchedAuthorities
+from gateway.backlog import Backlogs
 from gateway.config import Limits, Scrub, Timeouts
 from gateway.core.route_table import RouteTable
 from gateway.credentials import Credentials
@@ -25,6 +26,7 @@ from gateway.upstream import UpstreamPool
 from sallyport.claims import Claims
 from sallyport.host import HostPattern
 from sallyport.net.buffer_budget import BufferBudget
+from sallyport.net.bulk_turns import BulkReader
 from sallyport.net.clock import Clock
 from sallyport.net.dial import Dialer
 from sallyport.net.interception import InterceptionContexts
@@ -43,6 +45,10 @@ class OpenStream:
     def held_bytes(self) -> int:
         """Bytes kept in this process because one side does not take them; a tunnel's are those of its streams."""
         return 0
+
+    def readers(self, everyone: bool) -> Iterable[BulkReader]:
+        """Return what reads for it now, on either side: everyone, or those whose bytes have not all been taken yet."""
+        return ()
 
     def carries(self, kind: str, identifier: str) -> bool:
         """Whether an open exchange uses the credential of this "connection" or "binding"."""
@@ -68,12 +74,17 @@ class OpenStream:
         """End now: its authority was taken away."""
         self.abort()
 
+    def turn_away(self) -> None:
+        """End: the plan that has come for its sandbox is another organization's."""
+        self.revoke()
+
 
 class StreamIndex:
     """Open streams by sandbox, so that limits, revocation and drain need not search."""
 
     def __init__(self) -> None:
-        self._by_sandbox: dict[str, set[OpenStream]] = {}
+        # In the order in which they became its own.
+        self._by_sandbox: dict[str, dict[OpenStream, None]] = {}
         self._anonymous: set[OpenStream] = set()
         self._apart: Counter[str] = Counter()  # how many of a sandbox's are not its own, where any are
         self.open = 0
@@ -86,8 +97,8 @@ class StreamIndex:
     def claim(self, stream: OpenStream, before: Claims | None, claims: Claims) -> int:
         """Note whose the stream is from now on; returns how many streams of its own that sandbox has."""
         self._discard(stream, before)
-        streams = self._by_sandbox.setdefault(claims.sandbox_id, set())
-        streams.add(stream)
+        streams = self._by_sandbox.setdefault(claims.sandbox_id, {})
+        streams[stream] = None
         self._apart[claims.sandbox_id] += not stream.is_of_sandbox
         return len(streams) - self._apart[claims.sandbox_id]
 
@@ -106,8 +117,13 @@ class StreamIndex:
         return self._by_sandbox.keys()
 
     def of_sandbox(self, sandbox_id: str) -> Sequence[OpenStream]:
-        """Return the open streams of a sandbox."""
+        """Return the open streams of a sandbox, the oldest first."""
         return tuple(self._by_sandbox.get(sandbox_id, ()))
+
+    def readers(self, sandbox_id: str, everyone: bool) -> Iterator[BulkReader]:
+        """Yield what reads for a sandbox now: everyone, or those whose bytes have not all been taken yet."""
+        for stream in self.of_sandbox(sandbox_id):
+            yield from stream.readers(everyone)
 
     def all(self) -> Iterable[OpenStream]:
         """Return every open stream."""
@@ -119,7 +135,7 @@ class StreamIndex:
             return
         streams = self._by_sandbox.get(claims.sandbox_id)
         if streams is not None and stream in streams:
-            streams.remove(stream)
+            del streams[stream]
             self._apart[claims.sandbox_id] -= not stream.is_of_sandbox
             if not streams:
                 del self._by_sandbox[claims.sandbox_id]
@@ -156,6 +172,7 @@ class GatewayParts:
     tunnels: Tunnels = field(default_factory=Tunnels)
     tunnel_buffers: BufferBudget = field(default_factory=BufferBudget)
     kept_bodies: KeptBodies = field(default_factory=KeptBodies)
+    backlogs: Backlogs = field(default_factory=Backlogs)
     # Who renews tunnel tokens; nobody does for a gateway that stands alone.
     token_issuer: TokenIssuer | None = None
     is_draining: bool = False

@@ -1,6 +1,7 @@
 """Passthrough: a CONNECT whose bytes stay opaque. Dial, answer, look at the ClientHello, relay."""
 
 import asyncio
+from collections.abc import Iterable
 
 import structlog
 
@@ -15,6 +16,7 @@ from gateway.upstream import DIAL_CODES
 from sallyport.claims import Claims
 from sallyport.destination import Destination
 from sallyport.host import HostError, normalize_host
+from sallyport.net.bulk_turns import BulkReader
 from sallyport.net.clock import NEVER, read_clock
 from sallyport.net.dial_error import DialError
 from sallyport.net.parting import LINGER_SECONDS
@@ -175,7 +177,14 @@ class Passthrough(asyncio.Protocol, OpenStream):
     def _begin(self) -> None:
         assert self._upstream is not None, "bytes are looked at after the dial"
         assert self._first_bytes is not None, "bytes are looked at after the dial"
-        self._relay = OpaqueRelay(self._parts, self._transport, self._upstream, scrubber=None, on_end=self._relay_ended)
+        self._relay = OpaqueRelay(
+            self._parts,
+            self._transport,
+            self._upstream,
+            backlog=self._parts.backlogs.of(self._table.sandbox_id),
+            scrubber=None,
+            on_end=self._relay_ended,
+        )
         self._relay.start(up=self._buffer, down=self._first_bytes.received)
         self._buffer = b""
         self._watch_token()
@@ -310,6 +319,10 @@ class Passthrough(asyncio.Protocol, OpenStream):
     def close(self) -> None:
         """Close now: nothing here ends in any better order."""
         self.abort()
+
+    def readers(self, everyone: bool) -> Iterable[BulkReader]:
+        """Return both sides, once they are relayed."""
+        return () if self._relay is None else self._relay.readers(everyone)
 
     @property
     def held_bytes(self) -> int:

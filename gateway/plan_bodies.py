@@ -75,8 +75,6 @@ class PlanBodies:
         self._sleep = sleep
         self._fetches = Fetches(tasks, "plan")
         self._slots = asyncio.Semaphore(CONCURRENT_FETCHES)
-        # One plan is compiled at a time: each may take a second of a core and 50 MiB.
-        self._compiling = asyncio.Lock()
         self._announcements: dict[str, asyncio.Event] = {}
         # When each loaded plan's sandbox was last seen held, the longest ago first.
         self._held_at: dict[str, float] = {}
@@ -208,9 +206,7 @@ class PlanBodies:
     async def _apply(self, sandbox_id: str, body: bytes) -> bool:
         """Put a fetched plan in force if it is what is announced; False where another fetch may bring the right one."""
         try:
-            async with self._compiling:
-                # On a thread, so that requests are served between the interpreter's switches.
-                prepared = await asyncio.to_thread(self._plans.prepare, body)
+            prepared = await self._plans.compile(body)
         except PlanError as error:
             self._metrics.plan_fetched("invalid")
             self._metrics.plan_applied("invalid")

@@ -3,15 +3,19 @@
 import asyncio
 from collections.abc import Callable
 
+from gateway.backlog import Backlog
 from gateway.core.frame_scrub import FrameScrubber
 from gateway.parts import GatewayParts
-from sallyport.net.relay import Relay
+from sallyport.net.relay import Relay, Side
 
 
 class OpaqueRelay(Relay):
-    """A relay under the gateway's idle timeout, scrubbed on the way down where a credential was injected (C3)."""
+    """A relay under the gateway's idle timeout, scrubbed on the way down where a credential was injected (C3).
 
-    __slots__ = ()
+    What either side does not take counts in its sandbox's backlog.
+    """
+
+    __slots__ = ("_backlog",)
 
     def __init__(
         self,
@@ -19,6 +23,7 @@ class OpaqueRelay(Relay):
         downstream: asyncio.Transport,
         upstream: asyncio.Transport,
         *,
+        backlog: Backlog,
         scrubber: FrameScrubber | None,
         on_end: Callable[[int, int], None],
     ) -> None:
@@ -31,3 +36,24 @@ class OpaqueRelay(Relay):
             filter_down=scrubber,
             bulk=parts.upstreams.turns,
         )
+        self._backlog = backlog
+
+    def start(self, *, up: bytes, down: bytes) -> None:
+        """Take the transports over; while the sandbox has more than it may, both sides wait."""
+        super().start(up=up, down=down)
+        if self._backlog.is_over:
+            for side in self.sides:
+                self._backlog.wait(side)
+
+    def readers(self, everyone: bool) -> list[Side]:
+        """Return the sides that read: both, or those whose bytes the other has not all taken yet."""
+        return [side for side in self.sides if everyone or not side.is_taken]
+
+    def slow(self, side: Side, size: int) -> None:
+        """Count what waits for an end."""
+        self._backlog.hold(side, size)
+
+    def taken(self, side: Side) -> None:
+        """Count it no longer."""
+        self._backlog.release(side)
+        self._backlog.read_on(side.other)

@@ -122,10 +122,13 @@ class Gateway:
         """End what another plan, or the removal of one, leaves without authority; everything else finishes (T2)."""
         parts = self.parts
         ended = 0
-        for stream in parts.streams.of_sandbox(sandbox_id):
+        # Tunnels last: what a stream in one is answered goes out before it.
+        for stream in sorted(parts.streams.of_sandbox(sandbox_id), key=lambda stream: not stream.is_of_sandbox):
             claims = stream.claims
-            is_foreign = after is not None and claims is not None and claims.organization_id != after.organization_id
-            if is_foreign or not stream.goes_on_under(after):
+            if after is not None and claims is not None and claims.organization_id != after.organization_id:
+                stream.turn_away()
+                ended += 1
+            elif not stream.goes_on_under(after):
                 stream.revoke()
                 ended += 1
         if ended:

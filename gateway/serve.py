@@ -358,6 +358,10 @@ class Exchange:
             self._body = RequestBody(self, link, self.max_body_bytes)
             self.wants_body = True
             self.stream.feed_exchange()
+        backlog = self.stream.backlog
+        if backlog.is_over:
+            for reader in self.stream.readers(True):
+                backlog.wait(reader)
 
     # The request's body -----------------------------------------------------------------------------
 
@@ -413,9 +417,9 @@ class Exchange:
         if head is None or head.close or not is_clean or not is_sent or link.is_lost:
             link.drop()
         else:
-            if self.stream.is_writing_held:
-                # hold_answer() paused it, and its next exchange knows nothing of that.
-                link.resume_reading("sandbox")
+            if link.is_reading_held:
+                # Every reason was this exchange's, and the next one knows nothing of them.
+                link.read_on()
             if not self.is_link_reused:
                 self.parts.upstreams.remember_session(link)
             self.parts.upstreams.release(link)
@@ -477,8 +481,13 @@ class Exchange:
         self.parts.clock.watch(link, NEVER)
         early = self.stream.take_buffer()
         scrubber = None if answer.scrubber is None else FrameScrubber(answer.scrubber)
-        relay = OpaqueRelay(
-            self.parts, self.stream.detach(), link.transport, scrubber=scrubber, on_end=self._upgrade_ended
+        self.stream.relay = relay = OpaqueRelay(
+            self.parts,
+            self.stream.detach(),
+            link.transport,
+            backlog=self.stream.backlog,
+            scrubber=scrubber,
+            on_end=self._upgrade_ended,
         )
         relay.start(up=early, down=rest)
         link.leave_pool()
@@ -541,6 +550,23 @@ class Exchange:
         """The sandbox is slow: read no more of the answer."""
         if self._answer is not None:
             self._answer.hold()
+
+    @property
+    def link(self) -> UpstreamLink | None:
+        """The link that its answer comes on, once it was sent."""
+        return None if self._answer is None else self._answer.link
+
+    @property
+    def is_answer_taken(self) -> bool:
+        """Whether something of an answer's body has come, and the sandbox has taken it."""
+        answer = self._answer
+        return answer is not None and answer.body_bytes > 0 and not self.stream.transport.get_write_buffer_size()
+
+    @property
+    def is_body_taken(self) -> bool:
+        """Whether something of the request's body has come, and the upstream has taken it."""
+        answer = self._answer
+        return answer is not None and self.bytes_up > 0 and not answer.link.transport.get_write_buffer_size()
 
     @property
     def held_bytes(self) -> int:
@@ -615,6 +641,8 @@ class Exchange:
     def _take_answer(self) -> Answer | None:
         answer, self._answer = self._answer, None
         if answer is not None:
+            if answer.is_request_held:
+                self.stream.backlog.release(answer)
             self.bytes_down += answer.body_bytes
             self.scrubbed = 0 if answer.scrubber is None else answer.scrubber.matches
         return answer

@@ -5,21 +5,22 @@ and a mode. Pipelined requests wait in the buffer until the exchange before them
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol, cast
 
 from gateway.core.authority import Refused, invalid
 from gateway.core.decision import Deny, Mode
 from gateway.core.errors import memory_is_full, sandbox_is_full, unauthenticated
 from gateway.core.route_table import RouteTable
-from gateway.downstream import Downstream
+from gateway.downstream import PIPELINE, Downstream
 from gateway.not_yet import NotYet
 from gateway.parts import GatewayParts
+from gateway.relay import OpaqueRelay
 from gateway.serve import Exchange
 from gateway.tokens import proxy_token
 from sallyport.claims import Claims, TokenError
 from sallyport.destination import Destination
-from sallyport.net.bulk_turns import BULK_BYTES
+from sallyport.net.bulk_turns import BULK_BYTES, BulkReader
 from sallyport.net.clock import NEVER
 from sallyport.problem import AuditCode, Code
 from sallyport.wire.errors import RemoteProtocolError
@@ -55,7 +56,7 @@ class ServedStream(Downstream):
     head; what it makes of one that is refused is a RemoteProtocolError.
     """
 
-    __slots__ = ("_doorman", "_exchange", "_is_admitted", "_is_serving", "_proven", "_read_head")
+    __slots__ = ("_awaiting", "_doorman", "_exchange", "_is_admitted", "_is_serving", "_proven", "_read_head", "relay")
 
     def __init__(
         self,
@@ -73,8 +74,10 @@ class ServedStream(Downstream):
         self._doorman = doorman
         self._read_head = read_head
         self._exchange: Exchange | None = None
+        self._awaiting: RequestHead | None = None  # for the gateway itself, and not to be answered yet
         self._is_serving = False
         self._proven: bytes | None = None
+        self.relay: OpaqueRelay | None = None  # after a 101
 
     # Bytes in ---------------------------------------------------------------------------------------
 
@@ -117,7 +120,8 @@ class ServedStream(Downstream):
         """Keep pipelined bytes for the next exchange, up to a limit."""
         self._buffer += data
         if len(self._buffer) >= self.parts.limits.pipelined_bytes:
-            self.hold_reading("pipeline")
+            self.hold_reading(PIPELINE)
+            self.backlog.hold((self, PIPELINE), len(self._buffer))
 
     def _serve(self, data: bytes) -> None:
         """Begin exchanges while whole heads are there and nothing stands before them."""
@@ -216,6 +220,7 @@ class ServedStream(Downstream):
             else:
                 # What came behind this request is not begun before it.
                 rest, self._buffer = rest + self._buffer, b""
+                self._awaiting = head
                 self.hold_reading("plan")
                 self.parts.tasks.spawn(self._knock_again(head, rest, awaited), name="stream awaits a plan")
 
@@ -225,6 +230,7 @@ class ServedStream(Downstream):
         except BaseException:
             self.abort()  # nobody else would end it
             raise
+        self._awaiting = None
         if self._is_detached or self._is_lingering:
             return
         self.deadline_at = NEVER
@@ -236,6 +242,7 @@ class ServedStream(Downstream):
 
     def _await_head(self) -> None:
         """A head has begun: it has until the head timeout, however its bytes trickle."""
+        self.resume_reading(PIPELINE)
         if self.deadline_at == NEVER or not self._is_head_due():
             self.parts.clock.watch(self, self.parts.clock.now + self.parts.timeouts.head)
 
@@ -244,6 +251,8 @@ class ServedStream(Downstream):
 
     def _idle(self) -> None:
         """No head has begun: keep the stream for the next one, or end it."""
+        if self._holds:
+            self.resume_reading(PIPELINE)
         if self.is_writing_held:
             # A sandbox that sends requests and reads no answers would fill our memory with them.
             self.hold_reading("answers")
@@ -288,6 +297,7 @@ class ServedStream(Downstream):
             raise self._nobody(f"the proxy token is refused: {error.reason.value}") from None
         count = self.parts.streams.claim(self, self.claims, claims)
         self.claims = claims
+        self.backlog = self.parts.backlogs.of(claims.sandbox_id)
         self.who = self._describe()
         self._proven = value
         if count > self.parts.limits.streams_per_sandbox:
@@ -301,6 +311,7 @@ class ServedStream(Downstream):
             streams = self.parts.streams
             streams.remove(self)
             self.claims = self._proven = None
+            self.backlog = self.parts.backlogs.nobody
             self.who = self._describe()
             streams.add(self)
         return Refused(unauthenticated(detail))
@@ -331,9 +342,14 @@ class ServedStream(Downstream):
             self._end_after_answer(exchange.is_request_done)
             return
         if self._holds:
-            # Every reason was the exchange's; a link that it lost cannot take its own back.
+            # Every reason was the exchange's; a link that it lost cannot take its own back. What is kept of later
+            # requests is still kept: one answer makes room for one request, and a read brings thousands.
             self._holds.clear()
-            self.transport.resume_reading()
+            if len(self._buffer) < self.parts.limits.pipelined_bytes:
+                self.backlog.release((self, PIPELINE))
+                self.transport.resume_reading()
+            else:
+                self._holds.add(PIPELINE)
         if not self._is_serving:
             self._go_on()
 
@@ -386,18 +402,35 @@ class ServedStream(Downstream):
     def pause_writing(self) -> None:
         """The sandbox reads slowly."""
         self.is_writing_held = True
+        self.backlog.hold(self, self.transport.get_write_buffer_size())
         if self._exchange is not None:
             self._exchange.hold_answer()
 
     def resume_writing(self) -> None:
         """The sandbox reads again."""
         self.is_writing_held = False
+        self.backlog.release(self)
         if self._exchange is not None:
             self._exchange.resume_answer()
         elif not (self._is_lingering or self._is_serving):
             self.deadline_at = NEVER
             self.resume_reading("answers")
             self._go_on()
+
+    def readers(self, everyone: bool) -> Iterable[BulkReader]:
+        """Return what reads for it now: itself for a body, a link for an answer, both sides after a 101."""
+        if self.relay is not None:
+            return self.relay.readers(everyone)
+        exchange = self._exchange
+        if exchange is None:
+            return ()
+        link = exchange.link
+        found: list[BulkReader] = []
+        if link is not None and (everyone or not exchange.is_answer_taken):
+            found.append(link)
+        if exchange.wants_body and (everyone or not exchange.is_body_taken):
+            found.append(self)
+        return found
 
     def carries(self, kind: str, identifier: str) -> bool:
         """Whether the open exchange uses the credential of this connection or binding."""
@@ -431,6 +464,16 @@ class ServedStream(Downstream):
             self._exchange.code = AuditCode.AUTHORITY_WITHDRAWN
         self.connection_lost(None)
         self.abort()
+
+    def turn_away(self) -> None:
+        """Answer the request that waits for a plan, by the one that has come; end what else is open."""
+        awaiting, self._awaiting = self._awaiting, None
+        if awaiting is not None:
+            self._knock(awaiting, has_waited=True)
+        elif self._exchange is not None and self._exchange.table is None:
+            self._exchange.begin()
+        else:
+            self.revoke()
 
     def drain(self) -> bool:
         """Let the open exchange be the last; True when there is none, and no answer that still has to arrive."""

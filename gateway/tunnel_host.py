@@ -68,7 +68,8 @@ class TunnelHost(OpenStream):
         self._answered: dict[str, object] = {}
         self._task: asyncio.Task[None] | None = None
         self._share = BufferBudget(parts.limits.sandbox_buffer_bytes, parts.tunnel_buffers)
-        self.tunnel = Tunnel(self, is_client=False, clock=parts.clock, budget=self._share)
+        pace = parts.tunnels.paces.enter((claims.organization_id, claims.sandbox_id), parts.clock.now)
+        self.tunnel = Tunnel(self, is_client=False, clock=parts.clock, budget=self._share, pace=pace)
 
     # The beginning ----------------------------------------------------------------------------------
 
@@ -211,6 +212,7 @@ class TunnelHost(OpenStream):
         if self._task is not None:
             self._task.cancel()
         self._share.close()
+        self._parts.tunnels.paces.leave((self.claims.organization_id, self.sandbox_id), self._parts.clock.now)
         self._parts.streams.remove(self)
         self._parts.tunnels.remove(self)
         _log.info("tunnel_lost", sandbox_id=self.sandbox_id, code=code, reason=reason)

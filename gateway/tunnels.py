@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from sallyport.net.tunnel_pace import TunnelPaces
 from sallyport.wire.websocket import DRAINING, REPLACED
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ class Tunnels:
     """Always: of each sandbox at most one tunnel is current; the others are on their way out."""
 
     def __init__(self) -> None:
+        # By organization and sandbox.
+        self.paces: TunnelPaces[tuple[str, str]] = TunnelPaces()
         self._current: dict[str, TunnelHost] = {}
         self._all: set[TunnelHost] = set()
         self._subscribers: list[Callable[[str], None]] = []

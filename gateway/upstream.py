@@ -120,6 +120,17 @@ class UpstreamLink(asyncio.Protocol):
             if not holds and not self.transport.is_closing():
                 self.transport.resume_reading()
 
+    @property
+    def is_reading_held(self) -> bool:
+        """Whether bytes of the upstream are kept waiting."""
+        return bool(self._holds)
+
+    def read_on(self) -> None:
+        """Drop every reason."""
+        self._holds.clear()
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
     def pause_writing(self) -> None:
         """Backpressure toward the sandbox."""
         if self.user is not None:

@@ -41,7 +41,8 @@ def order_routes(parts: OrderParts) -> Sequence[web.AbstractRouteDef]:
     return [
         web.put("/internal/plans/{sandbox_id}", orders.put_plan),
         web.delete("/internal/plans/{sandbox_id}", orders.remove_plan),
-        web.post("/internal/removals/{sandbox_id}", orders.remove_plan_ahead),
+        web.put("/internal/ahead/{sandbox_id}", orders.put_plan_ahead),
+        web.delete("/internal/ahead/{sandbox_id}", orders.remove_plan_ahead),
         web.post("/internal/plans/{sandbox_id}/settled", orders.settled),
         web.post("/internal/plans-withheld", orders.withhold),
         web.put("/internal/keys", orders.keys),
@@ -57,20 +58,38 @@ class _Orders:
     def __init__(self, parts: OrderParts) -> None:
         self._parts = parts
         self._turns = PlanTurns()
+        # The one plan that is being compiled ahead of its turn, and when that is over: its turn comes behind it.
+        self._ahead: tuple[str, asyncio.Event] | None = None
 
     async def put_plan(self, request: web.Request) -> web.Response:
-        plans, sandbox_id, change = self._parts.plans, request.match_info["sandbox_id"], _change(request)
+        sandbox_id, change = request.match_info["sandbox_id"], _change(request)
         body = await read_body(request, self._parts.max_plan_bytes)
-        if not self._turns.take(sandbox_id, change):
-            return web.Response(status=204)
+        if self._ahead is not None and self._ahead[0] == sandbox_id:
+            await self._ahead[1].wait()
+        if self._turns.take(sandbox_id, change):
+            await self._apply(sandbox_id, change, body)
+        return web.Response(status=204)
+
+    async def put_plan_ahead(self, request: web.Request) -> web.Response:
+        sandbox_id, change = request.match_info["sandbox_id"], _change(request)
+        body = await read_body(request, self._parts.max_plan_bytes)
+        if self._turns.come_ahead(sandbox_id, change):
+            self._ahead = sandbox_id, asyncio.Event()
+            try:
+                await self._apply(sandbox_id, change, body)
+            finally:
+                self._ahead[1].set()
+                self._ahead = None
+        return web.Response(status=204)
+
+    async def _apply(self, sandbox_id: str, change: int, body: bytes) -> None:
+        plans = self._parts.plans
         try:
-            # On a thread, so that requests are served between the interpreter's switches.
-            prepared = await asyncio.to_thread(plans.prepare, body)
+            prepared = await plans.compile(body)
             if not self._turns.is_void(sandbox_id, change):
                 plans.commit(prepared, sandbox_id=sandbox_id)
         except (PlanError, PlanConflict, PlanLimitError) as error:
             raise Refused(AdminCode.INVALID_PLAN, str(error)[:500]) from None
-        return web.Response(status=204)
 
     async def remove_plan(self, request: web.Request) -> web.Response:
         sandbox_id = request.match_info["sandbox_id"]
@@ -80,7 +99,7 @@ class _Orders:
 
     async def remove_plan_ahead(self, request: web.Request) -> web.Response:
         sandbox_id = request.match_info["sandbox_id"]
-        if self._turns.removed_ahead(sandbox_id, _change(request)):
+        if self._turns.come_ahead(sandbox_id, _change(request)):
             self._parts.plans.remove(sandbox_id)
         return web.Response(status=204)
 

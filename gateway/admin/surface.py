@@ -4,7 +4,6 @@ On loopback, or with TLS for whoever has a service token. It takes plans, invali
 drain; it never gives out a secret, because nothing behind it returns one. Every refusal is problem+json.
 """
 
-import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -128,8 +127,6 @@ class _Surface:
 
     def __init__(self, parts: AdminParts) -> None:
         self._parts = parts
-        # One plan is compiled at a time: each may take a second of a core and 50 MiB.
-        self._compiling = asyncio.Lock()
 
     async def health(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
@@ -235,10 +232,7 @@ class _Surface:
     async def _apply(self, request: web.Request) -> Applied:
         plans, sandbox_id = self._parts.plans, request.match_info["sandbox_id"]
         body = await read_body(request, self._parts.max_plan_bytes)
-        async with self._compiling:
-            # On a thread, so that requests are served between the interpreter's switches.
-            prepared = await asyncio.to_thread(plans.prepare, body)
-        return plans.commit(prepared, sandbox_id=sandbox_id)
+        return plans.commit(await plans.compile(body), sandbox_id=sandbox_id)
 
 
 def _no_plan() -> Refused:

@@ -16,10 +16,11 @@ import structlog
 
 from gateway.admin.surface import REVOCATION_KINDS
 from gateway.core.credential_cache import RevocationsFull
+from gateway.core.route_table import RouteTable
 from gateway.denials import Denials
-from gateway.plan_holder import PlanHolder
+from gateway.plan_holder import PlanHolder, is_quick
 from gateway.processes.link import Answered, LinkError
-from gateway.processes.serving_process import Order, ServingProcess
+from gateway.processes.serving_process import Lane, Order, ServingProcess
 from gateway.processes.tally import Tally
 from gateway.revocations import MAX_REVOCATIONS, RevocationLimitError, Revocations
 from sallyport.net.tasks import TaskSet
@@ -165,7 +166,9 @@ class Fleet:
         # The last change of each plan that the processes have been told of and not all have said to have taken: those
         # before it were taken before it, or are void.
         self._under_way: dict[str, asyncio.Future[list[Answered]]] = {}
-        plans.subscribe(self._plan_changed)
+        # Whose removal is among those.
+        self._removing: set[str] = set()
+        plans.on_replaced = self._plan_changed
         plans.on_withheld = lambda withheld: self._tell_all(_withheld(withheld=withheld))
 
     @property
@@ -238,18 +241,25 @@ class Fleet:
             raise RevocationsFull(f"{most} connections and bindings are revoked")
         raise RevocationLimitError(f"{most} revocations are in force")
 
-    def _plan_changed(self, sandbox_id: str) -> None:
+    def _plan_changed(self, sandbox_id: str, before: RouteTable | None, after: RouteTable | None) -> None:
         self._change += 1
         told = self._tell_all(self._in_turn(sandbox_id))
-        if self.plans.document(sandbox_id) is None:
-            # Its turn is behind every plan that still has to be compiled: what was removed ends before that.
-            told = self._tell_all(_removal_ahead(sandbox_id, self._change))
+        # Its turn is behind every plan that still has to be compiled: what it takes away ends before that.
+        target = f"/internal/ahead/{quote(sandbox_id, safe='')}?change={self._change}"
+        if after is None:
+            told = self._tell_all(Order("DELETE", target, lane=Lane.URGENT))
+            self._removing.add(sandbox_id)
+        elif before is not None and sandbox_id not in self._removing:
+            document = self.plans.document(sandbox_id) or b""
+            if is_quick(document):
+                told = self._tell_all(Order("PUT", target, document, Lane.AHEAD))
         self._under_way[sandbox_id] = told
         told.add_done_callback(functools.partial(self._taken, sandbox_id))
 
     def _taken(self, sandbox_id: str, told: asyncio.Future[list[Answered]]) -> None:
         if self._under_way.get(sandbox_id) is told:
             del self._under_way[sandbox_id]
+            self._removing.discard(sandbox_id)
 
     def _in_turn(self, sandbox_id: str) -> Order:
         document = self.plans.document(sandbox_id)
@@ -334,10 +344,6 @@ def _plan_target(sandbox_id: str) -> str:
     return f"/internal/plans/{quote(sandbox_id, safe='')}"
 
 
-def _removal_ahead(sandbox_id: str, change: int) -> Order:
-    return Order("POST", f"/internal/removals/{quote(sandbox_id, safe='')}?change={change}", is_urgent=True)
-
-
 def _document(members: Mapping[str, object]) -> bytes:
     return json.dumps(members).encode("utf-8")
 
@@ -348,12 +354,12 @@ def _withheld(*, withheld: bool) -> Order:
 
 def _revocation(kind: str, revoked_id: str, until: float) -> Order:
     document = _document({"kind": kind, "id": revoked_id, "until": int(until)})
-    return Order("POST", "/v1/tokens/revoke", document, is_urgent=True)
+    return Order("POST", "/v1/tokens/revoke", document, Lane.URGENT)
 
 
 def _invalidation(kind: str, identifier: str | None) -> Order:
     members = {"kind": kind} if identifier is None else {"kind": kind, "id": identifier}
-    return Order("POST", "/v1/credentials/invalidate", _document(members), is_urgent=True)
+    return Order("POST", "/v1/credentials/invalidate", _document(members), Lane.URGENT)
 
 
 async def _all(told: Sequence[Awaitable[Answered | None]]) -> list[Answered]:

@@ -1,7 +1,7 @@
 """One serving process from its parent's side: started, told, listened to, and started again when it ends.
 
-Always: orders reach a process in the order they were given, save that what is urgent waits for nothing that is not; and
-a new one has been told the whole state before it accepts. One that does not take an order in time, or refuses it, is
+Always: the orders of a lane reach a process in the order they were given, and wait for no other lane's; and a new one
+has been told the whole state before it accepts. One that does not take an order in time, or refuses it, is
 ended: its successor will know what it should.
 """
 
@@ -12,6 +12,7 @@ import random
 import signal
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
@@ -42,18 +43,25 @@ END_SECONDS: Final = 10.0
 _log = structlog.get_logger(__name__)
 
 
-class Order(NamedTuple):
-    """A request to a serving process that has to be taken.
+class Lane(Enum):
+    """What an order waits behind: those of its own lane.
 
-    is_urgent goes for what takes something out of service: it means the same before a plan and behind it (removals of
-    plans have a number for that, gateway.core.plan_turns), and a second is all it has, which is what one large plan may
-    take to compile.
+    What takes something out of service has a second, which is what one large plan may take to compile. So it comes
+    ahead of plans: it means the same before a plan and behind it, or has a number for that (gateway.core.plan_turns).
     """
+
+    IN_TURN = "in turn"
+    AHEAD = "ahead"  # plans that compile at once and replace others
+    URGENT = "urgent"  # nothing that compiles
+
+
+class Order(NamedTuple):
+    """A request to a serving process that has to be taken."""
 
     method: str
     target: str
     body: bytes = b""
-    is_urgent: bool = False
+    lane: Lane = Lane.IN_TURN
 
 
 SERVE: Final = Order("POST", "/internal/serve")
@@ -105,8 +113,7 @@ class ServingProcess:
         self._ends: list[float] = []
         self._is_ending = asyncio.Event()
         # Open while a process takes orders; None while there is none that could.
-        self._orders: _Orders | None = None
-        self._urgent = _Orders()
+        self._lanes: Mapping[Lane, _Orders] | None = None
         self.socket: Path | None = None
         self.is_serving = False
         self.deaths = 0  # how often it was started again
@@ -114,9 +121,7 @@ class ServingProcess:
 
     def tell(self, order: Order) -> Awaitable[Answered | None]:
         """Give an order; what is returned may be awaited or dropped. None: the process has gone, the next will know."""
-        if self._orders is None:
-            return _nobody()
-        return (self._urgent if order.is_urgent else self._orders).put(order)
+        return _nobody() if self._lanes is None else self._lanes[order.lane].put(order)
 
     async def ask(self, method: str, target: str, body: bytes = b"") -> Answered:
         """Ask for something that is no order; raises LinkError."""
@@ -198,10 +203,9 @@ class ServingProcess:
             care.cancel()
             self._process = self.socket = None
             self.is_serving = False
-            if self._orders is not None:
-                self._orders.abandon()
-                self._urgent.abandon()
-                self._orders = None
+            for orders in () if self._lanes is None else self._lanes.values():
+                orders.abandon()
+            self._lanes = None
             self._listening.gone(self.number)
             path.unlink(missing_ok=True)
 
@@ -210,17 +214,16 @@ class ServingProcess:
         try:
             stream, head = await self._connect(path)
             try:
-                orders, urgent = _Orders(), _Orders()
-                self._orders, self._urgent = orders, urgent
+                self._lanes = lanes = {lane: _Orders() for lane in Lane}
                 # Nothing is awaited between these: what changes from here on comes behind what is true now.
                 for order in self._listening.state():
-                    orders.put(order)
-                serving = orders.put(SERVE)
+                    lanes[Lane.IN_TURN].put(order)
+                serving = lanes[Lane.IN_TURN].put(SERVE)
                 self.socket = path
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._hear(stream, head), name="reports")
-                    tasks.create_task(orders.deliver(path), name="orders")
-                    tasks.create_task(urgent.deliver(path), name="urgent orders")
+                    for lane, orders in lanes.items():
+                        tasks.create_task(orders.deliver(path), name=f"orders: {lane.value}")
                     tasks.create_task(self._note_serving(serving, process), name="first orders")
             finally:
                 stream.abort()
@@ -263,7 +266,7 @@ class ServingProcess:
 
 
 class _Orders:
-    """The orders of one process, taken one after the other. Bounded by time: who does not take one is ended."""
+    """The orders of one lane, taken one after the other. Bounded by time: who does not take one is ended."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[Order, asyncio.Future[Answered | None]]] = deque()

@@ -18,7 +18,7 @@ class Filter(Protocol):
         """Give what was held back: nothing follows."""
 
 
-class _Side(asyncio.Protocol):
+class Side(asyncio.Protocol):
     """One end. What arrives here is written to the other end."""
 
     __slots__ = ("_holds", "_relay", "bytes", "filter", "has_ended", "is_lost", "other", "transport")
@@ -31,7 +31,7 @@ class _Side(asyncio.Protocol):
         self.has_ended = False
         self.is_lost = False
         self._holds: set[str] = set()
-        self.other: _Side
+        self.other: Side
 
     def data_received(self, data: bytes) -> None:
         self.bytes += len(data)
@@ -51,7 +51,7 @@ class _Side(asyncio.Protocol):
         if to.get_write_buffer_size() > to.get_write_buffer_limits()[1]:
             # pause_writing() may have been told to the protocol before this one, and is not told again. The other
             # half is: resume_writing() comes to whoever has the transport when its buffer is low again.
-            self.hold_reading("peer")
+            self.other.pause_writing()
 
     def hold_reading(self, reason: str) -> None:
         """Read nothing until every reason is gone."""
@@ -68,6 +68,11 @@ class _Side(asyncio.Protocol):
         """Read, unless there is a reason not to."""
         if not self._holds and not self.transport.is_closing():
             self.transport.resume_reading()
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether something has arrived here, and the other end has taken it."""
+        return self.bytes > 0 and not self.other.transport.get_write_buffer_size()
 
     def eof_received(self) -> bool:
         self.end()
@@ -89,6 +94,7 @@ class _Side(asyncio.Protocol):
         if self.is_lost:
             return  # start() has found it closing, and now the transport says so
         self.is_lost = True
+        self._relay.taken(self)
         if not self.other.is_lost:
             self._flush()
             if error is None:
@@ -99,8 +105,10 @@ class _Side(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.other.hold_reading("peer")
+        self._relay.slow(self, self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
+        self._relay.taken(self)
         self.other.resume_reading("peer")
 
     def _flush(self) -> None:
@@ -130,8 +138,8 @@ class Relay:
         self._on_end = on_end
         self.bulk = bulk
         self._idle_seconds = idle_seconds
-        self._up = _Side(self, downstream, None)
-        self._down = _Side(self, upstream, filter_down)
+        self._up = Side(self, downstream, None)
+        self._down = Side(self, upstream, filter_down)
         self._up.other, self._down.other = self._down, self._up
         self.deadline_at = self.filed_at = NEVER
 
@@ -152,6 +160,17 @@ class Relay:
     def end_up(self) -> None:
         """Say that the downstream had ended before start(): nothing more will come from it."""
         self._up.end()
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        """Both ends, the downstream's first."""
+        return self._up, self._down
+
+    def slow(self, side: Side, size: int) -> None:
+        """An end takes less than is written to it: so many bytes wait for it, and the other is not read."""
+
+    def taken(self, side: Side) -> None:
+        """It has taken what waited, or is gone."""
 
     def touch(self) -> None:
         """Bytes moved: put the idle deadline off."""

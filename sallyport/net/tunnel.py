@@ -114,7 +114,12 @@ class Tunnel(asyncio.Protocol):
         clock: Clock,
         budget: BufferBudget,
         limits: TunnelLimits = DEFAULT_LIMITS,
+        pace: TunnelPace | None = None,
     ) -> None:
+        """pace is what the peer has left; None goes for a gateway, which is trusted.
+
+        It resets what many sandboxes' destinations have ended, as often as that is.
+        """
         self._owner = owner
         self._is_client = is_client
         self._clock = clock
@@ -126,8 +131,7 @@ class Tunnel(asyncio.Protocol):
             self, is_client=is_client, max_streams=limits.max_streams, accept_backlog=limits.accept_backlog
         )
         self._reader = MessageReader(self, is_client=is_client)
-        # A gateway is trusted: it resets what many sandboxes' destinations have ended, as often as that is.
-        self._pace = None if is_client else TunnelPace()
+        self._pace = pace
         self._state = _State.NEW
         self._is_receiving = False  # inside data_received: what is to be sent goes out at its end
         # Left for the next turn, while either is there the transport reads nothing: bytes, and streams that hold some.

@@ -1,19 +1,28 @@
 """What the operator allows one sandbox, through the explicit listener and through a tunnel alike."""
 
+import asyncio
 import json
+import socket
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.passthrough import Passthrough
+from gateway.stream import ServedStream
+from sallyport.net.tunnel_stream import TunnelStream
 from sallyport.plan.codec import seal
-from tests.support.gateway_plans import plan
+from sallyport.wire import websocket
+from sallyport.wire.yamux.frames import DATA, RST, SYN, WINDOW_UPDATE, frame_header
+from tests.support.gateway_plans import SANDBOX, plan
+from tests.support.in_process import Settings
 from tests.support.passing_time import let_time_pass
 from tests.support.plan_documents import plan_document
-from tests.support.raw_end import RawAnswer, RawEnd
+from tests.support.raw_end import RawAnswer, RawEnd, raw_origin
 from tests.support.stage import HOST, OK, Stage, one_route, stage
-from tests.support.two_ways import WAYS, way_into
+from tests.support.tunnel_client import TunnelClient
+from tests.support.two_ways import WAYS, Ask, way_into
 from tests.support.until import until
 
 pytestmark = pytest.mark.uvloop
@@ -161,6 +170,168 @@ async def test_a_sandbox_whose_destinations_take_nothing_holds_up_no_other(tmp_p
         for end in stuck:
             end.writer.transport.abort()
         await until(lambda: budget.held == 0)
+
+
+async def test_t6_what_costs_nothing_is_counted_over_all_tunnels_of_a_sandbox(tmp_path: Path) -> None:
+    """Else tunnel after tunnel would begin anew. Another sandbox has its own."""
+    async with stage(tmp_path) as scene:
+        gateway = scene.gateway
+
+        async def reset_on(client: TunnelClient, count: int) -> None:
+            opened = b"".join(
+                frame_header(DATA, SYN, 2 * number + 1, 0) + frame_header(WINDOW_UPDATE, RST, 2 * number + 1, 0)
+                for number in range(count)
+            )
+            client.tunnel.transport.write(websocket.message(websocket.BINARY, opened, b"mask"))
+            client.tunnel.send_control({"type": "token.request", "requestId": "behind them"})
+
+        first = await gateway.tunnel()
+        await reset_on(first, 2000)
+        await first.message("token.error")
+        second = await gateway.tunnel()
+        assert await first.ended() == websocket.REPLACED
+        await reset_on(second, 2000)
+        assert await second.ended() == websocket.PROTOCOL
+        other = await gateway.tunnel("sbx_two")
+        await reset_on(other, 2000)
+        await other.message("token.error")
+        assert other.lost is None
+
+
+BACKLOG: Settings = {"limits": {"sandbox_backlog_bytes": "1MiB", "write_buffer_bytes": "16KiB"}}
+MIB = 1024 * 1024
+# One read before its stream is paused, and what the last one brings.
+READ_BYTES = 256 * 1024
+# More than the kernel, or a tunnel's window, takes of a stream that nobody reads.
+UNREAD_BYTES = MIB // 2
+COUNT = 32
+
+
+def stop_reading(end: RawEnd) -> None:
+    """Read nothing for now; the kernel holds little of it, and a tunnel's stream no more than its window."""
+    if isinstance(end.writer.transport, TunnelStream):
+        end.writer.transport.pause_reading()
+    else:
+        end.pause()
+
+
+def keep_little_in_the_kernel(scene: Stage) -> None:
+    """Let the kernel take little of what the gateway writes, to its sandbox or for it."""
+    for stream in scene.gateway.parts.streams.of_sandbox(SANDBOX):
+        transports: list[asyncio.Transport | None] = []
+        if isinstance(stream, ServedStream) and stream.exchange is not None:
+            link = stream.exchange.link
+            transports = [stream.transport, None if link is None else link.transport]
+        elif isinstance(stream, Passthrough):
+            transports = [stream._transport, stream._upstream]
+        for transport in transports:
+            plain_socket = None if transport is None else transport.get_extra_info("socket")
+            if plain_socket is not None:
+                plain_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+
+
+async def stuck_answers(scene: Stage, ask: Ask, count: int, size: int) -> list[tuple[RawEnd, RawEnd]]:
+    """Have so many answers sent to a sandbox that reads none of them; each end with its link."""
+    opened = []
+    for _ in range(count):
+        end = await ask(GET)
+        stop_reading(end)
+        link = await scene.origin.link()
+        await link.head()
+        keep_little_in_the_kernel(scene)
+        link.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+        opened.append((end, link))
+    return opened
+
+
+@both_ways
+async def test_t6_answers_that_nobody_reads_are_bounded_for_a_sandbox_together(tmp_path: Path, way: str) -> None:
+    """Above the limit nothing of it is read; the neighbour is; and whoever reads in the end gets all of it."""
+    async with stage(tmp_path, further=BACKLOG) as scene:
+        gateway = scene.gateway
+        gateway.parts.plans.apply(
+            seal({**plan_document([one_route()], [], default="passthrough"), "sandboxId": "sbx_two"})
+        )
+        ask, neighbour = await way_into(gateway, way), await way_into(gateway, way, "sbx_two")
+        size = UNREAD_BYTES
+        opened = await stuck_answers(scene, ask, COUNT, size)
+        backlog = gateway.parts.backlogs.of(SANDBOX)
+        await until(lambda: backlog.is_over)
+        assert MIB * 7 // 8 < backlog.held <= MIB + 2 * READ_BYTES
+        streams = [stream for stream in gateway.parts.streams.of_sandbox(SANDBOX) if stream.is_of_sandbox]
+        assert sum(stream.held_bytes for stream in streams) <= MIB + 2 * READ_BYTES + COUNT * 16 * 1024
+        # What comes later waits, its answer unread.
+        late = await ask(GET)
+        link = await scene.origin.link()
+        await link.head()
+        link.send(OK)
+        assert await late.is_quiet()
+        assert await served(scene, await neighbour(GET)) == 200
+        for end, _ in opened:
+            end.resume()
+        for end, _ in opened:
+            assert (await end.answer()).body == bytes(size)
+        assert (await late.answer()).status == 200
+        assert (backlog.held, backlog.is_over) == (0, False)
+
+
+@both_ways
+async def test_t6_bodies_that_nobody_takes_are_bounded_for_a_sandbox_together(tmp_path: Path, way: str) -> None:
+    async with stage(tmp_path, further=BACKLOG) as scene:
+        gateway = scene.gateway
+        ask = await way_into(gateway, way)
+        size = UNREAD_BYTES
+        post = GET.replace(b"GET", b"POST", 1).replace(b"\r\n\r\n", b"\r\nContent-Length: %d\r\n\r\n" % size)
+        opened = []
+        for _ in range(COUNT):
+            end = await ask(post)
+            link = await scene.origin.link()
+            await link.head()
+            link.pause()
+            keep_little_in_the_kernel(scene)
+            opened.append((end, link))
+        backlog = gateway.parts.backlogs.of(SANDBOX)
+        for end, _ in opened:
+            end.send(bytes(size))
+        # A tunnel's pieces are small: all of them together may be less than one sandbox may have.
+        await until(lambda: backlog.is_over or (way == "tunnel" and len(backlog._sizes) == COUNT))
+        assert backlog.held <= MIB + 2 * READ_BYTES
+        for _, link in opened:
+            link.resume()
+        for end, link in opened:
+            assert await link.exactly(size) == bytes(size)
+            link.send(OK)
+            assert (await end.answer("POST")).status == 200
+        assert (backlog.held, backlog.is_over) == (0, False)
+
+
+@both_ways
+async def test_t6_opaque_bytes_that_nobody_reads_are_bounded_for_a_sandbox_together(tmp_path: Path, way: str) -> None:
+    async with raw_origin() as origin:
+        reached: Settings = {"upstream": {"connect_to": {"open.test:443": f"127.0.0.1:{origin.port}"}}}
+        async with stage(tmp_path, further={**BACKLOG, **reached}) as scene:
+            ask = await way_into(scene.gateway, way)
+            connect = b"CONNECT open.test:443 HTTP/1.1\r\nHost: open.test:443\r\n\r\n"
+            opened, size = [], UNREAD_BYTES
+            for _ in range(COUNT):
+                end = await ask(connect, "passthrough; revision=1")
+                link = await origin.link()
+                assert (await end.head()).startswith(b"HTTP/1.1 200 ")
+                end.send(b"begin")
+                assert await link.exactly(5) == b"begin"
+                stop_reading(end)
+                keep_little_in_the_kernel(scene)
+                link.send(bytes(size))
+                opened.append((end, link))
+            backlog = scene.gateway.parts.backlogs.of(SANDBOX)
+            await until(lambda: backlog.is_over)
+            assert MIB * 7 // 8 < backlog.held <= MIB + 2 * READ_BYTES
+            for end, _ in opened:
+                end.resume()
+            for end, link in opened:
+                assert await end.exactly(size) == bytes(size)
+                link.abort()
+            await until(lambda: (backlog.held, backlog.is_over) == (0, False))
 
 
 @both_ways

@@ -1,8 +1,9 @@
 """Two organizations that call everything alike, on one gateway: what is one's is never reached by the other."""
 
+import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from tests.support.in_process import GatewayInProcess, in_process_gateway, proxy
 from tests.support.plan_documents import plan_document, rule_document
 from tests.support.raw_end import RawEnd, RawOrigin, raw_origin
 from tests.support.tunnel_client import OpeningRefused
+from tests.support.two_ways import WAYS
+from tests.support.until import until
 
 pytestmark = pytest.mark.uvloop
 
@@ -79,6 +82,51 @@ async def test_t1_a_token_of_another_organization_is_407(
     assert ORGANIZATION.encode() not in answer.body
     assert origin._waiting.empty()
     assert len(gateway.parts.credentials) == 0
+
+
+class Awaited:
+    """A source of plans that are on their way until the test says that they have come."""
+
+    def __init__(self) -> None:
+        self.come: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.wanted = 0
+
+    def want(self, sandbox_id: str) -> Awaitable[None]:
+        self.wanted += 1
+        return self.come
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("how", ["plain", "connect to a managed host", "connect to an open host"])
+async def test_t1_who_waits_for_a_plan_that_is_another_organization_s_is_407(
+    gateway: GatewayInProcess, origin: RawOrigin, how: str, way: str
+) -> None:
+    parts = gateway.parts
+    parts.plans.source = awaited = Awaited()
+    head, declared = f"GET {URL} HTTP/1.1\r\nHost: api.test\r\n", "plain"
+    if how != "plain":
+        host, declared = ("api.test", "intercepted") if "managed" in how else ("open.test", "passthrough")
+        head = f"CONNECT {host}:443 HTTP/1.1\r\nHost: {host}\r\n"
+    if way == "tunnel":
+        token = signed_token("sallyport-tunnel", "sbx_new", organization_id=OTHER)
+        tunnel = await gateway.tunnel("sbx_new", token=token)
+        end = tunnel.ask(f"{head}\r\n".encode(), f"{declared}; revision=1")
+    else:
+        speak_for(gateway, "sbx_new", OTHER)
+        end = await gateway.client()
+        end.send(head.encode() + gateway.authorization + b"\r\n\r\n")
+    await until(lambda: awaited.wanted == (2 if way == "tunnel" else 1))  # a tunnel wants it for its set too
+    parts.plans.apply(the_plan("sbx_new", ORGANIZATION, "con_one"))
+    answer = await end.answer("CONNECT" if "connect" in how else "GET")
+    assert (answer.status, code_of(answer.body)) == (407, "authentication_required")
+    (record,) = await gateway.audit.until(1)
+    assert (record["organizationId"], record["sandboxId"], record["status"]) == (OTHER, "sbx_new", 407)
+    # A request is admitted before it is asked where it goes.
+    assert record["host"] == {"plain": None, "connect to an open host": "open.test"}.get(how, "api.test")
+    awaited.come.set_result(None)
+    await until(lambda: not len(parts.tasks))
+    assert len(gateway.audit.entries) == 1
+    assert origin._waiting.empty()
 
 
 async def test_t1_a_tunnel_of_another_organization_is_401_and_hears_nothing(gateway: GatewayInProcess) -> None:

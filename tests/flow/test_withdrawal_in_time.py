@@ -26,6 +26,7 @@ from tests.support.plan_documents import plan_document, rule_document
 from tests.support.raw_end import RawEnd, RawOrigin, raw_origin
 from tests.support.sandbox_end import SandboxEnd
 from tests.support.several_processes import Several, controlled
+from tests.support.tunnel_client import TunnelClient
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(180), pytest.mark.uvloop]
 
@@ -182,9 +183,12 @@ class Open:
     opaque: list[RawEnd] = field(default_factory=list)
     inward: list[RawEnd] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
+    tunnel: TunnelClient | None = None
 
     def abort(self) -> None:
-        """End all of it: what was only half closed would hold up the drain."""
+        """End all of it: what was only half closed, and an idle tunnel, would hold up the drain."""
+        if self.tunnel is not None:
+            self.tunnel.abort()
         for end in self.injected + self.opaque + self.inward:
             end.writer.transport.abort()
 
@@ -195,6 +199,7 @@ async def open_everything(stand: Stand, number: int) -> Open:
     opened = Open(tokens=[proxy, tunnel_token])
     authorization = f"Proxy-Authorization: Bearer {proxy}\r\n".encode()
     tunnel, _ = await stand.several.tunnel(stand.clock, tunnel_token)
+    opened.tunnel = tunnel
     await tunnel.message("interception.set")
     get, upgrade = (b"GET http://api.test/ HTTP/1.1\r\nHost: api.test\r\n" + lines for lines in (b"", UPGRADE))
     connect = b"CONNECT open.test:443 HTTP/1.1\r\nHost: open.test:443\r\n"
@@ -330,9 +335,10 @@ def announced(document: bytes) -> dict[str, object]:
     return {name: value for name, value in json.loads(document).items() if name in ("sandboxId", "revision", "digest")}
 
 
+@pytest.mark.parametrize("what", ["plan removed", "binding gone", "host gone"])
 @pytest.mark.parametrize("by", [by_admin, by_watch], ids=["admin", "watch"])
-async def test_a_removal_overtakes_a_flood_of_plans(
-    tmp_path: Path, by: Callable[..., contextlib.AbstractAsyncContextManager[Stand]]
+async def test_what_is_withdrawn_overtakes_a_flood_of_plans(
+    tmp_path: Path, by: Callable[..., contextlib.AbstractAsyncContextManager[Stand]], what: str
 ) -> None:
     clock = Clock(asyncio.get_running_loop())
     names = [f"sbx_busy_{number}" for number in range(BUSY)]
@@ -355,19 +361,28 @@ async def test_a_removal_overtakes_a_flood_of_plans(
             def all_taken(*, by_process: bool) -> int:
                 return sum(taken(name, 2, by_process=by_process) for name in names)
 
-            # One of the sandbox itself is among them, and has left the parent when the removal comes.
+            # One of the sandbox itself is among them, and has left the parent when the order comes.
             for document in (*flood[:-2], the_plan(0, revision=2), *flood[-2:]):
                 await stand.push(document)
             await several.until(
-                lambda: taken("sbx_0", 2, by_process=False) == 1 and all_taken(by_process=False) >= BUSY - 1
+                lambda: taken("sbx_0", 2, by_process=False) == 1 and all_taken(by_process=False) >= BUSY // 2
             )
+            ends = [] if what == "host gone" else opened.injected
+            ends = ends + (opened.opaque if what in OF_OPAQUE else [])
+            ends = ends + (opened.inward if what in OF_INWARD else [])
             begun_at = time.perf_counter()
-            await stand.remove("sbx_0")
-            for end in opened.injected + opened.opaque + opened.inward:
+            match what:
+                case "plan removed":
+                    await stand.remove("sbx_0")
+                case "binding gone":
+                    await stand.push(the_plan(0, revision=3, has_binding=False))
+                case _:
+                    await stand.push(the_plan(0, revision=3, allowed="else.test"))
+            for end in ends:
                 assert await end.gone() == b""
             seconds = time.perf_counter() - begun_at
             at_the_end = all_taken(by_process=True)
-            figure(f"plan removed when {at_the_end} of {2 * BUSY} plans were taken, {by.__name__}", seconds)
+            figure(f"{what} when {at_the_end} of {2 * BUSY} plans were taken, {by.__name__}", seconds)
             assert at_the_end < 2 * BUSY
             assert seconds < WITHIN_SECONDS
             await several.until(lambda: all_taken(by_process=True) == 2 * BUSY)
@@ -375,8 +390,11 @@ async def test_a_removal_overtakes_a_flood_of_plans(
             clients = [
                 client for each in (await several.clients_of_both("http://none.test/")).values() for client in each
             ]
-            for client in clients:
-                assert (await several.get(client, "http://api.test/", opened.tokens[0])).status == 503
+            for client in clients if what != "host gone" else ():
+                answer = await several.get(client, "http://api.test/", opened.tokens[0])
+                assert answer.status == (503 if what == "plan removed" else 403)
+            last = {each.get("process"): each["revision"] for each in several.said("plan_applied", sandbox_id="sbx_0")}
+            assert what == "plan removed" or set(last.values()) == {3}
             opened.abort()
     finally:
         clock.close()

@@ -205,6 +205,7 @@ def relay_between(
         gateway.parts,
         downstream.transport,
         upstream.transport,
+        backlog=gateway.parts.backlogs.nobody,
         scrubber=None,
         on_end=lambda *moved: ends.append(moved),
     )

@@ -415,6 +415,28 @@ async def test_refusals_nobody_reads_do_not_gather_in_memory(tmp_path: Path) -> 
         await scene.gateway.audit.until(count + 1)
 
 
+READ_BYTES = 256 * 1024  # what one read brings at most
+
+
+async def test_s10_later_requests_do_not_gather_while_earlier_ones_are_answered(tmp_path: Path) -> None:
+    """Each answer makes room for one request, and not for one read more."""
+    async with stage(tmp_path, further={"limits": {"pipelined_bytes": "4KiB"}}) as scene:
+        client, link = await scene.warm_up()
+        (stream,) = [stream for stream in scene.gateway.parts.streams.all() if isinstance(stream, ServedStream)]
+        request = scene.gateway.request(URL)
+        count = 8 * 1024 * 1024 // len(request)
+        client.send(request * count)
+        await link.head()
+        await until(lambda: stream.is_reading_held)
+        for _ in range(20):
+            link.send(OK)
+            await link.head()
+            assert (await client.answer()).status == 200
+            await asyncio.sleep(0)
+            assert len(stream._buffer) < 4 * 1024 + READ_BYTES
+        assert stream.is_reading_held
+
+
 @pytest.mark.parametrize(
     ("limits", "words"),
     [

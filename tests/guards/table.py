@@ -939,6 +939,20 @@ _TOKEN_CHECKS: Final = (
         "if False:",
         "tests/gateway/test_plan_holder.py::test_a_plan_for_another_sandbox_is_refused",
     ),
+    Guard(
+        "who waits for a foreign plan",
+        "gateway/running.py",
+        "                stream.turn_away()\n",
+        "                stream.revoke()\n",
+        "tests/flow/test_tenancy.py::test_t1_who_waits_for_a_plan_that_is_another_organization_s_is_407",
+    ),
+    Guard(
+        "what came ahead of its turn",
+        "gateway/core/plan_turns.py",
+        "return change < self._ahead.get(sandbox_id, 0)",
+        "return False",
+        f"{_CORE}test_plan_turns.py::test_what_is_void_before_its_turn_and_while_it_is_worked_on",
+    ),
 )
 
 # --- what is kept for one is not given to another (C8, C12) ----------------------------------------------------------
@@ -1434,8 +1448,8 @@ _SCRUBBING: Final = (
     Guard(
         "bytes after a 101",
         "gateway/serve.py",
-        "scrubber=scrubber, on_end",
-        "scrubber=None, on_end",
+        "            scrubber=scrubber,\n",
+        "            scrubber=None,\n",
         "tests/gateway/test_serve.py::test_s7_bytes_flow_raw_after_a_101_and_the_secret_is_blanked_in_them",
     ),
     Guard(
@@ -1685,6 +1699,34 @@ _LIMITS: Final = (
         f"{_TEST_REQUEST_LIMIT}test_the_minute_fills_with_time_but_not_beyond",
     ),
     Guard(
+        "a sandbox's backlog",
+        "gateway/backlog.py",
+        "if self.held > self._limit and not self.is_over:",
+        "if False:",
+        f"{_TEST_LIMITS}test_t6_answers_that_nobody_reads_are_bounded_for_a_sandbox_together",
+    ),
+    Guard(
+        "an answer that begins over a sandbox's backlog",
+        _SERVE,
+        "if backlog.is_over:",
+        "if False:",
+        f"{_TEST_LIMITS}test_t6_answers_that_nobody_reads_are_bounded_for_a_sandbox_together",
+    ),
+    Guard(
+        "opaque bytes in a sandbox's backlog",
+        "gateway/relay.py",
+        "self._backlog.hold(side, size)",
+        "pass",
+        f"{_TEST_LIMITS}test_t6_opaque_bytes_that_nobody_reads_are_bounded_for_a_sandbox_together",
+    ),
+    Guard(
+        "bodies in a sandbox's backlog",
+        "gateway/answer.py",
+        "stream.backlog.hold(self, self.link.transport.get_write_buffer_size())",
+        "pass",
+        f"{_TEST_LIMITS}test_t6_bodies_that_nobody_takes_are_bounded_for_a_sandbox_together",
+    ),
+    Guard(
         "a sandbox's limit over a push",
         _ROUTE_TABLE,
         "        self.sandbox_limit = before.sandbox_limit\n",
@@ -1907,6 +1949,20 @@ _TUNNELS: Final = (
         f"{_TEST_SESSION}test_what_is_opened_beyond_the_backlog_is_reset_alone",
     ),
     Guard(
+        "pace over tunnels",
+        "sallyport/net/tunnel_pace.py",
+        "return self._paces.setdefault(owner, TunnelPace())",
+        "return TunnelPace()",
+        f"{_TEST_LIMITS}test_t6_what_costs_nothing_is_counted_over_all_tunnels_of_a_sandbox",
+    ),
+    Guard(
+        "pace of a sandbox",
+        "gateway/tunnel_host.py",
+        "budget=self._share, pace=pace)",
+        "budget=self._share)",
+        f"{_TEST_LIMITS}test_t6_what_costs_nothing_is_counted_over_all_tunnels_of_a_sandbox",
+    ),
+    Guard(
         "answers nobody reads",
         _SESSION,
         "if self.sending.answer_count > MAX_ANSWERS:",
@@ -2063,7 +2119,7 @@ _WEBHOOKS: Final = (
     Guard(
         "outbound https",
         "control_plane/outbound/checked_session.py",
-        'if destination.scheme != "https":',
+        'if destination.scheme != "https" and not (self._is_plain_on_loopback and is_loopback(destination.host)):',
         "if False:",
         f"{_TEST_CHECKED}test_what_is_never_asked",
     ),

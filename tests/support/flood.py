@@ -33,6 +33,8 @@ COUNTS: Final = {
     "shared_slow_bodies": 300,  # more than a pool key has links
     "slow_readers": 200,
     "slow_opaque_readers": 200,
+    "stuck_readers": 1000,
+    "stuck_opaque_readers": 1000,
 }
 BUSY: Final = 8
 MASK: Final = b"mask"
@@ -131,6 +133,27 @@ class Flood:
         writer.write(f"GET /bytes/{BULK_BYTES} HTTP/1.1\r\nAuthorization: Bearer {CREDENTIAL}\r\n\r\n".encode())
         await self._read_slowly(reader, writer)
 
+    async def stuck_readers(self) -> None:
+        """Take nothing of a long answer."""
+        reader, writer = await self.dial()
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's or a stream's, both can
+        writer.write(self.get(b"/bytes/%d" % BULK_BYTES))
+        await self._read_nothing(reader, writer)
+
+    async def stuck_opaque_readers(self) -> None:
+        """The same in opaque bytes."""
+        reader, writer = await self.dial()
+        writer.write(self.connect_to(OPEN_HOST, "passthrough"))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(f"GET /bytes/{BULK_BYTES} HTTP/1.1\r\nAuthorization: Bearer {CREDENTIAL}\r\n\r\n".encode())
+        await self._read_nothing(reader, writer)
+
+    async def _read_nothing(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while not (reader.at_eof() or writer.is_closing()):  # noqa: ASYNC110  nobody tells a reader that is paused
+            await asyncio.sleep(1)
+        raise ConnectionResetError
+
     async def _read_slowly(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while not (reader.at_eof() or writer.is_closing()):
             writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's or a stream's, both can
@@ -182,6 +205,13 @@ class Flood:
         await reader.readuntil(b"\r\n\r\n")
         writer.transport.abort()
 
+    async def resets(self) -> None:
+        """Of a request that was sent, or for which a link was being dialled."""
+        _, writer = await self.dial()
+        writer.write(self.get(b"/"))
+        await asyncio.sleep(0.002)
+        writer.transport.abort()
+
     async def _pour(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, part: bytes) -> None:
         """Write this, and then its last head again and again."""
 
@@ -197,6 +227,11 @@ class Flood:
             while True:
                 await writer.drain()
                 writer.write(later)
+
+    async def tunnels(self) -> None:
+        """Each opened and left, one after the other."""
+        _, writer = await self.tunnel()
+        writer.transport.abort()
 
     # Frames
 

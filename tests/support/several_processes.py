@@ -138,6 +138,7 @@ async def controlled(
         "network": {"allow": ["127.0.0.0/8"]},
         "upstream": upstream,
         "audit": {"path": "audit.jsonl"},
+        "timeouts": {"drain": "5s"},  # an idle tunnel of a test is told to go, and does not
     }
     config = folder / "gateway.yaml"
     config.write_text(yaml.safe_dump(document))

@@ -108,14 +108,14 @@ async def test_a_removal_ahead_of_its_turn_is_not_undone_by_what_stands_before_i
     plans = one.gateway.parts.plans
     for change, document in ((1, plan([])), (3, plan([], revision=3))):
         assert (await one.order("PUT", f"/internal/plans/sbx_one?change={change}", document)).status == 204
-    assert (await one.order("POST", "/internal/removals/sbx_one?change=5")).status == 204
+    assert (await one.order("DELETE", "/internal/ahead/sbx_one?change=5")).status == 204
     assert len(plans) == 0
     assert (await one.order("PUT", "/internal/plans/sbx_one?change=4", plan([], revision=4))).status == 204
     assert len(plans) == 0
     assert (await one.order("DELETE", "/internal/plans/sbx_one?change=5")).status == 204
     # What comes back is not older than what was removed, whatever its revision.
     assert (await one.order("PUT", "/internal/plans/sbx_one?change=6", plan([]))).status == 204
-    assert (await one.order("POST", "/internal/removals/sbx_one?change=5")).status == 204
+    assert (await one.order("DELETE", "/internal/ahead/sbx_one?change=5")).status == 204
     assert len(plans) == 1
 
 
@@ -135,17 +135,62 @@ async def test_a_removal_overtakes_the_plan_that_is_being_compiled(
     async with asyncio.TaskGroup() as tasks:
         put = tasks.create_task(one.order("PUT", "/internal/plans/sbx_one?change=2", plan([], revision=2)))
         await compiles.wait()
-        assert (await one.order("POST", "/internal/removals/sbx_one?change=3")).status == 204
+        assert (await one.order("DELETE", "/internal/ahead/sbx_one?change=3")).status == 204
         assert len(plans) == 0
         may_end.set()
     assert put.result().status == 204
     assert len(plans) == 0
 
 
+async def test_a_plan_ahead_of_its_turn_is_not_undone_by_what_stands_before_it(one: Serving) -> None:
+    plans = one.gateway.parts.plans
+
+    def revision() -> int:
+        table = plans.table("sbx_one")
+        return 0 if table is None else table.revision
+
+    assert (await one.order("PUT", "/internal/plans/sbx_one?change=1", plan([]))).status == 204
+    assert (await one.order("PUT", "/internal/ahead/sbx_one?change=4", plan([], revision=4))).status == 204
+    assert revision() == 4
+    for change in (2, 3, 4):
+        order = await one.order("PUT", f"/internal/plans/sbx_one?change={change}", plan([], revision=change))
+        assert (order.status, revision()) == (204, 4)
+    assert (await one.order("PUT", "/internal/plans/sbx_one?change=5", plan([], revision=5))).status == 204
+    assert (await one.order("PUT", "/internal/ahead/sbx_one?change=5", plan([], revision=5))).status == 204
+    assert revision() == 5
+
+
+async def test_a_plan_s_turn_comes_behind_its_compilation_ahead(one: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what follows its turn would be undone by it."""
+    plans, compiles, may_end = one.gateway.parts.plans, asyncio.Event(), threading.Event()
+    prepare, loop = plans.prepare, asyncio.get_running_loop()
+
+    def slowly(body: bytes) -> PreparedPlan:
+        loop.call_soon_threadsafe(compiles.set)
+        assert may_end.wait(20)
+        return prepare(body)
+
+    assert (await one.order("PUT", "/internal/plans/sbx_one?change=1", plan([]))).status == 204
+    monkeypatch.setattr(plans, "prepare", slowly)
+    document = plan([], revision=2)
+    async with asyncio.TaskGroup() as tasks:
+        ahead = tasks.create_task(one.order("PUT", "/internal/ahead/sbx_one?change=2", document))
+        await compiles.wait()
+        in_turn = tasks.create_task(one.order("PUT", "/internal/plans/sbx_one?change=2", document))
+        other = await one.order("DELETE", "/internal/plans/sbx_two?change=1")
+        assert (other.status, in_turn.done()) == (204, False)
+        may_end.set()
+    assert (ahead.result().status, in_turn.result().status) == (204, 204)
+    table = plans.table("sbx_one")
+    assert table is not None
+    assert table.revision == 2
+
+
 @pytest.mark.parametrize(
     ("method", "path", "document"),
     [
         ("PUT", "/internal/plans/sbx_one?change=1", b"{}"),
+        ("PUT", "/internal/ahead/sbx_one?change=1", b"{}"),
         ("PUT", "/internal/plans/sbx_two?change=1", plan([])),
         ("PUT", "/internal/plans/sbx_one", plan([])),
         ("DELETE", "/internal/plans/sbx_one?change=-1", None),

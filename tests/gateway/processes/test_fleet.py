@@ -49,12 +49,12 @@ async def test_what_is_settled_was_taken_by_all(stubs: StubFleet) -> None:
     stubs.plans.remove("sbx_one")
     await stubs.fleet.settled("sbx_one")
     for number in (1, 2):
-        assert "POST /internal/removals/sbx_one?change=2" in stubs.asked(number)
+        assert "DELETE /internal/ahead/sbx_one?change=2" in stubs.asked(number)
     # And in its turn, so that a plan that comes later does not find this one still there.
     stubs.plans.apply(plan([]))
     await stubs.fleet.settled("sbx_one")
     for number in (1, 2):
-        assert [line for line in stubs.asked(number)[1:] if "removals" not in line] == [
+        assert [line for line in stubs.asked(number)[1:] if "ahead" not in line] == [
             "PUT /internal/plans/sbx_one?change=1",
             "POST /internal/plans-withheld",
             "POST /internal/plans-withheld",

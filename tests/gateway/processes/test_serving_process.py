@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from gateway.plan_holder import is_quick
 from gateway.processes import serving_process
 from gateway.processes.link import LinkError
 from gateway.processes.serving_process import Order, ServingFailed
-from tests.support.gateway_plans import plan
+from sallyport.plan.codec import seal
+from tests.support.gateway_plans import plan, route
+from tests.support.plan_documents import plan_document
 from tests.support.stub_fleet import StubFleet, eventually, stub_fleet
 
 REVOKE = ("jti", "tok_one", 4e9)
@@ -86,8 +89,29 @@ async def test_a_removal_does_not_wait_for_plans_that_compile(stubs: StubFleet) 
     stubs.plans.remove("sbx_one")
     async with asyncio.timeout(5):
         await stubs.fleet.settled("sbx_one")  # nor does whoever has asked for it
-    assert "POST /internal/removals/sbx_one?change=3" in stubs.asked()
-    assert not any("DELETE" in line for line in stubs.asked())
+    assert "DELETE /internal/ahead/sbx_one?change=3" in stubs.asked()
+    assert "DELETE /internal/plans/sbx_one?change=3" not in stubs.asked()
+
+
+async def test_a_newer_plan_that_compiles_quickly_does_not_wait_for_others(stubs: StubFleet) -> None:
+    """It may take something away; the first plan of a sandbox, and a large one, come in their turn."""
+    stubs.start()
+    await stubs.serving()
+    stubs.plans.apply(plan([]))
+    await stubs.fleet.settled("sbx_one")
+    stubs.write("hangs", "/internal/plans/")
+    other = seal(plan_document([]) | {"sandboxId": "sbx_two"})
+    stubs.plans.apply(other)
+    await eventually(lambda: "PUT /internal/plans/sbx_two?change=2" in stubs.asked())
+    stubs.plans.apply(plan([], revision=2))
+    async with asyncio.timeout(5):
+        await stubs.fleet.settled("sbx_one")
+    hosts = [f"{'x' * 60}.{'y' * 60}.{'z' * 30}-{number}.test" for number in range(900)]
+    large = plan([route("r", hosts, "con_one")], revision=3)
+    assert not is_quick(large)
+    stubs.plans.apply(large)
+    asked = [line for line in stubs.asked() if "ahead" in line]
+    assert asked == ["PUT /internal/ahead/sbx_one?change=3"]
 
 
 @pytest.mark.parametrize("how", ["refuses", "hangs"])

@@ -15,7 +15,7 @@ from sallyport.net.clock import Clock
 from sallyport.net.memory import MemoryTransport, memory_pair
 from sallyport.net.tunnel import Tunnel, TunnelUnavailable
 from sallyport.net.tunnel_limits import CLOSE_SECONDS, ORPHAN_SECONDS, TURN_PIECES, TunnelLimits
-from sallyport.net.tunnel_pace import CONTROLS_BURST, EMPTY_BURST, PINGS_BURST, RESETS_BURST
+from sallyport.net.tunnel_pace import CONTROLS_BURST, EMPTY_BURST, PINGS_BURST, RESETS_BURST, TunnelPace
 from sallyport.net.tunnel_stream import TunnelStream
 from sallyport.wire import websocket
 from sallyport.wire.errors import LocalProtocolError
@@ -89,7 +89,12 @@ class OneSide:
         pair = TunnelPair(clock=clock, limits=limits or TunnelLimits())
         self.budget = pair.gateway_budget
         self.tunnel = Tunnel(
-            self.owner, is_client=is_client, clock=clock, budget=self.budget, limits=limits or TunnelLimits()
+            self.owner,
+            is_client=is_client,
+            clock=clock,
+            budget=self.budget,
+            limits=limits or TunnelLimits(),
+            pace=None if is_client else TunnelPace(),
         )
         self.peer = Peer(is_client=not is_client)
         mine, _ = memory_pair(asyncio.get_running_loop(), asyncio.Protocol(), self.peer)

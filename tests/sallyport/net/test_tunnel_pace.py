@@ -11,7 +11,9 @@ from sallyport.net.tunnel_pace import (
     PINGS_PER_SECOND,
     RESETS_BURST,
     RESETS_PER_SECOND,
+    WHOLE_AFTER_SECONDS,
     TunnelPace,
+    TunnelPaces,
 )
 from sallyport.wire.errors import RemoteProtocolError
 
@@ -36,3 +38,36 @@ def test_a_burst_passes_and_then_a_rate(
     with pytest.raises(RemoteProtocolError, match=told):
         take(pace, 1.0)
     assert repr(pace).startswith("<TunnelPace ")
+
+
+def test_a_pace_is_whole_again_when_it_is_forgotten() -> None:
+    rates = {
+        RESETS_BURST: RESETS_PER_SECOND,
+        CONTROLS_BURST: CONTROLS_PER_SECOND,
+        PINGS_BURST: PINGS_PER_SECOND,
+        EMPTY_BURST: EMPTY_PER_SECOND,
+    }
+    assert max(burst / per_second for burst, per_second in rates.items()) == WHOLE_AFTER_SECONDS
+
+
+def test_an_owner_s_pace_outlives_its_tunnels_and_is_nobody_else_s() -> None:
+    paces: TunnelPaces[str] = TunnelPaces()
+    one = paces.enter("sbx_one", 0.0)
+    assert paces.enter("sbx_one", 0.0) is one, "of two tunnels at once"
+    paces.leave("sbx_one", 100.0)
+    assert paces.enter("sbx_two", 200.0) is not one
+    paces.leave("sbx_one", 200.0)
+    assert paces.enter("sbx_one", 200.0 + WHOLE_AFTER_SECONDS - 1) is one
+    assert repr(paces) == "<TunnelPaces of 2, 0 without a tunnel>"
+
+
+def test_a_pace_that_is_whole_again_is_forgotten() -> None:
+    paces: TunnelPaces[str] = TunnelPaces()
+    one = paces.enter("sbx_one", 0.0)
+    paces.enter("sbx_two", 0.0)
+    for at, owner in enumerate(("sbx_one", "sbx_two")):
+        paces.leave(owner, float(at))
+    assert repr(paces) == "<TunnelPaces of 2, 2 without a tunnel>"
+    paces.enter("sbx_three", WHOLE_AFTER_SECONDS)
+    assert repr(paces) == "<TunnelPaces of 2, 1 without a tunnel>"
+    assert paces.enter("sbx_one", WHOLE_AFTER_SECONDS) is not one
