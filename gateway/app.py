@@ -15,7 +15,7 @@ from gateway.processes.place import Place, drain_with_parent
 from gateway.running import Gateway
 from gateway.starting import failed_callbacks, start_errors
 from sallyport.net.log import configure_log
-from sallyport.net.process import harden_process, raise_descriptor_limit, settle_memory
+from sallyport.net.process import harden_process, leave_memory, raise_descriptor_limit, settle_memory
 
 _log = structlog.get_logger(__name__)
 
@@ -38,7 +38,9 @@ def run_process(config: GatewayConfig, main: Callable[[], Coroutine[object, obje
     harden_process()
     raise_descriptor_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main())
+        status = runner.run(main())
+    leave_memory()
+    return status
 
 
 async def _run(config: GatewayConfig, place: Place | None) -> int:

@@ -30,3 +30,25 @@ def test_c14_no_core_file_and_no_look_into_memory() -> None:
     assert told["frozen"]
     if sys.platform == "linux":
         assert told["dumpable"] == 0
+
+
+LEFT = """
+import gc, weakref
+from sallyport.net.process import leave_memory
+
+class Cycle:
+    pass
+
+one = Cycle()
+one.itself = one
+seen = weakref.ref(one)
+leave_memory()
+del one
+gc.collect()
+print(seen() is not None)
+"""
+
+
+def test_what_ends_with_the_process_is_not_looked_through() -> None:
+    done = subprocess.run([sys.executable, "-c", LEFT], capture_output=True, check=True, timeout=30)
+    assert done.stdout == b"True\n"
