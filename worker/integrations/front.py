@@ -49,6 +49,8 @@ RELAYED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 # The protocol's own members of `_meta` belong to one hop.
 _OF_THE_PROTOCOL: Final = "io.modelcontextprotocol/"
+# What protocol 2026-07-28 wants of a result, as a server of an older one means it; it is left out for older clients.
+_OF_AN_OLDER_SERVER: Final = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
 
 _log = structlog.get_logger(__name__)
 
@@ -268,7 +270,7 @@ class _Relay:
                 params["_meta"] = kept
             if "progressToken" in meta:
                 on_progress = context.session.report_progress
-        return await self._integration.ask(context.method, params or None, on_progress)
+        return {**_OF_AN_OLDER_SERVER, **await self._integration.ask(context.method, params or None, on_progress)}
 
 
 def _identity(handshake: Handshake) -> str:
