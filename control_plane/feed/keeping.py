@@ -160,8 +160,9 @@ class FeedKeeper:
         fronts = [each.front_url for each in sorted(live, key=_id) if each.front_url is not None]
         found: list[tuple[str, InSandbox]] = []
         if fronts:
-            held = await rows.held_servers(tx, now)
-            found += [(each.organization_id, InSandbox(each.sandbox_id, each.server_id, fronts[0])) for each in held]
+            for each in await rows.sandbox_servers(tx, now):
+                server = InSandbox(each.sandbox_id, each.server_id, fronts[0], is_held=each.is_held)
+                found.append((each.organization_id, server))
         found += await _run_for_sandboxes(tx, registered.servers)
         return _Sighting(registered=registered, in_sandboxes=found, is_settling=now < self._settled_at)
 

@@ -70,12 +70,16 @@ class Reported(NamedTuple):
 
 
 class InSandbox(NamedTuple):
-    """An MCP server of a running sandbox, inside it or run for it by a worker; front_url is where it is called."""
+    """An MCP server of a sandbox, inside it or run for it by a worker; front_url is where it is called.
+
+    is_held: whether it can be called, as far as is known.
+    """
 
     sandbox_id: str
     server_id: str
     front_url: str
     tier: Tier = Tier.STANDARD
+    is_held: bool = True
 
 
 class Runtime(NamedTuple):
@@ -148,15 +152,16 @@ def _is_served(report: Reported, tier: Tier, before: Listed | None) -> bool:
 
 def _add_sandboxes(entries: dict[str, Listed], runtime: Runtime, known: Mapping[str, Listed]) -> bool:
     """Add the servers of sandboxes; say whether some are there only because nothing is known of them yet."""
-    for server in sorted(runtime.in_sandboxes)[:MAX_IN_SANDBOXES]:
+    is_stale, count = False, 0
+    for server in sorted(runtime.in_sandboxes):
         name = sandbox_name(server.sandbox_id, server.server_id)
-        url = _url(server.front_url, name)
-        entries[name] = Listed(name, url, server.tier, None, Kind.SANDBOX, server.sandbox_id)
-    if not runtime.is_settling:
-        return False
-    unseen = [entry for name, entry in known.items() if entry.kind is Kind.SANDBOX and name not in entries]
-    entries |= {entry.name: entry for entry in unseen}
-    return bool(unseen)
+        is_unknown = not server.is_held and runtime.is_settling and name in known
+        if count < MAX_IN_SANDBOXES and (server.is_held or is_unknown):
+            url = _url(server.front_url, name)
+            entries[name] = Listed(name, url, server.tier, None, Kind.SANDBOX, server.sandbox_id)
+            is_stale |= is_unknown
+            count += 1
+    return is_stale
 
 
 def _url(front_url: str, name: str) -> str:

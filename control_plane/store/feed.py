@@ -147,11 +147,12 @@ async def count_servers(tx: Transaction, instance_id: str, user_id: str | None) 
 
 
 class SandboxServer(NamedTuple):
-    """An MCP server inside a sandbox that a gateway has a tunnel to."""
+    """An MCP server inside a sandbox, and whether a live gateway has a tunnel to that."""
 
     organization_id: str
     sandbox_id: str
     server_id: str
+    is_held: bool
 
 
 async def put_plan_servers(tx: Transaction, sandbox_id: str, server_ids: Sequence[str]) -> None:
@@ -160,16 +161,17 @@ async def put_plan_servers(tx: Transaction, sandbox_id: str, server_ids: Sequenc
     await tx.add_all([PlanServer(sandbox_id=sandbox_id, server_id=each) for each in server_ids])
 
 
-async def held_servers(tx: Transaction, now: float) -> Sequence[SandboxServer]:
-    """Return the MCP servers inside sandboxes that a live gateway has a tunnel to."""
-    query = (
-        select(Sandbox.organization_id, PlanServer.sandbox_id, PlanServer.server_id)
-        .join(Sandbox, Sandbox.id == PlanServer.sandbox_id)
-        .join(GatewaySandbox, GatewaySandbox.sandbox_id == PlanServer.sandbox_id)
+async def sandbox_servers(tx: Transaction, now: float) -> Sequence[SandboxServer]:
+    """Return the MCP servers inside sandboxes, of all plans in force."""
+    held = (
+        select(GatewaySandbox.sandbox_id)
         .join(GatewayLease, GatewayLease.gateway_id == GatewaySandbox.gateway_id)
-        .where(GatewaySandbox.tunnel, GatewayLease.expires_at > int(now), Sandbox.deleted_at.is_(None))
-        .distinct()
+        .where(GatewaySandbox.sandbox_id == PlanServer.sandbox_id)
+        .where(GatewaySandbox.tunnel, GatewayLease.expires_at > int(now))
+        .exists()
     )
+    query = select(Sandbox.organization_id, PlanServer.sandbox_id, PlanServer.server_id, held)
+    query = query.join(Sandbox, Sandbox.id == PlanServer.sandbox_id).where(Sandbox.deleted_at.is_(None))
     return [SandboxServer(*row) for row in await tx.rows(query)]
 
 

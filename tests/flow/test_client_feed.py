@@ -2,21 +2,42 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import json
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from urllib.parse import quote
 
+import httpx
 import pytest
+from mcp_types import TextContent
 
 from control_client.config import load_config
 from control_client.feed_state import Tier
 from control_client.tool_client import ToolClient
 from sallyport.net.clock import read_clock
-from tests.support.feed_world import INSTANCE, FeedWorld, feed_world
-from tests.support.tool_load import CALLERS, Load
+from sallyport.plan.codec import seal
+from tests.support.feed_world import INSTANCE, FeedWorld, feed_world, order
+from tests.support.front_stage import session
+from tests.support.gateway_plans import ORGANIZATION, SANDBOX
+from tests.support.gateway_process import Setting
+from tests.support.operator import Operator
+from tests.support.plan_documents import plan_document
+from tests.support.tool_load import CALLERS, Load, waited_for_a_core
+from tests.support.tool_server_process import ToolServerProcess, tool_server_processes
+from tests.support.up_process import up_process
+from tests.support.work_program import PROGRAM
 
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}},
+}
+ACCEPT = {"Accept": "application/json, text/event-stream"}
 POLL_SECONDS = 3
-# A start of a server and its handshake, on a machine with other work.
-CONVERGED_SECONDS = 2.0
+# What is new is linked to then: a handshake with a worker, which has other work and waits for its core too.
+CONVERGED_SECONDS = 5.0
 PATIENCE_SECONDS = 60
 SHARED = [f"shared{number}" for number in range(5)]
 FRAGILE = "fragile"
@@ -54,16 +75,18 @@ class Changes:
         await self._world.share(name, worker)
 
     async def converged(self) -> None:
-        """Wait until each key's view is what its feed serves, within a poll."""
-        began = read_clock()
-        served = {tier: await self._world.served(tier) for tier in Tier}
+        """Wait until each key's feed serves what there is, and its view is that."""
+        began, waited = read_clock(), waited_for_a_core()
         async with asyncio.timeout(POLL_SECONDS + CONVERGED_SECONDS + PATIENCE_SECONDS):
-            while not all(self._sees(tier, served[tier]) for tier in Tier):  # noqa: ASYNC110  nothing announces it
-                await asyncio.sleep(0.005)
-        self.slowest = max(self.slowest, read_clock() - began)
+            while not all([await self._sees_all(tier) for tier in Tier]):  # noqa: ASYNC110  nothing announces it
+                await asyncio.sleep(0.05)
+        self.slowest = max(self.slowest, read_clock() - began - (waited_for_a_core() - waited))
 
-    def _sees(self, tier: Tier, served: dict[str, str]) -> bool:
-        return {name: each.url for name, each in self._client.view(tier).toolsets.items()} == served
+    async def _sees_all(self, tier: Tier) -> bool:
+        served = await self._world.served(tier)
+        there = {name for name, tool in self._world.tools.items() if tier is Tier.ADMIN or tool["tier"] == "standard"}
+        seen = {name: each.url for name, each in self._client.view(tier).toolsets.items()}
+        return seen == served and set(served) == there
 
 
 @contextlib.asynccontextmanager
@@ -95,6 +118,71 @@ async def under_load(world: FeedWorld) -> AsyncIterator[tuple[Changes, Load]]:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(240)
+async def test_a_front_follows_what_the_control_plane_says(tmp_path: Path) -> None:
+    async with feed_world(tmp_path, workers=("here",)) as world, httpx.AsyncClient(trust_env=False) as client:
+        await world.share("search", "here")
+        await world.share("ops", "here", Tier.ADMIN)
+        body = order("notes") | {"userId": "u@x", "workerId": "wrk_here"}
+        installed = await world.ask("POST", "/api/installations", body, status=201)
+        url = (await world.served(Tier.STANDARD))["search"]
+        front = url.removesuffix("search")
+        assert set(await world.served(Tier.STANDARD, "u@x")) == {"search", installed["name"]}
+        assert set(await world.served(Tier.ADMIN)) == {"search", "ops"}
+
+        async def asked(name: str, key: str) -> tuple[int, str]:
+            answer = await client.post(front + name, json=INITIALIZE, headers=ACCEPT | {"X-API-Key": key}, timeout=30)
+            return answer.status_code, answer.text if answer.status_code >= 400 else ""
+
+        standard, admin = world.keys[Tier.STANDARD], world.keys[Tier.ADMIN]
+        nothing = await asked("nothing", standard)
+        assert nothing[0] == 404
+        assert "nothing" not in nothing[1]
+        assert [await asked(name, standard) for name in ("ops", installed["toolId"])] == [nothing, nothing]
+        assert await asked(quote(f"notes__user_v__{installed['installationId']}"), standard) == nothing
+        for name, key in (("search", standard), ("search", admin), ("ops", admin), (installed["name"], standard)):
+            assert await asked(quote(name), key) == (200, ""), name
+
+        # Another instance's key names nothing of this one.
+        await world.ask("POST", "/api/instances", {"organizationId": "org_two", "instanceId": "two"}, status=201)
+        made = await world.ask("POST", "/api/auth/keys", {"instanceId": "two", "tier": "admin"}, status=201)
+        assert await asked("search", made["key"]) == nothing
+        await world.ask("DELETE", f"/api/auth/keys/{made['clientKeyId']}", status=204)
+        await _until(lambda: asked("search", made["key"]), 401)
+
+        # One that was removed is served no more, and lingers for who had it.
+        await world.unshare("search")
+        assert set(await world.served(Tier.STANDARD)) == set()
+        assert await asked("search", standard) == (200, "")
+
+        # While the control plane is away, who was let in goes on, and nobody else.
+        world.plane.kill()
+        assert await asked("ops", admin) == (200, "")
+        assert (await asked("nothing-else", standard))[0] == 503
+        await world.start_plane()
+        await _until(lambda: asked("nothing-else", standard), 404)
+        assert set(await world.served(Tier.ADMIN)) == {"ops"}
+
+        # What a worker is asked while it is away it does when it is back.
+        world.workers["here"].kill()
+        late = order("late") | {"tier": "standard", "workerId": "wrk_here"}
+        assert (await world.ask("POST", "/api/shared-tools", late, status=202))["status"] == "pending"
+        assert set(await world.served(Tier.ADMIN)) == {"ops"}
+        await world.start_worker("here")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while "late" not in await world.served(Tier.STANDARD):  # noqa: ASYNC110  nothing announces it
+                await asyncio.sleep(0.05)
+        await _until(lambda: asked("late", standard), 200)
+
+
+async def _until(ask: Callable[[], Awaitable[tuple[int, str]]], status: int) -> None:
+    """Ask until it is answered like this: what a front was told is believed for a second."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await ask())[0] != status:  # noqa: ASYNC110  nothing announces it
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.full
 @pytest.mark.timeout(300)
 async def test_nothing_is_lost_while_servers_come_go_move_and_crash(
     tmp_path: Path, record_property: Callable[[str, object], None]
@@ -121,3 +209,47 @@ async def test_nothing_is_lost_while_servers_come_go_move_and_crash(
         assert b"shared0" in at_standard
         assert b"operator-only" not in at_standard
         assert b"operator-only" in world.heard_by(Tier.ADMIN)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(240)
+def test_a_server_inside_a_sandbox_is_called_by_the_feed(tmp_path: Path) -> None:
+    inside = ToolServerProcess("inside", {"files": "of-the-plan"})
+    with tool_server_processes(inside):
+        headers = {"Authorization": "Bearer of-the-plan"}
+        transport = {"type": "streamable-http", "url": inside.url("files"), "headers": headers}
+        server = {"serverId": "files", "bindingId": "bnd_files", "name": "files", "transport": transport}
+        own = {"type": "stdio", "command": sys.executable, "args": ["-IS", str(PROGRAM), "own"]}
+        for_its_agent = {"serverId": "own", "bindingId": "bnd_own", "name": "own", "transport": own}
+        setting = Setting(plan=seal(plan_document(mcpServers=[server, for_its_agent])))
+        with up_process(tmp_path, setting) as up:
+            operator = Operator(up).session
+            operator.post("/api/instances", {"organizationId": ORGANIZATION, "instanceId": INSTANCE})
+            key = str(operator.post("/api/auth/keys", {"instanceId": INSTANCE, "tier": "standard"})["key"])
+            name = f"sandbox__{SANDBOX}__files"
+            asyncio.run(_call_inside(up.addresses["controlPlane"], key, name))
+            operator.ask("DELETE", f"/v1/sandboxes/{SANDBOX}")
+            assert asyncio.run(_served(up.addresses["controlPlane"], key)) == {}
+
+
+async def _served(url: str, key: str) -> dict[str, str]:
+    async with httpx.AsyncClient(trust_env=False, headers={"X-API-Key": key}) as client:
+        answer = await client.get(f"{url}/api/integrations/client?instanceId={INSTANCE}")
+    assert answer.status_code == 200, answer.text
+    return {name: each["url"] for name, each in answer.json()["mcpServers"].items()}
+
+
+async def _call_inside(url: str, key: str, name: str) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while name not in (served := await _served(url, key)):  # noqa: ASYNC110  nothing announces it
+            await asyncio.sleep(0.1)
+    assert set(served) == {name}
+    async with session(served[name], key) as link:
+        assert "files_work" in [tool.name for tool in (await link.list_tools()).tools]
+        arguments = {"caller": "a", "number": 1, "steps": 1, "pause": 0.01}
+        [content] = (await link.call_tool("files_work", arguments)).content
+        assert isinstance(content, TextContent)
+        assert json.loads(content.text)["place"] == "inside"
+    async with httpx.AsyncClient(trust_env=False, headers=ACCEPT | {"X-API-Key": key}) as client:
+        answer = await client.post(served[name].replace("__files", "__other"), json=INITIALIZE)
+    assert answer.status_code == 404

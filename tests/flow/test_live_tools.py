@@ -22,7 +22,7 @@ from tests.support.client_feed import (
     ClientFeed,
     client_feed,
 )
-from tests.support.tool_load import CALLERS, Load
+from tests.support.tool_load import CALLERS, Load, waited_for_a_core
 from tests.support.tool_server_process import ToolServerProcess, tool_server_processes
 
 CONVERGED_SECONDS = 2.0
@@ -58,12 +58,12 @@ class World:
 
     async def converged(self, within: float) -> None:
         """Wait until each key sees what the feed serves it; it has so long, and what it waits for a core."""
-        began, waited = read_clock(), _waited_for_a_core()
+        began, waited = read_clock(), waited_for_a_core()
         async with asyncio.timeout(within + 20):
             while not all(self._sees(tier) for tier in Tier):  # noqa: ASYNC110  nothing announces it
                 await asyncio.sleep(0.005)
         took = read_clock() - began
-        waited = _waited_for_a_core() - waited
+        waited = waited_for_a_core() - waited
         self.slowest = max(self.slowest, took)
         assert took - waited <= within, f"{took:.2f} s, {waited:.2f} s of them without a core"
 
@@ -98,12 +98,6 @@ class World:
     def _sees(self, tier: Tier) -> bool:
         view = self.client.view(tier)
         return {name: each.url for name, each in view.toolsets.items()} == self.feed.seen(tier)
-
-
-def _waited_for_a_core() -> float:
-    """Say how long this thread could have run while others did, in seconds; 0 where the kernel does not tell."""
-    schedule = Path("/proc/self/schedstat")
-    return int(schedule.read_text().split()[1]) / 1e9 if schedule.exists() else 0.0
 
 
 @contextlib.asynccontextmanager

@@ -20,8 +20,8 @@ from tests.support.worker_process import PartProcess, WorkerProcess
 INSTANCE: Final = "default"
 ORGANIZATION: Final = "org_one"
 ASK_SECONDS: Final = 60.0
-# Longer than a poll of the client and a call together.
-LINGER_SECONDS: Final = 20
+# Longer than a poll of the client and a call together, on a machine with other work.
+LINGER_SECONDS: Final = 60
 
 
 class RecordingRelay(Relay):
@@ -72,6 +72,7 @@ class FeedWorld:
 
     def __init__(self, folder: Path, relays: dict[str, RecordingRelay]) -> None:
         self.folder = folder
+        self.relays = relays
         self.keys: dict[Tier, str] = {}
         self.plane = PartProcess(
             folder,
@@ -83,7 +84,6 @@ class FeedWorld:
             for name, relay in relays.items()
             if name != "plane"
         }
-        self.relays = relays
         self.tools: dict[str, dict[str, Any]] = {}  # by toolId, as the API has it
         self._http: httpx.AsyncClient
 
@@ -97,17 +97,12 @@ class FeedWorld:
         """Run everything, with an instance and a key of each tier."""
         processes = [self.plane, *self.workers.values()]
         try:
-            await asyncio.to_thread(self.plane.start)
-            self.relays["plane"].lead_to(self.plane.api)
-            for worker in self.workers.values():
-                worker.set("SALLYPORT_WORKER_CONTROL_URL", self.plane.api)
-                await asyncio.to_thread(worker.start)
-            for name, worker in self.workers.items():
-                front = next(each["front"] for each in worker.events if each["event"] == "front_ready")
-                self.relays[name].lead_to(f"http://{front}")
+            await self.start_plane()
+            for name in self.workers:
+                await self.start_worker(name)
             token = (self.folder / "plane" / "service-token.cli").read_text().strip()
             async with httpx.AsyncClient(
-                base_url=self.plane.api,
+                base_url=self.url,
                 headers={"Authorization": f"Bearer {token}"},
                 trust_env=False,
                 timeout=ASK_SECONDS,
@@ -118,6 +113,24 @@ class FeedWorld:
             for each in reversed(processes):
                 await asyncio.to_thread(each.end)
 
+    async def start_plane(self) -> None:
+        """Start the control plane, for the first time or again."""
+        await asyncio.to_thread(self.plane.start)
+        self.relays["plane"].lead_to(self.plane.api)
+
+    async def start_worker(self, name: str) -> None:
+        """Start a worker, for the first time or again."""
+        worker = self.workers[name]
+        heard = len(worker.events)
+        await asyncio.to_thread(worker.start)
+        # It logs that after the API is ready, or before.
+        ready: list[str] = []
+        async with asyncio.timeout(ASK_SECONDS):
+            while not ready:
+                await asyncio.sleep(0.01)
+                ready = [each["front"] for each in worker.events[heard:] if each["event"] == "front_ready"]
+        self.relays[name].lead_to(f"http://{ready[-1]}")
+
     async def ask(self, method: str, path: str, body: object = None, status: int = 200) -> Any:  # noqa: ANN401  JSON
         """Ask the API as an operator."""
         answer = await self._http.request(method, path, json=body)
@@ -126,14 +139,7 @@ class FeedWorld:
 
     async def share(self, tool_id: str, worker: str, tier: Tier = Tier.STANDARD) -> None:
         """Have a program of work shared, at one of the workers."""
-        transport = {"type": "stdio", "command": sys.executable, "args": ["-IS", str(PROGRAM), tool_id]}
-        body = {
-            "instanceId": INSTANCE,
-            "toolId": tool_id,
-            "tier": tier.value,
-            "workerId": f"wrk_{worker}",
-            "source": {"id": tool_id, "transport": transport},
-        }
+        body = order(tool_id) | {"tier": tier.value, "workerId": f"wrk_{worker}"}
         made = await self.ask("POST", "/api/shared-tools", body, status=201)
         assert "issue" not in made, made
         self.tools[tool_id] = made
@@ -154,11 +160,11 @@ class FeedWorld:
                     return
                 await asyncio.sleep(0.02)
 
-    async def served(self, tier: Tier) -> dict[str, str]:
+    async def served(self, tier: Tier, user_id: str = "nobody") -> dict[str, str]:
         """Return what the feed serves a tier, by name; not by way of the relay."""
         headers = {"X-API-Key": self.keys[tier]}
         async with httpx.AsyncClient(trust_env=False) as client:
-            path = f"{self.plane.api}/api/integrations/client?instanceId={INSTANCE}"
+            path = f"{self.plane.api}/api/integrations/client?instanceId={INSTANCE}&userId={user_id}"
             answer = await client.get(path, headers=headers)
         assert answer.status_code == 200, answer.text
         return {name: each["url"] for name, each in answer.json()["mcpServers"].items()}
@@ -188,6 +194,7 @@ class FeedWorld:
     def _settings(self, name: str, relay: RecordingRelay) -> dict[str, str]:
         own = {
             "ID": f"wrk_{name}",
+            "CONTROL_URL": self.url,
             "CONTROL_TOKEN_FILE": str(self.folder / "plane" / "service-token.worker"),
             "FRONT_LISTEN": "127.0.0.1:0",
             "FRONT_URL": f"http://127.0.0.1:{relay.port}",
@@ -196,6 +203,12 @@ class FeedWorld:
             "INTEGRATIONS_TIMEOUTS_EXIT": "1s",
         }
         return {f"SALLYPORT_WORKER_{setting}": value for setting, value in own.items()}
+
+
+def order(tool_id: str) -> dict[str, object]:
+    """Return what has a program of work installed."""
+    transport = {"type": "stdio", "command": sys.executable, "args": ["-IS", str(PROGRAM), tool_id]}
+    return {"instanceId": INSTANCE, "toolId": tool_id, "source": {"id": tool_id, "transport": transport}}
 
 
 @contextlib.asynccontextmanager

@@ -39,10 +39,6 @@ class PartProcess:
         assert self._process is not None
         return self._process
 
-    def set(self, variable: str, value: str) -> None:
-        """Have it started with a variable that was not known before."""
-        self._environment[variable] = value
-
     def start(self) -> None:
         """Start it and wait until it is ready."""
         self._folder.mkdir(parents=True, exist_ok=True)

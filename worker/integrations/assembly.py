@@ -4,13 +4,14 @@ import os
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from control_client.admissions import Admission
 from sallyport.net.clock import read_clock, read_wall
 from sallyport.net.tasks import TaskSet
 from sallyport.net.tls import client_context
 from sallyport.net.trust_files import write_trust
-from worker.config import IntegrationSettings, WorkerConfig
+from worker.config import FrontSettings, IntegrationSettings, WorkerConfig
 from worker.integrations.front import Front
 from worker.integrations.front_admission import ControlAdmission, EitherAdmission, FileAdmission
 from worker.integrations.front_keys import KeyFile
@@ -60,12 +61,18 @@ def open_front(
         control if file is None else EitherAdmission(file, control),
         SandboxPassages(config.gateways.token_file, gateways, limits, tasks),
         tasks,
-        allowed_hosts=frozenset(front.allowed_hosts),
+        allowed_hosts=hosts_of(front),
         allowed_origins=frozenset(front.allowed_origins),
         most_body_bytes=settings.limits.message_bytes,
         most_sessions=settings.limits.sessions,
         idle_seconds=settings.timeouts.session_idle,
     )
+
+
+def hosts_of(front: FrontSettings) -> frozenset[str]:
+    """Return the names that the front answers to beside those of loopback: what is given, and that of its own URL."""
+    own = urlsplit(front.url).hostname if front.url is not None else None
+    return frozenset(front.allowed_hosts) | ({own} if own is not None else frozenset())
 
 
 def _integrations(

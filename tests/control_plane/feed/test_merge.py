@@ -121,9 +121,13 @@ def test_servers_of_sandboxes() -> None:
 def test_a_sandbox_that_no_gateway_told_of_yet_stays_while_they_come_back() -> None:
     name = sandbox_name("sbx_1", "files")
     known = {name: listed(name, kind=Kind.SANDBOX, subject="sbx_1"), "search": listed("search")}
-    settling = merge([], runtime(is_settling=True), known, None)
+    unheld = InSandbox("sbx_1", "files", FRONT, is_held=False)
+    settling = merge([], runtime({}, unheld, is_settling=True), known, None)
     assert (settling.entries, settling.is_stale) == ({name: known[name]}, True)
-    assert merge([], runtime(), known, None) == ({}, False)
+    assert merge([], runtime({}, unheld), known, None) == ({}, False)
+    assert merge([], runtime({}, unheld, is_settling=True), {}, None) == ({}, False)
+    # Its plan has it no more, or it was deleted.
+    assert merge([], runtime(is_settling=True), known, None) == ({}, False)
     told = merge([], runtime({}, InSandbox("sbx_1", "files", FRONT), is_settling=True), known, None)
     assert (set(told.entries), told.is_stale) == ({name}, False)
 

@@ -62,12 +62,12 @@ async def test_servers_of_a_plan_are_replaced_and_go_with_their_sandbox(base: Fo
         async with base.database.write() as tx:
             await rows.put_plan_servers(tx, "sbx_1", names)
     async with base.database.read() as tx:
-        found = await rows.held_servers(tx, NOW)
-        assert sorted(found) == [(ORGANIZATION, "sbx_1", "b"), (ORGANIZATION, "sbx_1", "c")]
-        assert await rows.held_servers(tx, NOW + leases.LEASE_SECONDS + 1) == []
+        for now, is_held in ((NOW, True), (NOW + leases.LEASE_SECONDS + 1, False)):
+            found = await rows.sandbox_servers(tx, now)
+            assert sorted(found) == [(ORGANIZATION, "sbx_1", name, is_held) for name in ("b", "c")]
     await sandboxes.delete_sandbox(base.database, "sbx_1", NOW)
     async with base.database.read() as tx:
-        assert await rows.held_servers(tx, NOW) == []
+        assert await rows.sandbox_servers(tx, NOW) == []
         assert await rows.organizations_of(tx, ["sbx_1"]) == {}
 
 

@@ -10,8 +10,8 @@ from control_client.admissions import Admission
 from sallyport.net.interception import certify_authority, make_authority_key
 from sallyport.net.tasks import TaskSet
 from tests.support.integration_stage import integration_stage, settings
-from worker.config import load_config
-from worker.integrations.assembly import open_front, open_integrations
+from worker.config import FrontSettings, load_config
+from worker.integrations.assembly import hosts_of, open_front, open_integrations
 from worker.integrations.front import Front
 from worker.owned_folder import StateTaken
 
@@ -58,3 +58,9 @@ async def test_the_fronts_keys_are_read_when_it_begins(tmp_path: Path) -> None:
                 opened(keys_file)
         for given in (None, "keys"):
             assert repr(opened(given)) == "<Front 0 relays, 0 passages>"
+
+
+def test_the_front_answers_to_the_name_of_its_own_url() -> None:
+    assert hosts_of(FrontSettings()) == frozenset()
+    front = FrontSettings(url="https://mcp.example.com:8443", allowed_hosts=("other.example.com",))
+    assert hosts_of(front) == {"mcp.example.com", "other.example.com"}
