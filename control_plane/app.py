@@ -27,6 +27,8 @@ from control_plane.config import ControlPlaneConfig
 from control_plane.connections import ConnectionDesk
 from control_plane.definitions.registry import Registry
 from control_plane.denials import DenialDesk
+from control_plane.feed.keeping import FeedKeeper
+from control_plane.feed.servers import ServerDesk
 from control_plane.idempotency import Answers
 from control_plane.ids import new_id
 from control_plane.integrations import IntegrationsError, load_registry
@@ -187,6 +189,8 @@ async def started(
         tasks.spawn(parts.keeper.keep_fresh(), name="credentials")
         tasks.spawn(parts.outbox.run(), name="webhooks")
         tasks.spawn(parts.workers.watch_leases(), name="leases of workers")
+        tasks.spawn(parts.feed.run(), name="client feed")
+        tasks.spawn(parts.servers.run(), name="servers of instances")
         server = Server(build_served(parts), config.api.listen)
         serving = tasks.spawn(server.serve(), name="api")
         port = await _listening("api.listen", server, serving, config.api.listen)
@@ -279,6 +283,7 @@ def _parts(
         trust=_trust("workers.ca_file", config.workers.ca_file),
         times=CallTimes(config.workers.timeout, config.workers.install_timeout),
     )
+    feed = FeedKeeper(database, workers, lambda: clock.wall)
     return Parts(
         database=base.database,
         metrics=metrics,
@@ -303,6 +308,8 @@ def _parts(
         outbox=outbox,
         workers=workers,
         worker_caller=caller,
+        feed=feed,
+        servers=ServerDesk(database, workers, caller, feed, lambda: clock.wall, linger_seconds=config.feed.linger),
         rates=RateLimits(
             requests_per_minute=config.limits.requests_per_minute,
             failed_logins_per_minute=config.limits.failed_logins_per_minute,

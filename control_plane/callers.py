@@ -41,6 +41,8 @@ _OPERATOR: Final = frozenset({Role.OPERATOR})
 _MEMBER: Final = frozenset({Role.OPERATOR, Role.MEMBER})
 _SERVICE: Final = frozenset({Role.SERVICE})
 
+# The one path for whoever has a client key, which is no caller's.
+CLIENT_FEED: Final = "/api/integrations/client"
 # Who may ask for what. A path that is not here is answered to nobody.
 _SUBSCRIPTION: Final = "/v1/sandbox/profiles/{profile_id}/webhook-subscriptions/{subscription_id}"
 
@@ -124,6 +126,27 @@ PERMISSIONS: Final[Mapping[tuple[str, str], frozenset[Role]]] = {
     ("GET", "/internal/v1/workers/{worker_id}/declared"): _SERVICE,
     # What runs on a worker may be any organization's.
     ("GET", "/api/workers"): _OPERATOR,
+    ("POST", "/internal/v1/workers/{worker_id}/admit"): _SERVICE,
+    ("POST", "/api/instances"): _MEMBER,
+    ("GET", "/api/instances"): _MEMBER,
+    ("GET", "/api/instances/{instance_id}"): _MEMBER,
+    ("DELETE", "/api/instances/{instance_id}"): _MEMBER,
+    # Those of the tier admin are for operators, and seen by them alone.
+    ("POST", "/api/auth/keys"): _MEMBER,
+    ("GET", "/api/auth/keys"): _MEMBER,
+    ("GET", "/api/auth/keys/{client_key_id}"): _MEMBER,
+    ("DELETE", "/api/auth/keys/{client_key_id}"): _MEMBER,
+    # What is installed runs on a worker, with what the worker may read.
+    ("POST", "/api/shared-tools"): _OPERATOR,
+    ("GET", "/api/shared-tools"): _MEMBER,
+    ("GET", "/api/shared-tools/{shared_tool_id}"): _MEMBER,
+    ("DELETE", "/api/shared-tools/{shared_tool_id}"): _OPERATOR,
+    ("POST", "/api/shared-tools/{shared_tool_id}/start"): _OPERATOR,
+    ("POST", "/api/shared-tools/{shared_tool_id}/stop"): _OPERATOR,
+    ("POST", "/api/installations"): _OPERATOR,
+    ("GET", "/api/installations"): _MEMBER,
+    ("GET", "/api/installations/{installation_id}"): _MEMBER,
+    ("DELETE", "/api/installations/{installation_id}"): _OPERATOR,
 }
 
 

@@ -164,6 +164,18 @@ class WorkerCalls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Feed:
+    """What the clients of instances are served."""
+
+    linger: float = setting(
+        duration("1s", "1h"),
+        "30s",
+        "How long a server goes on running that was stopped or removed, and is served no more.",
+        "Clients hear of it and end their calls first.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """How often somebody may ask one replica."""
 
@@ -234,6 +246,7 @@ class ControlPlaneConfig:
     metrics: MetricsListener = section(MetricsListener)
     webhooks: Webhooks = section(Webhooks)
     workers: WorkerCalls = section(WorkerCalls)
+    feed: Feed = section(Feed)
     limits: Limits = section(Limits)
 
     @property

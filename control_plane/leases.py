@@ -8,7 +8,7 @@ import orjson
 from control_plane.refusals import ControlCode, Refused, sandbox_not_found
 from control_plane.store import leases as rows
 from control_plane.store import sandboxes
-from control_plane.store.database import Database
+from control_plane.store.database import Database, Transaction
 from control_plane.store.leases import Held
 from control_plane.store.models import GatewayLease, GatewaySandbox
 
@@ -50,14 +50,18 @@ async def placement(database: Database, sandbox_id: str, now: float) -> dict[str
         if await sandboxes.sandbox(tx, sandbox_id) is None:
             raise sandbox_not_found()
         found = await rows.placement(tx, sandbox_id, now)
-    tunnels = [(held.tunnel_epoch, held.gateway_id) for _, held in found if held.tunnel]
-    newest = max(tunnels, default=None)
+    newest = _newest_tunnel(found)
     items = []
     for lease, held in found:
         item: dict[str, object] = {"id": lease.gateway_id, "adminUrl": lease.admin_url}
-        item["tunnel"] = held.tunnel and (held.tunnel_epoch, held.gateway_id) == newest
+        item["tunnel"] = lease is newest
         items.append(item | ({"revision": held.revision} if held.revision is not None else {}))
     return {"gateways": items}
+
+
+async def tunnel_of(tx: Transaction, sandbox_id: str, now: float) -> GatewayLease | None:
+    """Return the live gateway that has the newest tunnel to a sandbox."""
+    return _newest_tunnel(await rows.placement(tx, sandbox_id, now))
 
 
 async def gateways(database: Database, now: float) -> dict[str, object]:
@@ -65,6 +69,11 @@ async def gateways(database: Database, now: float) -> dict[str, object]:
     async with database.read() as tx:
         found = await rows.live_leases(tx, now)
     return {"items": [_gateway(lease, held) for lease, held in found]}
+
+
+def _newest_tunnel(found: Sequence[tuple[GatewayLease, GatewaySandbox]]) -> GatewayLease | None:
+    tunnels = [(held.tunnel_epoch, held.gateway_id, lease) for lease, held in found if held.tunnel]
+    return max(tunnels, key=lambda each: each[:2])[2] if tunnels else None
 
 
 def _gateway(lease: GatewayLease, held: Sequence[GatewaySandbox]) -> dict[str, object]:

@@ -10,10 +10,11 @@ from typing import Final, NamedTuple
 
 from control_plane import connections, sandboxes
 from control_plane.callers import Caller
+from control_plane.feed import instances, keys, servers
 from control_plane.refusals import ControlCode, FieldIssue, Refused, sandbox_not_found
 from control_plane.store import owners
 from control_plane.store.database import Database
-from control_plane.store.models import Connection, Profile, Sandbox
+from control_plane.store.models import ClientKey, Connection, Instance, InstanceServer, Profile, Sandbox
 
 
 class Owned(NamedTuple):
@@ -26,6 +27,8 @@ class Owned(NamedTuple):
 _SANDBOX: Final = Owned(Sandbox, sandbox_not_found)
 _PROFILE: Final = Owned(Profile, sandboxes.profile_not_found)
 _CONNECTION: Final = Owned(Connection, connections.not_found)
+_INSTANCE: Final = Owned(Instance, instances.not_found)
+_SERVER: Final = Owned(InstanceServer, servers.not_found)
 # By the name of a path parameter, a query parameter or a member of a body, in the spelling of Python and of JSON.
 OWNED: Final = {
     "sandbox_id": _SANDBOX,
@@ -34,6 +37,11 @@ OWNED: Final = {
     "sandboxProfileId": _PROFILE,
     "connection_id": _CONNECTION,
     "connectionId": _CONNECTION,
+    "instance_id": _INSTANCE,
+    "instanceId": _INSTANCE,
+    "client_key_id": Owned(ClientKey, keys.not_found),
+    "shared_tool_id": _SERVER,
+    "installation_id": _SERVER,
 }
 # Path parameters that name nothing of an organization's.
 UNOWNED: Final = frozenset(

@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import Iterator
 from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 
 from control_plane.refusals import ControlCode, FieldIssue, Refused, sandbox_not_found
+from control_plane.store import feed
 from control_plane.store import sandboxes as rows
 from control_plane.store.database import Database, Transaction
 from control_plane.store.models import Plan, PlanReference, Sandbox
+from sallyport.host import is_loopback
 from sallyport.plan.codec import PlanError, parse_plan, seal
 from sallyport.plan.model import CompiledRuntimePlan
 from sallyport.plan.strict_json import StrictJsonError, read_strictly
@@ -136,7 +139,7 @@ def _refuse_foreign(plan: CompiledRuntimePlan, sandbox: Sandbox) -> None:
 async def enforce(tx: Transaction, new: Plan, plan: CompiledRuntimePlan, now: float) -> None:
     """Keep a plan that was compiled here and put it in force; the caller holds the sandbox's lock.
 
-    Of `plan` only the routes are read: they are the same for every sandbox it was compiled for.
+    Of `plan` only routes and MCP servers are read: they are the same for every sandbox it was compiled for.
     """
     await rows.store_plan(tx, new)
     await _put_in_force(tx, new, plan, now)
@@ -144,6 +147,7 @@ async def enforce(tx: Transaction, new: Plan, plan: CompiledRuntimePlan, now: fl
 
 async def _put_in_force(tx: Transaction, kept: Plan, plan: CompiledRuntimePlan, now: float) -> None:
     await rows.put_in_force(tx, kept, list(_references(kept.sandbox_id, plan)))
+    await feed.put_plan_servers(tx, kept.sandbox_id, list(_servers_inside(plan)))
     tx.emit("plan", {"sandboxId": kept.sandbox_id, "revision": kept.revision, "digest": kept.digest}, now)
 
 
@@ -155,6 +159,17 @@ def _is_new(plan: CompiledRuntimePlan, kept: Plan | None, sandbox: Sandbox) -> b
         return True
     newest = max(plan.revision, sandbox.revision or 0)
     raise Refused(ControlCode.PLAN_CONFLICT, f"revision {newest} is there already; a changed plan needs a higher one")
+
+
+def _servers_inside(plan: CompiledRuntimePlan) -> Iterator[str]:
+    """Yield the MCP servers within the sandbox that a gateway can forward requests to.
+
+    One on standard input and output is its agent's own: who calls it would need a session with it (gateway/admin).
+    """
+    for server in plan.mcp_servers:
+        transport = server.transport
+        if transport.type != "stdio" and is_loopback(urlsplit(transport.url).hostname or ""):
+            yield server.server_id
 
 
 def _references(sandbox_id: str, plan: CompiledRuntimePlan) -> Iterator[PlanReference]:

@@ -13,6 +13,7 @@ from control_plane.store import (
     authorizations,
     connections,
     events,
+    feed,
     idempotent_answers,
     keys,
     leases,
@@ -54,6 +55,7 @@ async def forget_what_is_over(database: Database, now: float, webhook_seconds: f
     async with database.write() as tx:
         await connections.forget_resolutions(tx, now - RESOLUTION_SECONDS)
         await api_keys.forget_ended(tx, now - ENDED_KEY_SECONDS)
+        await feed.forget_revoked(tx, now - ENDED_KEY_SECONDS)
         await idempotent_answers.forget(tx, now - KEPT_SECONDS)
         await connections.forget_made_before(tx, now - MADE_SECONDS)
         await authorizations.forget_authorizations(tx, now)

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from sallyport_cli.supervisor import Part, Supervisor
 
 # Where the parts listen unless told otherwise (docs/settings.md); 0 asks for any free port.
-PORTS: Final = {"control": 7500, "worker": 4200, "proxy": 3128, "tunnel": 8443, "admin": 9900, "sandboxd": 3129}
+PORTS: Final = {
+    **{"control": 7500, "worker": 4200, "front": 4201},
+    **{"proxy": 3128, "tunnel": 8443, "admin": 9900, "sandboxd": 3129},
+}
 # Below those that systems give to connections, one of which could take a port before its part has started.
 FREE_PORTS: Final = range(15_000, 32_768)
 # How long open exchanges may finish after Ctrl-C; shorter than the supervisor's patience, or they would be cut by it.
@@ -177,6 +180,7 @@ class _Up:
             ("worker",),
             {
                 "SALLYPORT_WORKER_LISTEN": self._addresses["worker"],
+                "SALLYPORT_WORKER_FRONT_LISTEN": self._addresses["front"],
                 "SALLYPORT_WORKER_DATA_DIR": str(self._directory.worker),
                 "SALLYPORT_WORKER_CONTROL_URL": self._control_url,
                 "SALLYPORT_WORKER_CONTROL_TOKEN_FILE": str(self._directory.service_token("worker")),
@@ -236,6 +240,7 @@ class _Up:
             "sandboxId": sandbox_id,
             "controlPlane": self._control_url,
             "worker": f"http://{self._addresses['worker']}",
+            "front": f"http://{self._addresses['front']}",
             "proxy": f"http://{self._addresses['proxy']}",
             "tunnel": f"ws://{self._addresses['tunnel']}",
             "admin": f"http://{self._addresses['admin']}",

@@ -11,6 +11,7 @@ from collections.abc import Coroutine, Sequence
 import structlog
 import uvloop
 
+from control_client.admissions import ask_admission
 from control_client.callers import CallerCheck
 from control_client.registrations import declared_servers, gateway_revisions
 from control_client.service_token import ServiceToken
@@ -122,7 +123,8 @@ class Worker:
                 add_sandboxes(api, sandboxes)
             front = None
             if config.front.listen is not None:
-                front = open_front(config.front, config.integrations, integrations, self._tasks)
+                ask = functools.partial(ask_admission, session, config.id)
+                front = open_front(config, integrations, ask, self._tasks)
                 opened.push_async_callback(front.close)
             await integrations.open()
             drain = config.timeouts.drain

@@ -239,7 +239,15 @@ class FrontSettings:
         "On loopback: by default where it listens.",
     )
     keys_file: Path | None = optional_setting(
-        PATH, "Who may call: a line `NAME TIER SHA256` for each key.", "Digests: a copy of it opens nothing."
+        PATH,
+        "Who else may call: a line `NAME TIER SHA256` for each key.",
+        "For a worker without a control plane, whose client keys are taken otherwise.",
+    )
+    keys_stale: float = setting(
+        duration("1s", "1h"),
+        "1m",
+        "How long a client key counts that the control plane cannot be asked about again.",
+        "Its restart cuts no calls; nobody can revoke a key meanwhile.",
     )
     allowed_hosts: tuple[str, ...] = setting_list(
         TEXT, "Host names it answers to beside those of loopback.", "A web page's name may be rebound to it."
@@ -374,8 +382,6 @@ def _check_front(reader: Reader, front: FrontSettings) -> None:
         reader.fault(f"{pointer}_LISTEN", "off loopback the front needs front.tls: keys travel in it")
     if not is_loopback(front.listen.host) and front.url is None:
         reader.fault(f"{pointer}_URL", "is missing; write the https:// name that the certificate of front.tls has")
-    if front.keys_file is None:
-        reader.fault(f"{pointer}_LISTEN", "name the file of keys as well: keys_file")
 
 
 def inherited() -> dict[str, str]:

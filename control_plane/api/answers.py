@@ -9,9 +9,10 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 from pydantic import Field, JsonValue
 
 from control_plane.authorizations import OAUTH_CALLBACK, REDIRECT_CALLBACK
-from control_plane.callers import Role
+from control_plane.callers import CLIENT_FEED, Role
 from control_plane.definitions.contract import Kind, MethodKind
 from control_plane.denials import Denial
+from control_plane.feed.tiers import Tier
 from control_plane.refusals import ControlCode
 from sallyport.plan.fields import Model
 from sallyport.plan.model import Egress
@@ -489,6 +490,90 @@ class WorkerShown(Model):
     servers: list[ServerShown]
 
 
+class InstanceShown(Model):
+    """An application whose clients read a feed."""
+
+    instance_id: str
+    organization_id: str
+    display_name: str | None = None
+    created_at: int
+
+
+class ClientKeyShown(Model):
+    """What is known of a client key."""
+
+    client_key_id: str
+    instance_id: str
+    tier: Tier
+    display_name: str | None = None
+    revoked_at: int | None = None
+    created_by: str
+    created_at: int
+
+
+class ClientKeyMade(ClientKeyShown):
+    """A new client key, shown this once."""
+
+    key: str
+
+
+class _InstanceServerShown(Model):
+    """A server as its worker reported it last; `pending`: it has not yet."""
+
+    instance_id: str
+    tool_id: str
+    name: str
+    tier: Tier
+    worker_id: str
+    desired: Literal["running", "stopped"]
+    status: str
+    issue: str | None = None
+    created_at: int
+    updated_at: int
+
+
+class SharedToolShown(_InstanceServerShown):
+    """A tool that all users of an instance share."""
+
+    shared_tool_id: str
+
+
+class InstallationShown(_InstanceServerShown):
+    """A tool that one user has installed."""
+
+    installation_id: str
+    user_id: str
+
+
+class FeedServer(Model):
+    """Where a client calls a server."""
+
+    type: Literal["streamable"]
+    url: str
+
+
+class ClientFeed(Model):
+    """What a client may use, by name."""
+
+    mcp_servers: dict[str, FeedServer]
+
+
+class AdmittedServer(Model):
+    """Where what is called is: at the worker that asks, or in a sandbox behind a gateway."""
+
+    server_id: str
+    sandbox_id: str | None = None
+    admin_url: str | None = None
+
+
+class Admitted(Model):
+    """Who calls, and what; what is not there is absent."""
+
+    key_id: str | None = None
+    tier: Tier | None = None
+    server: AdmittedServer | None = None
+
+
 class Health(Model):
     """The process answers."""
 
@@ -583,6 +668,9 @@ _VERSION: Final = "/v1/sandbox/profiles/{profile_id}/versions/{version}"
 _CONNECTIONS: Final = "/v1/integration/connections"
 _ENDPOINTS: Final = "/v1/integration/webhook-endpoints"
 _SUBSCRIPTIONS: Final = "/v1/sandbox/profiles/{profile_id}/webhook-subscriptions"
+_KEYS: Final = "/api/auth/keys"
+_SHARED: Final = "/api/shared-tools"
+_INSTALLATIONS: Final = "/api/installations"
 _SUBSCRIPTION: Final = f"{_SUBSCRIPTIONS}/{{subscription_id}}"
 
 TOLD: Final[Mapping[tuple[str, str], Told]] = {
@@ -660,6 +748,26 @@ TOLD: Final[Mapping[tuple[str, str], Told]] = {
     ("GET", "/internal/sandboxes/{sandbox_id}/placement"): Told(200, Placement),
     ("PUT", "/internal/gateways/{gateway_id}/lease"): Told(200, LeaseTaken),
     ("GET", "/internal/gateways"): Told(200, Gateways),
+    ("GET", CLIENT_FEED): Told(200, ClientFeed, also=(304,)),
+    ("POST", "/api/instances"): Told(201, InstanceShown),
+    ("GET", "/api/instances"): Told(200, Page[InstanceShown]),
+    ("GET", "/api/instances/{instance_id}"): Told(200, InstanceShown),
+    ("DELETE", "/api/instances/{instance_id}"): _NOTHING,
+    ("POST", _KEYS): Told(201, ClientKeyMade),
+    ("GET", _KEYS): Told(200, Page[ClientKeyShown]),
+    ("GET", f"{_KEYS}/{{client_key_id}}"): Told(200, ClientKeyShown),
+    ("DELETE", f"{_KEYS}/{{client_key_id}}"): _NOTHING,
+    ("POST", _SHARED): Told(201, SharedToolShown, also=(202,)),
+    ("GET", _SHARED): Told(200, Page[SharedToolShown]),
+    ("GET", f"{_SHARED}/{{shared_tool_id}}"): Told(200, SharedToolShown),
+    ("DELETE", f"{_SHARED}/{{shared_tool_id}}"): _NOTHING,
+    ("POST", f"{_SHARED}/{{shared_tool_id}}/start"): Told(200, SharedToolShown),
+    ("POST", f"{_SHARED}/{{shared_tool_id}}/stop"): Told(200, SharedToolShown),
+    ("POST", _INSTALLATIONS): Told(201, InstallationShown, also=(202,)),
+    ("GET", _INSTALLATIONS): Told(200, Page[InstallationShown]),
+    ("GET", f"{_INSTALLATIONS}/{{installation_id}}"): Told(200, InstallationShown),
+    ("DELETE", f"{_INSTALLATIONS}/{{installation_id}}"): _NOTHING,
+    ("POST", "/internal/v1/workers/{worker_id}/admit"): Told(200, Admitted),
     ("GET", "/internal/plans/watch"): Told(200, media_type="text/event-stream"),
     ("PUT", "/internal/v1/workers/{worker_id}"): Told(200, WorkerTaken),
     ("DELETE", "/internal/v1/workers/{worker_id}"): _NOTHING,

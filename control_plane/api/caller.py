@@ -1,5 +1,6 @@
 """Who calls, by a service token or an API key, and whether it may: before any endpoint runs."""
 
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 import structlog
@@ -10,6 +11,7 @@ from control_plane import api_keys
 from control_plane.api.parts import Parts, PartsOf
 from control_plane.callers import Caller as CallerFound
 from control_plane.callers import Role, may
+from control_plane.feed.tiers import TIERS, Tier
 from control_plane.ownership import own_organization, refuse_foreign
 from control_plane.refusals import ControlCode, Refused
 from control_plane.store import events
@@ -41,7 +43,7 @@ async def identify(request: Request, parts: Parts) -> CallerFound:
     try:
         caller = await _caller(request, parts, now)
     except Refused:
-        parts.rates.count_failure(_address(request), now)
+        parts.rates.count_failure(address_of(request), now)
         raise
     parts.rates.count_request(caller, now)
     request.scope[SCOPE_KEY] = caller
@@ -49,6 +51,18 @@ async def identify(request: Request, parts: Parts) -> CallerFound:
 
 
 async def _caller(request: Request, parts: Parts, now: float) -> CallerFound:
+    credential, is_bearer = credential_of(request)
+    if is_bearer and not api_keys.looks_like_key(credential):
+        return await _by_token(credential, parts, now)
+    caller = await api_keys.find_caller(parts.database, credential, now)
+    if caller is None:
+        _log.warning("caller_refused", reason="api_key")
+        raise Refused(ControlCode.UNAUTHORIZED, "the API key is not accepted here; ask an operator for another")
+    return caller
+
+
+def credential_of(request: Request) -> tuple[str, bool]:
+    """Return what a request shows, and whether as a bearer; raise Refused where that is nothing, or two things."""
     try:
         bearer = bearer_token(request.headers.get("Authorization", "").encode("latin-1"))
     except TokenError as error:
@@ -58,13 +72,7 @@ async def _caller(request: Request, parts: Parts, now: float) -> CallerFound:
     if len(credentials) != 1:
         detail = "send `Authorization: Bearer CREDENTIAL` or `X-API-Key: KEY`, and one of them only"
         raise Refused(ControlCode.UNAUTHORIZED, detail)
-    if key is None and not api_keys.looks_like_key(credentials[0]):
-        return await _by_token(credentials[0], parts, now)
-    caller = await api_keys.find_caller(parts.database, credentials[0], now)
-    if caller is None:
-        _log.warning("caller_refused", reason="api_key")
-        raise Refused(ControlCode.UNAUTHORIZED, "the API key is not accepted here; ask an operator for another")
-    return caller
+    return credentials[0], key is None
 
 
 async def _by_token(token: str, parts: Parts, now: float) -> CallerFound:
@@ -84,7 +92,8 @@ def _token_refused(**logged: str) -> Refused:
     return Refused(ControlCode.UNAUTHORIZED, "the token is not accepted here; mint another")
 
 
-def _address(request: Request) -> str:
+def address_of(request: Request) -> str:
+    """Return where a request comes from."""
     return "" if request.client is None else request.client.host
 
 
@@ -102,6 +111,14 @@ async def _organization(
     ] = None,
 ) -> str | None:
     return own_organization(caller, organization_id)
+
+
+async def _tiers(caller: Caller) -> Sequence[Tier]:
+    return TIERS if caller.is_operator else (Tier.STANDARD,)
+
+
+# The tiers of what a caller is shown, and may make.
+TiersOf = Annotated[Sequence[Tier], Depends(_tiers)]
 
 
 # The organization that a list is narrowed to: what the query says, and always its own for a bound caller.

@@ -1,4 +1,4 @@
-"""`Idempotency-Key` on every POST below /v1, around all endpoints: no endpoint knows of it."""
+"""`Idempotency-Key` on every POST below /v1 and /api, around all endpoints: no endpoint knows of it."""
 
 import re
 from typing import Final
@@ -17,6 +17,8 @@ from control_plane.store.database import DatabaseUnavailable
 from sallyport.plan.codec import MAX_PLAN_BYTES
 
 HEADER: Final = "Idempotency-Key"
+# Below these, POST may carry one.
+PREFIXES: Final = ("/v1/", "/api/")
 # Tells an answer that was given before.
 REPLAYED: Final = "Idempotency-Replayed"
 _KEY: Final = re.compile(r"[\x21-\x7E]{1,255}")
@@ -35,7 +37,7 @@ class Idempotency:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].startswith("/v1/"):
+        if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].startswith(PREFIXES):
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)

@@ -8,7 +8,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from control_plane.api.answers import CODES, PAGE, TOLD, Problem, Told
-from control_plane.callers import PERMISSIONS
+from control_plane.api.idempotency import PREFIXES
+from control_plane.callers import CLIENT_FEED, PERMISSIONS
 from control_plane.definitions.forms import without_null
 
 _COMPONENT: Final = "#/components/schemas/{model}"
@@ -17,7 +18,7 @@ _PROBLEMS: Final = {
     "5XX": "Not served now; Retry-After is there where asking again may help.",
 }
 _SECURITY: Final = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "A service token or an API key."},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A service token, an API key, a client key."},
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
 _IDEMPOTENCY_KEY: Final = {
@@ -61,7 +62,10 @@ def _rewrite(operation: Schema, method: str, path: str, schemas: Schema) -> None
     if (method, path) in PERMISSIONS:
         operation["security"] = [{name: []} for name in _SECURITY]
         operation["description"] += f" For: {', '.join(sorted(PERMISSIONS[method, path]))}."
-    if method == "POST" and path.startswith("/v1/"):
+    elif path == CLIENT_FEED:
+        operation["security"] = [{name: []} for name in _SECURITY]
+        operation["description"] += " For: the holder of a client key."
+    if method == "POST" and path.startswith(PREFIXES):
         operation.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
 
 

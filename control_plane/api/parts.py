@@ -15,6 +15,8 @@ from control_plane.compilation import CompileDesk
 from control_plane.connections import ConnectionDesk
 from control_plane.definitions.registry import Registry
 from control_plane.denials import DenialDesk
+from control_plane.feed.keeping import FeedKeeper
+from control_plane.feed.servers import ServerDesk
 from control_plane.idempotency import Answers
 from control_plane.keeper import CredentialKeeper
 from control_plane.metrics import ControlMetrics
@@ -66,6 +68,8 @@ class Parts:
     outbox: Outbox
     workers: Workers
     worker_caller: WorkerCaller
+    feed: FeedKeeper
+    servers: ServerDesk
     rates: RateLimits
     answers: Answers
     public_url: str

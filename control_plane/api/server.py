@@ -13,13 +13,17 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from control_plane.api import (
+    admissions,
     api_keys,
     authorizations,
     bindings,
     callbacks,
+    client_feed,
     compilation,
     connections,
     denials,
+    instance_servers,
+    instances,
     internal,
     public,
     sandboxes,
@@ -55,6 +59,7 @@ _ROUTERS: Final = [
         *(public, callbacks, sandboxes, denials, bindings, compilation),
         *(authorizations, connections, api_keys, targets, internal),
         *(webhooks, webhook_endpoints, webhook_subscriptions, workers),
+        *(instances, instance_servers, client_feed, admissions),
     )
 ]
 

@@ -359,6 +359,102 @@ class PageSession(Model):
     expires_at: Mapped[int] = mapped_column(index=True)
 
 
+# --- the client feed --------------------------------------------------------------------------------------------------
+
+
+class Instance(Model):
+    """An application whose clients read the feed. revision counts the changes of what it is served."""
+
+    __tablename__ = "instances"
+    __table_args__ = (Index(None, "organization_id", "id"),)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    organization_id: Mapped[str]
+    display_name: Mapped[str | None]
+    revision: Mapped[int]
+    created_at: Mapped[int]
+
+
+class ClientKey(Model):
+    """A key that clients of one instance show, by its hash. Its tier never changes; a revoked one keeps its row."""
+
+    __tablename__ = "client_keys"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    key_hash: Mapped[str] = mapped_column(unique=True)
+    organization_id: Mapped[str]
+    instance_id: Mapped[str] = mapped_column(ForeignKey("instances.id", ondelete="CASCADE"), index=True)
+    tier: Mapped[str]
+    display_name: Mapped[str | None]
+    created_by: Mapped[str]
+    created_at: Mapped[int]
+    revoked_at: Mapped[int | None] = mapped_column(index=True)
+
+
+class InstanceServer(Model):
+    """An integration server for an instance: a shared tool, or what one user has installed (then user_id says whose).
+
+    id is the server's at its worker, name the feed's. source is JSON, what the worker is told to install. issue says
+    why it does not run, where the worker said so. leaves_at: when it is stopped that was meant to run until now, or
+    removed. removal is its own id once it is to be removed, and empty before, so that its name is free at once.
+    """
+
+    __tablename__ = "instance_servers"
+    __table_args__ = (
+        Index("uq_instance_servers_instance_id_name_removal", "instance_id", "name", "removal", unique=True),
+    )
+    id: Mapped[str] = mapped_column(primary_key=True)
+    organization_id: Mapped[str]
+    instance_id: Mapped[str] = mapped_column(ForeignKey("instances.id", ondelete="CASCADE"))
+    name: Mapped[str]
+    tool_id: Mapped[str]
+    user_id: Mapped[str | None]
+    tier: Mapped[str]
+    source: Mapped[str]
+    desired: Mapped[str]
+    worker_id: Mapped[str] = mapped_column(index=True)
+    issue: Mapped[str | None]
+    removal: Mapped[str]
+    leaves_at: Mapped[int | None] = mapped_column(index=True)
+    created_at: Mapped[int]
+    updated_at: Mapped[int]
+
+
+class PlanServer(Model):
+    """An MCP server inside a sandbox, of its current plan."""
+
+    __tablename__ = "plan_servers"
+    sandbox_id: Mapped[str] = mapped_column(ForeignKey("sandboxes.id"), primary_key=True)
+    server_id: Mapped[str] = mapped_column(primary_key=True)
+
+
+class FeedEntry(Model):
+    """One entry of what an instance is served: together they are the last set that was verified.
+
+    kind and subject say what it comes from, by the id that the API has for it.
+    """
+
+    __tablename__ = "feed_entries"
+    instance_id: Mapped[str] = mapped_column(ForeignKey("instances.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    url: Mapped[str]
+    tier: Mapped[str]
+    user_id: Mapped[str | None]
+    kind: Mapped[str]
+    subject: Mapped[str]
+
+
+class FeedChange(Model):
+    """One change of what an instance is served; added, removed and meta are JSON (control_plane/feed/changes.py)."""
+
+    __tablename__ = "feed_changes"
+    instance_id: Mapped[str] = mapped_column(ForeignKey("instances.id", ondelete="CASCADE"), primary_key=True)
+    revision: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    event: Mapped[str]
+    added: Mapped[str]
+    removed: Mapped[str]
+    meta: Mapped[str]
+    at: Mapped[int]
+
+
 # --- keys and tokens --------------------------------------------------------------------------------------------------
 
 

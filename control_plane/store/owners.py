@@ -3,9 +3,11 @@
 from sqlalchemy import select
 
 from control_plane.store.database import Transaction
-from control_plane.store.models import Connection, Profile, Sandbox
+from control_plane.store.models import ClientKey, Connection, Instance, InstanceServer, Profile, Sandbox
 
-type OwnedModel = type[Sandbox] | type[Profile] | type[Connection]
+type OwnedModel = (
+    type[Sandbox] | type[Profile] | type[Connection] | type[Instance] | type[InstanceServer] | type[ClientKey]
+)
 
 
 async def organization_of(tx: Transaction, model: OwnedModel, row_id: str) -> str | None:

@@ -9,6 +9,7 @@ from control_plane.store.models import (
     InterceptionAuthority,
     Plan,
     PlanReference,
+    PlanServer,
     Profile,
     ProfileVersion,
     Sandbox,
@@ -62,6 +63,7 @@ async def mark_deleted(tx: Transaction, sandbox_id: str, now: float) -> None:
     gone = {"deleted_at": int(now), "revision": None, "digest": None}
     await tx.run(update(Sandbox).where(Sandbox.id == sandbox_id).values(**gone))
     await tx.run(delete(PlanReference).where(PlanReference.sandbox_id == sandbox_id))
+    await tx.run(delete(PlanServer).where(PlanServer.sandbox_id == sandbox_id))
     await tx.run(delete(InterceptionAuthority).where(InterceptionAuthority.sandbox_id == sandbox_id))
 
 

@@ -38,6 +38,11 @@ async def servers_of(tx: Transaction, worker_id: str) -> Sequence[WorkerServer]:
     return await tx.all(query.order_by(WorkerServer.server_id))
 
 
+async def server(tx: Transaction, worker_id: str, server_id: str) -> WorkerServer | None:
+    """Return one server as its worker reported it last."""
+    return await tx.get(WorkerServer, (worker_id, server_id))
+
+
 async def put_servers(tx: Transaction, worker_id: str, servers: Mapping[str, ServerRow]) -> None:
     """Replace what a worker runs; writes only what differs."""
     before = {row.server_id: row for row in await servers_of(tx, worker_id)}

@@ -2,9 +2,6 @@
 
 import asyncio
 import contextlib
-import json
-import random
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -25,10 +22,9 @@ from tests.support.client_feed import (
     ClientFeed,
     client_feed,
 )
+from tests.support.tool_load import CALLERS, Load, waited_for_a_core
 from tests.support.tool_server_process import ToolServerProcess, tool_server_processes
 
-CALLERS = 200
-OPERATORS = 20  # of them, by the admin key
 CONVERGED_SECONDS = 2.0
 # A start of the server's process is seconds of imports on a busy machine.
 PATIENCE_SECONDS = 60
@@ -36,66 +32,6 @@ SHARED = [f"shared{number}" for number in range(6)]
 FRAGILE = "fragile"
 OPERATOR = [f"operator-only-{number}" for number in range(2)]
 BOTH_KEYS = f"{STANDARD_KEY},{ADMIN_KEY}"
-
-
-class Load:
-    """Callers that never stop, what they got, and what they saw that must not be."""
-
-    def __init__(self, client: ToolClient) -> None:
-        self.answered = Counter[str]()
-        self.wrong: list[str] = []
-        self.open = 0
-        self.most_open = 0
-        self.is_over = False
-        self.is_steady = asyncio.Event()
-        self._client = client
-
-    async def call_on(self, number: int) -> None:
-        """Be one caller: one call after the other, each to a server that is there as it begins."""
-        rng = random.Random(number)
-        tier = Tier.ADMIN if number < OPERATORS else Tier.STANDARD
-        caller, count, seen = f"caller{number}", 0, 0
-        while not self.is_over:
-            view = self._client.view(tier)
-            if view.number < seen:
-                self.wrong.append(f"{caller}: view {view.number} after {seen}")
-            seen = view.number
-            server = rng.choice(sorted(view.toolsets))
-            if tier is Tier.STANDARD and server in OPERATOR:
-                self.wrong.append(f"{caller}: sees {server}")
-            count += 1
-            await self._call(tier, server, caller, count, rng.uniform(1.5, 2.4))
-
-    async def _call(self, tier: Tier, server: str, caller: str, number: int, pause: float) -> None:
-        heard: list[float] = []
-
-        async def hear(progress: float, total: float | None, message: str | None) -> None:
-            heard.append(progress)
-
-        self.open += 1
-        self.most_open = max(self.most_open, self.open)
-        arguments = {"caller": caller, "number": number, "steps": 2, "pause": pause}
-        try:
-            result = await self._client.call(tier, server, f"{server}_work", arguments, progress=hear)
-        except Exception as error:  # a lost call is what is looked for
-            self.wrong.append(f"{caller} {number} at {server}: {error!r}")
-            return
-        finally:
-            self.open -= 1
-        if result.is_error:
-            self.wrong.append(f"{caller} {number} at {server}: {result}")
-            return
-        found = json.loads(result.content[0]["text"])
-        if (found["server"], found["caller"], found["number"]) != (server, caller, number):
-            self.wrong.append(f"{caller} {number} at {server}: got {found}")
-        # At each server a caller's calls come in the order they were made; one that was made again is its own like.
-        if found["before"] > number or (found["before"] == number and server != FRAGILE):
-            self.wrong.append(f"{caller} {number} at {server}: came after {found['before']}")
-        if server != FRAGILE and heard != [1, 2]:
-            self.wrong.append(f"{caller} {number} at {server}: progress {heard}")
-        self.answered[server] += 1
-        if self.answered.total() >= CALLERS:
-            self.is_steady.set()
 
 
 class World:
@@ -122,12 +58,12 @@ class World:
 
     async def converged(self, within: float) -> None:
         """Wait until each key sees what the feed serves it; it has so long, and what it waits for a core."""
-        began, waited = read_clock(), _waited_for_a_core()
+        began, waited = read_clock(), waited_for_a_core()
         async with asyncio.timeout(within + 20):
             while not all(self._sees(tier) for tier in Tier):  # noqa: ASYNC110  nothing announces it
                 await asyncio.sleep(0.005)
         took = read_clock() - began
-        waited = _waited_for_a_core() - waited
+        waited = waited_for_a_core() - waited
         self.slowest = max(self.slowest, took)
         assert took - waited <= within, f"{took:.2f} s, {waited:.2f} s of them without a core"
 
@@ -164,12 +100,6 @@ class World:
         return {name: each.url for name, each in view.toolsets.items()} == self.feed.seen(tier)
 
 
-def _waited_for_a_core() -> float:
-    """Say how long this thread could have run while others did, in seconds; 0 where the kernel does not tell."""
-    schedule = Path("/proc/self/schedstat")
-    return int(schedule.read_text().split()[1]) / 1e9 if schedule.exists() else 0.0
-
-
 @contextlib.asynccontextmanager
 async def under_load(folder: Path, **settings: str) -> AsyncIterator[World]:
     """Run a world, with its callers until the block ends; then every call has had its end."""
@@ -204,7 +134,7 @@ async def under_load(folder: Path, **settings: str) -> AsyncIterator[World]:
             async with client:
                 for tier in Tier:
                     await client.settled(tier)
-                world.client, world.load = client, Load(client)
+                world.client, world.load = client, Load(client, hidden=OPERATOR, fragile=(FRAGILE,))
                 async with asyncio.TaskGroup() as callers:
                     for number in range(CALLERS):
                         callers.create_task(world.load.call_on(number))

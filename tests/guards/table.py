@@ -2408,6 +2408,111 @@ _NO_OTHER_WAY: Final = (
     ),
 )
 
+# --- what clients are served ------------------------------------------------------------------------------------------
+
+_MERGE: Final = "control_plane/feed/merge.py"
+_ADMISSION: Final = "control_plane/feed/admission.py"
+_CLIENT_FEED: Final = "control_plane/api/client_feed.py"
+_FRONT_ADMISSION: Final = "worker/integrations/front_admission.py"
+_TEST_MERGE: Final = "tests/control_plane/feed/test_merge.py::"
+_TEST_ADMISSION: Final = "tests/control_plane/feed/test_admission.py::"
+_TEST_CLIENT_FEED: Final = "tests/control_plane/api/test_client_feed.py::"
+_TEST_FRONT_ADMISSION: Final = "tests/worker/integrations/test_front_admission.py::"
+
+_SERVED: Final = (
+    Guard(
+        "a tier's own servers",
+        "control_plane/feed/tiers.py",
+        "return self is Tier.ADMIN or other is Tier.STANDARD",
+        "return True",
+        "tests/control_plane/feed/test_tiers.py::test_what_a_tier_sees",
+    ),
+    Guard(
+        "a user's own servers",
+        _MERGE,
+        "return tier.sees(self.tier) and self.user_id in (None, user_id)",
+        "return tier.sees(self.tier)",
+        f"{_TEST_MERGE}test_what_a_user_installed_and_the_built_in_server",
+    ),
+    Guard(
+        "a worker that lets others call a server than it is listed for",
+        _MERGE,
+        "if report.tier != tier:",
+        "if False:",
+        f"{_TEST_MERGE}test_what_is_not_wanted_or_cannot_be_called_or_is_of_another_tier_there_is_not_served",
+    ),
+    Guard(
+        "what a standard subscriber is told",
+        "control_plane/feed/changes.py",
+        "added = tuple(each for each in self.added if tier.sees(each.tier))",
+        "added = self.added",
+        "tests/control_plane/feed/test_changes.py::test_what_a_tier_may_see_of_a_change",
+    ),
+    Guard(
+        "another instance's feed",
+        _CLIENT_FEED,
+        "if instance_id != holder.instance_id:",
+        "if False:",
+        f"{_TEST_CLIENT_FEED}test_who_is_not_answered",
+    ),
+    Guard(
+        "a key that was revoked",
+        "control_plane/feed/keys.py",
+        "if key is None or key.revoked_at is not None:",
+        "if key is None:",
+        "tests/control_plane/feed/test_keys.py::test_a_revoked_key_opens_nothing_and_is_told",
+    ),
+    Guard(
+        "an admin's key in a member's hands",
+        "control_plane/api/instances.py",
+        "if body.tier not in tiers:",
+        "if False:",
+        "tests/control_plane/api/test_instances.py::test_a_member_makes_and_sees_standard_keys_alone",
+    ),
+    Guard(
+        "the tier of what is called",
+        _ADMISSION,
+        "if holder.tier.sees(Tier(row.tier)) and (row.desired == RUNNING or row.leaves_at is not None):",
+        "if row.desired == RUNNING or row.leaves_at is not None:",
+        f"{_TEST_ADMISSION}test_what_is_there_for_a_key_and_what_looks_like_nothing",
+    ),
+    Guard(
+        "a deleted sandbox, or another organization's",
+        _ADMISSION,
+        "if await rows.organizations_of(tx, [sandbox_id]) != {sandbox_id: holder.organization_id}:",
+        "if False:",
+        f"{_TEST_ADMISSION}test_servers_of_sandboxes_are_behind_the_gateway_that_has_the_tunnel",
+    ),
+    Guard(
+        "names that are ours",
+        "control_plane/feed/servers.py",
+        "if _SEPARATOR in text or text == BUILT_IN_NAME:",
+        "if False:",
+        "tests/control_plane/feed/test_servers.py::test_names_that_are_ours_or_taken",
+    ),
+    Guard(
+        "what was said a second ago",
+        _FRONT_ADMISSION,
+        "if said is not None and self._clock() < said.at + FRESH_SECONDS:",
+        "if said is not None:",
+        f"{_TEST_FRONT_ADMISSION}test_what_the_control_plane_says_is_believed_for_a_second",
+    ),
+    Guard(
+        "a key that nobody can be asked about",
+        _FRONT_ADMISSION,
+        "self._clock() < said.at + self._stale_seconds",
+        "True",
+        f"{_TEST_FRONT_ADMISSION}test_while_it_cannot_be_asked_what_it_said_last_goes_on_for_a_while",
+    ),
+    Guard(
+        "a gateway's token in cleartext",
+        "worker/integrations/sandbox_passages.py",
+        'if parts.scheme != "https" and not is_loopback(parts.hostname or ""):',
+        "if False:",
+        "tests/worker/integrations/test_sandbox_passages.py::test_a_token_does_not_travel_in_cleartext",
+    ),
+)
+
 GUARDS: Final = (
     *_SLOT_REMOVAL,
     *_SIGNED,
@@ -2431,4 +2536,5 @@ GUARDS: Final = (
     *_FEEDS,
     *_SERVERS,
     *_NO_OTHER_WAY,
+    *_SERVED,
 )

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,13 @@ from sallyport.net.setting_kinds import HostPort
 from tests.support.integration_stage import IntegrationStage
 from worker.api import serve
 from worker.integrations.front import Front
+from worker.integrations.front_admission import FileAdmission, FrontAdmission
 from worker.integrations.front_keys import KeyFile
+from worker.integrations.sandbox_passages import PassageLimits, SandboxPassages
 
 ADMIN_KEY: Final = f"sp_sk_{'a' * 64}"
 STANDARD_KEY: Final = f"sp_sk_{'b' * 64}"
+NO_WAYS: Final = PassageLimits(connect_seconds=1, answer_seconds=1, body_bytes=1, sessions=1, calls=1)
 OTHER_KEY: Final = f"sp_sk_{'c' * 64}"
 
 
@@ -56,15 +60,21 @@ async def session(url: str, key: str) -> AsyncIterator[ClientSession]:
 
 @contextlib.asynccontextmanager
 async def listening_front(
-    stage: IntegrationStage, folder: Path, *, sessions: int = 16
+    stage: IntegrationStage,
+    folder: Path,
+    *,
+    sessions: int = 16,
+    admission: FrontAdmission | None = None,
+    sandboxes: SandboxPassages | None = None,
 ) -> AsyncIterator[ListeningFront]:
-    """Have a stage's servers called."""
+    """Have a stage's servers called, by the keys of a file unless another decides."""
     keys = folder / "keys"
     lines = (("ops", "admin", ADMIN_KEY), ("all", "standard", STANDARD_KEY), ("more", "admin", OTHER_KEY))
     keys.write_text("".join(f"{name} {tier} {hashlib.sha256(key.encode()).hexdigest()}\n" for name, tier, key in lines))
     front = Front(
         stage.integrations,
-        KeyFile(keys),
+        admission or FileAdmission(KeyFile(keys)),
+        sandboxes or SandboxPassages(None, ssl.create_default_context(), NO_WAYS, stage.tasks),
         stage.tasks,
         allowed_hosts=frozenset({"mcp.example.com"}),
         allowed_origins=frozenset({"https://app.example.com"}),

@@ -13,7 +13,7 @@ PARTS = ("sallyport", "gateway", "sandboxd", "worker", "control_client", "contro
 AROUND = ("demo", "benchmarks", "tests")  # not packaged
 PURE = (
     *("sallyport.plan", "sallyport.wire", "gateway.core", "sandboxd.core"),
-    *("control_plane.compiler", "control_plane.definitions"),
+    *("control_plane.compiler", "control_plane.definitions", "control_plane.feed.merge"),
     *("control_client.feed_state", "control_client.push_signature", "worker.sandboxes.seccomp"),
 )
 IMPURE = ("asyncio", "socket", "ssl", "threading", "subprocess", "time", "random", "secrets", "uuid", "os", "logging")

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,13 @@ STOP_SECONDS = 20.0
 APPLY_SECONDS = 60.0
 
 
-class WorkerProcess:
-    """A worker that is started, killed and started again over the same folder."""
+class PartProcess:
+    """A part that is started, killed and started again over the same folder."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, command: Sequence[str], settings: Mapping[str, str]) -> None:
         self._folder = folder
-        self._environment = {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT),
-            "SALLYPORT_WORKER_LISTEN": "127.0.0.1:0",
-            "SALLYPORT_WORKER_DATA_DIR": str(folder / "data"),
-            **settings,
-        }
+        self._command = command
+        self._environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **settings}
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self.events: list[dict[str, Any]] = []
@@ -49,7 +44,7 @@ class WorkerProcess:
         self._folder.mkdir(parents=True, exist_ok=True)
         ready = threading.Event()
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "sallyport_cli.main", "worker"],
+            [sys.executable, "-P", "-m", "sallyport_cli.main", *self._command],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -57,7 +52,7 @@ class WorkerProcess:
             cwd=self._folder,
         )
         self._process = process
-        self._reader = threading.Thread(target=self._read, args=(process, ready), name="worker log", daemon=True)
+        self._reader = threading.Thread(target=self._read, args=(process, ready), name="log of a part", daemon=True)
         self._reader.start()
         assert ready.wait(START_SECONDS), self.events
         assert process.poll() is None, self.events
@@ -78,6 +73,28 @@ class WorkerProcess:
         assert self._reader is not None
         self._reader.join(STOP_SECONDS)
         return self.process.returncode
+
+    def _read(self, process: "subprocess.Popen[bytes]", ready: threading.Event) -> None:
+        assert process.stderr is not None
+        with process.stderr as lines:
+            for line in lines:
+                event = json.loads(line) if line.startswith(b"{") else {"event": line.decode(errors="replace")}
+                self.events.append(event)
+                if event["event"] == "ready":
+                    self.api = f"http://{event['api']}"
+                    ready.set()
+        ready.set()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.api}>"
+
+
+class WorkerProcess(PartProcess):
+    """A worker."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+        given = {"SALLYPORT_WORKER_LISTEN": "127.0.0.1:0", "SALLYPORT_WORKER_DATA_DIR": str(folder / "data")}
+        super().__init__(folder, ("worker",), given | dict(settings))
 
     async def begin(self, sandbox_id: str, revision: int) -> str:
         """Begin an application and return its id."""
@@ -102,20 +119,6 @@ class WorkerProcess:
                 if document["state"] not in ("queued", "running"):
                     return document
                 await asyncio.sleep(0.02)
-
-    def _read(self, process: "subprocess.Popen[bytes]", ready: threading.Event) -> None:
-        assert process.stderr is not None
-        with process.stderr as lines:
-            for line in lines:
-                event = json.loads(line) if line.startswith(b"{") else {"event": line.decode(errors="replace")}
-                self.events.append(event)
-                if event["event"] == "ready":
-                    self.api = f"http://{event['api']}"
-                    ready.set()
-        ready.set()
-
-    def __repr__(self) -> str:
-        return f"<WorkerProcess {self.api}>"
 
 
 @contextlib.contextmanager

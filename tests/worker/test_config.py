@@ -48,13 +48,13 @@ def test_it_leaves_loopback_only_by_tls(tmp_path: Path) -> None:
         load_config({**abroad, **certificate, **key}, tmp_path)
 
 
-def test_the_front_leaves_loopback_only_by_tls_and_never_without_keys(tmp_path: Path) -> None:
+def test_the_front_leaves_loopback_only_by_tls(tmp_path: Path) -> None:
     front = "SALLYPORT_WORKER_FRONT"
     abroad = {f"{front}_LISTEN": "0.0.0.0:4201", f"{front}_KEYS_FILE": "keys"}
     with pytest.raises(ConfigError, match="off loopback the front needs"):
         load_config(abroad, tmp_path)
-    with pytest.raises(ConfigError, match="name the file of keys"):
-        load_config({f"{front}_LISTEN": "127.0.0.1:4201"}, tmp_path)
+    alone = load_config({f"{front}_LISTEN": "127.0.0.1:4201"}, tmp_path).front
+    assert (alone.keys_file, alone.keys_stale) == (None, 60.0)
     with pytest.raises(ConfigError, match="write both certificate_file and key_file"):
         load_config({f"{front}_TLS_KEY_FILE": "k"}, tmp_path)
     whole = abroad | {f"{front}_TLS_CERTIFICATE_FILE": "c", f"{front}_TLS_KEY_FILE": "k"}

@@ -2,20 +2,24 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from sallyport.net.clock import read_wall
+from control_client.admissions import Admission
+from sallyport.net.clock import read_clock, read_wall
 from sallyport.net.tasks import TaskSet
 from sallyport.net.tls import client_context
 from sallyport.net.trust_files import write_trust
-from worker.config import FrontSettings, IntegrationSettings
+from worker.config import FrontSettings, IntegrationSettings, WorkerConfig
 from worker.integrations.front import Front
+from worker.integrations.front_admission import ControlAdmission, EitherAdmission, FileAdmission
 from worker.integrations.front_keys import KeyFile
 from worker.integrations.installation import Installers
 from worker.integrations.integration import Parts, ServerLimits, ServerTimes
 from worker.integrations.integrations import InstallLimits, Integrations
 from worker.integrations.launch import Outbound, Surroundings
+from worker.integrations.sandbox_passages import PassageLimits, SandboxPassages
 from worker.integrations.stdio_server import StopTimes
 from worker.integrations.store import IntegrationStore, open_store
 from worker.owned_folder import StateTaken
@@ -32,25 +36,43 @@ def open_integrations(settings: IntegrationSettings, environ: Mapping[str, str],
 
 
 def open_front(
-    front: FrontSettings, settings: IntegrationSettings, integrations: Integrations, tasks: TaskSet
+    config: WorkerConfig,
+    integrations: Integrations,
+    ask: Callable[[str, str], Awaitable[Admission | None]],
+    tasks: TaskSet,
 ) -> Front:
-    """Return the front; raises StateTaken for a file of keys that cannot be read."""
-    if front.keys_file is None:
-        raise StateTaken("the front has no file of keys")
+    """Return the front, which asks about keys and names; raises StateTaken for what cannot be read."""
+    front, settings = config.front, config.integrations
     try:
-        keys = KeyFile(front.keys_file)
+        file = None if front.keys_file is None else FileAdmission(KeyFile(front.keys_file))
+        gateways = client_context(None if config.gateways.ca_file is None else str(config.gateways.ca_file))
     except (OSError, ValueError) as error:
-        raise StateTaken(f"the front's keys cannot be read: {error}") from None
+        raise StateTaken(f"the front's keys, or the roots of gateways, cannot be read: {error}") from None
+    control = ControlAdmission(ask, read_clock, tasks, stale_seconds=front.keys_stale)
+    limits = PassageLimits(
+        connect_seconds=settings.timeouts.handshake,
+        answer_seconds=settings.timeouts.call,
+        body_bytes=settings.limits.message_bytes,
+        sessions=settings.limits.sessions,
+        calls=settings.limits.calls,
+    )
     return Front(
         integrations,
-        keys,
+        control if file is None else EitherAdmission(file, control),
+        SandboxPassages(config.gateways.token_file, gateways, limits, tasks),
         tasks,
-        allowed_hosts=frozenset(front.allowed_hosts),
+        allowed_hosts=hosts_of(front),
         allowed_origins=frozenset(front.allowed_origins),
         most_body_bytes=settings.limits.message_bytes,
         most_sessions=settings.limits.sessions,
         idle_seconds=settings.timeouts.session_idle,
     )
+
+
+def hosts_of(front: FrontSettings) -> frozenset[str]:
+    """Return the names that the front answers to beside those of loopback: what is given, and that of its own URL."""
+    own = urlsplit(front.url).hostname if front.url is not None else None
+    return frozenset(front.allowed_hosts) | ({own} if own is not None else frozenset())
 
 
 def _integrations(

@@ -22,16 +22,19 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from control_client.admissions import SandboxPlace
 from sallyport.claims import TokenError
 from sallyport.net.tasks import TaskSet
 from sallyport.wire.compact_token import bearer_token
 from worker.integrations.errors import IntegrationError
-from worker.integrations.front_keys import Caller, FrontKeys
+from worker.integrations.front_admission import Admitted, CannotAsk, FrontAdmission
+from worker.integrations.front_keys import Caller
 from worker.integrations.integration import Integration
 from worker.integrations.integrations import Integrations
 from worker.integrations.manifest import HttpTransport
 from worker.integrations.mcp_session import Handshake
 from worker.integrations.passage import Passage
+from worker.integrations.sandbox_passages import SandboxPassages
 
 PATH: Final = "/mcp/"
 OPEN_PATH: Final = "/healthz"
@@ -46,6 +49,8 @@ RELAYED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 # The protocol's own members of `_meta` belong to one hop.
 _OF_THE_PROTOCOL: Final = "io.modelcontextprotocol/"
+# What protocol 2026-07-28 wants of a result, as a server of an older one means it; it is left out for older clients.
+_OF_AN_OLDER_SERVER: Final = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
 
 _log = structlog.get_logger(__name__)
 
@@ -56,7 +61,8 @@ class Front:
     def __init__(
         self,
         integrations: Integrations,
-        keys: FrontKeys,
+        admission: FrontAdmission,
+        sandboxes: SandboxPassages,
         tasks: TaskSet,
         *,
         allowed_hosts: frozenset[str] = frozenset(),
@@ -66,7 +72,8 @@ class Front:
         idle_seconds: float,
     ) -> None:
         self._integrations = integrations
-        self._keys = keys
+        self._admission = admission
+        self._sandboxes = sandboxes
         self._tasks = tasks
         self._hosts = LOOPBACK_HOSTS | {host.lower() for host in allowed_hosts}
         self._origins = allowed_origins
@@ -90,13 +97,23 @@ class Front:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        caller = self._caller(headers)
-        if caller is None:
+        try:
+            admitted = await self._admit(headers, scope["path"])
+        except CannotAsk:
+            await _away("keys cannot be checked at the moment")(scope, receive, send)
+            return
+        if admitted is None:
             answer = _error(401, "Unauthorized", "send a key as bearer, or as X-API-Key")
             answer.headers["WWW-Authenticate"] = "Bearer"
             await answer(scope, receive, send)
             return
-        integration = self._integration(scope["path"], caller)
+        caller = admitted.caller
+        if admitted.sandbox is not None and admitted.server_id is not None:
+            request = Request(scope, receive)
+            got = await self._to_sandbox(admitted.sandbox, admitted.server_id, request, caller)
+            await got(scope, receive, send)
+            return
+        integration = self._integration(admitted)
         if integration is None:
             await _error(404, "NotFound", "there is no such server")(scope, receive, send)
             return
@@ -117,6 +134,7 @@ class Front:
         passages, self._passages = self._passages, {}
         for passage in passages.values():
             await passage.close()
+        await self._sandboxes.close()
 
     def _refuse_foreigners(self, headers: Headers) -> JSONResponse | None:
         """Refuse what a web page could send here, by a name rebound to this listener or from its own."""
@@ -127,24 +145,25 @@ class Front:
             return _error(403, "ValidationError", "requests with an Origin come from web pages")
         return None
 
-    def _caller(self, headers: Headers) -> Caller | None:
+    async def _admit(self, headers: Headers, path: str) -> Admitted | None:
         key = headers.get("x-api-key")
         if key is None:
             try:
                 key = bearer_token(headers.get("authorization", "").encode("latin-1"))
             except TokenError:
                 return None
-        return None if key is None else self._keys.find(key)
+        name = path.removeprefix(PATH).rstrip("/") if path.startswith(PATH) else ""
+        return None if key is None else await self._admission.admit(key, name)
 
-    def _integration(self, path: str, caller: Caller) -> Integration | None:
-        """Return the server of a path; None also where it is not there for this caller: the two look the same."""
-        if not path.startswith(PATH):
+    def _integration(self, admitted: Admitted) -> Integration | None:
+        """Return the server that is called; None also where it is not there for this caller: the two look the same."""
+        if admitted.server_id is None:
             return None
         try:
-            integration = self._integrations.find(path.removeprefix(PATH).rstrip("/"))
+            integration = self._integrations.find(admitted.server_id)
         except IntegrationError:
             return None
-        return integration if caller.may_call(integration.stored.manifest.tier) else None
+        return integration if admitted.caller.may_call(integration.stored.manifest.tier) else None
 
     async def _passed_on(self, integration: Integration, request: Request, caller: Caller) -> Response:
         call = integration.call
@@ -154,6 +173,16 @@ class Front:
         if passage is None or passage.call != call:
             self._forget(integration.id)
             passage = self._passages[integration.id] = integration.passage(call, self._most_sessions)
+        return await self._answered(passage, request, caller)
+
+    async def _to_sandbox(self, place: SandboxPlace, server_id: str, request: Request, caller: Caller) -> Response:
+        try:
+            passage = self._sandboxes.to(place, server_id)
+        except IntegrationError as error:
+            return JSONResponse(error.to_document(), error.category.status)
+        return await self._answered(passage, request, caller)
+
+    async def _answered(self, passage: Passage, request: Request, caller: Caller) -> Response:
         try:
             return await passage.answer(request, caller.name)
         except IntegrationError as error:
@@ -241,7 +270,7 @@ class _Relay:
                 params["_meta"] = kept
             if "progressToken" in meta:
                 on_progress = context.session.report_progress
-        return await self._integration.ask(context.method, params or None, on_progress)
+        return {**_OF_AN_OLDER_SERVER, **await self._integration.ask(context.method, params or None, on_progress)}
 
 
 def _identity(handshake: Handshake) -> str:
@@ -260,7 +289,11 @@ def _text(value: object) -> str | None:
 
 
 def _not_running() -> JSONResponse:
-    answer = _error(503, "InvalidState", "the server does not run")
+    return _away("the server does not run")
+
+
+def _away(message: str) -> JSONResponse:
+    answer = _error(503, "InvalidState", message)
     answer.headers["Retry-After"] = "1"
     return answer
 

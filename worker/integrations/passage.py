@@ -93,6 +93,11 @@ class Passage:
             self._open -= 1
             raise
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way."""
+        return self._open == 0
+
     async def close(self) -> None:
         """End what is open."""
         await self._http.aclose()

@@ -1,11 +1,11 @@
 from control_plane.api.answers import CODES, TOLD
 from control_plane.authorizations import OAUTH_CALLBACK, REDIRECT_CALLBACK
-from control_plane.callers import PERMISSIONS
+from control_plane.callers import CLIENT_FEED, PERMISSIONS
 from control_plane.webhooks.endpoints import PATH as WEBHOOKS
 
 
 def test_every_path_has_its_answer() -> None:
-    own = ("/healthz", "/readyz", "/.well-known/jwks.json", OAUTH_CALLBACK, REDIRECT_CALLBACK)
+    own = ("/healthz", "/readyz", "/.well-known/jwks.json", OAUTH_CALLBACK, REDIRECT_CALLBACK, CLIENT_FEED)
     public = {("GET", path) for path in own} | {("POST", f"{WEBHOOKS}{{endpoint_key}}")}
     assert set(TOLD) == set(PERMISSIONS) | public
 

@@ -13,6 +13,9 @@ from tests.support.control_plane import Replica
 pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
 
+WITHOUT_BODY = ("/redeliver", "/{shared_tool_id}/start", "/{shared_tool_id}/stop")
+
+
 @pytest.fixture
 async def document(api: Replica) -> dict[str, Any]:
     found: dict[str, Any] = (await api.client.get("/openapi.json")).json()
@@ -36,8 +39,8 @@ async def test_every_operation_tells_its_answers_and_its_callers(document: dict[
             assert {status for status in statuses if status.startswith("2")}, (method, path)
             assert ("security" in operation) == path.startswith(("/v1/", "/api/", "/internal/")), path
             named = {each["name"] for each in operation.get("parameters", ())}
-            assert ("Idempotency-Key" in named) == (method == "post" and path.startswith("/v1/"))
-            takes_body = method in ("post", "put", "patch") and not path.endswith("/redeliver")
+            assert ("Idempotency-Key" in named) == (method == "post" and path.startswith(("/v1/", "/api/")))
+            takes_body = method in ("post", "put", "patch") and not path.endswith(WITHOUT_BODY)
             assert ("requestBody" in operation) == takes_body, (method, path)
 
 

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from control_client.admissions import Admission
 from sallyport.net.interception import certify_authority, make_authority_key
 from sallyport.net.tasks import TaskSet
 from tests.support.integration_stage import integration_stage, settings
-from worker.config import FrontSettings
-from worker.integrations.assembly import open_front, open_integrations
+from worker.config import FrontSettings, load_config
+from worker.integrations.assembly import hosts_of, open_front, open_integrations
+from worker.integrations.front import Front
 from worker.owned_folder import StateTaken
 
 NO_TASKS = TaskSet(lambda name, error: None)
@@ -41,13 +43,24 @@ def test_a_ca_that_cannot_be_used_is_told(tmp_path: Path, content: bytes | None)
 
 async def test_the_fronts_keys_are_read_when_it_begins(tmp_path: Path) -> None:
     async with integration_stage(tmp_path) as stage:
-        for keys_file in (None, tmp_path / "nothing", tmp_path / "faulty"):
-            (tmp_path / "faulty").write_text("faulty\n")
-            with pytest.raises(StateTaken, match="keys"):
-                open_front(FrontSettings(keys_file=keys_file), settings(tmp_path), stage.integrations, stage.tasks)
+        (tmp_path / "faulty").write_text("faulty\n")
         (tmp_path / "keys").write_text(f"me admin {hashlib.sha256(b'k').hexdigest()}\n")
-        front = FrontSettings(keys_file=tmp_path / "keys")
-        assert (
-            repr(open_front(front, settings(tmp_path), stage.integrations, stage.tasks))
-            == "<Front 0 relays, 0 passages>"
-        )
+
+        def opened(keys_file: str | None) -> Front:
+            given = {} if keys_file is None else {"SALLYPORT_WORKER_FRONT_KEYS_FILE": keys_file}
+            return open_front(load_config(given, tmp_path), stage.integrations, ask, stage.tasks)
+
+        async def ask(key_hash: str, name: str) -> Admission | None:
+            return None
+
+        for keys_file in ("nothing", "faulty"):
+            with pytest.raises(StateTaken, match="keys"):
+                opened(keys_file)
+        for given in (None, "keys"):
+            assert repr(opened(given)) == "<Front 0 relays, 0 passages>"
+
+
+def test_the_front_answers_to_the_name_of_its_own_url() -> None:
+    assert hosts_of(FrontSettings()) == frozenset()
+    front = FrontSettings(url="https://mcp.example.com:8443", allowed_hosts=("other.example.com",))
+    assert hosts_of(front) == {"mcp.example.com", "other.example.com"}

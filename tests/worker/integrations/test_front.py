@@ -4,7 +4,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
+import httpx2
 import pytest
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from mcp_types import TextContent
 
@@ -62,6 +65,19 @@ async def test_calls_and_their_progress_are_relayed(stage: IntegrationStage, fro
         echoed = await session.call_tool("echo", {"a": ["é", 1]})
         assert echoed.content == [TextContent(text='{"a": ["\\u00e9", 1]}')]
     assert seen == [0, 1, 2]
+
+
+async def test_a_client_of_the_newest_protocol_and_a_server_of_an_older_one(
+    stage: IntegrationStage, front: ListeningFront
+) -> None:
+    await stage.started("pages")
+    async with (
+        httpx2.AsyncClient(headers={"X-API-Key": ADMIN_KEY}, trust_env=False) as http,
+        Client(streamable_http_client(front.path("tester"), http_client=http), cache=None) as client,
+    ):
+        first = await client.list_tools()
+        assert ([tool.name for tool in first.tools], first.next_cursor) == (["tool_0", "tool_1"], "1")
+        assert (await client.call_tool("grow", {})).content == [TextContent(text="grown")]
 
 
 async def test_who_has_no_key_is_told_nothing(stage: IntegrationStage, front: ListeningFront) -> None:

@@ -1,0 +1,255 @@
+"""A client under load on the real feed: control plane, workers, fronts as processes, changed by the operator's API."""
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import pytest
+from mcp_types import TextContent
+
+from control_client.config import load_config
+from control_client.feed_state import Tier
+from control_client.tool_client import ToolClient
+from sallyport.net.clock import read_clock
+from sallyport.plan.codec import seal
+from tests.support.feed_world import INSTANCE, FeedWorld, feed_world, order
+from tests.support.front_stage import session
+from tests.support.gateway_plans import ORGANIZATION, SANDBOX
+from tests.support.gateway_process import Setting
+from tests.support.operator import Operator
+from tests.support.plan_documents import plan_document
+from tests.support.tool_load import CALLERS, Load, waited_for_a_core
+from tests.support.tool_server_process import ToolServerProcess, tool_server_processes
+from tests.support.up_process import up_process
+from tests.support.work_program import PROGRAM
+
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}},
+}
+ACCEPT = {"Accept": "application/json, text/event-stream"}
+POLL_SECONDS = 3
+# What is new is linked to then: a handshake with a worker, which has other work and waits for its core too.
+CONVERGED_SECONDS = 5.0
+PATIENCE_SECONDS = 60
+SHARED = [f"shared{number}" for number in range(5)]
+FRAGILE = "fragile"
+OPERATOR = [f"operator-only-{number}" for number in range(2)]
+
+
+class Changes:
+    """What is done to the servers while the load is on."""
+
+    def __init__(self, world: FeedWorld, client: ToolClient) -> None:
+        self.slowest = 0.0
+        self._world = world
+        self._client = client
+
+    async def come_and_go(self) -> None:
+        """Add, move, remove and bring back."""
+        world = self._world
+        for name in SHARED[3:]:
+            await world.share(name, "here")
+        await world.share(OPERATOR[1], "there", Tier.ADMIN)
+        await self.converged()
+        for name in (SHARED[0], SHARED[3]):
+            await self._move(name, "there")
+        await self.converged()
+        for name in (SHARED[1], OPERATOR[0]):
+            await world.unshare(name)
+        await self.converged()
+        await self._move(SHARED[0], "here")
+        await world.share(SHARED[1], "there")
+        await world.share(OPERATOR[0], "here", Tier.ADMIN)
+        await self.converged()
+
+    async def _move(self, name: str, worker: str) -> None:
+        await self._world.unshare(name)
+        await self._world.share(name, worker)
+
+    async def converged(self) -> None:
+        """Wait until each key's feed serves what there is, and its view is that."""
+        began, waited = read_clock(), waited_for_a_core()
+        async with asyncio.timeout(POLL_SECONDS + CONVERGED_SECONDS + PATIENCE_SECONDS):
+            while not all([await self._sees_all(tier) for tier in Tier]):  # noqa: ASYNC110  nothing announces it
+                await asyncio.sleep(0.05)
+        self.slowest = max(self.slowest, read_clock() - began - (waited_for_a_core() - waited))
+
+    async def _sees_all(self, tier: Tier) -> bool:
+        served = await self._world.served(tier)
+        there = {name for name, tool in self._world.tools.items() if tier is Tier.ADMIN or tool["tier"] == "standard"}
+        seen = {name: each.url for name, each in self._client.view(tier).toolsets.items()}
+        return seen == served and set(served) == there
+
+
+@contextlib.asynccontextmanager
+async def under_load(world: FeedWorld) -> AsyncIterator[tuple[Changes, Load]]:
+    """Have the callers call until the block ends; then every call has had its end."""
+    environment = {
+        "SALLYPORT_API_KEY_STANDARD": world.keys[Tier.STANDARD],
+        "SALLYPORT_API_KEY_ADMIN": world.keys[Tier.ADMIN],
+        "SALLYPORT_CLIENT_URL": world.url,
+        "SALLYPORT_CLIENT_INSTANCE_ID": INSTANCE,
+        "SALLYPORT_CLIENT_STATE_DIR": str(world.folder / "client"),
+        "SALLYPORT_CLIENT_POLL": f"{POLL_SECONDS}s",
+        "SALLYPORT_CLIENT_PATIENCE": f"{PATIENCE_SECONDS}s",
+        # Calls of five seconds take longer than the ten of the default where a machine has other work.
+        "SALLYPORT_CLIENT_GRACE": f"{PATIENCE_SECONDS}s",
+    }
+    async with ToolClient(load_config(environment, world.folder)) as client:
+        for tier in Tier:
+            await client.settled(tier)
+        load = Load(client, hidden=OPERATOR, fragile=(FRAGILE,))
+        async with asyncio.TaskGroup() as callers:
+            for number in range(CALLERS):
+                callers.create_task(load.call_on(number))
+            try:
+                await load.is_steady.wait()
+                yield Changes(world, client), load
+            finally:
+                load.is_over = True
+
+
+@pytest.mark.full
+@pytest.mark.timeout(240)
+async def test_a_front_follows_what_the_control_plane_says(tmp_path: Path) -> None:
+    async with feed_world(tmp_path, workers=("here",)) as world, httpx.AsyncClient(trust_env=False) as client:
+        await world.share("search", "here")
+        await world.share("ops", "here", Tier.ADMIN)
+        body = order("notes") | {"userId": "u@x", "workerId": "wrk_here"}
+        installed = await world.ask("POST", "/api/installations", body, status=201)
+        url = (await world.served(Tier.STANDARD))["search"]
+        front = url.removesuffix("search")
+        assert set(await world.served(Tier.STANDARD, "u@x")) == {"search", installed["name"]}
+        assert set(await world.served(Tier.ADMIN)) == {"search", "ops"}
+
+        async def asked(name: str, key: str) -> tuple[int, str]:
+            answer = await client.post(front + name, json=INITIALIZE, headers=ACCEPT | {"X-API-Key": key}, timeout=30)
+            return answer.status_code, answer.text if answer.status_code >= 400 else ""
+
+        standard, admin = world.keys[Tier.STANDARD], world.keys[Tier.ADMIN]
+        nothing = await asked("nothing", standard)
+        assert nothing[0] == 404
+        assert "nothing" not in nothing[1]
+        assert [await asked(name, standard) for name in ("ops", installed["toolId"])] == [nothing, nothing]
+        assert await asked(quote(f"notes__user_v__{installed['installationId']}"), standard) == nothing
+        for name, key in (("search", standard), ("search", admin), ("ops", admin), (installed["name"], standard)):
+            assert await asked(quote(name), key) == (200, ""), name
+
+        # Another instance's key names nothing of this one.
+        await world.ask("POST", "/api/instances", {"organizationId": "org_two", "instanceId": "two"}, status=201)
+        made = await world.ask("POST", "/api/auth/keys", {"instanceId": "two", "tier": "admin"}, status=201)
+        assert await asked("search", made["key"]) == nothing
+        await world.ask("DELETE", f"/api/auth/keys/{made['clientKeyId']}", status=204)
+        await _until(lambda: asked("search", made["key"]), 401)
+
+        # One that was removed is served no more, and lingers for who had it.
+        await world.unshare("search")
+        assert set(await world.served(Tier.STANDARD)) == set()
+        assert await asked("search", standard) == (200, "")
+
+        # While the control plane is away, who was let in goes on, and nobody else.
+        world.plane.kill()
+        assert await asked("ops", admin) == (200, "")
+        assert (await asked("nothing-else", standard))[0] == 503
+        await world.start_plane()
+        await _until(lambda: asked("nothing-else", standard), 404)
+        assert set(await world.served(Tier.ADMIN)) == {"ops"}
+
+        # What a worker is asked while it is away it does when it is back.
+        world.workers["here"].kill()
+        late = order("late") | {"tier": "standard", "workerId": "wrk_here"}
+        assert (await world.ask("POST", "/api/shared-tools", late, status=202))["status"] == "pending"
+        assert set(await world.served(Tier.ADMIN)) == {"ops"}
+        await world.start_worker("here")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while "late" not in await world.served(Tier.STANDARD):  # noqa: ASYNC110  nothing announces it
+                await asyncio.sleep(0.05)
+        await _until(lambda: asked("late", standard), 200)
+
+
+async def _until(ask: Callable[[], Awaitable[tuple[int, str]]], status: int) -> None:
+    """Ask until it is answered like this: what a front was told is believed for a second."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await ask())[0] != status:  # noqa: ASYNC110  nothing announces it
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(300)
+async def test_nothing_is_lost_while_servers_come_go_move_and_crash(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    asyncio.get_running_loop().set_debug(False)
+    async with feed_world(tmp_path) as world:
+        for name in SHARED[:3]:
+            await world.share(name, "here")
+        await world.share(OPERATOR[0], "here", Tier.ADMIN)
+        await world.share(FRAGILE, "there")
+        async with under_load(world) as (changes, load):
+            await changes.come_and_go()
+            await world.crash(FRAGILE)
+            await changes.converged()
+        told = f"{load.answered.total()} calls, {load.most_open} at once, slowest {changes.slowest:.2f} s"
+        print(f"{told}: {load.answered}")
+        record_property("tried", ["tool calls", load.answered.total()])
+        assert load.wrong == []
+        assert load.most_open == CALLERS
+        assert {*SHARED, *OPERATOR, FRAGILE} <= set(load.answered)
+        assert changes.slowest <= POLL_SECONDS + CONVERGED_SECONDS
+        kept = b"".join(path.read_bytes() for path in (world.folder / "client").glob("feed-standard-*"))
+        at_standard = world.heard_by(Tier.STANDARD) + kept
+        assert b"shared0" in at_standard
+        assert b"operator-only" not in at_standard
+        assert b"operator-only" in world.heard_by(Tier.ADMIN)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(240)
+def test_a_server_inside_a_sandbox_is_called_by_the_feed(tmp_path: Path) -> None:
+    inside = ToolServerProcess("inside", {"files": "of-the-plan"})
+    with tool_server_processes(inside):
+        headers = {"Authorization": "Bearer of-the-plan"}
+        transport = {"type": "streamable-http", "url": inside.url("files"), "headers": headers}
+        server = {"serverId": "files", "bindingId": "bnd_files", "name": "files", "transport": transport}
+        own = {"type": "stdio", "command": sys.executable, "args": ["-IS", str(PROGRAM), "own"]}
+        for_its_agent = {"serverId": "own", "bindingId": "bnd_own", "name": "own", "transport": own}
+        setting = Setting(plan=seal(plan_document(mcpServers=[server, for_its_agent])))
+        with up_process(tmp_path, setting) as up:
+            operator = Operator(up).session
+            operator.post("/api/instances", {"organizationId": ORGANIZATION, "instanceId": INSTANCE})
+            key = str(operator.post("/api/auth/keys", {"instanceId": INSTANCE, "tier": "standard"})["key"])
+            name = f"sandbox__{SANDBOX}__files"
+            asyncio.run(_call_inside(up.addresses["controlPlane"], key, name))
+            operator.ask("DELETE", f"/v1/sandboxes/{SANDBOX}")
+            assert asyncio.run(_served(up.addresses["controlPlane"], key)) == {}
+
+
+async def _served(url: str, key: str) -> dict[str, str]:
+    async with httpx.AsyncClient(trust_env=False, headers={"X-API-Key": key}) as client:
+        answer = await client.get(f"{url}/api/integrations/client?instanceId={INSTANCE}")
+    assert answer.status_code == 200, answer.text
+    return {name: each["url"] for name, each in answer.json()["mcpServers"].items()}
+
+
+async def _call_inside(url: str, key: str, name: str) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while name not in (served := await _served(url, key)):  # noqa: ASYNC110  nothing announces it
+            await asyncio.sleep(0.1)
+    assert set(served) == {name}
+    async with session(served[name], key) as link:
+        assert "files_work" in [tool.name for tool in (await link.list_tools()).tools]
+        arguments = {"caller": "a", "number": 1, "steps": 1, "pause": 0.01}
+        [content] = (await link.call_tool("files_work", arguments)).content
+        assert isinstance(content, TextContent)
+        assert json.loads(content.text)["place"] == "inside"
+    async with httpx.AsyncClient(trust_env=False, headers=ACCEPT | {"X-API-Key": key}) as client:
+        answer = await client.post(served[name].replace("__files", "__other"), json=INITIALIZE)
+    assert answer.status_code == 404
