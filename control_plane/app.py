@@ -39,6 +39,8 @@ from control_plane.oauth.provider_session import ProviderSession
 from control_plane.outbound.checked_session import CheckedSession
 from control_plane.outbound.gateway_admin import GatewayAdmin
 from control_plane.plans import PlanDesk
+from control_plane.push.emitter import Emitter
+from control_plane.push.subscribers import PushSubscribers, sync_configured
 from control_plane.rate_limits import RateLimits
 from control_plane.recompilation import Recompiler
 from control_plane.resolution import Resolver as CredentialResolver
@@ -169,10 +171,13 @@ async def started(
         opened.push_async_callback(subscribers.close)
         gateways = _gateway_session(config)
         opened.push_async_callback(gateways.close)
+        receivers = CheckedSession(*_outbound(config), is_plain_on_loopback=True)
+        opened.push_async_callback(receivers.close)
         tasks = TaskSet(_task_failed)
         opened.push_async_callback(tasks.close)
         with _start_errors():
             await _add_targets(base, config, clock.wall)
+            await sync_configured(base.database, base.vault, config.pushes.configured(), clock.wall)
         watch = Watch(base.database, lambda: clock.wall)
         with _start_errors():
             await watch.start()
@@ -191,6 +196,7 @@ async def started(
         tasks.spawn(parts.workers.watch_leases(), name="leases of workers")
         tasks.spawn(parts.feed.run(), name="client feed")
         tasks.spawn(parts.servers.run(), name="servers of instances")
+        tasks.spawn(_emitter(base, receivers, clock, config).run(), name="pushes")
         server = Server(build_served(parts), config.api.listen)
         serving = tasks.spawn(server.serve(), name="api")
         port = await _listening("api.listen", server, serving, config.api.listen)
@@ -307,6 +313,7 @@ def _parts(
         webhook_subscriptions=WebhookSubscriptions(database, vault, give_up_seconds=hooks.give_up_after),
         outbox=outbox,
         workers=workers,
+        push_subscribers=PushSubscribers(database, vault),
         worker_caller=caller,
         feed=feed,
         servers=ServerDesk(database, workers, caller, feed, lambda: clock.wall, linger_seconds=config.feed.linger),
@@ -317,6 +324,14 @@ def _parts(
         answers=Answers(base.database, base.vault),
         public_url=config.public_url,
         now=lambda: clock.wall,
+    )
+
+
+def _emitter(base: Foundation, session: CheckedSession, clock: Clock, config: ControlPlaneConfig) -> Emitter:
+    return Emitter(
+        *(base.database, base.vault, session, lambda: clock.wall, new_id("ctl", clock.wall)),
+        timeout_seconds=config.pushes.timeout,
+        collapse_after=config.pushes.collapse_after,
     )
 
 

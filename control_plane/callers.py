@@ -17,7 +17,6 @@ class Role(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """An authenticated caller. A member has an organization and is bound to it; whoever has none is bound to none.
-
     `id` names it in records: `service:NAME`, or the id of an API key. `expires_at` None: it does not end by itself.
     """
 
@@ -147,6 +146,11 @@ PERMISSIONS: Final[Mapping[tuple[str, str], frozenset[Role]]] = {
     ("GET", "/api/installations"): _MEMBER,
     ("GET", "/api/installations/{installation_id}"): _MEMBER,
     ("DELETE", "/api/installations/{installation_id}"): _OPERATOR,
+    ("POST", "/api/push-subscribers"): _MEMBER,
+    ("GET", "/api/push-subscribers"): _MEMBER,
+    ("GET", "/api/push-subscribers/{push_subscriber_id}"): _MEMBER,
+    ("PATCH", "/api/push-subscribers/{push_subscriber_id}"): _MEMBER,
+    ("DELETE", "/api/push-subscribers/{push_subscriber_id}"): _MEMBER,
 }
 
 

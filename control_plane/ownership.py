@@ -11,10 +11,11 @@ from typing import Final, NamedTuple
 from control_plane import connections, sandboxes
 from control_plane.callers import Caller
 from control_plane.feed import instances, keys, servers
+from control_plane.push import subscribers
 from control_plane.refusals import ControlCode, FieldIssue, Refused, sandbox_not_found
 from control_plane.store import owners
 from control_plane.store.database import Database
-from control_plane.store.models import ClientKey, Connection, Instance, InstanceServer, Profile, Sandbox
+from control_plane.store.models import ClientKey, Connection, Instance, InstanceServer, Profile, PushSubscriber, Sandbox
 
 
 class Owned(NamedTuple):
@@ -42,6 +43,7 @@ OWNED: Final = {
     "client_key_id": Owned(ClientKey, keys.not_found),
     "shared_tool_id": _SERVER,
     "installation_id": _SERVER,
+    "push_subscriber_id": Owned(PushSubscriber, subscribers.not_found),
 }
 # Path parameters that name nothing of an organization's.
 UNOWNED: Final = frozenset(

@@ -23,6 +23,7 @@ REVEALS = {
     "control_plane.oauth.token_endpoint": 1,  # what a token endpoint is asked with, and the client's id for a browser
     # Resolve, an AWS session, stored AWS keys (2), a pattern, a gateway's CA, its key to certify, a repeat, signing.
     "control_plane.vault.disclosure": 9,
+    "control_plane.push.emitter": 1,  # shown as a bearer
     "control_plane.webhooks.signing": 3,  # the HMAC of all, a key in base64, the one time a secret is shown
     "control_plane.vault.envelope": 1,  # to seal
     "control_plane.vault.master_keys": 1,  # those that a variable holds

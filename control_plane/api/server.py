@@ -26,6 +26,7 @@ from control_plane.api import (
     instances,
     internal,
     public,
+    push_subscribers,
     sandboxes,
     targets,
     webhook_endpoints,
@@ -59,7 +60,7 @@ _ROUTERS: Final = [
         *(public, callbacks, sandboxes, denials, bindings, compilation),
         *(authorizations, connections, api_keys, targets, internal),
         *(webhooks, webhook_endpoints, webhook_subscriptions, workers),
-        *(instances, instance_servers, client_feed, admissions),
+        *(instances, instance_servers, client_feed, admissions, push_subscribers),
     )
 ]
 

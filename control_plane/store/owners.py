@@ -3,10 +3,16 @@
 from sqlalchemy import select
 
 from control_plane.store.database import Transaction
-from control_plane.store.models import ClientKey, Connection, Instance, InstanceServer, Profile, Sandbox
+from control_plane.store.models import ClientKey, Connection, Instance, InstanceServer, Profile, PushSubscriber, Sandbox
 
 type OwnedModel = (
-    type[Sandbox] | type[Profile] | type[Connection] | type[Instance] | type[InstanceServer] | type[ClientKey]
+    type[Sandbox]
+    | type[Profile]
+    | type[Connection]
+    | type[Instance]
+    | type[InstanceServer]
+    | type[ClientKey]
+    | type[PushSubscriber]
 )
 
 
