@@ -16,9 +16,10 @@ import structlog
 import uvloop
 
 from control_plane import upkeep
+from control_plane.api.built_in.server import PATH as BUILT_IN_PATH
 from control_plane.api.metrics import build_metrics
 from control_plane.api.parts import Parts
-from control_plane.api.server import ListenError, Server, build_served
+from control_plane.api.server import ListenError, Server, build_api, build_served
 from control_plane.authorities import Authorities
 from control_plane.authorizations import AuthorizationDesk
 from control_plane.bindings import BindingDesk
@@ -197,9 +198,12 @@ async def started(
         tasks.spawn(parts.feed.run(), name="client feed")
         tasks.spawn(parts.servers.run(), name="servers of instances")
         tasks.spawn(_emitter(base, receivers, clock, config).run(), name="pushes")
-        server = Server(build_served(parts), config.api.listen)
+        api = build_api(parts)
+        tasks.spawn(api.state.built_in.run(), name="built-in server")
+        server = Server(build_served(api, parts), config.api.listen)
         serving = tasks.spawn(server.serve(), name="api")
         port = await _listening("api.listen", server, serving, config.api.listen)
+        parts.feed.built_in_url = _built_in_url(config, port)
         opened.push_async_callback(_end, server, serving)
         opened.callback(watch.end_subscriptions)
         metrics_port = await _serve_metrics(parts, config.metrics.listen, tasks, opened)
@@ -289,7 +293,7 @@ def _parts(
         trust=_trust("workers.ca_file", config.workers.ca_file),
         times=CallTimes(config.workers.timeout, config.workers.install_timeout),
     )
-    feed = FeedKeeper(database, workers, lambda: clock.wall)
+    feed = FeedKeeper(database, workers, lambda: clock.wall, built_in_url=_built_in_url(config, config.api.listen.port))
     return Parts(
         database=base.database,
         metrics=metrics,
@@ -325,6 +329,14 @@ def _parts(
         public_url=config.public_url,
         now=lambda: clock.wall,
     )
+
+
+def _built_in_url(config: ControlPlaneConfig, port: int) -> str | None:
+    """Return where the built-in server is; None where that is not known before a port is given."""
+    if config.api.public_url is None and port == 0:
+        return None
+    url = config.api.public_url or f"http://{HostPort(config.api.listen.host, port)}"
+    return url + BUILT_IN_PATH
 
 
 def _emitter(base: Foundation, session: CheckedSession, clock: Clock, config: ControlPlaneConfig) -> Emitter:

@@ -17,12 +17,15 @@ class Role(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """An authenticated caller. A member has an organization and is bound to it; whoever has none is bound to none.
+
+    The holder of a client key, for whom the built-in server asks, is bound to the key's instance too.
     `id` names it in records: `service:NAME`, or the id of an API key. `expires_at` None: it does not end by itself.
     """
 
     id: str
     roles: frozenset[Role]
     organization_id: str | None = None
+    instance_id: str | None = None
     expires_at: int | None = None
 
     @property

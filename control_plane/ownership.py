@@ -58,7 +58,7 @@ _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
 async def refuse_foreign(database: Database, caller: Caller, named: Iterable[tuple[str, str]]) -> None:
-    """Raise Refused where a bound caller names (parameter, id) what is not its organization's."""
+    """Raise Refused where a bound caller names (parameter, id) what is not its organization's, or its instance's."""
     if caller.organization_id is None:
         return
     owned = [(name, row_id, OWNED[name]) for name, row_id in named if name in OWNED]
@@ -71,6 +71,9 @@ async def refuse_foreign(database: Database, caller: Caller, named: Iterable[tup
     async with database.read() as tx:
         for _, row_id, kind in owned:
             if await owners.organization_of(tx, kind.model, row_id) != caller.organization_id:
+                raise kind.not_found()
+            instance_id = None if caller.instance_id is None else await owners.instance_of(tx, kind.model, row_id)
+            if instance_id is not None and instance_id != caller.instance_id:
                 raise kind.not_found()
 
 

@@ -40,6 +40,7 @@ REVEALS = {
 ENDS_OF_ALL = {
     "control_client.server_link.ServerLink.run": "whatever the SDK raises: told as the link's end; it is built anew",
     "control_plane.integrations._load_package": "a stranger's import, told by its type in the log",
+    "control_plane.api.own_api.OwnApi.ask": "where own_fault has logged and answered it, and it is raised anew",
     "control_plane.api.problems.RequestIds.__call__": "own_fault has logged and answered it, and it is raised anew",
     "control_plane.recompilation.Recompiler.recompile_one": "logged with its trace, tried again later; others go on",
     "control_plane.keeper.CredentialKeeper.refresh_due.refresh": "logged; one connection's defect costs no other",

@@ -82,7 +82,7 @@ class FeedKeeper:
         self._database = database
         self._workers = workers
         self._now = now
-        self._built_in_url = built_in_url
+        self.built_in_url = built_in_url
         # Until then gateways that were there before this process may not have reported to it.
         self._settled_at = now() + settle_seconds
         self._woken = asyncio.Event()
@@ -150,7 +150,7 @@ class FeedKeeper:
         self, tx: Transaction, instance_id: str, organization_id: str, known: Mapping[str, Listed], sighting: _Sighting
     ) -> Merged:
         owned = [_owned(row) for row in await rows.servers_of(tx, instance_id)]
-        return merge(owned, sighting.of(organization_id), known, self._built_in_url)
+        return merge(owned, sighting.of(organization_id), known, self.built_in_url)
 
     async def _sight(self, tx: Transaction) -> _Sighting:
         now = self._now()

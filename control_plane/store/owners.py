@@ -19,3 +19,12 @@ type OwnedModel = (
 async def organization_of(tx: Transaction, model: OwnedModel, row_id: str) -> str | None:
     """Return the organization of a row, None where there is none; a deleted sandbox's too."""
     return await tx.first(select(model.organization_id).where(model.id == row_id))
+
+
+async def instance_of(tx: Transaction, model: OwnedModel, row_id: str) -> str | None:
+    """Return the instance of a row, None where there is none or it is no instance's."""
+    if model is Instance:
+        return await tx.first(select(Instance.id).where(Instance.id == row_id))
+    if model in (InstanceServer, ClientKey, PushSubscriber):
+        return await tx.first(select(model.instance_id).where(model.id == row_id))
+    return None
