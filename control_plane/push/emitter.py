@@ -22,6 +22,7 @@ from control_plane.outbound.delivery import Message, Outcome, attempt
 from control_plane.outbound.retry import Pace, pause_seconds
 from control_plane.push.steps import Cursor, Push, Step, Terms, next_step
 from control_plane.push.subscribers import secret_place
+from control_plane.rounds import work_in_rounds
 from control_plane.store import push as rows
 from control_plane.store.database import Database, DatabaseUnavailable
 from control_plane.vault.envelope import Vault
@@ -92,15 +93,7 @@ class Emitter:
     async def run(self) -> None:
         """Work for ever; cancelled, end what is under way and let go of it, so that others take it up at once."""
         try:
-            while True:
-                self._woken.clear()
-                try:
-                    await self.work()
-                except DatabaseUnavailable:
-                    _log.warning("push_database_unavailable")
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_SECONDS):
-                        await self._woken.wait()
+            await work_in_rounds(self.work, self._woken, LOOK_SECONDS, "push_database_unavailable")
         finally:
             await self._tasks.close()
             with contextlib.suppress(DatabaseUnavailable):

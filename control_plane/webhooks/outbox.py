@@ -6,7 +6,6 @@ written is done at least once, by whichever replica is there; nobody is asked wi
 """
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ import structlog
 from control_plane.outbound.checked_session import CheckedSession
 from control_plane.outbound.delivery import Message, Outcome, attempt
 from control_plane.outbound.retry import Pace, pause_seconds
+from control_plane.rounds import work_in_rounds
 from control_plane.store import webhook_deliveries as deliveries
 from control_plane.store import webhooks as rows
 from control_plane.store.database import Database, DatabaseUnavailable, Transaction
@@ -85,15 +85,7 @@ class Outbox:
     async def run(self) -> None:
         """Work for ever; cancelled, end the attempts that are under way, which others make again."""
         try:
-            while True:
-                self._woken.clear()
-                try:
-                    await self.work()
-                except DatabaseUnavailable:
-                    _log.warning("webhooks_database_unavailable")
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_SECONDS):
-                        await self._woken.wait()
+            await work_in_rounds(self.work, self._woken, LOOK_SECONDS, "webhooks_database_unavailable")
         finally:
             await self._tasks.close()
 
