@@ -16,9 +16,10 @@ import structlog
 import uvloop
 
 from control_plane import upkeep
+from control_plane.api.built_in.server import PATH as BUILT_IN_PATH
 from control_plane.api.metrics import build_metrics
 from control_plane.api.parts import Parts
-from control_plane.api.server import ListenError, Server, build_served
+from control_plane.api.server import ListenError, Server, build_api, build_served
 from control_plane.authorities import Authorities
 from control_plane.authorizations import AuthorizationDesk
 from control_plane.bindings import BindingDesk
@@ -39,6 +40,8 @@ from control_plane.oauth.provider_session import ProviderSession
 from control_plane.outbound.checked_session import CheckedSession
 from control_plane.outbound.gateway_admin import GatewayAdmin
 from control_plane.plans import PlanDesk
+from control_plane.push.emitter import Emitter
+from control_plane.push.subscribers import PushSubscribers, sync_configured
 from control_plane.rate_limits import RateLimits
 from control_plane.recompilation import Recompiler
 from control_plane.resolution import Resolver as CredentialResolver
@@ -169,10 +172,13 @@ async def started(
         opened.push_async_callback(subscribers.close)
         gateways = _gateway_session(config)
         opened.push_async_callback(gateways.close)
+        receivers = CheckedSession(*_outbound(config), is_plain_on_loopback=True)
+        opened.push_async_callback(receivers.close)
         tasks = TaskSet(_task_failed)
         opened.push_async_callback(tasks.close)
         with _start_errors():
             await _add_targets(base, config, clock.wall)
+            await sync_configured(base.database, base.vault, config.pushes.configured(), clock.wall)
         watch = Watch(base.database, lambda: clock.wall)
         with _start_errors():
             await watch.start()
@@ -191,9 +197,13 @@ async def started(
         tasks.spawn(parts.workers.watch_leases(), name="leases of workers")
         tasks.spawn(parts.feed.run(), name="client feed")
         tasks.spawn(parts.servers.run(), name="servers of instances")
-        server = Server(build_served(parts), config.api.listen)
+        tasks.spawn(_emitter(base, receivers, clock, config).run(), name="pushes")
+        api = build_api(parts)
+        tasks.spawn(api.state.built_in.run(), name="built-in server")
+        server = Server(build_served(api, parts), config.api.listen)
         serving = tasks.spawn(server.serve(), name="api")
         port = await _listening("api.listen", server, serving, config.api.listen)
+        parts.feed.built_in_url = _built_in_url(config, port)
         opened.push_async_callback(_end, server, serving)
         opened.callback(watch.end_subscriptions)
         metrics_port = await _serve_metrics(parts, config.metrics.listen, tasks, opened)
@@ -283,7 +293,7 @@ def _parts(
         trust=_trust("workers.ca_file", config.workers.ca_file),
         times=CallTimes(config.workers.timeout, config.workers.install_timeout),
     )
-    feed = FeedKeeper(database, workers, lambda: clock.wall)
+    feed = FeedKeeper(database, workers, lambda: clock.wall, built_in_url=_built_in_url(config, config.api.listen.port))
     return Parts(
         database=base.database,
         metrics=metrics,
@@ -307,6 +317,7 @@ def _parts(
         webhook_subscriptions=WebhookSubscriptions(database, vault, give_up_seconds=hooks.give_up_after),
         outbox=outbox,
         workers=workers,
+        push_subscribers=PushSubscribers(database, vault),
         worker_caller=caller,
         feed=feed,
         servers=ServerDesk(database, workers, caller, feed, lambda: clock.wall, linger_seconds=config.feed.linger),
@@ -317,6 +328,22 @@ def _parts(
         answers=Answers(base.database, base.vault),
         public_url=config.public_url,
         now=lambda: clock.wall,
+    )
+
+
+def _built_in_url(config: ControlPlaneConfig, port: int) -> str | None:
+    """Return where the built-in server is; None where that is not known before a port is given."""
+    if config.api.public_url is None and port == 0:
+        return None
+    url = config.api.public_url or f"http://{HostPort(config.api.listen.host, port)}"
+    return url + BUILT_IN_PATH
+
+
+def _emitter(base: Foundation, session: CheckedSession, clock: Clock, config: ControlPlaneConfig) -> Emitter:
+    return Emitter(
+        *(base.database, base.vault, session, lambda: clock.wall, new_id("ctl", clock.wall)),
+        timeout_seconds=config.pushes.timeout,
+        collapse_after=config.pushes.collapse_after,
     )
 
 

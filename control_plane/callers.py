@@ -18,12 +18,14 @@ class Role(StrEnum):
 class Caller:
     """An authenticated caller. A member has an organization and is bound to it; whoever has none is bound to none.
 
+    The holder of a client key, for whom the built-in server asks, is bound to the key's instance too.
     `id` names it in records: `service:NAME`, or the id of an API key. `expires_at` None: it does not end by itself.
     """
 
     id: str
     roles: frozenset[Role]
     organization_id: str | None = None
+    instance_id: str | None = None
     expires_at: int | None = None
 
     @property
@@ -147,6 +149,11 @@ PERMISSIONS: Final[Mapping[tuple[str, str], frozenset[Role]]] = {
     ("GET", "/api/installations"): _MEMBER,
     ("GET", "/api/installations/{installation_id}"): _MEMBER,
     ("DELETE", "/api/installations/{installation_id}"): _OPERATOR,
+    ("POST", "/api/push-subscribers"): _MEMBER,
+    ("GET", "/api/push-subscribers"): _MEMBER,
+    ("GET", "/api/push-subscribers/{push_subscriber_id}"): _MEMBER,
+    ("PATCH", "/api/push-subscribers/{push_subscriber_id}"): _MEMBER,
+    ("DELETE", "/api/push-subscribers/{push_subscriber_id}"): _MEMBER,
 }
 
 

@@ -12,6 +12,9 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final
 
+from control_plane.feed.tiers import Tier
+from control_plane.outbound.url import url_fault
+from control_plane.push.configured import ConfiguredSubscriber, read_subscribers, secret_fault
 from control_plane.vault.master_keys import KeyCommand, KeySource, KeyText
 from sallyport.net.setting_kinds import LISTEN, NETWORK, HostPort
 from sallyport.plan.url import UrlError, split_url
@@ -39,6 +42,14 @@ PREFIX: Final = "SALLYPORT"
 
 # The keys of a client (control_client/config.py) begin like our section `api`.
 CLIENT_KEYS: Final = f"{PREFIX}_API_KEY_"
+# Names under which servers of the same feed have had these before; ours win.
+OLDER_NAMES: Final = {
+    f"{PREFIX}_PUSHES_CLIENT_URL": "WEBHOOK_CLIENT_URL",
+    f"{PREFIX}_PUSHES_CLIENT_SECRET": "WEBHOOK_CLIENT_SECRET",
+    f"{PREFIX}_PUSHES_CLIENT_TIER": "WEBHOOK_CLIENT_TIER",
+}
+# The name of the subscriber that these are about, which no entry of the file has.
+CLIENT_NAME: Final = "client"
 
 
 def _parse_secret(value: object, _: Path) -> Secret:
@@ -145,6 +156,69 @@ class Webhooks:
     )
 
 
+def _parse_subscriber_url(value: object, _: Path) -> str:
+    fault = url_fault(str(value), is_plain_on_loopback=True)
+    if fault is not None:
+        raise ValueError(f"{value!r} is no URL for a subscriber: {fault}")
+    return str(value)
+
+
+def _parse_bearer(value: object, _: Path) -> Secret:
+    fault = secret_fault(str(value))
+    if fault is not None:
+        raise ValueError(f"the secret is not repeated here; {fault}")
+    return Secret(str(value).encode("ascii"))
+
+
+SUBSCRIBER_URL: Final = Kind(_parse_subscriber_url, "https://..., or http:// on loopback")
+BEARER: Final = Kind(_parse_bearer, "a secret of visible ASCII")
+SUBSCRIBERS: Final = Kind(lambda value, base_dir: read_subscribers(PATH.parse(value, base_dir)), "a YAML file")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pushes:
+    """Subscribers of the feed, who are told when what an instance is served changes."""
+
+    client_url: str | None = optional_setting(
+        SUBSCRIBER_URL,
+        "A subscriber that is told of every instance; also read as `WEBHOOK_CLIENT_URL`.",
+        "Absent: its clients poll.",
+    )
+    client_secret: Secret | None = optional_setting(
+        BEARER,
+        "What it knows us by; also read as `WEBHOOK_CLIENT_SECRET`. Needed with the URL.",
+        "A push that anybody could send would be worse than none.",
+    )
+    client_tier: str = setting(
+        choice("standard", "admin"),
+        "standard",
+        "What it may see; also read as `WEBHOOK_CLIENT_TIER`.",
+        "What is for admins is told to nobody by accident.",
+    )
+    subscribers: tuple[ConfiguredSubscriber, ...] | None = optional_setting(
+        SUBSCRIBERS, "A file of more subscribers (push.md).", "Each with a secret, a tier, an instance and events."
+    )
+    timeout: float = setting(
+        duration("1s", "1m"), "5s", "How long a subscriber may take to answer.", "It has to take the push, not act."
+    )
+    collapse_after: int = setting(
+        count(1, 1_000),
+        "5",
+        "Failed attempts after which a subscriber is told that something changed, and no more what.",
+        "It reads the feed then, which answers for any number of changes.",
+    )
+
+    def configured(self) -> tuple[ConfiguredSubscriber, ...]:
+        """Return every subscriber that is named here."""
+        more = self.subscribers or ()
+        if self.client_url is None or self.client_secret is None:
+            return more
+        client = ConfiguredSubscriber(
+            name=CLIENT_NAME, url=self.client_url, secret=self.client_secret, tier=Tier(self.client_tier)
+        )
+        return (client, *more)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerCalls:
     """How workers are asked to install, start and stop integration servers."""
@@ -245,6 +319,7 @@ class ControlPlaneConfig:
     gateways: Gateways = section(Gateways)
     metrics: MetricsListener = section(MetricsListener)
     webhooks: Webhooks = section(Webhooks)
+    pushes: Pushes = section(Pushes)
     workers: WorkerCalls = section(WorkerCalls)
     feed: Feed = section(Feed)
     limits: Limits = section(Limits)
@@ -284,10 +359,16 @@ def load_config(
         for inner in ([(each,) for each in value] if isinstance(value, Mapping) else [()])
     }
     ours = {name: text for name, text in environ.items() if name not in taken and not name.startswith(CLIENT_KEYS)}
+    ours = {name: environ[before] for name, before in OLDER_NAMES.items() if before in environ} | ours
     reader = Reader(ours, base_dir, PREFIX)
     config = reader.read(ControlPlaneConfig, dict(given or {}))
     if sum(each is not None for each in (config.master_key_file, config.master_key, config.master_key_command)) > 1:
         reader.fault("SALLYPORT_MASTER_KEY", "the master keys are in one place: file, variable or command")
+    pushes = config.pushes
+    if pushes.client_url is not None and pushes.client_secret is None:
+        reader.fault(f"{PREFIX}_PUSHES_CLIENT_SECRET", "a subscriber has a secret: write it, or leave the URL out")
+    if any(each.name == CLIENT_NAME for each in pushes.subscribers or ()):
+        reader.fault(f"{PREFIX}_PUSHES_SUBSCRIBERS", f"{CLIENT_NAME} is the one of the variables; choose another name")
     if reader.issues:
         raise ConfigError(reader.issues)
     return config

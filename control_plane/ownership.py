@@ -11,10 +11,11 @@ from typing import Final, NamedTuple
 from control_plane import connections, sandboxes
 from control_plane.callers import Caller
 from control_plane.feed import instances, keys, servers
+from control_plane.push import subscribers
 from control_plane.refusals import ControlCode, FieldIssue, Refused, sandbox_not_found
 from control_plane.store import owners
 from control_plane.store.database import Database
-from control_plane.store.models import ClientKey, Connection, Instance, InstanceServer, Profile, Sandbox
+from control_plane.store.models import ClientKey, Connection, Instance, InstanceServer, Profile, PushSubscriber, Sandbox
 
 
 class Owned(NamedTuple):
@@ -42,6 +43,7 @@ OWNED: Final = {
     "client_key_id": Owned(ClientKey, keys.not_found),
     "shared_tool_id": _SERVER,
     "installation_id": _SERVER,
+    "push_subscriber_id": Owned(PushSubscriber, subscribers.not_found),
 }
 # Path parameters that name nothing of an organization's.
 UNOWNED: Final = frozenset(
@@ -56,7 +58,7 @@ _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
 async def refuse_foreign(database: Database, caller: Caller, named: Iterable[tuple[str, str]]) -> None:
-    """Raise Refused where a bound caller names (parameter, id) what is not its organization's."""
+    """Raise Refused where a bound caller names (parameter, id) what is not its organization's, or its instance's."""
     if caller.organization_id is None:
         return
     owned = [(name, row_id, OWNED[name]) for name, row_id in named if name in OWNED]
@@ -69,6 +71,9 @@ async def refuse_foreign(database: Database, caller: Caller, named: Iterable[tup
     async with database.read() as tx:
         for _, row_id, kind in owned:
             if await owners.organization_of(tx, kind.model, row_id) != caller.organization_id:
+                raise kind.not_found()
+            instance_id = None if caller.instance_id is None else await owners.instance_of(tx, kind.model, row_id)
+            if instance_id is not None and instance_id != caller.instance_id:
                 raise kind.not_found()
 
 

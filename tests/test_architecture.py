@@ -23,6 +23,7 @@ REVEALS = {
     "control_plane.oauth.token_endpoint": 1,  # what a token endpoint is asked with, and the client's id for a browser
     # Resolve, an AWS session, stored AWS keys (2), a pattern, a gateway's CA, its key to certify, a repeat, signing.
     "control_plane.vault.disclosure": 9,
+    "control_plane.push.emitter": 1,  # shown as a bearer
     "control_plane.webhooks.signing": 3,  # the HMAC of all, a key in base64, the one time a secret is shown
     "control_plane.vault.envelope": 1,  # to seal
     "control_plane.vault.master_keys": 1,  # those that a variable holds
@@ -39,6 +40,7 @@ REVEALS = {
 ENDS_OF_ALL = {
     "control_client.server_link.ServerLink.run": "whatever the SDK raises: told as the link's end; it is built anew",
     "control_plane.integrations._load_package": "a stranger's import, told by its type in the log",
+    "control_plane.api.own_api.OwnApi.ask": "where own_fault has logged and answered it, and it is raised anew",
     "control_plane.api.problems.RequestIds.__call__": "own_fault has logged and answered it, and it is raised anew",
     "control_plane.recompilation.Recompiler.recompile_one": "logged with its trace, tried again later; others go on",
     "control_plane.keeper.CredentialKeeper.refresh_due.refresh": "logged; one connection's defect costs no other",

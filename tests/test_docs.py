@@ -76,6 +76,11 @@ def test_life_of_a_request_names_the_file_of_each_step() -> None:
     assert "gateway/serve.py" in NAMED.findall(text)
 
 
+def test_no_document_has_the_marks_of_a_merge() -> None:
+    marks = re.compile(r"^(<{7} |={7}$|>{7} )", re.MULTILINE)
+    assert [path.name for path in DOCS if marks.search(path.read_text(encoding="utf-8"))] == []
+
+
 def test_documents_name_no_path_of_a_machine() -> None:
     machine = re.compile(r"(?<![\w.-])/(?:root|work|opt|home/\w+)/")
     assert [str(path) for path in DOCS if machine.search(path.read_text(encoding="utf-8"))] == []

@@ -645,6 +645,25 @@ class WebhookDeliveryShown(Model):
     updated_at: int
 
 
+class PushSubscriberShown(Model):
+    """Who is told of changes of the feed; `secret` only where it is a new one."""
+
+    push_subscriber_id: str
+    source: Literal["api", "configuration"]
+    organization_id: str | None = None
+    instance_id: str | None = None
+    url: str
+    tier: Literal["standard", "admin"]
+    events: list[str]
+    enabled: bool
+    failed_attempts: int
+    last_status: int | None = None
+    last_error: str | None = None
+    secret: str | None = None
+    created_at: int
+    updated_at: int
+
+
 class WebhookTaken(Model):
     """What became of an event; a provider's challenge is answered in its own form instead."""
 
@@ -773,6 +792,11 @@ TOLD: Final[Mapping[tuple[str, str], Told]] = {
     ("DELETE", "/internal/v1/workers/{worker_id}"): _NOTHING,
     ("GET", "/internal/v1/workers/{worker_id}/declared"): Told(200, Declared),
     ("GET", "/api/workers"): Told(200, Page[WorkerShown]),
+    ("POST", "/api/push-subscribers"): Told(201, PushSubscriberShown),
+    ("GET", "/api/push-subscribers"): Told(200, Page[PushSubscriberShown]),
+    ("GET", "/api/push-subscribers/{push_subscriber_id}"): Told(200, PushSubscriberShown),
+    ("PATCH", "/api/push-subscribers/{push_subscriber_id}"): Told(200, PushSubscriberShown),
+    ("DELETE", "/api/push-subscribers/{push_subscriber_id}"): _NOTHING,
 }
 
 CODES: Final = sorted({code.wire for code in ControlCode})

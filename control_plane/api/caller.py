@@ -11,6 +11,8 @@ from control_plane import api_keys
 from control_plane.api.parts import Parts, PartsOf
 from control_plane.callers import Caller as CallerFound
 from control_plane.callers import Role, may
+from control_plane.feed import keys
+from control_plane.feed.keys import KeyHolder
 from control_plane.feed.tiers import TIERS, Tier
 from control_plane.ownership import own_organization, refuse_foreign
 from control_plane.refusals import ControlCode, Refused
@@ -43,15 +45,30 @@ async def identify(request: Request, parts: Parts) -> CallerFound:
     try:
         caller = await _caller(request, parts, now)
     except Refused:
-        parts.rates.count_failure(address_of(request), now)
+        parts.rates.count_failure(_address(request), now)
         raise
     parts.rates.count_request(caller, now)
     request.scope[SCOPE_KEY] = caller
     return caller
 
 
+async def identify_client(request: Request, parts: PartsOf) -> KeyHolder:
+    """Return who shows a client key, counting it; raise Refused, saying why in the log alone."""
+    now = parts.now()
+    try:
+        holder = await keys.find(parts.database, _credential(request)[0])
+        if holder is None:
+            _log.warning("caller_refused", reason="client_key")
+            raise Refused(ControlCode.UNAUTHORIZED, "the client key is not accepted here; ask an operator for another")
+    except Refused:
+        parts.rates.count_failure(_address(request), now)
+        raise
+    parts.rates.count_request(CallerFound(id=holder.key_id, roles=frozenset()), now)
+    return holder
+
+
 async def _caller(request: Request, parts: Parts, now: float) -> CallerFound:
-    credential, is_bearer = credential_of(request)
+    credential, is_bearer = _credential(request)
     if is_bearer and not api_keys.looks_like_key(credential):
         return await _by_token(credential, parts, now)
     caller = await api_keys.find_caller(parts.database, credential, now)
@@ -61,7 +78,7 @@ async def _caller(request: Request, parts: Parts, now: float) -> CallerFound:
     return caller
 
 
-def credential_of(request: Request) -> tuple[str, bool]:
+def _credential(request: Request) -> tuple[str, bool]:
     """Return what a request shows, and whether as a bearer; raise Refused where that is nothing, or two things."""
     try:
         bearer = bearer_token(request.headers.get("Authorization", "").encode("latin-1"))
@@ -92,8 +109,7 @@ def _token_refused(**logged: str) -> Refused:
     return Refused(ControlCode.UNAUTHORIZED, "the token is not accepted here; mint another")
 
 
-def address_of(request: Request) -> str:
-    """Return where a request comes from."""
+def _address(request: Request) -> str:
     return "" if request.client is None else request.client.host
 
 

@@ -7,10 +7,9 @@ import orjson
 import structlog
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from control_plane.api.caller import address_of, credential_of
+from control_plane.api.caller import identify_client
 from control_plane.api.parts import PartsOf
-from control_plane.callers import CLIENT_FEED, Caller
-from control_plane.feed import keys
+from control_plane.callers import CLIENT_FEED
 from control_plane.feed.keeping import config_of
 from control_plane.feed.keys import KeyHolder
 from control_plane.refusals import ControlCode, FieldIssue, Refused
@@ -25,25 +24,10 @@ _ETAG_DIGITS: Final = 32
 _log = structlog.get_logger(__name__)
 
 
-async def _holder(request: Request, parts: PartsOf) -> KeyHolder:
-    """Return who shows a client key; raise Refused, saying why in the log alone."""
-    now = parts.now()
-    try:
-        holder = await keys.find(parts.database, credential_of(request)[0])
-        if holder is None:
-            _log.warning("caller_refused", reason="client_key")
-            raise Refused(ControlCode.UNAUTHORIZED, "the client key is not accepted here; ask an operator for another")
-    except Refused:
-        parts.rates.count_failure(address_of(request), now)
-        raise
-    parts.rates.count_request(Caller(id=holder.key_id, roles=frozenset()), now)
-    return holder
-
-
 @router.get(CLIENT_FEED)
 async def get_client_feed(
     request: Request,
-    holder: Annotated[KeyHolder, Depends(_holder)],
+    holder: Annotated[KeyHolder, Depends(identify_client)],
     parts: PartsOf,
     instance_id: Annotated[str | None, Query(alias="instanceId", max_length=256)] = None,
     user_id: Annotated[str | None, Query(alias="userId", max_length=256)] = None,

@@ -22,6 +22,7 @@ from control_plane.keeper import CredentialKeeper
 from control_plane.metrics import ControlMetrics
 from control_plane.minting import TokenOffice
 from control_plane.plans import PlanDesk
+from control_plane.push.subscribers import PushSubscribers
 from control_plane.rate_limits import RateLimits
 from control_plane.refusals import ControlCode, FieldIssue, Refused
 from control_plane.resolution import Resolver
@@ -67,6 +68,7 @@ class Parts:
     webhook_subscriptions: WebhookSubscriptions
     outbox: Outbox
     workers: Workers
+    push_subscribers: PushSubscribers
     worker_caller: WorkerCaller
     feed: FeedKeeper
     servers: ServerDesk

@@ -20,8 +20,8 @@ RETRY_AFTER_SECONDS: Final = 2
 _log = structlog.get_logger(__name__)
 
 
-def problem(request: Request, refused: Refused) -> Response:
-    """Return the answer that tells a refusal."""
+def problem_document(request: Request, refused: Refused) -> dict[str, object]:
+    """Return the document that tells a refusal."""
     code = refused.code
     document: dict[str, object] = {
         "type": f"urn:sallyport:error:{code.wire}",
@@ -34,12 +34,19 @@ def problem(request: Request, refused: Refused) -> Response:
     }
     if refused.issues:
         document["issues"] = [issue._asdict() for issue in refused.issues]
+    return document
+
+
+def problem(request: Request, refused: Refused) -> Response:
+    """Return the answer that tells a refusal."""
+    code = refused.code
     headers = {"X-Sallyport-Error": code.wire}
     if code.status == 503 or refused.retry_after_seconds is not None:
         headers["Retry-After"] = str(refused.retry_after_seconds or RETRY_AFTER_SECONDS)
     if code is ControlCode.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    return Response(orjson.dumps(document), code.status, headers, media_type="application/problem+json")
+    body = orjson.dumps(problem_document(request, refused))
+    return Response(body, code.status, headers, media_type="application/problem+json")
 
 
 async def refused(request: Request, error: Exception) -> Response:

@@ -9,6 +9,7 @@ import uvicorn
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from starlette.routing import Route
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -26,6 +27,7 @@ from control_plane.api import (
     instances,
     internal,
     public,
+    push_subscribers,
     sandboxes,
     targets,
     webhook_endpoints,
@@ -33,6 +35,8 @@ from control_plane.api import (
     webhooks,
     workers,
 )
+from control_plane.api.built_in.server import PATH as BUILT_IN_PATH
+from control_plane.api.built_in.server import BuiltInServer
 from control_plane.api.idempotency import Idempotency
 from control_plane.api.metrics import CountedRequests
 from control_plane.api.openapi import openapi_document
@@ -59,14 +63,13 @@ _ROUTERS: Final = [
         *(public, callbacks, sandboxes, denials, bindings, compilation),
         *(authorizations, connections, api_keys, targets, internal),
         *(webhooks, webhook_endpoints, webhook_subscriptions, workers),
-        *(instances, instance_servers, client_feed, admissions),
+        *(instances, instance_servers, client_feed, admissions, push_subscribers),
     )
 ]
 
 
-def build_served(parts: Parts) -> ASGIApp:
-    """Build what a Server serves: the application with what is around each of its requests."""
-    app = build_api(parts)
+def build_served(app: FastAPI, parts: Parts) -> ASGIApp:
+    """Build what a Server serves: the application of build_api with what is around each of its requests."""
     parts.metrics.watch("live_pages", lambda: app.state.streams.open)
     return RequestIds(CountedRequests(Idempotency(app, parts), parts.metrics))
 
@@ -92,6 +95,8 @@ def build_api(parts: Parts) -> FastAPI:
     for router in _ROUTERS:
         app.include_router(router)
     document = openapi_document(app)
+    app.state.built_in = BuiltInServer(app, document, parts)
+    app.router.routes.append(Route(BUILT_IN_PATH, app.state.built_in, include_in_schema=False))
     page = build_page(app, parts)
     app.state.streams = page.state.streams
     app.mount(PREFIX, page)

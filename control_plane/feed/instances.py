@@ -3,6 +3,7 @@
 from control_plane.ids import new_id
 from control_plane.refusals import ControlCode, Refused
 from control_plane.store import feed as rows
+from control_plane.store import push
 from control_plane.store.database import AlreadyExists, Database, Transaction
 from control_plane.store.models import Instance
 
@@ -48,12 +49,13 @@ async def page(database: Database, organization_id: str | None, after: str, limi
 
 
 async def remove(database: Database, instance_id: str) -> None:
-    """Delete an instance and its keys. Raises Refused where a worker runs something for it."""
+    """Delete an instance, its keys and its push subscribers. Raises Refused where a worker runs something for it."""
     async with database.write() as tx:
         instance = await found(tx, instance_id, lock=True)
         if await rows.servers_of(tx, instance_id):
             detail = "delete its shared tools and installations first"
             raise Refused(ControlCode.INSTANCE_IN_USE, detail)
+        await push.forget_instance(tx, instance_id)
         await tx.delete(instance)
 
 

@@ -6,12 +6,9 @@ a lease that has run out tells nobody. Whoever finds a difference writes it down
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
-
-import structlog
 
 from control_plane.feed import changes
 from control_plane.feed.merge import (
@@ -28,17 +25,16 @@ from control_plane.feed.merge import (
 )
 from control_plane.feed.tiers import Tier
 from control_plane.leases import LEASE_SECONDS
+from control_plane.rounds import work_in_rounds
 from control_plane.store import feed as rows
 from control_plane.store import workers as worker_rows
-from control_plane.store.database import Database, DatabaseUnavailable, Transaction
+from control_plane.store.database import Database, Transaction
 from control_plane.store.models import InstanceServer, Worker
 from control_plane.workers import Registered, RegisteredServer, Workers, WorkerState
 
 LOOK_SECONDS: Final = 1.0
 RUNNING: Final = "running"
 STOPPED: Final = "stopped"
-
-_log = structlog.get_logger(__name__)
 
 
 class Served(NamedTuple):
@@ -82,7 +78,7 @@ class FeedKeeper:
         self._database = database
         self._workers = workers
         self._now = now
-        self._built_in_url = built_in_url
+        self.built_in_url = built_in_url
         # Until then gateways that were there before this process may not have reported to it.
         self._settled_at = now() + settle_seconds
         self._woken = asyncio.Event()
@@ -134,15 +130,7 @@ class FeedKeeper:
 
     async def run(self) -> None:
         """Look for ever."""
-        while True:
-            self._woken.clear()
-            try:
-                await self.look()
-            except DatabaseUnavailable:
-                _log.warning("feed_database_unavailable")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await self._woken.wait()
+        await work_in_rounds(self.look, self._woken, LOOK_SECONDS, "feed_database_unavailable")
 
     # ------------------------------------------------------------------------------------------------------------------
 
@@ -150,7 +138,7 @@ class FeedKeeper:
         self, tx: Transaction, instance_id: str, organization_id: str, known: Mapping[str, Listed], sighting: _Sighting
     ) -> Merged:
         owned = [_owned(row) for row in await rows.servers_of(tx, instance_id)]
-        return merge(owned, sighting.of(organization_id), known, self._built_in_url)
+        return merge(owned, sighting.of(organization_id), known, self.built_in_url)
 
     async def _sight(self, tx: Transaction) -> _Sighting:
         now = self._now()

@@ -13,10 +13,10 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
-from sallyport.host import is_loopback
+from control_plane.outbound.url import url_fault
 from sallyport.net.dial import Dialer
 from sallyport.net.dial_error import DialError
-from sallyport.plan.url import UrlError, split_url
+from sallyport.plan.url import split_url
 
 CONNECT_SECONDS: Final = 5.0
 # At most so many questions at once; one host that hangs must not use up the others' sockets.
@@ -98,12 +98,10 @@ class CheckedSession:
 
     async def _check(self, url: str) -> None:
         """Refuse what the client library would not ask the resolver about: a literal address."""
-        try:
-            destination = split_url(url).destination
-        except UrlError as error:
-            raise Unanswered(f"has a URL that cannot be used: {error}") from None
-        if destination.scheme != "https" and not (self._is_plain_on_loopback and is_loopback(destination.host)):
-            raise Unanswered("has a URL that cannot be used: https is expected")
+        fault = url_fault(url, is_plain_on_loopback=self._is_plain_on_loopback)
+        if fault is not None:
+            raise Unanswered(f"has a URL that cannot be used: {fault}")
+        destination = split_url(url).destination
         if _is_literal(destination.host):
             await self._dialer.addresses(destination.host, destination.port)
 

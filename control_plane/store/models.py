@@ -455,6 +455,45 @@ class FeedChange(Model):
     at: Mapped[int]
 
 
+class PushSubscriber(Model):
+    """Who is told of changes of what an instance is served; of every instance where instance_id is absent.
+
+    events is JSON, empty for all of them. A configured one is the control plane's own, which its start makes and
+    removes, and may name an instance that is still to be made. owner tells it until lease_until.
+    """
+
+    __tablename__ = "push_subscribers"
+    __table_args__ = (Index(None, "organization_id", "id"),)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    organization_id: Mapped[str]
+    instance_id: Mapped[str | None] = mapped_column(index=True)
+    is_configured: Mapped[bool]
+    url: Mapped[str]
+    tier: Mapped[str]
+    events: Mapped[str]
+    secret: Mapped[bytes]
+    enabled: Mapped[bool]
+    # Since it answered last.
+    attempts: Mapped[int]
+    not_before: Mapped[int]
+    owner: Mapped[str]
+    lease_until: Mapped[int]
+    last_status: Mapped[int | None]
+    last_error: Mapped[str | None]
+    created_at: Mapped[int]
+    updated_at: Mapped[int]
+
+
+class PushCursor(Model):
+    """How far a subscriber is with an instance: the revision it was told last, and the one that was looked at last."""
+
+    __tablename__ = "push_cursors"
+    subscriber_id: Mapped[str] = mapped_column(ForeignKey("push_subscribers.id", ondelete="CASCADE"), primary_key=True)
+    instance_id: Mapped[str] = mapped_column(ForeignKey("instances.id", ondelete="CASCADE"), primary_key=True)
+    told: Mapped[int]
+    seen: Mapped[int]
+
+
 # --- keys and tokens --------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,6 @@ written is done at least once, by whichever replica is there; nobody is asked wi
 """
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,17 +15,18 @@ import orjson
 import structlog
 
 from control_plane.outbound.checked_session import CheckedSession
+from control_plane.outbound.delivery import Message, Outcome, attempt
+from control_plane.outbound.retry import Pace, pause_seconds
+from control_plane.rounds import work_in_rounds
 from control_plane.store import webhook_deliveries as deliveries
 from control_plane.store import webhooks as rows
 from control_plane.store.database import Database, DatabaseUnavailable, Transaction
 from control_plane.store.models import WebhookDelivery, WebhookEvent, WebhookSubscription
 from control_plane.vault.envelope import Place, Vault
-from control_plane.webhooks.delivery import Message, Outcome, attempt
 from control_plane.webhooks.fair_share import Place as Taken
 from control_plane.webhooks.fair_share import Waiting, share
-from control_plane.webhooks.retry import pause_seconds
+from control_plane.webhooks.signing import signed_headers
 from sallyport.net.tasks import TaskSet
-from sallyport.secret import Secret
 
 # How soon a replica notices what another one has taken in, or a retry that is due.
 LOOK_SECONDS: Final = 1.0
@@ -36,6 +36,8 @@ EVENTS_A_ROUND: Final = 50
 SUBSCRIBERS_A_ROUND: Final = 256
 # On top of an attempt's own time: until its result is written, on a database that is slow.
 LEASE_SECONDS: Final = 30.0
+# Some 30 attempts in a day; whoever is back is told within the hour.
+PACE: Final = Pace(5, 3_600)
 # A result that cannot be written because the database is away; after that the attempt is made again.
 STORE_AGAIN_SECONDS: Final = (1.0, 5.0)
 
@@ -49,11 +51,6 @@ class _Claim(NamedTuple):
     subscription_id: str
     attempts: int
     place: Taken
-
-
-class _Ready(NamedTuple):
-    message: Message
-    secret: Secret
 
 
 class Outbox:
@@ -88,15 +85,7 @@ class Outbox:
     async def run(self) -> None:
         """Work for ever; cancelled, end the attempts that are under way, which others make again."""
         try:
-            while True:
-                self._woken.clear()
-                try:
-                    await self.work()
-                except DatabaseUnavailable:
-                    _log.warning("webhooks_database_unavailable")
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_SECONDS):
-                        await self._woken.wait()
+            await work_in_rounds(self.work, self._woken, LOOK_SECONDS, "webhooks_database_unavailable")
         finally:
             await self._tasks.close()
 
@@ -152,11 +141,10 @@ class Outbox:
 
     async def _deliver(self, claim: _Claim) -> None:
         try:
-            ready = await self._ready(claim)
-            if ready is None:
+            message = await self._message(claim)
+            if message is None:
                 return
-            message, secret = ready
-            outcome = await attempt(self._session, message, secret, self._now(), self._delivery_seconds)
+            outcome = await attempt(self._session, message, self._delivery_seconds)
             await self._note(claim, outcome)
         except DatabaseUnavailable:
             _log.warning("webhook_result_not_written", event_id=claim.event_id, subscription_id=claim.subscription_id)
@@ -164,7 +152,7 @@ class Outbox:
             self._under_way.discard(claim)
             self.wake()
 
-    async def _ready(self, claim: _Claim) -> _Ready | None:
+    async def _message(self, claim: _Claim) -> Message | None:
         """Return what is sent; None where event or subscription are gone."""
         async with self._database.read() as tx:
             event = await rows.event(tx, claim.event_id)
@@ -172,7 +160,8 @@ class Outbox:
             if event is None or subscription is None:
                 return None
             secret = await self._vault.open(tx, secret_place(subscription), subscription.secret)
-        return _Ready(Message(event.id, subscription.url, message_body(event, subscription.profile_id)), secret)
+        body = message_body(event, subscription.profile_id)
+        return Message(subscription.url, body, signed_headers(secret, event.id, self._now(), body))
 
     async def _note(self, claim: _Claim, outcome: Outcome) -> None:
         for pause in STORE_AGAIN_SECONDS:
@@ -218,7 +207,7 @@ class Outbox:
 def note(row: WebhookDelivery, outcome: Outcome, now: float, chance: float) -> None:
     """Write down in a claimed delivery what came of its attempt, and when the next one is."""
     row.owner, row.last_status, row.last_error, row.updated_at = "", outcome.status, outcome.error, int(now)
-    row.not_before = int(now) + pause_seconds(row.attempts, chance, outcome.retry_after)
+    row.not_before = int(now) + pause_seconds(PACE, row.attempts, chance, outcome.retry_after)
     if outcome.is_delivered:
         row.state = deliveries.DELIVERED
     elif outcome.is_gone or row.not_before > row.give_up_at:

@@ -7,6 +7,7 @@ import orjson
 
 from control_plane import sandboxes
 from control_plane.ids import new_id
+from control_plane.outbound.url import url_fault
 from control_plane.refusals import ControlCode, FieldIssue, Refused
 from control_plane.store import sandboxes as sandbox_rows
 from control_plane.store import webhook_deliveries as rows
@@ -15,7 +16,6 @@ from control_plane.store.models import WebhookDelivery, WebhookSubscription
 from control_plane.vault.envelope import Vault
 from control_plane.webhooks.outbox import secret_place
 from control_plane.webhooks.signing import new_secret, shown_once
-from sallyport.plan.url import UrlError, split_url
 from sallyport.secret import Secret
 
 # Of one profile: a system of the organization's each, not one for each sandbox.
@@ -164,12 +164,7 @@ def _types(event_types: Sequence[str]) -> str:
 
 def _refuse_url(url: str) -> None:
     """Refuse what could never be told; which addresses it leads to is looked at for each delivery."""
-    try:
-        problem = (
-            None if split_url(url).destination.scheme == "https" and url.startswith("https") else "https is expected"
-        )
-    except UrlError as error:
-        problem = str(error)
+    problem = url_fault(url) if url.startswith("https") else "https is expected"
     if problem is not None:
         issue = FieldIssue("invalid_url", "/url", problem)
         raise Refused(ControlCode.INVALID_REQUEST, "the subscriber cannot be told there", issues=[issue])

@@ -15,6 +15,7 @@ from tests.support.authorization_server import AuthorizationServer, authorizatio
 from tests.support.control_plane import NOW, Replica, replica, settings
 from tests.support.oauth_stage import OAuthStage, oauth_stage
 from tests.support.postgres import PostgresServer, postgres_server
+from tests.support.subscriber import Subscriber, subscriber_server
 
 
 @pytest.fixture(scope="session")
@@ -79,6 +80,22 @@ def provider(tmp_path: Path) -> Iterator[AuthorizationServer]:
     """A provider of its own thread."""
     with authorization_server(tmp_path / "provider") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def subscriber_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subscriber]:
+    """One that runs as long as the tests do."""
+    with subscriber_server(tmp_path_factory.mktemp("subscriber")) as server:
+        yield server
+
+
+@pytest.fixture
+def subscriber(subscriber_of_all: Subscriber) -> Subscriber:
+    """The subscriber, who has forgotten everything."""
+    subscriber_of_all.told.clear()
+    subscriber_of_all.answers.clear()
+    subscriber_of_all.always.clear()
+    return subscriber_of_all
 
 
 @pytest.fixture

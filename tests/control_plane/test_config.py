@@ -4,6 +4,7 @@ import pytest
 
 from control_plane.config import describe_settings, load_config, process_environment
 from control_plane.vault.master_keys import KeyCommand, KeyText
+from sallyport.secret import Secret
 from sallyport.settings import ConfigError
 from tests.support.setting_rows import documented, row
 
@@ -81,6 +82,46 @@ def test_the_variables_of_a_gateway_do_not_stop_a_control_plane(tmp_path: Path) 
 
 def test_the_keys_of_a_client_do_not_stop_a_control_plane(tmp_path: Path) -> None:
     assert load_config({"SALLYPORT_API_KEY_ADMIN": "sp_sk_a"}, tmp_path) == load_config({}, tmp_path)
+
+
+def test_a_subscriber_by_the_variables_that_clients_know(tmp_path: Path) -> None:
+    assert load_config({"WEBHOOK_CLIENT_SECRET": "canary"}, tmp_path).pushes.configured() == ()
+    given = {"WEBHOOK_CLIENT_URL": "https://app.test/x", "WEBHOOK_CLIENT_SECRET": "canary"}
+    [client] = load_config(given, tmp_path).pushes.configured()
+    assert (client.name, client.url, client.tier, client.instance_id) == (
+        "client",
+        "https://app.test/x",
+        "standard",
+        None,
+    )
+    assert client.secret == Secret(b"canary")
+    ours = given | {"SALLYPORT_PUSHES_CLIENT_URL": "http://127.0.0.1:1/", "WEBHOOK_CLIENT_TIER": "admin"}
+    config = load_config(ours, tmp_path)
+    assert [(each.url, each.tier) for each in config.pushes.configured()] == [("http://127.0.0.1:1/", "admin")]
+    assert "canary" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"WEBHOOK_CLIENT_URL": "https://app.test/x"}, "a subscriber has a secret"),
+        ({"WEBHOOK_CLIENT_URL": "http://app.test/x", "WEBHOOK_CLIENT_SECRET": "canary"}, "https is expected"),
+        ({"WEBHOOK_CLIENT_URL": "https://app.test/x", "WEBHOOK_CLIENT_SECRET": "two canaries"}, "not repeated here"),
+        ({"WEBHOOK_CLIENT_TIER": "root"}, "SALLYPORT_PUSHES_CLIENT_TIER"),
+        ({"SALLYPORT_PUSHES_SUBSCRIBERS": "none.yaml"}, "cannot be read"),
+        ({"SALLYPORT_PUSHES_SUBSCRIBERS": "file.yaml"}, "choose another name"),
+    ],
+)
+def test_a_subscriber_that_could_not_be_told_refuses_to_start(
+    tmp_path: Path, variables: dict[str, str], told: str
+) -> None:
+    (tmp_path / "secret").write_text("canary")
+    entry = "{name: client, url: https://app.test/x, secretFile: secret}"
+    (tmp_path / "file.yaml").write_text(f"subscribers: [{entry}]")
+    with pytest.raises(ConfigError) as caught:
+        load_config(variables, tmp_path)
+    assert told in str(caught.value)
+    assert "canar" not in str(caught.value)
 
 
 def test_the_documentation_has_a_row_for_each_setting_and_no_other() -> None:

@@ -14,16 +14,19 @@ from mcp_types import TextContent
 
 from control_client.config import load_config
 from control_client.feed_state import Tier
+from control_client.push_receiver import DEFAULT_PATH, PushReceiver, serve_pushes
 from control_client.tool_client import ToolClient
 from sallyport.net.clock import read_clock
+from sallyport.net.setting_kinds import HostPort
 from sallyport.plan.codec import seal
-from tests.support.feed_world import INSTANCE, FeedWorld, feed_world, order
+from tests.support.background import in_background
+from tests.support.feed_world import INSTANCE, FeedWorld, RecordingRelay, feed_world, order, recording_relay
 from tests.support.front_stage import session
 from tests.support.gateway_plans import ORGANIZATION, SANDBOX
 from tests.support.gateway_process import Setting
 from tests.support.operator import Operator
 from tests.support.plan_documents import plan_document
-from tests.support.tool_load import CALLERS, Load, waited_for_a_core
+from tests.support.tool_load import BUILT_IN, CALLERS, Load, waited_for_a_core
 from tests.support.tool_server_process import ToolServerProcess, tool_server_processes
 from tests.support.up_process import up_process
 from tests.support.work_program import PROGRAM
@@ -38,6 +41,8 @@ ACCEPT = {"Accept": "application/json, text/event-stream"}
 POLL_SECONDS = 3
 # What is new is linked to then: a handshake with a worker, which has other work and waits for its core too.
 CONVERGED_SECONDS = 5.0
+# Contracts section 7.
+PUSHED_SECONDS = 2.0
 PATIENCE_SECONDS = 60
 SHARED = [f"shared{number}" for number in range(5)]
 FRAGILE = "fragile"
@@ -47,8 +52,9 @@ OPERATOR = [f"operator-only-{number}" for number in range(2)]
 class Changes:
     """What is done to the servers while the load is on."""
 
-    def __init__(self, world: FeedWorld, client: ToolClient) -> None:
+    def __init__(self, world: FeedWorld, client: ToolClient, within: float) -> None:
         self.slowest = 0.0
+        self._within = within
         self._world = world
         self._client = client
 
@@ -77,7 +83,7 @@ class Changes:
     async def converged(self) -> None:
         """Wait until each key's feed serves what there is, and its view is that."""
         began, waited = read_clock(), waited_for_a_core()
-        async with asyncio.timeout(POLL_SECONDS + CONVERGED_SECONDS + PATIENCE_SECONDS):
+        async with asyncio.timeout(self._within + PATIENCE_SECONDS):
             while not all([await self._sees_all(tier) for tier in Tier]):  # noqa: ASYNC110  nothing announces it
                 await asyncio.sleep(0.05)
         self.slowest = max(self.slowest, read_clock() - began - (waited_for_a_core() - waited))
@@ -86,24 +92,67 @@ class Changes:
         served = await self._world.served(tier)
         there = {name for name, tool in self._world.tools.items() if tier is Tier.ADMIN or tool["tier"] == "standard"}
         seen = {name: each.url for name, each in self._client.view(tier).toolsets.items()}
-        return seen == served and set(served) == there
+        return seen == served and set(served) - {BUILT_IN} == there
+
+    def held(self) -> bool:
+        """Say whether each change was there in time."""
+        return self.slowest <= self._within
+
+
+class Pushed:
+    """The subscribers of a client, one of each tier, with relays before it that keep what they are told."""
+
+    def __init__(self, relays: dict[Tier, RecordingRelay]) -> None:
+        self.secrets: dict[Tier, str] = {}
+        self._relays = relays
+
+    async def subscribe(self, world: FeedWorld) -> None:
+        """Be told of the instance."""
+        for tier, relay in self._relays.items():
+            url = f"http://127.0.0.1:{relay.port}{DEFAULT_PATH}"
+            body = {"instanceId": INSTANCE, "url": url, "tier": tier.value}
+            self.secrets[tier] = (await world.ask("POST", "/api/push-subscribers", body, status=201))["secret"]
+
+    @contextlib.asynccontextmanager
+    async def received(self, receiver: PushReceiver) -> AsyncIterator[None]:
+        """Have a receiver told, which listens."""
+        stop, listens = asyncio.Event(), asyncio.get_running_loop().create_future()
+        async with asyncio.TaskGroup() as group:
+            address = HostPort("127.0.0.1", 0)
+            group.create_task(serve_pushes(receiver, address, lambda host, port: listens.set_result(port), stop))
+            for relay in self._relays.values():
+                relay.lead_to(f"http://127.0.0.1:{await listens}")
+            yield
+            stop.set()
+
+    def heard(self, tier: Tier) -> bytes:
+        """Return every byte that was told to a tier's subscriber."""
+        return self._relays[tier].heard_by(self.secrets[tier])
 
 
 @contextlib.asynccontextmanager
-async def under_load(world: FeedWorld) -> AsyncIterator[tuple[Changes, Load]]:
-    """Have the callers call until the block ends; then every call has had its end."""
+async def under_load(world: FeedWorld, *, by_push: Pushed | None = None) -> AsyncIterator[tuple[Changes, Load]]:
+    """Have the callers call until the block ends; then every call has had its end.
+
+    With pushes there are no polls.
+    """
     environment = {
         "SALLYPORT_API_KEY_STANDARD": world.keys[Tier.STANDARD],
         "SALLYPORT_API_KEY_ADMIN": world.keys[Tier.ADMIN],
         "SALLYPORT_CLIENT_URL": world.url,
         "SALLYPORT_CLIENT_INSTANCE_ID": INSTANCE,
         "SALLYPORT_CLIENT_STATE_DIR": str(world.folder / "client"),
-        "SALLYPORT_CLIENT_POLL": f"{POLL_SECONDS}s",
+        "SALLYPORT_CLIENT_POLL": f"{POLL_SECONDS}s" if by_push is None else "15m",
         "SALLYPORT_CLIENT_PATIENCE": f"{PATIENCE_SECONDS}s",
         # Calls of five seconds take longer than the ten of the default where a machine has other work.
         "SALLYPORT_CLIENT_GRACE": f"{PATIENCE_SECONDS}s",
     }
-    async with ToolClient(load_config(environment, world.folder)) as client:
+    if by_push is not None:
+        environment |= {f"SALLYPORT_PUSH_SECRET_{tier.upper()}": secret for tier, secret in by_push.secrets.items()}
+    async with contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(ToolClient(load_config(environment, world.folder)))
+        if by_push is not None:
+            await stack.enter_async_context(by_push.received(client.receiver))
         for tier in Tier:
             await client.settled(tier)
         load = Load(client, hidden=OPERATOR, fragile=(FRAGILE,))
@@ -112,7 +161,8 @@ async def under_load(world: FeedWorld) -> AsyncIterator[tuple[Changes, Load]]:
                 callers.create_task(load.call_on(number))
             try:
                 await load.is_steady.wait()
-                yield Changes(world, client), load
+                within = POLL_SECONDS + CONVERGED_SECONDS if by_push is None else PUSHED_SECONDS
+                yield Changes(world, client, within), load
             finally:
                 load.is_over = True
 
@@ -128,7 +178,7 @@ async def test_a_front_follows_what_the_control_plane_says(tmp_path: Path) -> No
         url = (await world.served(Tier.STANDARD))["search"]
         front = url.removesuffix("search")
         assert set(await world.served(Tier.STANDARD, "u@x")) == {"search", installed["name"]}
-        assert set(await world.served(Tier.ADMIN)) == {"search", "ops"}
+        assert set(await world.served(Tier.ADMIN)) == {"search", "ops", BUILT_IN}
 
         async def asked(name: str, key: str) -> tuple[int, str]:
             answer = await client.post(front + name, json=INITIALIZE, headers=ACCEPT | {"X-API-Key": key}, timeout=30)
@@ -161,7 +211,7 @@ async def test_a_front_follows_what_the_control_plane_says(tmp_path: Path) -> No
         assert (await asked("nothing-else", standard))[0] == 503
         await world.start_plane()
         await _until(lambda: asked("nothing-else", standard), 404)
-        assert set(await world.served(Tier.ADMIN)) == {"ops"}
+        assert set(await world.served(Tier.ADMIN)) == {"ops", BUILT_IN}
 
         # What a worker is asked while it is away it does when it is back.
         world.workers["here"].kill()
@@ -182,6 +232,30 @@ async def _until(ask: Callable[[], Awaitable[tuple[int, str]]], status: int) -> 
             await asyncio.sleep(0.05)
 
 
+async def begin(world: FeedWorld) -> None:
+    """Have what is there from the beginning."""
+    for name in SHARED[:3]:
+        await world.share(name, "here")
+    await world.share(OPERATOR[0], "here", Tier.ADMIN)
+    await world.share(FRAGILE, "there")
+
+
+def held(world: FeedWorld, changes: Changes, load: Load, record_property: Callable[[str, object], None]) -> None:
+    """Say what was seen, and that nothing was lost or seen that must not be."""
+    told = f"{load.answered.total()} calls, {load.most_open} at once, slowest {changes.slowest:.2f} s"
+    print(f"{told}: {load.answered}")
+    record_property("tried", ["tool calls", load.answered.total()])
+    assert load.wrong == []
+    assert load.most_open == CALLERS
+    assert {*SHARED, *OPERATOR, FRAGILE} <= set(load.answered)
+    assert changes.held()
+    kept = b"".join(path.read_bytes() for path in (world.folder / "client").glob("feed-standard-*"))
+    at_standard = world.heard_by(Tier.STANDARD) + kept
+    assert b"shared0" in at_standard
+    assert b"operator-only" not in at_standard
+    assert b"operator-only" in world.heard_by(Tier.ADMIN)
+
+
 @pytest.mark.full
 @pytest.mark.timeout(300)
 async def test_nothing_is_lost_while_servers_come_go_move_and_crash(
@@ -189,26 +263,35 @@ async def test_nothing_is_lost_while_servers_come_go_move_and_crash(
 ) -> None:
     asyncio.get_running_loop().set_debug(False)
     async with feed_world(tmp_path) as world:
-        for name in SHARED[:3]:
-            await world.share(name, "here")
-        await world.share(OPERATOR[0], "here", Tier.ADMIN)
-        await world.share(FRAGILE, "there")
+        await begin(world)
         async with under_load(world) as (changes, load):
             await changes.come_and_go()
             await world.crash(FRAGILE)
             await changes.converged()
-        told = f"{load.answered.total()} calls, {load.most_open} at once, slowest {changes.slowest:.2f} s"
-        print(f"{told}: {load.answered}")
-        record_property("tried", ["tool calls", load.answered.total()])
-        assert load.wrong == []
-        assert load.most_open == CALLERS
-        assert {*SHARED, *OPERATOR, FRAGILE} <= set(load.answered)
-        assert changes.slowest <= POLL_SECONDS + CONVERGED_SECONDS
-        kept = b"".join(path.read_bytes() for path in (world.folder / "client").glob("feed-standard-*"))
-        at_standard = world.heard_by(Tier.STANDARD) + kept
-        assert b"shared0" in at_standard
-        assert b"operator-only" not in at_standard
-        assert b"operator-only" in world.heard_by(Tier.ADMIN)
+        held(world, changes, load, record_property)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(300)
+async def test_by_push_every_change_is_there_without_a_poll(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    asyncio.get_running_loop().set_debug(False)
+    with contextlib.ExitStack() as stack:
+        relays = {tier: stack.enter_context(in_background(recording_relay())) for tier in Tier}
+        pushed = Pushed(relays)
+        async with feed_world(tmp_path) as world:
+            await begin(world)
+            # Told of what comes; before that nobody would be there to hear it, and it would be tried less and less.
+            await pushed.subscribe(world)
+            async with under_load(world, by_push=pushed) as (changes, load):
+                await changes.come_and_go()
+                await world.crash(FRAGILE)
+                await changes.converged()
+            held(world, changes, load, record_property)
+        assert b"shared0" in pushed.heard(Tier.STANDARD)
+        assert b"operator-only" not in pushed.heard(Tier.STANDARD)
+        assert b"operator-only" in pushed.heard(Tier.ADMIN)
 
 
 @pytest.mark.full

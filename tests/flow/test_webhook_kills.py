@@ -6,9 +6,7 @@ less, nothing else, under the same id however often.
 
 import asyncio
 import json
-import os
 import signal
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -28,8 +26,8 @@ from control_plane.store.models import WebhookDelivery, WebhookEvent
 from control_plane.webhooks.endpoints import WebhookEndpoints
 from control_plane.webhooks.subscriptions import WebhookSubscriptions
 from tests.support.control_plane import CONNECTION, settings
-from tests.support.gateway_process import ROOT
 from tests.support.killed_plane import STEPS
+from tests.support.planes import Planes
 from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.subscriber import Subscriber, subscriber_server
 from tests.support.webhook_signatures import signed
@@ -54,46 +52,6 @@ def postgres() -> Iterator[PostgresServer]:
 def subscriber(tmp_path: Path) -> Iterator[Subscriber]:
     with subscriber_server(tmp_path / "subscriber") as server:
         yield server
-
-
-class Planes:
-    """One control plane after the other on the same database."""
-
-    def __init__(self, variables: dict[str, str]) -> None:
-        self._environment = {**os.environ, **variables}
-        self._process: asyncio.subprocess.Process | None = None
-        self.url = ""
-        self.statuses: list[int] = []
-
-    async def start(self, step: str) -> None:
-        """Start one, and wait until it answers."""
-        command = ("-m", "tests.support.killed_plane", step, str(HIT))
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, *command, env=self._environment, cwd=ROOT, stderr=asyncio.subprocess.PIPE
-        )
-        assert self._process.stderr is not None
-        said: list[bytes] = []
-        async for line in self._process.stderr:
-            said.append(line)
-            event = json.loads(line) if line.startswith(b"{") else {}
-            if event.get("event") == "ready":
-                self.url = f"http://{event['api']}"
-                return
-        raise AssertionError(b"".join(said).decode())
-
-    async def wait(self) -> int:
-        """Wait for its end, reading on what it says."""
-        assert self._process is not None
-        await self._process.communicate()
-        assert self._process.returncode is not None
-        return self._process.returncode
-
-    async def stop(self) -> int:
-        """End it as operators do."""
-        assert self._process is not None
-        if self._process.returncode is None:
-            self._process.send_signal(signal.SIGTERM)
-        return await self.wait()
 
 
 async def prepare(config: ControlPlaneConfig, subscriber: Subscriber) -> str:
@@ -151,7 +109,7 @@ async def killed_at(step: str, url: str | None, folder: Path, subscriber: Subscr
     } | ({} if url is None else {"SALLYPORT_DATABASE_URL": url})
     config = settings(folder / "data", url)
     path = await prepare(config, subscriber)
-    planes, turns = Planes(variables), asyncio.Semaphore(AT_ONCE)
+    planes, turns = Planes(variables, HIT), asyncio.Semaphore(AT_ONCE)
     await planes.start(step)
     try:
         async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as group:

@@ -2119,7 +2119,7 @@ _WEBHOOKS: Final = (
     Guard(
         "outbound https",
         "control_plane/outbound/checked_session.py",
-        'if destination.scheme != "https" and not (self._is_plain_on_loopback and is_loopback(destination.host)):',
+        "if fault is not None:",
         "if False:",
         f"{_TEST_CHECKED}test_what_is_never_asked",
     ),
@@ -2513,6 +2513,102 @@ _SERVED: Final = (
     ),
 )
 
+# --- who is told of that, and who runs things by MCP ------------------------------------------------------------------
+
+_STEPS: Final = "control_plane/push/steps.py"
+_PUSH_DESK: Final = "control_plane/push/subscribers.py"
+_BUILT_IN: Final = "control_plane/api/built_in/server.py"
+_TEST_STEPS: Final = "tests/control_plane/push/test_steps.py::"
+_TEST_PUSH_API: Final = "tests/control_plane/api/test_push_subscribers.py::"
+_TEST_BUILT_IN: Final = "tests/control_plane/api/built_in/test_server.py::"
+
+_TOLD: Final = (
+    Guard(
+        "push: events nobody asked for",
+        _STEPS,
+        "is_wanted = not terms.events or change.event in terms.events",
+        "is_wanted = True",
+        f"{_TEST_STEPS}test_events_that_nobody_asked_for",
+    ),
+    Guard(
+        "push: a hole in what is kept",
+        _STEPS,
+        "if not changes or changes[0].revision != cursor.seen + 1:",
+        "if not changes:",
+        f"{_TEST_STEPS}test_what_is_kept_no_more_is_told_without_a_delta",
+    ),
+    Guard(
+        "push: a change of others that is told without a delta",
+        _STEPS,
+        "is_of_others = not has_any and (change.added or change.removed)",
+        "is_of_others = False",
+        f"{_TEST_STEPS}test_that_something_changed_for_admins_is_told_to_admins",
+    ),
+    Guard(
+        "push: a lease that was lost",
+        "control_plane/push/emitter.py",
+        "if row is None or row.owner != self._owner:",
+        "if row is None:",
+        "tests/control_plane/push/test_emitter.py::test_a_late_result_of_a_lost_lease_changes_nothing",
+    ),
+    Guard(
+        "push: cleartext over a network",
+        "control_plane/outbound/url.py",
+        "is_plain_on_loopback and is_loopback(destination.host)",
+        "is_plain_on_loopback",
+        "tests/control_plane/outbound/test_url.py::test_https_or_this_machine",
+    ),
+    Guard(
+        "push: a subscriber of the configuration",
+        _PUSH_DESK,
+        "if row.is_configured:",
+        "if False:",
+        "tests/control_plane/push/test_subscribers.py::test_what_is_refused",
+    ),
+    Guard(
+        "push: a subscriber of another tier",
+        _PUSH_DESK,
+        "if row is None or row.tier not in tiers:",
+        "if row is None:",
+        f"{_TEST_PUSH_API}test_a_member_has_those_of_its_organization_and_of_the_tier_standard",
+    ),
+    Guard(
+        "push: a subscriber of the tier admin that a member makes",
+        "control_plane/api/push_subscribers.py",
+        "if body.tier not in tiers:",
+        "if False:",
+        f"{_TEST_PUSH_API}test_a_member_has_those_of_its_organization_and_of_the_tier_standard",
+    ),
+    Guard(
+        "built-in: a key of the tier standard",
+        _BUILT_IN,
+        "if client.tier is not Tier.ADMIN:",
+        "if False:",
+        f"{_TEST_BUILT_IN}test_only_a_key_of_the_tier_admin_opens_it",
+    ),
+    Guard(
+        "built-in: an id that leads to another path",
+        "control_plane/api/built_in/tools.py",
+        "if segment is None or _SEGMENT.fullmatch(segment) is None:",
+        "if segment is None:",
+        "tests/control_plane/api/built_in/test_tools.py::test_what_no_call_can_be",
+    ),
+    Guard(
+        "built-in: another instance of the organization",
+        "control_plane/ownership.py",
+        "if instance_id is not None and instance_id != caller.instance_id:",
+        "if False:",
+        f"{_TEST_BUILT_IN}test_a_key_opens_its_own_instance_alone",
+    ),
+    Guard(
+        "built-in: a name that was rebound",
+        _BUILT_IN,
+        "security_settings=_security(parts.public_url),",
+        "security_settings=None,",
+        f"{_TEST_BUILT_IN}test_pages_of_the_web_are_kept_out",
+    ),
+)
+
 GUARDS: Final = (
     *_SLOT_REMOVAL,
     *_SIGNED,
@@ -2537,4 +2633,5 @@ GUARDS: Final = (
     *_SERVERS,
     *_NO_OTHER_WAY,
     *_SERVED,
+    *_TOLD,
 )

@@ -58,7 +58,8 @@ class _Kept:
 
 
 @contextlib.asynccontextmanager
-async def _relay() -> AsyncIterator[RecordingRelay]:
+async def recording_relay() -> AsyncIterator[RecordingRelay]:
+    """Run one until the block ends."""
     relay = RecordingRelay()
     await relay.start()
     try:
@@ -77,7 +78,11 @@ class FeedWorld:
         self.plane = PartProcess(
             folder,
             ("control-plane", "serve", "--data-dir", str(folder / "plane"), "--listen", "127.0.0.1:0"),
-            {"SALLYPORT_FEED_LINGER": f"{LINGER_SECONDS}s"},
+            {
+                "SALLYPORT_FEED_LINGER": f"{LINGER_SECONDS}s",
+                "SALLYPORT_API_PUBLIC_URL": self.url,
+                "SALLYPORT_OUTBOUND_ALLOW": "127.0.0.0/8",
+            },
         )
         self.workers = {
             name: WorkerProcess(folder / name, self._settings(name, relay))
@@ -215,7 +220,7 @@ def order(tool_id: str) -> dict[str, object]:
 async def feed_world(folder: Path, *, workers: Sequence[str] = ("here", "there")) -> AsyncIterator[FeedWorld]:
     """Run one until the block ends."""
     with contextlib.ExitStack() as stack:
-        relays = {name: stack.enter_context(in_background(_relay())) for name in ("plane", *workers)}
+        relays = {name: stack.enter_context(in_background(recording_relay())) for name in ("plane", *workers)}
         world = FeedWorld(folder, relays)
         async with world.running():
             yield world

@@ -1,7 +1,7 @@
-"""A control plane that kills itself at one step of a webhook's way: `python -m tests.support.killed_plane STEP HIT`.
+"""A control plane that kills itself at one step of a webhook's way, or of a push's.
 
-Everything else is as `sallyport control-plane serve` has it, by variables; leases and looks are short, because who
-comes after it waits for them. `none` is no step.
+`python -m tests.support.killed_plane STEP HIT`. Everything else is as `sallyport control-plane serve` has it, by
+variables; leases and looks are short, because who comes after it waits for them. `none` is no step.
 """
 
 import functools
@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from control_plane.app import run_control_plane
 from control_plane.config import load_config, process_environment
-from control_plane.store import webhook_deliveries
+from control_plane.push import emitter
+from control_plane.store import push, webhook_deliveries
 from control_plane.store.database import Transaction
 from control_plane.store.models import WebhookEvent
 from control_plane.webhooks import outbox
@@ -56,6 +57,16 @@ STEPS = {
 }
 
 
+PUSH_STEPS = {
+    "before a subscriber is claimed": Step(push, "claim"),
+    "before its claim is committed": Step(push, "claim", is_after=True),
+    "before a push is sent": Step(emitter, "attempt"),
+    "before its result is written": Step(emitter, "attempt", is_after=True),
+    "before its result is committed": Step(push, "put_cursor", is_after=True),
+    "before it is let go": Step(push, "let_go"),
+}
+
+
 def arm(step: Step, hit: int) -> None:
     """Put the end in its place: the process dies at the hit-th call that counts."""
     real: Callable[..., Any] = getattr(step.owner, step.name)
@@ -87,8 +98,8 @@ def arm(step: Step, hit: int) -> None:
 
 def main(step: str, hit: str) -> int:
     """Serve until the end."""
-    outbox.LEASE_SECONDS = 0.2  # type: ignore[misc]  # Final for everyone else
-    outbox.LOOK_SECONDS = 0.05  # type: ignore[misc]  # likewise
+    outbox.LEASE_SECONDS = emitter.LEASE_SECONDS = 0.2  # type: ignore[misc]  # Final for everyone else
+    outbox.LOOK_SECONDS = emitter.LOOK_SECONDS = 0.05  # type: ignore[misc]  # likewise
     real = webhook_deliveries.make_out
 
     async def make_out(*arguments: Any) -> None:  # noqa: ANN401  as the real one
@@ -97,7 +108,7 @@ def main(step: str, hit: str) -> int:
 
     webhook_deliveries.make_out = make_out  # type: ignore[assignment]  # with any arguments it takes those too
     if step != "none":
-        arm(STEPS[step], int(hit))
+        arm((STEPS | PUSH_STEPS)[step], int(hit))
     return run_control_plane(load_config(process_environment(), Path.cwd()))
 
 

@@ -31,6 +31,7 @@ class Told(NamedTuple):
     timestamp: str
     signature: str
     body: bytes
+    authorization: str = ""
 
     @property
     def document(self) -> Any:  # noqa: ANN401  JSON
@@ -80,7 +81,9 @@ class Subscriber:
         message_id, timestamp, signature = (
             request.headers[f"webhook-{name}"] for name in ("id", "timestamp", "signature")
         )
-        self.told.append(Told(request.path, message_id, timestamp, signature, body))
+        self.told.append(
+            Told(request.path, message_id, timestamp, signature, body, request.headers.get("Authorization", ""))
+        )
         # Polled, because a thread that waits would not be cancelled with the server.
         for _ in range(int(HELD_SECONDS / 0.005)):
             if self._gate.is_set():

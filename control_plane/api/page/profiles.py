@@ -9,8 +9,8 @@ from fastapi import APIRouter, Query, Response
 from control_plane.api.bindings import MAX_BINDINGS
 from control_plane.api.compilation import MAX_METHOD, MAX_URL
 from control_plane.api.connections import MAX_SEARCH
+from control_plane.api.own_api import Answer
 from control_plane.api.page.fields import Field, fields_of, messages_at, read_fields, unplaced, without_hidden
-from control_plane.api.page.own_api import Answer
 from control_plane.api.page.rendering import see_other
 from control_plane.api.page.visit import Form, PostedForm, Visit, Visitor
 from control_plane.api.parts import CONNECTION_PATTERN, PAGE_MAX, Cursor, IdPath, NumberPath

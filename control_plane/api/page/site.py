@@ -8,8 +8,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
+from control_plane.api.own_api import OwnApi
 from control_plane.api.page import connections, denials, keys, login, profiles, sandboxes, targets
-from control_plane.api.page.own_api import OwnApi
 from control_plane.api.page.rendering import HEADERS, SCRIPT, STYLE, render, see_other
 from control_plane.api.page.visit import Failed, LoginNeeded
 from control_plane.api.parts import Parts

@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Response
 
+from control_plane.api.own_api import Answer
 from control_plane.api.page.fields import Issues, fields_of, messages_at, read_fields, unplaced, without_hidden
-from control_plane.api.page.own_api import Answer
 from control_plane.api.page.rendering import see_other
 from control_plane.api.page.visit import Form, PostedForm, Visit, Visitor
 from control_plane.api.parts import Cursor, IdPath

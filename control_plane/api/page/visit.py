@@ -12,7 +12,7 @@ from fastapi import Depends, Request, Response
 
 from control_plane import page_sessions
 from control_plane.api.bodies import read_bytes
-from control_plane.api.page.own_api import Answer, OwnApi
+from control_plane.api.own_api import Answer, OwnApi
 from control_plane.api.page.rendering import POLICY, render
 from control_plane.api.parts import Parts, PartsOf
 from control_plane.callers import Caller

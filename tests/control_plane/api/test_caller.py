@@ -33,6 +33,7 @@ UNKNOWN = {
     "client_key_id": "ckey_none",
     "shared_tool_id": "stl_none",
     "installation_id": "inl_none",
+    "push_subscriber_id": "psb_none",
 }
 
 
@@ -135,7 +136,11 @@ async def foreign(api: Replica) -> dict[str, str]:
         profile_id = profile_id or made["sandboxProfileId"]
     body = {"organizationId": "org_two", "instanceId": "inst_theirs"}
     await api.ask("POST", "/api/instances", body, status=201)
-    await api.ask("POST", "/api/instances", {"organizationId": ORGANIZATION}, status=201)
+    ours = await api.ask("POST", "/api/instances", {"organizationId": ORGANIZATION}, status=201)
+    told = [
+        await api.ask("POST", "/api/push-subscribers", {"instanceId": each, "url": "https://hooks.test/x"}, status=201)
+        for each in ("inst_theirs", ours["instanceId"])
+    ]
     key = await api.ask("POST", "/api/auth/keys", {"instanceId": "inst_theirs", "tier": "standard"}, status=201)
     report = {"epoch": 1, "apiUrl": "http://127.0.0.1:9", "servers": []}
     await api.ask("PUT", "/internal/v1/workers/wrk_1", report)
@@ -150,6 +155,7 @@ async def foreign(api: Replica) -> dict[str, str]:
         "client_key_id": key["clientKeyId"],
         "shared_tool_id": shared["sharedToolId"],
         "installation_id": installed["installationId"],
+        "push_subscriber_id": told[0]["pushSubscriberId"],
     }
 
 

@@ -74,7 +74,10 @@ async def test_each_tier_is_served_what_it_may_see(feed: Feed) -> None:
     mine = f"notes__user_u@x__{installation_id}"
     everybody = {"search": {"type": "streamable", "url": f"{FRONT}/mcp/search"}}
     own = {mine: {"type": "streamable", "url": f"{FRONT}/mcp/{mine.replace('@', '%40')}"}}
-    ops = {"operator-only": {"type": "streamable", "url": f"{FRONT}/mcp/operator-only"}}
+    ops = {
+        "operator-only": {"type": "streamable", "url": f"{FRONT}/mcp/operator-only"},
+        "sallyport": {"type": "streamable", "url": f"http://127.0.0.1:{feed.api.plane.port}/mcp"},
+    }
     assert await feed.served("standard") == everybody
     assert await feed.served("standard", "?instanceId=default&userId=u%40x") == everybody | own
     assert await feed.served("standard", "?instanceId=default&userId=nobody") == everybody
@@ -96,14 +99,15 @@ async def test_what_is_unchanged_is_not_sent_again(feed: Feed) -> None:
     first = await feed.get(feed.keys["standard"])
     assert first.headers["vary"] == "Authorization, X-API-Key"
     assert first.headers["cache-control"] == "private"
-    assert (first.headers["x-sallyport-revision"], "x-sallyport-stale" in first.headers) == ("1", False)
+    # The control plane's own server, which this key does not see, was the first change.
+    assert (first.headers["x-sallyport-revision"], "x-sallyport-stale" in first.headers) == ("2", False)
     etag = first.headers["etag"]
     again = await feed.get(feed.keys["standard"], **{"If-None-Match": etag})
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
     # What a standard key does not see changes nothing of what it gets but the revision.
     await feed.share("operator-only", "admin")
     other = await feed.get(feed.keys["standard"], **{"If-None-Match": etag})
-    assert (other.status_code, other.headers["x-sallyport-revision"]) == (304, "2")
+    assert (other.status_code, other.headers["x-sallyport-revision"]) == (304, "3")
     admin = await feed.get(feed.keys["admin"], **{"If-None-Match": etag})
     assert (admin.status_code, admin.headers["etag"] == etag) == (200, False)
     await feed.share("mail")

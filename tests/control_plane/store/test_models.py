@@ -10,6 +10,7 @@ SEALED = {
     ("data_keys", "wrapped"),
     ("idempotent_answers", "answer"),
     ("interception_authorities", "private_key"),
+    ("push_subscribers", "secret"),
     ("signing_keys", "private_key"),
     ("target_secrets", "value"),
     ("token_answers", "answer"),

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from control_plane.app import Foundation
+from control_plane.outbound.delivery import Outcome
+from control_plane.outbound.retry import pause_seconds
 from control_plane.store import webhook_deliveries as rows
 from control_plane.store.database import DatabaseUnavailable
 from control_plane.store.models import Sandbox, WebhookDelivery, WebhookSubscription
 from control_plane.webhooks import outbox
-from control_plane.webhooks.delivery import Outcome
-from control_plane.webhooks.outbox import note
+from control_plane.webhooks.outbox import PACE, note
 from tests.support.control_plane import CONNECTION, NOW, ORGANIZATION
 from tests.support.subscriber import Subscriber
 from tests.support.until import until
@@ -337,6 +338,19 @@ async def test_a_secret_that_does_not_open_costs_no_other_its_turn(
     await hooks.send(key, event_body())
     await hooks.work()
     assert [told.path for told in subscriber.told] == ["/whole"]
+
+
+def test_pauses_double_up_to_an_hour() -> None:
+    assert [pause_seconds(PACE, attempts, 0.0, 0) for attempts in range(1, 13)] == [
+        *(5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560),
+        *(3600, 3600),
+    ]
+    # A day holds as many attempts as docs/webhooks.md says.
+    total, attempts = 0, 0
+    while total < 86_400:
+        attempts += 1
+        total += pause_seconds(PACE, attempts, 0.5, 0)
+    assert 30 <= attempts <= 45
 
 
 def test_a_note_of_a_delivery() -> None:

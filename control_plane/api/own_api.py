@@ -1,4 +1,4 @@
-"""The API as the page asks it: in this process, by the session's caller, with every check that any caller meets."""
+"""The API as the page and the built-in server ask it: in this process, with every check that any caller meets."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -46,7 +46,7 @@ class OwnApi:
         body: object = None,
         query: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Ask for `path`, whose variable parts are ids, and return the answer, by the id of the page's own request."""
+        """Ask for `path`, whose variable parts are ids, and return the answer, by the id of the outer request."""
         sent = b"" if body is None else orjson.dumps(body)
         scope = {
             "type": "http",
@@ -65,7 +65,12 @@ class OwnApi:
             SCOPE_KEY: caller,
         }
         exchange = _Exchange(sent)
-        await self._app(scope, exchange.receive, exchange.send)
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except Exception:
+            # own_fault has told it and answered; the framework raises it again all the same.
+            if not exchange.is_answered:
+                raise
         return exchange.answer()
 
 
@@ -74,6 +79,7 @@ class _Exchange:
 
     def __init__(self, body: bytes) -> None:
         self._body: bytes | None = body
+        self.is_answered = False
         self._status = 0
         self._answer = bytearray()
 
@@ -88,6 +94,7 @@ class _Exchange:
             self._status = message["status"]
         else:
             self._answer += message.get("body", b"")
+            self.is_answered = not message.get("more_body", False)
 
     def answer(self) -> Answer:
         return Answer(self._status, orjson.loads(bytes(self._answer)) if self._answer else {})

@@ -1,23 +1,23 @@
-"""One attempt to tell a subscriber: a POST, signed as Standard Webhooks has it. Only 2xx is yes."""
+"""One attempt to tell a subscriber: a POST, with what shows who says it. Only 2xx is yes."""
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import aiohttp
 
 from control_plane.outbound.checked_session import CheckedSession, Unanswered, retry_after_seconds
-from control_plane.webhooks.retry import LONGEST_SECONDS
-from control_plane.webhooks.signing import signed_headers
-from sallyport.secret import Secret
 
 GONE: Final = 410
+# What a subscriber may ask for at most; who paces the attempts may allow less.
+MOST_ASKED_SECONDS: Final = 3_600
 
 
 class Message(NamedTuple):
-    """What a subscriber is told; `id` is the event's, the same in every attempt."""
+    """What a subscriber is told; the same in every attempt but for `headers`, which are of the moment."""
 
-    id: str
     url: str
     body: bytes
+    headers: Mapping[str, str]
 
 
 class Outcome(NamedTuple):
@@ -38,9 +38,9 @@ class Outcome(NamedTuple):
         return self.status == GONE
 
 
-async def attempt(session: CheckedSession, message: Message, secret: Secret, now: float, seconds: float) -> Outcome:
+async def attempt(session: CheckedSession, message: Message, seconds: float) -> Outcome:
     """Tell a subscriber once. Nothing of an answer but its status is kept."""
-    headers = {"Content-Type": "application/json", **signed_headers(secret, message.id, now, message.body)}
+    headers = {"Content-Type": "application/json", **message.headers}
     try:
         return await session.ask("POST", message.url, message.body, headers, seconds, _outcome)
     except Unanswered as error:
@@ -52,6 +52,6 @@ async def _outcome(response: aiohttp.ClientResponse) -> Outcome:
     status = response.status
     if 200 <= status < 300:
         return Outcome(status)
-    asked = retry_after_seconds(response.headers.get("Retry-After", ""), LONGEST_SECONDS)
+    asked = retry_after_seconds(response.headers.get("Retry-After", ""), MOST_ASKED_SECONDS)
     redirect = ", and redirects are not followed" if 300 <= status < 400 else ""
     return Outcome(status, f"the subscriber answered {status}{redirect}", asked)

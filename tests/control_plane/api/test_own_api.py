@@ -1,7 +1,7 @@
 from fastapi import FastAPI, HTTPException, Request
 
 from control_plane.api.caller import SCOPE_KEY
-from control_plane.api.page.own_api import OwnApi
+from control_plane.api.own_api import OwnApi
 from control_plane.callers import Caller, Role
 
 CALLER = Caller(id="key_one", roles=frozenset({Role.MEMBER}), organization_id="org_one")
