@@ -21,9 +21,12 @@ WHEEL := .venv-compiled/.wheel-$(call key,requirements/dev.txt pyproject.toml se
 MCP_SERVERS := .venv-mcp-servers/.made-$(call key,requirements/mcp-servers.txt requirements/node-mcp-servers/package-lock.json)
 CONFORMANCE := .venv-conformance/.made-$(call key,requirements/node-conformance/package-lock.json)
 FUZZ := .venv-fuzz/.made-$(call key,requirements/fuzz.txt)
+COMPILER := $(shell command -v cc)
+ON_LINUX := $(filter Linux,$(shell uname))
+AUDITWHEEL := .venv-wheel/.made-$(call key,requirements/wheel.txt)
 SCHEMATHESIS := .venv-schemathesis/.made-$(call key,requirements/schemathesis.txt)
 
-.PHONY: help setup demo test test-all test-compiled check fix compiled bench bench-quick bench-deps fuzz api-fuzz lock clean python coverage guards
+.PHONY: help setup demo test test-all test-compiled check fix compiled wheel bench bench-quick bench-deps fuzz api-fuzz lock clean python coverage guards
 
 help:
 	@echo 'setup        make the environments (.venv, .venv-clients, .venv-mitmproxy) from the locks in requirements/'
@@ -33,6 +36,7 @@ help:
 	@echo 'coverage     that the tests of what is decided without a socket reach every branch of it'
 	@echo 'guards       that breaking any one guard makes a named test fail'
 	@echo 'compiled     a wheel with the hot path compiled, in .venv-compiled; needs a C compiler'
+	@echo 'wheel        what is given out, in dist/: compiled where there is a C compiler, pure elsewhere'
 	@echo 'test-compiled  the tests of gateway and wire against that wheel'
 	@echo 'check        format, lint, types, docs, tests'
 	@echo 'fix          format, and repair what the linter can'
@@ -106,17 +110,40 @@ $(COMPILED):
 	@touch $@
 
 # Built from this tree, installed as a copy: no object file ever stands beside a source that is edited. build/ goes
-# first, because setuptools would put what it finds there into the wheel.
+# first, because setuptools would put what it finds there into the wheel. LDSHARED, because an interpreter may have been
+# told to write the folder of its own library into whatever it links.
 $(WHEEL): $(COMPILED)
-	@command -v cc >/dev/null || { echo 'a C compiler is missing: install one (apt-get install gcc)' >&2; exit 1; }
+	@[ -n "$(COMPILER)" ] || { echo 'a C compiler is missing: install one (apt-get install gcc)' >&2; exit 1; }
 	@rm -rf build .venv-compiled/.wheel-* .venv-compiled/wheel
-	@SALLYPORT_COMPILE=1 PYTHONWARNINGS=ignore .venv-compiled/bin/python -m pip wheel $(filter-out --require-hashes,$(PIP_FLAGS)) \
+	@$(if $(ON_LINUX),LDSHARED='cc -shared') SALLYPORT_COMPILE=1 PYTHONWARNINGS=ignore .venv-compiled/bin/python -m pip wheel $(filter-out --require-hashes,$(PIP_FLAGS)) \
 	  --no-deps --no-build-isolation --wheel-dir .venv-compiled/wheel .
 	@.venv-compiled/bin/python -m pip install $(filter-out --require-hashes,$(PIP_FLAGS)) --no-deps --force-reinstall .venv-compiled/wheel/*.whl
 	@rm -rf build
 	@touch $@
 
 compiled: $(WHEEL)
+
+$(AUDITWHEEL):
+	$(call install,.venv-wheel,requirements/wheel.txt)
+	@touch $@
+
+# A compiled wheel is called after the oldest Linux that auditwheel finds it to run on; elsewhere it keeps its name. It is
+# installed as it will be by others, and has to be what it says.
+wheel: $(if $(COMPILER),$(WHEEL) $(if $(ON_LINUX),$(AUDITWHEEL)),$(COMPILED))
+	@rm -rf dist && mkdir dist
+ifeq ($(COMPILER),)
+	@rm -f .venv-compiled/.wheel-*
+	@PYTHONWARNINGS=ignore .venv-compiled/bin/python -m pip wheel $(filter-out --require-hashes,$(PIP_FLAGS)) --no-deps --no-build-isolation --wheel-dir dist .
+	@rm -rf build
+else ifeq ($(ON_LINUX),)
+	@cp .venv-compiled/wheel/*.whl dist/
+else
+	@PATH="$(CURDIR)/.venv-wheel/bin:$$PATH" .venv-wheel/bin/python -m auditwheel $(if $(V),-v) repair --wheel-dir dist .venv-compiled/wheel/*.whl $(if $(V),,>/dev/null 2>&1)
+endif
+	@.venv-compiled/bin/python -m pip install $(filter-out --require-hashes,$(PIP_FLAGS)) --no-deps --force-reinstall dist/*.whl
+	@said=$$(.venv-compiled/bin/python -I -c 'from gateway.build import codec_kind; print(codec_kind())'); \
+	  [ "$$said" = $(if $(COMPILER),compiled,pure) ] || { echo "the wheel is $$said" >&2; exit 1; }
+	@ls dist/*.whl
 
 $(MCP_SERVERS):
 	$(call install,.venv-mcp-servers,requirements/mcp-servers.txt)
@@ -176,7 +203,7 @@ fix: $(SETUP)
 	@$(RUN) -m ruff format --quiet $(SOURCES)
 
 # Without a C compiler the compiled gateway is named as missing, like any other subject that is not here.
-bench bench-quick: $(SETUP) $(if $(shell command -v cc),$(WHEEL))
+bench bench-quick: $(SETUP) $(if $(COMPILER),$(WHEEL))
 
 bench:
 	@$(RUN) -m benchmarks
@@ -211,7 +238,7 @@ lock: $(SETUP)
 	@$(RUN) requirements/lock.py
 
 clean:
-	@rm -rf .venv .venv-clients .venv-mitmproxy .venv-bench .venv-fuzz .venv-schemathesis .venv-conformance .venv-mcp-servers
+	@rm -rf .venv .venv-clients .venv-mitmproxy .venv-bench .venv-fuzz .venv-schemathesis .venv-conformance .venv-mcp-servers .venv-wheel
 	@rm -rf .venv-compiled .mypy_cache .ruff_cache .hypothesis
 	@rm -rf build dist *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

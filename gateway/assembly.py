@@ -67,6 +67,7 @@ from sallyport.net.listener_tls import listener_context
 from sallyport.net.own_places import OwnPlaces
 from sallyport.net.resolve import Resolver
 from sallyport.net.setting_kinds import HostPort
+from sallyport.net.splice import Splices
 from sallyport.net.tasks import TaskSet
 from sallyport.net.transports import Listener, adopt, listen
 
@@ -139,6 +140,7 @@ class Assembly:
             credentials=credentials,
             upstreams=_upstream_pool(config, clock, dialer, context, self._metrics),
             dialer=dialer,
+            splices=Splices(clock, config.limits.splices),
             authorities=authorities,
             interception=InterceptionContexts(authorities, max_contexts=config.limits.leaf_contexts),
             audit=audit,

@@ -366,6 +366,12 @@ class Limits:
         " As much again for a sandbox's bodies that are kept to be signed: 503.",
         "A quarter: who takes nothing must not hold up all the others.",
     )
+    splices: int = setting(
+        count(0, 10_000),
+        "128",
+        "Directions of passed-through streams that the kernel moves by itself at once; the others are relayed.",
+        "Four descriptors each; their pipes of 256 KiB are half of what Linux lets a user have.",
+    )
     interim_answers: int = setting(
         count(0, 100), "8", "1xx answers relayed for one request; more: 502.", "100, 103 and a few 102s."
     )

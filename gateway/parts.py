@@ -30,6 +30,7 @@ from sallyport.net.bulk_turns import BulkReader
 from sallyport.net.clock import Clock
 from sallyport.net.dial import Dialer
 from sallyport.net.interception import InterceptionContexts
+from sallyport.net.splice import Splices
 from sallyport.net.tasks import TaskSet
 
 
@@ -160,6 +161,7 @@ class GatewayParts:
     credentials: Credentials
     upstreams: UpstreamPool
     dialer: Dialer
+    splices: Splices
     authorities: FetchedAuthorities
     interception: InterceptionContexts
     audit: AuditLog

@@ -35,6 +35,7 @@ class OpaqueRelay(Relay):
             on_end=on_end,
             filter_down=scrubber,
             bulk=parts.upstreams.turns,
+            splices=parts.splices,
         )
         self._backlog = backlog
 

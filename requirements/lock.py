@@ -13,6 +13,7 @@ import tomllib
 
 HERE = pathlib.Path(__file__).resolve().parent
 WITH_THE_PROJECT = ("dev", "fuzz", "mitmproxy")  # the other environments never import the project itself
+GROUPS = ("dev", "clients", "bench", "fuzz", "mcp-servers", "mitmproxy", "schemathesis", "wheel")
 MACHINE_SETTINGS = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_CONSTRAINT")
 HEADER = """\
 # Lock of the dependency group "{name}" (pyproject.toml) for Python 3.13. Made by `make lock`; not edited by hand.
@@ -48,5 +49,5 @@ def write_lock(name: str) -> None:
 
 
 if __name__ == "__main__":
-    for group in sys.argv[1:] or ("dev", "clients", "bench", "fuzz", "mcp-servers", "mitmproxy", "schemathesis"):
+    for group in sys.argv[1:] or GROUPS:
         write_lock(group)

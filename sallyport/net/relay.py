@@ -6,6 +6,8 @@ from typing import Protocol
 
 from sallyport.net.bulk_turns import BULK_BYTES, BulkTurns
 from sallyport.net.clock import NEVER, Clock
+from sallyport.net.splice import SPLICE_AFTER_BYTES, Splice, Splices
+from sallyport.net.transports import is_plain_socket
 
 
 class Filter(Protocol):
@@ -21,7 +23,20 @@ class Filter(Protocol):
 class Side(asyncio.Protocol):
     """One end. What arrives here is written to the other end."""
 
-    __slots__ = ("_holds", "_relay", "bytes", "filter", "has_ended", "is_lost", "other", "transport")
+    __slots__ = (
+        "_awaits_splice",
+        "_holds",
+        "_limits",
+        "_relay",
+        "_splice",
+        "bytes",
+        "filter",
+        "has_ended",
+        "is_lost",
+        "other",
+        "splice_at",
+        "transport",
+    )
 
     def __init__(self, relay: "Relay", transport: asyncio.Transport, through: Filter | None) -> None:
         self._relay = relay
@@ -30,6 +45,10 @@ class Side(asyncio.Protocol):
         self.bytes = 0
         self.has_ended = False
         self.is_lost = False
+        self.splice_at = NEVER  # as many bytes must have come before the kernel moves the rest
+        self._awaits_splice = False
+        self._splice: Splice | None = None
+        self._limits = (0, 0)  # of the other side's write buffer, where it is spliced to
         self._holds: set[str] = set()
         self.other: Side
 
@@ -42,6 +61,8 @@ class Side(asyncio.Protocol):
         if data:
             self._pass(data)
         self._relay.touch()
+        if self.bytes >= self.splice_at:
+            self._prepare_splice()
 
     def _pass(self, data: bytes) -> None:
         to = self.other.transport
@@ -56,7 +77,10 @@ class Side(asyncio.Protocol):
     def hold_reading(self, reason: str) -> None:
         """Read nothing until every reason is gone."""
         if not self._holds and not self.transport.is_closing():
-            self.transport.pause_reading()
+            if self._splice is None:
+                self.transport.pause_reading()
+            else:
+                self._splice.hold()
         self._holds.add(reason)
 
     def resume_reading(self, reason: str) -> None:
@@ -67,12 +91,16 @@ class Side(asyncio.Protocol):
     def read_on(self) -> None:
         """Read, unless there is a reason not to."""
         if not self._holds and not self.transport.is_closing():
-            self.transport.resume_reading()
+            if self._splice is None:
+                self.transport.resume_reading()
+            else:
+                self._splice.read_on()
 
     @property
     def is_taken(self) -> bool:
         """Whether something has arrived here, and the other end has taken it."""
-        return self.bytes > 0 and not self.other.transport.get_write_buffer_size()
+        waits = self.other.transport.get_write_buffer_size() if self._splice is None else self._splice.waiting
+        return self.bytes > 0 and not waits
 
     def eof_received(self) -> bool:
         self.end()
@@ -95,6 +123,8 @@ class Side(asyncio.Protocol):
             return  # start() has found it closing, and now the transport says so
         self.is_lost = True
         self._relay.taken(self)
+        for side in (self, self.other):
+            side.stop_splice()
         if not self.other.is_lost:
             self._flush()
             if error is None:
@@ -110,6 +140,7 @@ class Side(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._relay.taken(self)
         self.other.resume_reading("peer")
+        self.other.splice_if_due()
 
     def _flush(self) -> None:
         if self.filter is not None:
@@ -117,11 +148,72 @@ class Side(asyncio.Protocol):
             if held:
                 self._pass(held)
 
+    # Bulk that the kernel moves (splice.py). The transport itself reads nothing for as long as it does.
+
+    def _prepare_splice(self) -> None:
+        """Read no more until the other side has taken everything that was read."""
+        assert self._relay.splices is not None, "splice_at is set where there are some"
+        self.splice_at = self.bytes + SPLICE_AFTER_BYTES
+        to = self.other.transport
+        if self.transport.is_closing() or to.is_closing() or not self._relay.splices.has_room():
+            return
+        self.splice_at = NEVER
+        self._awaits_splice = True
+        self.hold_reading("splice")
+        self._limits = to.get_write_buffer_limits()
+        to.set_write_buffer_limits(0)  # resume_writing() then says that nothing waits any more
+        if not to.get_write_buffer_size():
+            self.splice_if_due()
+
+    def splice_if_due(self) -> None:
+        """Begin, if this is what the empty buffer of the other side was waited for."""
+        if not self._awaits_splice or self.transport.is_closing() or self.other.transport.is_closing():
+            return
+        assert self._relay.splices is not None, "splice_at is set where there are some"
+        self._awaits_splice = False
+        self._splice = self._relay.splices.begin(self, self.transport, self.other.transport)
+        if self._splice is None:
+            self.read_again(b"")
+        else:
+            self.resume_reading("splice")
+
+    def stop_splice(self) -> None:
+        """One of the two transports is gone, and a descriptor of the splice would keep its socket open."""
+        if self._splice is not None:
+            self._splice.close()
+
+    def spliced(self, size: int) -> None:
+        self.bytes += size
+        if size >= BULK_BYTES and self._relay.bulk is not None:
+            self._relay.bulk.took(self)
+        self._relay.touch()
+
+    def blocked(self, size: int) -> None:
+        self._relay.slow(self.other, size)
+
+    def drained(self) -> None:
+        self._relay.taken(self.other)
+
+    def fail(self) -> None:
+        self._relay.abort()
+
+    def read_again(self, rest: bytes) -> None:
+        self._splice = None
+        self.splice_at = self.bytes + SPLICE_AFTER_BYTES
+        to = self.other.transport
+        if not to.is_closing():
+            low, high = self._limits
+            to.set_write_buffer_limits(high, low)
+        if rest:
+            self._relay.taken(self.other)
+            self._pass(rest)
+        self.resume_reading("splice")
+
 
 class Relay:
     """Two transports that are each other's peer. on_end(bytes up, bytes down) is called once, when both are gone."""
 
-    __slots__ = ("_clock", "_down", "_idle_seconds", "_on_end", "_up", "bulk", "deadline_at", "filed_at")
+    __slots__ = ("_clock", "_down", "_idle_seconds", "_on_end", "_up", "bulk", "deadline_at", "filed_at", "splices")
 
     def __init__(
         self,
@@ -133,10 +225,12 @@ class Relay:
         on_end: Callable[[int, int], None],
         filter_down: Filter | None = None,
         bulk: BulkTurns | None = None,
+        splices: Splices | None = None,
     ) -> None:
         self._clock = clock
         self._on_end = on_end
         self.bulk = bulk
+        self.splices = splices
         self._idle_seconds = idle_seconds
         self._up = Side(self, downstream, None)
         self._down = Side(self, upstream, filter_down)
@@ -147,6 +241,10 @@ class Relay:
         """Take the transports over; up and down are bytes that were read already."""
         for side in (self._up, self._down):
             side.transport.set_protocol(side)
+        if self.splices is not None and is_plain_socket(self._up.transport) and is_plain_socket(self._down.transport):
+            for side in (self._up, self._down):
+                if side.filter is None:
+                    side.splice_at = SPLICE_AFTER_BYTES
         self.touch()
         for side, early in ((self._up, up), (self._down, down)):
             if early:

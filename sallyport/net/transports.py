@@ -164,6 +164,11 @@ def reset(transport: asyncio.Transport) -> None:
     transport.abort()
 
 
+def is_plain_socket(transport: asyncio.Transport) -> bool:
+    """Say whether a transport's bytes are those of its socket: no TLS between them, no tunnel, no memory."""
+    return transport.get_extra_info("socket") is not None and transport.get_extra_info("ssl_object") is None
+
+
 def is_local_address(address: str) -> bool:
     """Say whether a numeric address is this machine's now: only to those a socket can be bound.
 

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.passthrough import Passthrough
 from gateway.relay import OpaqueRelay
+from sallyport.net.splice import SPLICE_AFTER_BYTES
 from tests.support.gateway_plans import plan, route
 from tests.support.in_process import GatewayInProcess, in_process_gateway
 from tests.support.passing_time import let_time_pass
@@ -22,6 +23,8 @@ pytestmark = pytest.mark.uvloop
 SECRET = "s3cr3t-of-the-route"
 MIB = 1024 * 1024
 UPGRADE = (b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Key: eA==")
+# How much a passthrough has carried each way when something happens to it.
+EARLY = pytest.mark.parametrize("early", [0, SPLICE_AFTER_BYTES], ids=["relayed", "spliced"])
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
 
@@ -43,12 +46,17 @@ async def gateway(tmp_path: Path, origin: RawOrigin) -> AsyncIterator[GatewayInP
         yield gateway
 
 
-async def opaque(gateway: GatewayInProcess, origin: RawOrigin) -> tuple[RawEnd, RawEnd]:
-    """Both ends of a passthrough that has begun."""
+async def opaque(gateway: GatewayInProcess, origin: RawOrigin, early: int = 0) -> tuple[RawEnd, RawEnd]:
+    """Both ends of a passthrough that has begun, and has carried so many bytes each way: enough, or none, to splice."""
     client = await gateway.open_tunnel("open.test:443")
     link = await origin.link()
     client.send(b"begun")
     assert await link.exactly(5) == b"begun"
+    if early:
+        for sender, receiver in ((client, link), (link, client)):
+            sender.send(bytes(early))
+            assert await receiver.exactly(early) == bytes(early)
+        await until(lambda: len(gateway.parts.splices) == 2)
     return client, link
 
 
@@ -160,10 +168,11 @@ async def test_an_upgraded_stream_is_recorded_once_it_has_ended(gateway: Gateway
 # ---- ends
 
 
+@EARLY
 async def test_a_half_close_of_the_sandbox_is_passed_on_and_the_other_way_stays_open(
-    gateway: GatewayInProcess, origin: RawOrigin
+    gateway: GatewayInProcess, origin: RawOrigin, early: int
 ) -> None:
-    client, link = await opaque(gateway, origin)
+    client, link = await opaque(gateway, origin, early)
     client.send(b"last words")
     client.end()
     assert await link.rest() == b"last words"
@@ -171,13 +180,14 @@ async def test_a_half_close_of_the_sandbox_is_passed_on_and_the_other_way_stays_
     link.end()
     assert await client.rest() == b"answer"
     (record,) = await gateway.audit.until(1)
-    assert (record["bytesUp"], record["bytesDown"]) == (15, 6)
+    assert (record["bytesUp"], record["bytesDown"]) == (15 + early, 6 + early)
 
 
+@EARLY
 async def test_a_half_close_of_the_upstream_is_passed_on_and_the_other_way_stays_open(
-    gateway: GatewayInProcess, origin: RawOrigin
+    gateway: GatewayInProcess, origin: RawOrigin, early: int
 ) -> None:
-    client, link = await opaque(gateway, origin)
+    client, link = await opaque(gateway, origin, early)
     link.send(b"bye")
     link.end()
     assert await client.rest() == b"bye"
@@ -187,9 +197,10 @@ async def test_a_half_close_of_the_upstream_is_passed_on_and_the_other_way_stays
     await gateway.audit.until(1)
 
 
-async def test_a_reset_of_either_side_ends_the_other(gateway: GatewayInProcess, origin: RawOrigin) -> None:
+@EARLY
+async def test_a_reset_of_either_side_ends_the_other(gateway: GatewayInProcess, origin: RawOrigin, early: int) -> None:
     for number in range(2):
-        client, link = await opaque(gateway, origin)
+        client, link = await opaque(gateway, origin, early)
         (link, client)[number].abort()
         await (client, link)[number].gone()
         await gateway.audit.until(number + 1)
@@ -277,8 +288,11 @@ async def test_a_transport_that_was_told_to_pause_before_the_relay_had_it_is_hel
 # ---- silence and revocation
 
 
-async def test_silence_ends_a_relay_and_bytes_put_its_end_off(gateway: GatewayInProcess, origin: RawOrigin) -> None:
-    client, link = await opaque(gateway, origin)
+@EARLY
+async def test_silence_ends_a_relay_and_bytes_put_its_end_off(
+    gateway: GatewayInProcess, origin: RawOrigin, early: int
+) -> None:
+    client, link = await opaque(gateway, origin, early)
     idle = gateway.parts.timeouts.opaque_idle
     let_time_pass(gateway.parts.clock, idle - 60)
     link.send(b"x")
@@ -304,10 +318,11 @@ async def test_a_revocation_ends_an_upgraded_stream_and_its_link(
     await gateway.audit.until(1)
 
 
+@EARLY
 async def test_a_revocation_ends_opaque_streams_of_its_sandbox_alone(
-    gateway: GatewayInProcess, origin: RawOrigin
+    gateway: GatewayInProcess, origin: RawOrigin, early: int
 ) -> None:
-    client, link = await opaque(gateway, origin)
+    client, link = await opaque(gateway, origin, early)
     until_at = gateway.parts.clock.wall + 60
     assert gateway.gateway.revoke("sandbox", "sbx_two", until_at) == 0
     assert gateway.gateway.revoke("connection", "con_one", until_at) == 0
@@ -316,6 +331,84 @@ async def test_a_revocation_ends_opaque_streams_of_its_sandbox_alone(
     assert gateway.gateway.revoke("sandbox", "sbx_one", until_at) == 1
     assert await client.gone() == b""
     assert await link.gone() == b""
+
+
+async def test_a_revocation_drops_what_waits_in_a_pipe(gateway: GatewayInProcess, origin: RawOrigin) -> None:
+    client, link = await opaque(gateway, origin, SPLICE_AFTER_BYTES)
+    before = gateway.parts.streams.open
+    client.pause()
+    link.send(bytes(64 * MIB))
+    splice = relay_of(gateway)._down._splice
+    assert splice is not None
+    await until(lambda: splice.waiting > 0 and splice._is_writing)
+    assert gateway.gateway.revoke("sandbox", "sbx_one", gateway.parts.clock.wall + 60) == before
+    (record,) = await gateway.audit.until(1)
+    assert (record["code"], record["bytesUp"]) == ("authority_withdrawn", 5 + SPLICE_AFTER_BYTES)
+    assert len(gateway.parts.splices) == 0
+    await link.gone()
+
+
+async def test_what_waits_in_a_pipe_counts_in_its_sandbox_s_backlog(
+    gateway: GatewayInProcess, origin: RawOrigin
+) -> None:
+    client, link = await opaque(gateway, origin, SPLICE_AFTER_BYTES)
+    backlog = gateway.parts.backlogs.of("sbx_one")
+    client.pause()
+    link.send(16 * MIB * b"x")
+    side = relay_of(gateway)._down
+    splice = side._splice
+    assert splice is not None
+    await until(lambda: splice.waiting > 0 and splice._is_writing)
+    assert backlog.held == splice.waiting
+    assert not side.is_taken
+    client.resume()
+    assert await client.exactly(16 * MIB) == 16 * MIB * b"x"
+    await until(lambda: backlog.held == 0 and side.is_taken)
+
+
+@pytest.mark.parametrize("seconds", [0, 3600])
+async def test_no_more_splices_than_there_may_be(tmp_path: Path, origin: RawOrigin, seconds: int) -> None:
+    """Who is quiet makes room, and nobody loses a byte by it."""
+    open_test = plan([], [rule_document("open", "allow", "open.test")])
+    async with in_process_gateway(
+        tmp_path,
+        plan=open_test,
+        connect_to={"open.test:443": origin.port},
+        further={"limits": {"splices": 2}, "timeouts": {"opaque_idle": "1d"}},
+    ) as gateway:
+        first = await opaque(gateway, origin, SPLICE_AFTER_BYTES)
+        relay = relay_of(gateway)
+        let_time_pass(gateway.parts.clock, seconds)
+        second = await opaque(gateway, origin, SPLICE_AFTER_BYTES)
+        await until(lambda: (relay._up._splice is None, relay._down._splice is None) == (seconds > 0, seconds > 0))
+        assert len(gateway.parts.splices) == 2
+        for sender, receiver in (first, first[::-1], second, second[::-1]):
+            sender.send(bytes(MIB))
+            assert await receiver.exactly(MIB) == bytes(MIB)
+
+
+async def test_what_comes_by_a_tunnel_is_never_spliced(gateway: GatewayInProcess, origin: RawOrigin) -> None:
+    tunnel = await gateway.tunnel()
+    client = tunnel.ask(b"CONNECT open.test:443 HTTP/1.1\r\nHost: open.test:443\r\n\r\n", "passthrough; revision=1")
+    link = await origin.link()
+    assert (await client.head()).startswith(b"HTTP/1.1 200 ")
+    for sender, receiver in ((client, link), (link, client)):
+        sender.send(bytes(2 * MIB))
+        assert await receiver.exactly(2 * MIB) == bytes(2 * MIB)
+    assert len(gateway.parts.splices) == 0
+
+
+async def test_of_an_upgraded_stream_what_is_searched_for_the_secret_is_never_spliced(
+    gateway: GatewayInProcess, origin: RawOrigin
+) -> None:
+    client, link = await upgraded(gateway, origin)
+    frame = b"\x82\x7f" + MIB.to_bytes(8) + bytes(MIB - len(SECRET)) + SECRET.encode()
+    for sender, receiver in ((client, link), (link, client)):
+        for _ in range(2):
+            sender.send(frame)
+            got = await receiver.exactly(len(frame))
+        assert (SECRET.encode() in got) == (receiver is link)
+    assert len(gateway.parts.splices) == 1
 
 
 async def test_a_relay_says_what_it_has_carried(gateway: GatewayInProcess, origin: RawOrigin) -> None:

@@ -148,6 +148,7 @@ class World:
             credentials=credentials,
             upstreams=upstreams,
             dialer=nothing,
+            splices=nothing,
             authorities=nothing,
             interception=nothing,
             audit=nothing,

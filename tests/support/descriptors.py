@@ -1,9 +1,18 @@
-"""A process that can open nothing more."""
+"""What a process has open, and a process that can open nothing more."""
 
 import contextlib
 import os
 import resource
 from collections.abc import Iterator
+
+
+def open_sockets_and_pipes() -> int:
+    """Count them in this process; files are left out, of which a loop opens one whenever it likes."""
+    found = 0
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one that lists the folder
+            found += os.readlink(f"/proc/self/fd/{name}").startswith(("socket:", "pipe:"))
+    return found
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from sallyport.net.bulk_turns import BULK_BYTES, BulkTurns
+from sallyport.net.bulk_turns import BULK_BYTES, TURN_READS, BulkTurns
 from sallyport.net.clock import Clock
 from sallyport.net.memory import MemoryTransport, memory_pair
 from sallyport.net.relay import Filter, Relay
@@ -96,12 +96,12 @@ async def test_a_slow_side_stops_the_other_from_being_read(clock: Clock) -> None
     await between.origin.until(lambda end: len(end.received) == MIB)
 
 
-async def test_a_side_that_brings_bulk_waits_for_its_turn_and_for_the_other_side(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sallyport.net.bulk_turns.TURN_READS", 1)
+async def test_a_side_that_brings_bulk_waits_for_its_turn_and_for_the_other_side(clock: Clock) -> None:
     turns: list[Callable[[], None]] = []
-    between = Between(clock, bulk=BulkTurns(turns.append))
+    bulk = BulkTurns(turns.append)
+    between = Between(clock, bulk=bulk)
+    for _ in range(TURN_READS - 1):
+        bulk.took(between.relay._up)
     between.origin.transport.pause_reading()
     between.relay.start(up=bytes(BULK_BYTES), down=b"")
     assert not between.down.is_reading()

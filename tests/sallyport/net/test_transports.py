@@ -4,10 +4,12 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import cast
 
 import pytest
 
+from sallyport.net.memory import memory_pair
 from sallyport.net.transports import (
     Listener,
     ListenError,
@@ -15,10 +17,11 @@ from sallyport.net.transports import (
     adopt,
     bind_shared,
     is_local_address,
+    is_plain_socket,
     listen,
     reset,
 )
-from tests.support.transports import End, tcp_pair
+from tests.support.transports import End, TlsTrust, tcp_pair, tls_pair
 
 
 class Accepted(asyncio.Protocol):
@@ -211,6 +214,17 @@ async def test_what_waits_for_one_that_ended_is_served_by_the_next() -> None:
     finally:
         kept.close()
         other.close()
+
+
+@pytest.mark.uvloop
+async def test_a_plain_socket_has_neither_tls_nor_a_tunnel_nor_memory_between(tmp_path: Path) -> None:
+    plain, memory, tls = (End(), End()), (End(), End()), (End(), End())
+    await tcp_pair(*plain)
+    memory_pair(asyncio.get_running_loop(), *memory)
+    await tls_pair(*tls, TlsTrust(tmp_path), over_tcp=True)
+    assert [is_plain_socket(end.transport) for end, _ in (plain, memory, tls)] == [True, False, False]
+    for end in (*plain, *memory, *tls):
+        end.transport.abort()
 
 
 async def test_connections_go_to_all_that_listen() -> None:
