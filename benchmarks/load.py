@@ -10,10 +10,12 @@ mean rate whatever the answers do, for latency. (A closed loop waits for slow an
 
 import asyncio
 import gc
+import itertools
 import json
 import random
 import sys
 from collections import deque
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from time import perf_counter, process_time
 from typing import cast
@@ -22,6 +24,7 @@ import uvloop
 
 from benchmarks.accounting import core_busy_seconds, session_cpu_seconds
 from benchmarks.lines import open_stdin
+from benchmarks.workloads.workload import is_varied, numbered
 
 _OK = b"HTTP/1.1 200 "
 _HEAD_END = b"\r\n\r\n"
@@ -89,11 +92,14 @@ class Load:
         "idle",
         "latencies_us",
         "links",
-        "request",
+        "next_request",
     )
 
     def __init__(self, request: bytes, answer_bytes: int) -> None:
-        self.request = request
+        numbers = itertools.count()
+        self.next_request: Callable[[], bytes] = lambda: request
+        if is_varied(request):
+            self.next_request = lambda: numbered(request, next(numbers))
         self.answer_bytes = answer_bytes
         self.answered = 0
         self.failed = 0
@@ -129,11 +135,21 @@ class Load:
 class LoadLink(asyncio.Protocol):
     """One socket. An answer must be 200 with the Content-Length expected; all else ends the link as an error."""
 
-    __slots__ = ("_checked", "_ended", "_held", "_left", "_load", "_request", "_started_at", "_transport", "_write")
+    __slots__ = (
+        "_checked",
+        "_ended",
+        "_held",
+        "_left",
+        "_load",
+        "_next_request",
+        "_started_at",
+        "_transport",
+        "_write",
+    )
 
     def __init__(self, load: Load) -> None:
         self._load = load
-        self._request = load.request
+        self._next_request = load.next_request
         self._held = b""
         self._left = 0
         self._started_at = 0.0
@@ -148,7 +164,7 @@ class LoadLink(asyncio.Protocol):
     def send(self, started_at: float = 0.0) -> None:
         """Send the request. `started_at` (perf_counter) marks one whose latency is wanted."""
         self._started_at = started_at
-        self._write(self._request)
+        self._write(self._next_request())
 
     def data_received(self, data: bytes) -> None:
         load = self._load
@@ -173,7 +189,7 @@ class LoadLink(asyncio.Protocol):
             self._left = 0
             load.answered += 1
             if load.closed_loop:
-                self._write(self._request)
+                self._write(self._next_request())
             else:
                 load.rest(self, self._started_at)
         else:

@@ -20,7 +20,7 @@ import uvloop
 
 from benchmarks.lines import open_stdin
 from benchmarks.workloads.registry import WORKLOADS
-from benchmarks.workloads.workload import HOST
+from benchmarks.workloads.workload import HOST, page_of
 from sallyport.net.interception import InterceptionContexts, MemoryCa
 
 _HEAD_END = b"\r\n\r\n"
@@ -71,7 +71,8 @@ class OriginLink(asyncio.Protocol):
     def _read_head(self, data: bytes, head_bytes: int) -> None:
         # Exactly one, and the right one: what the client sent instead must be gone, its proxy token too.
         authorized = self._credential in data and data.count(b"uthorization:", 0, head_bytes) == 1
-        page = self._pages.get(data.split(b" ", 2)[1])
+        target = data.split(b" ", 2)[1]
+        page = self._pages.get(target) or self._pages.get(page_of(target))
         if page is None:
             self._write(_NOT_FOUND)
             return
@@ -104,7 +105,7 @@ async def serve() -> None:
     told = json.loads(await stdin.readline())
     credential = told["credential"].encode("ascii")
     answered = [*WORKLOADS.values(), *(each.beside for each in WORKLOADS.values() if each.beside is not None)]
-    pages = {w.path.encode("ascii"): Page(w.answer(), len(w.request_body), w.tick_seconds) for w in answered}
+    pages = {page_of(w.path.encode("ascii")): Page(w.answer(), len(w.request_body), w.tick_seconds) for w in answered}
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: OriginLink(credential, pages), "127.0.0.1", 0, backlog=1024)
     context = _tls(Path(told["ca_file"]))

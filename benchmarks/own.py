@@ -24,7 +24,7 @@ from benchmarks.workloads.workload import Way
 from sallyport.net.interception import CaStore
 from sallyport.plan.codec import seal
 
-_SANDBOX_ID = "sbx_bench"
+SANDBOX_ID = "sbx_bench"
 _SANDBOXD_ID = "sbx_sandboxd"  # of the chain: a sandbox has one tunnel, and the load's own is another
 _CONTROLLED_ID = "sbx_controlled"
 _PUBLIC_KEY = "public.pem"
@@ -115,7 +115,7 @@ def prepare_gateway(site: Site, python: tuple[str, ...], variant: Variant) -> La
     for path, document in zip(plans, documents, strict=True):
         path.write_bytes(seal(document))
     ca_dir = site.directory / "ca"
-    CaStore(ca_dir).authority(_SANDBOX_ID, datetime.now(UTC).timestamp())  # clients trust it before the first CONNECT
+    CaStore(ca_dir).authority(SANDBOX_ID, datetime.now(UTC).timestamp())  # clients trust it before the first CONNECT
     settings = _settings(site, "gateway", proxy, admin) | {
         "workers": variant.workers,
         "plans": [str(path) for path in plans],
@@ -126,24 +126,24 @@ def prepare_gateway(site: Site, python: tuple[str, ...], variant: Variant) -> La
     }
     settings["listen"] |= {"tunnel": f"127.0.0.1:{tunnel}"}
     program = _program(site, "gateway", python, settings)
-    token = _token(key, "sallyport-proxy")
+    token = sign_token(key, "sallyport-proxy")
     return Launch(
         command=("env", f"{_CREDENTIAL_VARIABLE}={site.credential}", *program),
         port=proxy,
         proxy_token=token,
         doors={
-            Way.TLS: Door(port=proxy, authority=f"{site.host}:443", token=token, ca_file=ca_dir / f"{_SANDBOX_ID}.pem"),
+            Way.TLS: Door(port=proxy, authority=f"{site.host}:443", token=token, ca_file=ca_dir / f"{SANDBOX_ID}.pem"),
             Way.OPAQUE: Door(port=proxy, authority=f"{OPAQUE_HOST}:443", token=token),
         },
-        plan_tokens={routes: _token(key, "sallyport-proxy", _sandbox_with(routes)) for routes in _PLAN_SIZES},
+        plan_tokens={routes: sign_token(key, "sallyport-proxy", _sandbox_with(routes)) for routes in _PLAN_SIZES},
         processes=variant.workers,
         idle=partial(_idle, site, python, key),
         controlled=_controlled(site, python, key),
         plan_pushes=PlanPushes(admin, _sandbox_with(_SWAPPED_ROUTES), partial(_swapped_plan, site.host)),
         sandbox=SandboxSide(
             tunnel_port=tunnel,
-            load_token=_token(key, "sallyport-tunnel"),
-            sandboxd_token=_token(key, "sallyport-tunnel", _SANDBOXD_ID),
+            load_token=sign_token(key, "sallyport-tunnel"),
+            sandboxd_token=sign_token(key, "sallyport-tunnel", _SANDBOXD_ID),
             sandboxd=(*python, "-m", "sallyport_cli.main", "sandboxd"),
         ),
     )
@@ -190,7 +190,7 @@ def _controlled(site: Site, python: tuple[str, ...], key: Ed25519PrivateKey) -> 
         },
         port=proxy,
         admin_port=admin,
-        proxy_token=_token(key, "sallyport-proxy", _CONTROLLED_ID, _KEY_ID),
+        proxy_token=sign_token(key, "sallyport-proxy", _CONTROLLED_ID, _KEY_ID),
     )
 
 
@@ -213,7 +213,7 @@ def _idle(site: Site, python: tuple[str, ...], key: Ed25519PrivateKey, tunnels: 
     return Idle(
         command=("env", f"{_CREDENTIAL_VARIABLE}={site.credential}", *_program(site, "idle", python, settings)),
         port=tunnel,
-        tokens=[_token(key, "sallyport-tunnel", sandbox) for sandbox in sandboxes],
+        tokens=[sign_token(key, "sallyport-tunnel", sandbox) for sandbox in sandboxes],
         ca_file=site.certificates.ca if is_secure else None,
     )
 
@@ -235,7 +235,7 @@ def _sandbox_with(routes: int) -> str:
 
 
 def plan_document(
-    host: str, sandbox_id: str = _SANDBOX_ID, routes: int = _ROUTES, revision: int = 1
+    host: str, sandbox_id: str = SANDBOX_ID, routes: int = _ROUTES, revision: int = 1
 ) -> dict[str, object]:
     """Return a plan of so many routes, of which one, in the middle, claims the origin.
 
@@ -281,7 +281,8 @@ def _route(number: int, host: str, prefix: str) -> dict[str, object]:
     }
 
 
-def _token(key: Ed25519PrivateKey, audience: str, sandbox_id: str = _SANDBOX_ID, key_id: str | None = None) -> str:
+def sign_token(key: Ed25519PrivateKey, audience: str, sandbox_id: str = SANDBOX_ID, key_id: str | None = None) -> str:
+    """Sign a token that the gateways of a run accept, for a day."""
     now = int(datetime.now(UTC).timestamp())
     claims = {
         "iss": "sallyport",

@@ -15,7 +15,7 @@ from sallyport.wire.http1.body import BodyReader, UntilCloseReader, frame_chunk,
 from sallyport.wire.http1.codec import parse_response
 from sallyport.wire.http1.framing import answer_reader, has_answer_body
 from sallyport.wire.http1.head import CHUNKED, ResponseHead
-from sallyport.wire.http1.scan import HEAD_END, head_end
+from sallyport.wire.http1.scan import HEAD_END, TOO_MANY_LINES, head_end
 
 if TYPE_CHECKING:
     from gateway.serve import Exchange
@@ -68,15 +68,15 @@ class Answer:
         """Read heads until the final one; interim answers are passed on (at most limits.interim_answers)."""
         limits = self._exchange.parts.limits
         while True:
-            end = _head_end(data)
+            end = _head_end(data, limits.header_count)
             if end < 0 or end > limits.head_bytes:
+                if end == TOO_MANY_LINES:
+                    raise RemoteProtocolError("the answer's head has too many fields")
                 if len(data) > limits.head_bytes:
                     raise RemoteProtocolError("the answer's head is too long")
                 self._buffer = data
                 return
             head = parse_response(data[:end])
-            if len(head.lines) > limits.header_count:
-                raise RemoteProtocolError("the answer's head has too many fields")
             data = data[end + len(HEAD_END) :]
             if head.status >= 200 or head.status == SWITCHING:
                 self._exchange.answer_began(self, head, data)
@@ -92,7 +92,7 @@ class Answer:
         has_body = has_answer_body(exchange.head.method, head.status)
         injection = exchange.injection
         needles = None if injection is None else injection.needles
-        if needles is not None and CODING_FIELD in head.names and not self._open_coding(head, has_body=has_body):
+        if needles is not None and head.has(CODING_FIELD) and not self._open_coding(head, has_body=has_body):
             exchange.answer_unscannable()
             return
         self.head = head

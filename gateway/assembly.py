@@ -33,7 +33,8 @@ from gateway.kept_body import KeptBodies
 from gateway.keys import KeyRing
 from gateway.memory import MemoryWatch, memory_limit
 from gateway.metrics import Metrics
-from gateway.parts import GatewayParts, StreamIndex
+from gateway.open_streams import StreamIndex
+from gateway.parts import GatewayParts
 from gateway.plan_holder import PlanHolder
 from gateway.processes.followed import FollowedControl
 from gateway.processes.place import Place

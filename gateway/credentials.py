@@ -89,7 +89,8 @@ class Credentials:
         self._tasks = tasks
         self._gate: Gate[str] = Gate(at_once=max_concurrent, each=max_each)
         self._cache = CredentialCache(max_entries)
-        self._entries: Mapping[CredentialKey, Entry] = self._cache.entries
+        # Read by whoever cannot afford to ask fresh(): an entry is good until its refresh_at.
+        self.entries: dict[CredentialKey, Entry] = self._cache.entries
         self._timeout_seconds = timeout_seconds
         self._now = now
         self._random = random
@@ -103,7 +104,7 @@ class Credentials:
 
         A value that nears its end is returned all the same, and asked for again in the background.
         """
-        entry = self._entries.get(key)
+        entry = self.entries.get(key)
         if entry is None:
             return None
         if now < entry.refresh_at:
@@ -156,7 +157,7 @@ class Credentials:
         return self._cache.rejected(key, version, now)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def __repr__(self) -> str:
         return f"<Credentials {self._cache!r}>"

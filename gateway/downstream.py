@@ -11,7 +11,8 @@ from gateway.core.authority import TargetReader
 from gateway.core.decision import Deny, Mode
 from gateway.core.errors import refusal
 from gateway.core.route_table import RouteTable
-from gateway.parts import GatewayParts, OpenStream
+from gateway.open_streams import OpenStream
+from gateway.parts import GatewayParts
 from gateway.record import stream_record
 from sallyport.claims import Claims
 from sallyport.destination import Destination
@@ -171,7 +172,7 @@ class Downstream(asyncio.Protocol, OpenStream):
         self.backlog.release((self, PIPELINE))
         self.transport.write_eof()
         self.transport.resume_reading()
-        self.parts.clock.watch(self, self.parts.clock.now + LINGER_SECONDS)
+        self.due_in(LINGER_SECONDS)
 
     def _discard(self, size: int) -> None:
         """Count what is dropped while lingering; too much of it ends the patience."""
@@ -199,7 +200,14 @@ class Downstream(asyncio.Protocol, OpenStream):
         """Close after what was written has gone out; what the sandbox does not take in time is dropped."""
         self.transport.close()
         if self.transport.get_write_buffer_size():
-            self.parts.clock.watch(self, self.parts.clock.now + self.parts.timeouts.answer_body)
+            self.due_in(self.parts.timeouts.answer_body)
+
+    def due_in(self, seconds: float) -> None:
+        """Set the deadline, as Clock.watch() does (see UpstreamLink.due_in)."""
+        clock = self.parts.clock
+        self.deadline_at = at = clock.now + seconds
+        if at < self.filed_at:
+            clock.file(self, at)
 
     def expire(self) -> None:
         """A deadline has passed."""

@@ -8,7 +8,8 @@ import structlog
 
 from gateway.core.decision import Mode
 from gateway.core.route_table import RouteTable
-from gateway.parts import GatewayParts, OpenStream
+from gateway.open_streams import OpenStream
+from gateway.parts import GatewayParts
 from gateway.record import stream_record
 from gateway.stream import ServedStream
 from sallyport.claims import Claims

@@ -9,7 +9,8 @@ from gateway.core.classify import admit, admit_opaque, opaque_rule_id
 from gateway.core.decision import Deny, Mode
 from gateway.core.errors import refusal, upstream_failed
 from gateway.core.route_table import RouteTable
-from gateway.parts import GatewayParts, OpenStream
+from gateway.open_streams import OpenStream
+from gateway.parts import GatewayParts
 from gateway.record import stream_record
 from gateway.relay import OpaqueRelay
 from gateway.upstream import DIAL_CODES

@@ -5,7 +5,7 @@ replacing one needs no lock and waits for nobody.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
@@ -19,7 +19,7 @@ from sallyport.plan.codec import PlanError, parse_plan
 # A plan of a hundred routes compiles in some 20 ms, which another may wait for; one of a thousand takes half a second.
 QUICK_PLAN_BYTES: Final = 128 * 1024
 
-_NOTHING: Final[Mapping[str, RouteTable]] = {}
+_NOTHING: Final[dict[str, RouteTable]] = {}  # never written to
 
 _log = structlog.get_logger(__name__)
 
@@ -83,7 +83,7 @@ class PlanHolder:
         self._max_plan_bytes = max_plan_bytes
         self._tables: dict[str, RouteTable] = {}
         # What table() looks at: the tables themselves, or nothing while they are withheld.
-        self._in_force: Mapping[str, RouteTable] = self._tables
+        self.in_force: dict[str, RouteTable] = self._tables
         self.source: PlanSource | None = None
         # Hears of each change first, with the table before it and the one after it, where there are any.
         self.on_replaced: Callable[[str, RouteTable | None, RouteTable | None], object] = lambda *change: None
@@ -94,21 +94,21 @@ class PlanHolder:
 
     def table(self, sandbox_id: str) -> RouteTable | None:
         """Return the table in force. Hot path: a dict get."""
-        return self._in_force.get(sandbox_id)
+        return self.in_force.get(sandbox_id)
 
     def want(self, sandbox_id: str) -> Awaitable[object] | None:
         """Begin to fetch a plan that table() did not find; None where waiting cannot help."""
-        if self.source is None or self._in_force is not self._tables:
+        if self.source is None or self.in_force is not self._tables:
             return None
         return self.source.want(sandbox_id)
 
     def withhold(self) -> None:
         """Put every plan out of force, and keep them."""
-        self._in_force = _NOTHING
+        self.in_force = _NOTHING
 
     def release(self) -> None:
         """Put in force again what was withheld."""
-        self._in_force = self._tables
+        self.in_force = self._tables
 
     @property
     def is_full(self) -> bool:

@@ -7,7 +7,8 @@ from typing import Final
 import structlog
 
 from gateway.core.route_table import RouteTable
-from gateway.parts import GatewayParts, OpenStream
+from gateway.open_streams import OpenStream
+from gateway.parts import GatewayParts
 from gateway.tunnel_host import TunnelHost
 from sallyport.net.transports import Listener
 

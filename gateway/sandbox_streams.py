@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.core.route_table import RouteTable
-from gateway.parts import GatewayParts, OpenStream
+from gateway.open_streams import OpenStream
+from gateway.parts import GatewayParts
 from sallyport.claims import Claims
 from sallyport.net.tunnel import TunnelUnavailable
 from sallyport.wire.errors import RemoteProtocolError

@@ -14,6 +14,7 @@ import structlog
 from gateway.answer import SWITCHING, UNAUTHORIZED, Answer
 from gateway.core.authority import Refused
 from gateway.core.classify import classify
+from gateway.core.credential_cache import Credential
 from gateway.core.decision import Deny, Forward
 from gateway.core.downstream_head import switching_head
 from gateway.core.errors import (
@@ -152,7 +153,7 @@ class Exchange:
     def _admit(self) -> RouteTable:
         """Verify whose request this is, and find that sandbox's plan; raises Refused, NotYet."""
         claims = self.stream.check_token(self.head)
-        self.table = table = self.parts.plans.table(claims.sandbox_id)
+        self.table = table = self.parts.plans.in_force.get(claims.sandbox_id)
         if table is None:
             raise missing_plan(self.parts.plans, claims.sandbox_id)
         if table.organization_id != claims.organization_id:
@@ -186,15 +187,17 @@ class Exchange:
     def _classify(self, table: RouteTable, destination: Destination) -> RouteUpstream:
         """Decide: inject, forward or deny; raises Refused. The path that is matched is the path that is sent."""
         decision, self.path, upstream = classify(table, destination, self.head.method, self.path)
-        if isinstance(decision, Deny) or upstream is None:
+        if upstream is None:
             raise Refused(cast(Deny, decision))
-        self.rule_id = decision.rule_id
         self._upstream = upstream
-        if isinstance(decision, Forward):
+        if not isinstance(decision, InjectRoute):
+            forward = cast(Forward, decision)
             self.decision = "forward"
-            self.labels = (decision.rule_id, None, None)
+            self.rule_id = forward.rule_id
+            self.labels = (forward.rule_id, None, None)
             self._check_body_size(None)
             return upstream
+        self.rule_id = decision.rule_id
         self.decision = "inject"
         self.labels = decision.labels
         self.route = decision
@@ -229,9 +232,15 @@ class Exchange:
         if prepared is None:
             return False
         now = self.parts.clock.wall
-        fresh = self.parts.credentials.fresh
+        credentials = self.parts.credentials
+        entries = credentials.entries
         for key, credential in prepared.made_of:
-            if fresh(key, now) is not credential:
+            entry = entries.get(key)
+            if entry is not None and now < entry.refresh_at:
+                known: Credential | None = entry.credential
+            else:
+                known = credentials.fresh(key, now)
+            if known is not credential:
                 return False
         self.injection = prepared
         return True
@@ -351,8 +360,7 @@ class Exchange:
         link.used += 1
         if self.capture is not None:
             self._capture_head(self.capture)
-        clock = parts.clock
-        clock.watch(link, clock.now + parts.timeouts.answer_head)
+        link.due_in(parts.timeouts.answer_head)
         link.transport.write(self._request_block)
         if not self.is_request_done:
             self._body = RequestBody(self, link, self.max_body_bytes)
@@ -403,9 +411,8 @@ class Exchange:
     def answer_progressed(self) -> None:
         """Bytes moved: put the link's deadline off."""
         if self._answer is not None:
-            clock, timeouts = self.parts.clock, self.parts.timeouts
-            seconds = timeouts.answer_head if self._answer.head is None else timeouts.answer_body
-            clock.watch(self._answer.link, clock.now + seconds)
+            timeouts = self.parts.timeouts
+            self._answer.link.due_in(timeouts.answer_head if self._answer.head is None else timeouts.answer_body)
 
     def answer_ended(self, *, is_clean: bool) -> None:
         """The answer is whole: the link goes back to the pool, or is closed."""

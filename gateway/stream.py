@@ -24,9 +24,11 @@ from sallyport.net.bulk_turns import BULK_BYTES, BulkReader
 from sallyport.net.clock import NEVER
 from sallyport.problem import AuditCode, Code
 from sallyport.wire.errors import RemoteProtocolError
-from sallyport.wire.http1.codec import parse_request
+from sallyport.wire.http1.codec import RequestReader
 from sallyport.wire.http1.head import RequestHead
-from sallyport.wire.http1.scan import HEAD_END
+from sallyport.wire.http1.scan import HEAD_END, TOO_MANY_LINES, head_end
+
+_head_end: Final = head_end
 
 # RFC 9112 section 2.2: an empty line before a request is skipped; more than two are not a slip.
 MAX_LEADING_BYTES: Final = 4
@@ -67,12 +69,12 @@ class ServedStream(Downstream):
         destination: Destination | None = None,
         claims: Claims | None = None,
         doorman: Doorman | None = None,
-        read_head: Callable[[bytes], RequestHead] = parse_request,
+        read_head: Callable[[bytes], RequestHead] | None = None,
     ) -> None:
         super().__init__(parts, mode=mode, source=source, destination=destination, claims=claims)
         self._is_admitted = claims is not None
         self._doorman = doorman
-        self._read_head = read_head
+        self._read_head = RequestReader().read if read_head is None else read_head
         self._exchange: Exchange | None = None
         self._awaiting: RequestHead | None = None  # for the gateway itself, and not to be answered yet
         self._is_serving = False
@@ -88,7 +90,7 @@ class ServedStream(Downstream):
         parts = self.parts
         self.transport.set_write_buffer_limits(high=parts.limits.write_buffer_bytes)
         parts.streams.add(self)
-        parts.clock.watch(self, parts.clock.now + parts.timeouts.head)
+        self.due_in(parts.timeouts.head)
         of_sandbox = 0 if self.claims is None else parts.streams.claim(self, None, self.claims)
         if of_sandbox > parts.limits.streams_per_sandbox:
             self.refuse(sandbox_is_full())
@@ -126,19 +128,16 @@ class ServedStream(Downstream):
     def _serve(self, data: bytes) -> None:
         """Begin exchanges while whole heads are there and nothing stands before them."""
         self._is_serving = True
+        limits = self.parts.limits
         begun = taken = 0
         while True:
-            end = data.find(HEAD_END)
-            if end < 0 or end > self.parts.limits.head_bytes or data[:2] == b"\r\n":
-                data = self._look_closer(data)
+            end = _head_end(data, limits.header_count)
+            if end <= 0 or end > limits.head_bytes or data[:2] == b"\r\n":
+                data = self._look_closer(data, end)
                 if not data:
                     break
                 continue
             self._buffer = data[end + 4 :]
-            if data.count(b"\r\n", 0, end) > self.parts.limits.header_count:
-                too_many = f"the head has more than {self.parts.limits.header_count} fields"
-                self.refuse(Deny(code=Code.HEAD_TOO_LARGE, detail=too_many))
-                break
             try:
                 head = self._read_head(data[:end])
             except RemoteProtocolError as error:
@@ -174,8 +173,8 @@ class ServedStream(Downstream):
         if self._exchange is None and not (self._is_detached or self._is_lingering):
             self._go_on()
 
-    def _look_closer(self, data: bytes) -> bytes:
-        """There is no whole head, or an empty line before it: return what is left to serve, nothing to wait."""
+    def _look_closer(self, data: bytes, end: int) -> bytes:
+        """There is no whole head, too long a one, or an empty line before it: return what is left to serve, if any."""
         begin = 0
         while begin < MAX_LEADING_BYTES and data[begin : begin + 2] == b"\r\n":
             begin += 2
@@ -185,7 +184,10 @@ class ServedStream(Downstream):
             self.refuse(Deny(code=Code.INVALID_REQUEST, detail="empty lines before the request line"))
             return b""
         self._buffer = data[begin:]
-        if len(self._buffer) > self.parts.limits.head_bytes:
+        if end == TOO_MANY_LINES:
+            too_many = f"the head has more than {self.parts.limits.header_count} fields"
+            self.refuse(Deny(code=Code.HEAD_TOO_LARGE, detail=too_many))
+        elif len(self._buffer) > self.parts.limits.head_bytes:
             too_long = f"the head is over {self.parts.limits.head_bytes} bytes"
             self.refuse(Deny(code=Code.HEAD_TOO_LARGE, detail=too_long))
         elif not self._buffer:
@@ -244,7 +246,7 @@ class ServedStream(Downstream):
         """A head has begun: it has until the head timeout, however its bytes trickle."""
         self.resume_reading(PIPELINE)
         if self.deadline_at == NEVER or not self._is_head_due():
-            self.parts.clock.watch(self, self.parts.clock.now + self.parts.timeouts.head)
+            self.due_in(self.parts.timeouts.head)
 
     def _is_head_due(self) -> bool:
         return self.deadline_at <= self.parts.clock.now + self.parts.timeouts.head
@@ -256,18 +258,16 @@ class ServedStream(Downstream):
         if self.is_writing_held:
             # A sandbox that sends requests and reads no answers would fill our memory with them.
             self.hold_reading("answers")
-            self.parts.clock.watch(self, self.parts.clock.now + self.parts.timeouts.answer_body)
+            self.due_in(self.parts.timeouts.answer_body)
         elif self.has_ended or self.close_after_answer:
             self.close()
         elif self.deadline_at == NEVER:
             # Nobody's streams are not kept: they would take the places of those that have a token.
             timeouts = self.parts.timeouts
-            seconds = timeouts.head if self.claims is None else timeouts.keep_alive
-            self.parts.clock.watch(self, self.parts.clock.now + seconds)
+            self.due_in(timeouts.head if self.claims is None else timeouts.keep_alive)
 
     def _watch_body(self) -> None:
-        clock = self.parts.clock
-        clock.watch(self, clock.now + self.parts.timeouts.request_body)
+        self.due_in(self.parts.timeouts.request_body)
 
     # What an exchange asks --------------------------------------------------------------------------
 
@@ -445,9 +445,9 @@ class ServedStream(Downstream):
 
     def watch_token(self) -> None:
         """What follows a 101 asks for no token again: it ends with the one it was asked for with."""
-        claims, clock = self.claims, self.parts.clock
+        claims = self.claims
         assert claims is not None, "an exchange was admitted with claims"
-        clock.watch(self, clock.now + max(0.0, claims.expires_at - clock.wall))
+        self.due_in(max(0.0, claims.expires_at - self.parts.clock.wall))
 
     def _look_at_token(self) -> None:
         claims = self.claims

@@ -12,7 +12,8 @@ from typing import Final
 import structlog
 
 from gateway.core.managed_set import interception_sets
-from gateway.parts import GatewayParts, OpenStream
+from gateway.open_streams import OpenStream
+from gateway.parts import GatewayParts
 from gateway.renewal import RenewedTokens, TokenRenewalError
 from gateway.tunnel_stream import StreamDoorman
 from sallyport.claims import MAX_TEXT_LENGTH, Claims, TokenError

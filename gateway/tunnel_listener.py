@@ -14,7 +14,8 @@ import structlog
 from gateway.core.authority import Refused, invalid
 from gateway.core.decision import Deny, Mode
 from gateway.not_yet import NotYet
-from gateway.parts import GatewayParts, OpenStream
+from gateway.open_streams import OpenStream
+from gateway.parts import GatewayParts
 from gateway.renewal import RenewedTokens, TokenRenewalError
 from gateway.stream import ServedStream
 from gateway.tunnel_host import TunnelHost, verify_renewed

@@ -18,7 +18,7 @@ from sallyport.claims import Claims
 from sallyport.destination import Destination
 from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.http1.answers import ESTABLISHED
-from sallyport.wire.http1.codec import parse_request
+from sallyport.wire.http1.codec import RequestReader, parse_request
 from sallyport.wire.http1.head import RequestHead
 
 SOURCE: Final = "tunnel"
@@ -27,11 +27,12 @@ SOURCE: Final = "tunnel"
 class StreamDoorman:
     """Reads the heads of one stream of a tunnel: the first declares, every later one is like any other."""
 
-    __slots__ = ("_declared", "_parts")
+    __slots__ = ("_declared", "_parts", "_reader")
 
     def __init__(self, parts: GatewayParts) -> None:
         self._parts = parts
         self._declared: Declaration | None = None
+        self._reader = RequestReader()
 
     def serve(self, claims: Claims) -> ServedStream:
         """Make the protocol of a stream that has just been opened."""
@@ -42,7 +43,7 @@ class StreamDoorman:
     def read_head(self, block: bytes) -> RequestHead:
         """Read a head; raises RemoteProtocolError also for a first one that does not do what it declares."""
         if self._declared is not None:
-            head = parse_request(block)
+            head = self._reader.read(block)
             if head.method == "CONNECT":
                 raise RemoteProtocolError("CONNECT inside a stream")
             return head

@@ -7,6 +7,7 @@ WORKLOADS: dict[str, Workload] = {
     workload.name: workload
     for workload in (
         small_get.WORKLOAD,
+        small_get.VARIED,
         small_get.ONE_LINK,
         post_10k.WORKLOAD,
         get_1m.WORKLOAD,

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from benchmarks.workloads.workload import Headers, Workload
+from benchmarks.workloads.workload import NUMBER, Headers, Workload
 
 CLIENT_HEADERS: Headers = (
     ("User-Agent", "OpenAI/Python 1.99.9"),
@@ -31,6 +31,15 @@ WORKLOAD = Workload(
         b'{"id":"small","object":"model","created":1763726400,"owned_by":"bench","permission":[{"id":"perm_1",'
         b'"object":"permission","allow_sampling":true,"allow_view":true}],"root":"small","parent":null}'
     ),
+)
+
+# No two requests are alike: another path, query and id each. What is remembered of those before is of no use.
+VARIED = replace(
+    WORKLOAD,
+    name="small_get_varied",
+    title="small GET, each another",
+    path=f"/v1/varied/{NUMBER}?page={NUMBER}",
+    request_headers=(*CLIENT_HEADERS, ("X-Request-Id", f"req_{NUMBER}")),
 )
 
 # On one link every request waits for the one before it: nothing is batched, in no proxy, and each costs more.

@@ -5,8 +5,25 @@ from enum import Enum
 
 HOST = "api.bench.test"
 PLACEHOLDER = "sk-placeholder-the-sandbox-holds-no-secret"
+# Where it stands in a request, each request has another number of the same length.
+NUMBER = "n0000000"
 
 type Headers = tuple[tuple[str, str], ...]
+
+
+def is_varied(request: bytes) -> bool:
+    """Say whether NUMBER stands in it."""
+    return NUMBER.encode("ascii") in request
+
+
+def page_of(target: bytes) -> bytes:
+    """Return what the requests of all numbers have in common at the beginning of their targets."""
+    return target.partition(b"/n0")[0]
+
+
+def numbered(request: bytes, number: int) -> bytes:
+    """Return the request of this number; one without NUMBER in it is like all others."""
+    return request.replace(NUMBER.encode("ascii"), b"n%07x" % number)
 
 
 class Way(Enum):

@@ -79,6 +79,9 @@ def check_connect_host(head: RequestHead, destination: Destination) -> None:
         raise Refused(Deny(code=Code.AUTHORITY_MISMATCH, detail="the Host field does not name the host of the CONNECT"))
 
 
+# Numbers, because looking for a byte string by `in` raises and drops an exception first.
+_HASH: Final = ord("#")
+_QUESTION_MARK: Final = ord("?")
 # A Host that no request can have: control bytes do not pass the codec.
 _UNREAD: Final = b"\0"
 
@@ -102,16 +105,19 @@ class TargetReader:
 
     def read(self, target: bytes, host: bytes | None) -> tuple[Destination, bytes, bytes, bytes]:
         """Return destination, path, `?` where there is a query, and query; raises Refused."""
-        if target.startswith(self._prefix) and self._last is not None:
+        if target[: len(self._prefix)] == self._prefix and self._last is not None:
             destination, origin = self._last, target[self._cut :]
         else:
             destination, origin = self._read_absolute(target)
         if host != self._host:
             check_host(host, destination)
             self._host = host
-        if origin.find(b"#") >= 0:
+        if _HASH in origin:
             raise invalid("the target has a fragment")
-        return destination, *origin.partition(b"?")
+        if _QUESTION_MARK not in origin:
+            return destination, origin, b"", b""
+        path, question, query = origin.partition(b"?")
+        return destination, path, question, query
 
     def _read_absolute(self, target: bytes) -> tuple[Destination, bytes]:
         if target[:1] == b"/":

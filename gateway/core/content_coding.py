@@ -49,9 +49,7 @@ def read_coding(head: ResponseHead) -> Coding:
 
 def drop_coding(head: ResponseHead) -> None:
     """Make the head that of the answer without its coding; how long that is nobody knows yet."""
-    head.lines = head.without(CODED_FIELDS)
-    head.names = [name for name in head.names if name not in CODED_FIELDS]
-    head.shape = None
+    head.remove(CODED_FIELDS)
     head.body = None
 
 

@@ -11,6 +11,7 @@ from sallyport.wire.http1.head import CHUNKED, RequestHead
 from sallyport.wire.http1.scan import join_lines
 
 _join_lines: Final = join_lines
+_PERCENT: Final = ord("%")  # a number: see gateway/core/authority.py
 
 # C3: bytes after a 101 are scanned, so nothing may be compressed in them.
 _EXTENSIONS: Final = frozenset({b"sec-websocket-extensions"})
@@ -34,9 +35,10 @@ def upstream_head(
     Without an injection nothing is removed (a Forward). With one, in the order of contracts section 1: placeholders,
     removal of the sandbox's auth slots, then the credential in the one slot that is ours.
     """
-    lines = head.lines
     block = b"\r\n"
-    if injection is not None:
+    if injection is None:
+        lines = head.lines
+    else:
         removed = injection.removed if upgrade is None else injection.removed | _EXTENSIONS
         lines = head.without(removed)
         if query and injection.strip_query:
@@ -69,7 +71,7 @@ def _holds_placeholder(
     if table.holds_placeholder(_write(head, path, query, upstream, lines, b"")):
         return True
     target = path if query is None else path + b"?" + query
-    return b"%" in target and table.holds_placeholder(unquote_to_bytes(target))
+    return _PERCENT in target and table.holds_placeholder(unquote_to_bytes(target))
 
 
 def _write(

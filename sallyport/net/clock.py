@@ -57,14 +57,15 @@ class Clock:
         """Set the deadline of timed; expire() is called once after it, unless it is moved first."""
         timed.deadline_at = deadline_at
         if deadline_at < timed.filed_at:
-            self._file(timed, deadline_at)
+            self.file(timed, deadline_at)
 
     def close(self) -> None:
         """Stop ticking; nothing expires any more."""
         self._timer.cancel()
         self._slots.clear()
 
-    def _file(self, timed: Timed, at: float) -> None:
+    def file(self, timed: Timed, at: float) -> None:
+        """Have timed looked at by then; for watch(), and for who has set a deadline by itself, as watch() does."""
         # Never into a slot that has been emptied already.
         timed.filed_at = at = max(min(at, self.now + FARTHEST_SECONDS), self.now)
         slot = _slot_of(at)
@@ -99,7 +100,7 @@ class Clock:
                 # One owner's defect costs no other its deadline.
                 self._loop.call_exception_handler({"message": "expire() failed", "exception": error})
         elif timed.deadline_at != NEVER:
-            self._file(timed, timed.deadline_at)
+            self.file(timed, timed.deadline_at)
 
 
 def _slot_of(at: float) -> int:

@@ -6,6 +6,7 @@ from typing import cast
 import pytest
 
 from benchmarks.load import Load, LoadLink
+from benchmarks.workloads.workload import NUMBER
 
 _ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nbody"
 
@@ -37,6 +38,17 @@ def test_closed_loop_sends_the_next_request_after_each_answer() -> None:
     link.data_received(_ANSWER)
     assert load.answered == 2
     assert transport.written == [b"request"] * 3
+
+
+def test_where_requests_are_numbered_no_two_are_alike() -> None:
+    load = Load(b"GET /%b?%b" % (NUMBER.encode(), NUMBER.encode()), 4)
+    link, transport = _link(load)
+    link.send()
+    link.data_received(_ANSWER)
+    other, other_transport = _link(load)
+    other.send()
+    assert transport.written == [b"GET /n0000000?n0000000", b"GET /n0000001?n0000001"]
+    assert other_transport.written == [b"GET /n0000002?n0000002"]
 
 
 def test_chunking_does_not_matter() -> None:

@@ -44,6 +44,13 @@ def test_the_exact_credential_is_answered(name: str) -> None:
     assert transport.written == [b"200 small"]
 
 
+def test_every_number_of_a_path_is_answered() -> None:
+    link, transport = _link()
+    for number in ("n0000000", "n00012ab"):
+        link.data_received(_request("Authorization: Bearer secret", path=f"/small/{number}?page={number}"))
+    assert transport.written == [b"200 small"] * 2
+
+
 @pytest.mark.parametrize(
     "headers",
     [

@@ -166,7 +166,7 @@ async def test_an_id_that_is_given_again_begins_with_nothing(gateway: GatewayInP
     gateway.parts.plans.apply(the_plan(SANDBOX, OTHER, "con_two"))
     speak_for(gateway, SANDBOX, OTHER)
     await served(await gateway.client(), gateway, origin, "con_two")
-    keys = {key for key in gateway.parts.credentials._entries if key.organization_id == OTHER}
+    keys = {key for key in gateway.parts.credentials.entries if key.organization_id == OTHER}
     assert {key.connection_id for key in keys} == {"con_two"}
 
 
@@ -295,7 +295,7 @@ async def test_an_invalidation_of_one_organization_leaves_the_other_its_credenti
     speak_for(gateway, OTHER_SANDBOX, OTHER)
     await served(await gateway.client(), gateway, origin)
     assert gateway.parts.credentials.invalidate("organization", ORGANIZATION) == 1
-    (left,) = gateway.parts.credentials._entries
+    (left,) = gateway.parts.credentials.entries
     assert left.organization_id == OTHER
 
 

@@ -86,6 +86,17 @@ async def test_t1_each_sandbox_is_given_its_own_ca(gateway: GatewayInProcess) ->
     assert len(bodies) == 2
 
 
+async def test_t1_what_was_shown_for_the_certificate_is_no_proxy_token_of_the_next_request(
+    gateway: GatewayInProcess,
+) -> None:
+    """Both requests have the same fields, so that the second is read by what the stream remembers of the first."""
+    fields = f"Host: api.test\r\nAuthorization: Bearer {gateway.token}\r\n\r\n"
+    answer, client = await ask(gateway, f"GET /v1/ca.pem HTTP/1.1\r\n{fields}".encode())
+    assert answer.status == 200
+    client.send(f"GET http://api.test/ HTTP/1.1\r\n{fields}".encode())
+    assert (await client.answer()).status == 407
+
+
 async def test_ca_pem_without_a_token_is_refused(gateway: GatewayInProcess) -> None:
     answer, client = await ask(gateway, b"GET /v1/ca.pem HTTP/1.1\r\nHost: gw\r\n\r\n")
     assert answer.status == 407

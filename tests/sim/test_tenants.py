@@ -20,7 +20,8 @@ from gateway.core.credential_cache import Credential, ResolveRequest, Revocation
 from gateway.core.inject.prepare import Injection
 from gateway.core.route_table import InjectRoute, PoolKey, RouteTable
 from gateway.credentials import CredentialError, Credentials
-from gateway.parts import GatewayParts, OpenStream, StreamIndex
+from gateway.open_streams import OpenStream, StreamIndex
+from gateway.parts import GatewayParts
 from gateway.plan_holder import PlanHolder
 from gateway.revocations import Revocations
 from gateway.running import Gateway
@@ -171,6 +172,8 @@ class World:
         return EPOCH + self.loop.time()
 
     def watch(self, timed: object, deadline_at: float) -> None: ...
+
+    def file(self, timed: object, at: float) -> None: ...
 
     async def resolve(self, request: ResolveRequest) -> Credential:
         """Say in the secret itself whose it is."""
@@ -333,7 +336,7 @@ class World:
     def forget(self) -> None:
         organization_id = self.rng.choice(ORGANIZATIONS)
         self.parts.credentials.invalidate("organization", organization_id)
-        assert organization_id not in {key.organization_id for key in self.parts.credentials._entries}
+        assert organization_id not in {key.organization_id for key in self.parts.credentials.entries}
 
     def open(self) -> Iterator[SimStream]:
         yield from (stream for stream in self.parts.streams.all() if isinstance(stream, SimStream))
@@ -353,7 +356,7 @@ class World:
                     assert (key.organization_id, key.sandbox_id) == (table.organization_id, table.sandbox_id)
                     (secret,) = credential.secrets
                     assert secret.reveal().startswith(f"{table.organization_id}|{table.sandbox_id}|".encode())
-        for key, entry in self.parts.credentials._entries.items():
+        for key, entry in self.parts.credentials.entries.items():
             (secret,) = entry.credential.secrets
             assert secret.reveal().startswith("|".join(map(str, key[:4])).encode() + b"|")
 

@@ -27,6 +27,11 @@ _DIGITS: Final = b"0123456789"
 # 18 digits stay within 2^63; nobody sends an exabyte.
 MAX_LENGTH_DIGITS: Final = 18
 
+# What a stream keeps of its last head: a few KiB, of which there may be as many as there are streams.
+MAX_REPEATED_BYTES: Final = 4096
+MAX_MISSES: Final = 4
+type _Said = tuple[HeadShape, Sequence[bytes], Sequence[bytes], bytes | None, bytes | None]
+
 _split_plain: Final = split_plain
 _field_value: Final = field_value
 _cut_request_line: Final = cut_request_line
@@ -67,7 +72,7 @@ def parse_request(head: bytes) -> RequestHead:
         shape = _learn(_request_shapes, _known_request_shapes, names, lines)
     request.shape = shape
     request.names = shape.names
-    request.lines = shape.pick(lines)
+    request.fields = lines
     options = _NO_OPTIONS
     for index, kind in shape.hop:
         value = _field_value(lines[index])
@@ -96,6 +101,55 @@ def parse_request(head: bytes) -> RequestHead:
     return request
 
 
+class RequestReader:
+    """Reads the request heads of one stream, as parse_request does.
+
+    What stands behind a first line is mostly what stood behind the last one, byte for byte: then only the first line is
+    read. What is remembered follows from those bytes alone, whoever sends them: it is what they said before anybody
+    acted on them. A stream whose heads are never alike is soon let alone.
+    """
+
+    __slots__ = ("_block", "_misses", "_said")
+
+    def __init__(self) -> None:
+        self._block = b""  # from the end of the first line on
+        self._said: _Said | None = None
+        self._misses = 0  # in a row
+
+    def read(self, head: bytes) -> RequestHead:
+        """Read a request head; raises RemoteProtocolError with the status to answer (400 or 505)."""
+        if self._misses == MAX_MISSES:
+            return parse_request(head)
+        begin = len(head) - len(self._block)
+        if self._said is None or not head.endswith(self._block) or head.find(CRLF) != begin:
+            return self._read_anew(head)
+        self._misses = 0
+        line = head[:begin]
+        first, _, _ = _split_plain(line) or split_head(line)
+        request = RequestHead()
+        _read_request_line(request, first)
+        request.shape, request.names, request.fields, request.host, request.proxy_authorization = self._said
+        return request
+
+    def _read_anew(self, head: bytes) -> RequestHead:
+        request = parse_request(head)
+        self._said = None
+        self._misses += 1
+        block = head[head.find(CRLF) :]
+        shape = request.shape
+        if shape is not None and shape.is_usual and not request.close and len(block) <= MAX_REPEATED_BYTES:
+            self._block = block
+            self._said = (shape, request.names, request.fields, request.host, request.proxy_authorization)
+        if self._misses == MAX_MISSES:
+            self._block, self._said = b"", None
+        return request
+
+    def __repr__(self) -> str:
+        if self._misses == MAX_MISSES:
+            return "<RequestReader lets this stream alone>"
+        return f"<RequestReader remembers {0 if self._said is None else len(self._block)} bytes>"
+
+
 def parse_response(head: bytes) -> ResponseHead:
     """Read an answer head; raises RemoteProtocolError."""
     first, names, lines = _split_plain(head) or split_head(head)
@@ -108,7 +162,7 @@ def parse_response(head: bytes) -> ResponseHead:
         shape = _learn(_answer_shapes, _known_answer_shapes, names, lines)
     response.shape = shape
     response.names = shape.names
-    response.lines = shape.pick(lines)
+    response.fields = lines
     options = _NO_OPTIONS
     for index, kind in shape.hop:
         value = _field_value(lines[index])
@@ -265,6 +319,4 @@ def _read_options(value: bytes) -> frozenset[bytes]:
 def _drop_named(head: RequestHead | ResponseHead, options: frozenset[bytes]) -> None:
     """Take out the fields that Connection names (S5); Host and framing are not among them, they were read apart."""
     if not options.isdisjoint(head.names):
-        kept = [index for index, name in enumerate(head.names) if name not in options]
-        head.names, head.lines = tuple(head.names[index] for index in kept), tuple(head.lines[index] for index in kept)
-        head.shape = None
+        head.remove(options)

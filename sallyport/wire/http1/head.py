@@ -52,20 +52,36 @@ UNTIL_CLOSE: Final = -2
 class Head:
     """What a request's head and an answer's have in common.
 
-    names and lines run in parallel: the name (lower case, `_` as `-`) and the untouched line of every
-    field that is meant for the other end.
+    names are those of the fields that are meant for the other end (lower case, `_` as `-`). fields are all lines as
+    they came, of which the shape knows which those are.
     """
 
     names: Sequence[bytes]
-    lines: Sequence[bytes]
-    # None where fields were taken out, as Connection names them: then names and lines are less than the shape's.
+    fields: Sequence[bytes]
+    # None where fields were taken out, as Connection names them: then names and fields run in parallel.
     shape: "HeadShape | None" = None
 
+    @property
+    def lines(self) -> Sequence[bytes]:
+        """The untouched lines of what is meant for the other end, in parallel with names."""
+        return self.fields if self.shape is None else self.shape.pick(self.fields)
+
     def without(self, removed: frozenset[bytes]) -> Sequence[bytes]:
-        """Return the lines whose names are not removed."""
+        """Return those of lines whose names are not removed."""
         if self.shape is not None:
-            return self.shape.without(removed, self.lines)
-        return [line for line, name in zip(self.lines, self.names, strict=True) if name not in removed]
+            return self.shape.without(removed, self.fields)
+        return [line for line, name in zip(self.fields, self.names, strict=True) if name not in removed]
+
+    def has(self, name: bytes) -> bool:
+        """Whether such a field is meant for the other end."""
+        return name in (self.names if self.shape is None else self.shape.known)
+
+    def remove(self, removed: frozenset[bytes]) -> None:
+        """Take fields out."""
+        fields = self.without(removed)
+        self.names = tuple([name for name in self.names if name not in removed])
+        self.fields = fields
+        self.shape = None
 
 
 class RequestHead(Head):

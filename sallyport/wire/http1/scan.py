@@ -11,6 +11,9 @@ from sallyport.wire.errors import RemoteProtocolError
 
 CRLF: Final = b"\r\n"
 HEAD_END: Final = b"\r\n\r\n"
+# What head_end() answers where there is no end to a head yet, or too many lines before it.
+NO_END: Final = -1
+TOO_MANY_LINES: Final = -2
 
 # RFC 9110 section 5.5: tab, space, visible ASCII, obs-text. Everything else in a head is a control byte.
 TEXT: Final = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
@@ -37,8 +40,9 @@ def _field_value(line: bytes) -> bytes:
     return line.partition(b":")[2].strip(b" \t")
 
 
-def _head_end(data: bytes) -> int:
-    return data.find(HEAD_END)
+def _head_end(data: bytes, most_lines: int) -> int:
+    end = data.find(HEAD_END)
+    return TOO_MANY_LINES if end > 0 and data.count(CRLF, 0, end) > most_lines else end
 
 
 def _cut_request_line(line: bytes) -> tuple[bytes, bytes, bytes] | None:
@@ -60,8 +64,8 @@ def _holds_any(data: bytes, patterns: tuple[bytes, ...], table: bytes) -> bool:
 split_plain: Callable[[bytes], SplitHead | None]
 # What stands behind a line's colon, without the spaces and tabs around it.
 field_value: Callable[[bytes], bytes]
-# Where the first empty line begins, or -1.
-head_end: Callable[[bytes], int]
+# Where the first empty line begins, NO_END, or TOO_MANY_LINES where more than so many line ends stand before it.
+head_end: Callable[[bytes, int], int]
 # Method, target and version of a request line without fault, or None.
 cut_request_line: Callable[[bytes], tuple[bytes, bytes, bytes] | None]
 # A head of its first line, a list or tuple of lines, and its end.

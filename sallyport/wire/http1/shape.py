@@ -36,6 +36,7 @@ _ONCE: Final = {
     FieldKind.PROXY_AUTHORIZATION: "more than one Proxy-Authorization",
     FieldKind.CONTENT_LENGTH: "more than one Content-Length or Transfer-Encoding",
 }
+_USUAL: Final = frozenset({FieldKind.HOST, FieldKind.PROXY_AUTHORIZATION, FieldKind.CONNECTION, FieldKind.HOP})
 # Nothing is to be read in these; they are only left out.
 _DROPPED: Final = FieldKind.HOP
 # In an answer these mean nothing to this hop and are passed on.
@@ -45,11 +46,12 @@ _PLAIN_IN_ANSWERS: Final = frozenset({FieldKind.HOST, FieldKind.EXPECT, FieldKin
 class HeadShape:
     """What follows from the names of a head.
 
-    names are those of the lines that are passed on, to be compared by (field_name); hop are the index and kind of
-    the lines that concern this hop.
+    names are those of the lines that are passed on, to be compared by (field_name), and known are the same as a set;
+    hop are the index and kind of the lines that concern this hop. What picks lines takes them all, as they came.
+    is_usual says of a request that beside its Host it says nothing of framing, of an upgrade or of what it expects.
     """
 
-    __slots__ = ("_removals", "hop", "names", "pick")
+    __slots__ = ("_kept", "_removals", "hop", "is_usual", "known", "names", "pick")
 
     def __init__(self, spelled: Names, *, is_answer: bool) -> None:
         """spelled are the names with their colons; raises RemoteProtocolError."""
@@ -72,19 +74,21 @@ class HeadShape:
             if kind is not _DROPPED and not (is_answer and kind is FieldKind.PROXY_AUTHORIZATION):
                 hop.append((index, kind))
         self.names = tuple(names)
+        self.known = frozenset(names)
         self.hop = tuple(hop)
+        self.is_usual = FieldKind.HOST in seen and seen <= _USUAL
+        self._kept = kept
         self.pick = _picker(kept)
         self._removals: dict[frozenset[bytes], Callable[[Lines], Lines]] = {}
 
     def without(self, removed: frozenset[bytes], lines: Lines) -> Lines:
-        """Return the lines that were picked, less those whose names are removed."""
+        """Return the lines that are passed on, less those whose names are removed."""
         remove = self._removals.get(removed)
         if remove is None:
             if len(self._removals) >= MAX_REMOVALS:
                 self._removals.clear()
-            kept = [index for index, name in enumerate(self.names) if name not in removed]
-            # Mostly nothing is, and the lines that came go on.
-            remove = _all if len(kept) == len(self.names) else _picker(kept)
+            pairs = zip(self._kept, self.names, strict=True)
+            remove = _picker([index for index, name in pairs if name not in removed])
             self._removals[removed] = remove
         return remove(lines)
 
@@ -136,10 +140,6 @@ def _read_name(spelled: bytes) -> tuple[bytes, FieldKind]:
     if not spelled:
         raise RemoteProtocolError("a line without a colon")
     return field_name(spelled[:-1]), field_kind(spelled[:-1])
-
-
-def _all(lines: Lines) -> Lines:
-    return lines
 
 
 def _picker(indexes: list[int]) -> Callable[[Lines], Lines]:

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.http1 import codec
-from sallyport.wire.http1.codec import parse_request, parse_response, parse_trailers
+from sallyport.wire.http1.codec import (
+    MAX_MISSES,
+    MAX_REPEATED_BYTES,
+    RequestReader,
+    parse_request,
+    parse_response,
+    parse_trailers,
+)
 from sallyport.wire.http1.head import CHUNKED, RequestHead, ResponseHead
 from sallyport.wire.http1.shape import MAX_SHAPES
 from tests.support.strict_http import Framing, Malformed, read_head
@@ -639,9 +646,8 @@ def reading(parse: Callable[[bytes], object], raw: bytes) -> object:
         return error.reason
     if not isinstance(head, RequestHead | ResponseHead):
         return head
-    said = {name: getattr(head, name) for name in dir(head) if not name.startswith("_")}
-    for name in ("names", "lines", "shape", "without"):
-        said.pop(name, None)
+    names = {name for name in dir(head) if not name.startswith("_")} - {"names", "lines", "fields", "shape"}
+    said = {name: getattr(head, name) for name in names if not callable(getattr(head, name))}
     return list(head.names), list(head.lines), said
 
 
@@ -685,6 +691,64 @@ def test_s1_what_is_remembered_changes_no_reading(
         codec._known_answer_shapes.clear()
         anew.append(reading(parse, head))
     assert remembered == anew + anew
+
+
+FIRST_LINES = st.sampled_from(
+    [b"GET / HTTP/1.1", b"POST /x HTTP/1.1", b"CONNECT a:443 HTTP/1.0", b"GET /\n HTTP/1.1", b"GET  / HTTP/1.1", b""]
+)
+BLOCKS = st.lists(HEAD_LINES | st.just(b"Proxy-Authorization: b") | st.just(b"X-A: " + b"a" * 5000), max_size=3)
+
+
+@given(
+    st.lists(st.tuples(FIRST_LINES, st.integers(0, 2)), min_size=2, max_size=16),
+    st.lists(BLOCKS, min_size=3, max_size=3),
+)
+def test_s1_a_stream_reads_each_head_as_if_it_were_its_first(
+    heads: list[tuple[bytes, int]], blocks: list[list[bytes]]
+) -> None:
+    reader = RequestReader()
+    for first, index in heads:
+        head = b"\r\n".join((first, *blocks[index]))
+        assert reading(reader.read, head) == reading(parse_request, head)
+
+
+def test_what_a_stream_remembers_is_what_its_last_head_said_and_no_more() -> None:
+    reader = RequestReader()
+    fields = b"\r\nHost: a\r\nX-A: 1"
+    one, two = reader.read(b"GET /1 HTTP/1.1" + fields), reader.read(b"GET /2 HTTP/1.1" + fields)
+    assert two.fields is one.fields
+    assert (one.target, two.target) == (b"/1", b"/2")
+    # A field more, a field less, the end of another: none is the same.
+    for other in (fields + b"\r\nX-B: 2", b"\r\nX-C: 3" + fields, fields[:-8]):
+        assert reader.read(b"GET / HTTP/1.1" + other).fields is not one.fields
+
+
+@pytest.mark.parametrize(
+    "line", [b"Content-Length: 1", b"Expect: 100-continue", b"Connection: close", b"X-A: " + b"a" * MAX_REPEATED_BYTES]
+)
+def test_what_is_rare_or_long_is_not_remembered(line: bytes) -> None:
+    reader = RequestReader()
+    head = b"GET / HTTP/1.1\r\nHost: a\r\n" + line
+    assert reader.read(head).fields is not reader.read(head).fields
+
+
+def test_a_change_to_a_head_is_not_remembered() -> None:
+    reader = RequestReader()
+    head = b"GET / HTTP/1.1\r\nHost: a\r\nX-A: 1"
+    for _ in range(3):
+        request = reader.read(head)
+        assert (request.proxy_authorization, request.names) == (None, (b"x-a",))
+        request.proxy_authorization = b"Bearer theirs"
+        request.remove(frozenset({b"x-a"}))
+
+
+def test_a_stream_whose_heads_are_never_alike_is_let_alone() -> None:
+    reader = RequestReader()
+    heads = [b"GET / HTTP/1.1\r\nHost: a\r\nX-A: %d" % number for number in range(MAX_MISSES)]
+    for head in heads:
+        reader.read(head)
+    assert reader.read(heads[-1]).fields is not reader.read(heads[-1]).fields
+    assert repr(reader) == "<RequestReader lets this stream alone>"
 
 
 @given(st.lists(FRAGMENTS | st.just(b"\r\n"), max_size=10).map(lambda parts: GET + b"".join(parts)))

@@ -108,7 +108,7 @@ def test_a_shape_says_where_everything_stands() -> None:
 def test_lines_are_picked_one_by_one_whatever_their_number(names: list[bytes]) -> None:
     shape = shape_of(*names)
     assert list(shape.pick(names)) == [name for name in names if name != b"Host"]
-    assert list(shape.without(frozenset(), shape.pick(names))) == list(shape.pick(names))
+    assert list(shape.without(frozenset(), names)) == list(shape.pick(names))
 
 
 LED_BACK = "the request has come through a gateway already: an upstream proxy has led it back"
@@ -164,10 +164,11 @@ def test_an_answer_s_names_are_read_by_what_they_mean_in_answers() -> None:
 )
 def test_c1_what_is_removed_is_removed_in_every_spelling(names: list[bytes], removals: list[frozenset[bytes]]) -> None:
     shape = shape_of(*names)
-    lines = shape.pick([b"%d" % index for index in range(len(names))])
+    fields = [b"%d" % index for index in range(len(names))]
+    lines = shape.pick(fields)
     for removed in removals + removals:
         left = [line for line, name in zip(lines, shape.names, strict=True) if name not in removed]
-        assert list(shape.without(removed, lines)) == left
+        assert list(shape.without(removed, fields)) == left
 
 
 def test_removals_are_remembered_within_bounds() -> None:

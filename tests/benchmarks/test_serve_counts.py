@@ -1,0 +1,64 @@
+"""What one small exchange costs, in counts: who makes it dearer sees it here, whatever else the machine does.
+
+Bytecodes are counted, so time, load and hash seeds move nothing; only another interpreter or another path through the
+code does. The band: 3 % above what is written down is about what one check more per request costs, and is to be
+accounted for in the commit that does it; below it, whoever made it cheaper writes the new figure here.
+"""
+
+import pytest
+
+from benchmarks.serve_counts import Wire, bench, count_bytecodes
+from benchmarks.workloads.small_get import VARIED, WORKLOAD
+from benchmarks.workloads.workload import Workload
+from gateway.build import codec_kind
+
+pure_alone = pytest.mark.skipif(codec_kind() != "pure", reason="compiled code has no bytecodes")
+pytestmark = pytest.mark.uvloop
+
+BAND = 0.03
+
+
+@pure_alone
+@pytest.mark.parametrize(("workload", "bytecodes"), [(WORKLOAD, 2_018), (VARIED, 2_465)], ids=["alike", "varied"])
+async def test_an_exchange_costs_no_more_bytecodes(workload: Workload, bytecodes: int) -> None:
+    async with bench(workload) as made:
+        counted = made.count().bytecodes
+    assert bytecodes * (1 - BAND) <= counted <= bytecodes * (1 + BAND), counted
+
+
+@pure_alone
+async def test_an_exchange_costs_no_more_memory_and_leaves_none_behind() -> None:
+    async with bench(WORKLOAD) as made:
+        counts = made.count()
+    # One head read, one written, their fields, one exchange and its record; the answer is the smaller half.
+    assert counts.peak_bytes <= 3_500
+    assert counts.kept_blocks == 0
+
+
+def test_what_is_counted_is_what_is_done_in_this_thread() -> None:
+    def act() -> None:
+        for _ in range(10):
+            pass
+
+    def act_twice() -> None:
+        act()
+        act()
+
+    nothing, once, twice = (count_bytecodes(each) for each in (lambda: None, act, act_twice))
+    assert once - nothing > 20
+    assert twice - once > 20
+
+
+async def test_an_exchange_that_goes_wrong_is_not_counted() -> None:
+    async with bench(WORKLOAD) as made:
+        requests = [made.requests(1)[0].replace(b"/v1/", b"/v2/")]
+        with pytest.raises(RuntimeError, match="403"):
+            made.carry(requests)
+
+
+async def test_a_wire_keeps_what_was_written_last() -> None:
+    wire = Wire()
+    wire.write(b"a")
+    wire.write(b"b")
+    await wire.has_written.wait()
+    assert wire.written == b"b"

@@ -1,0 +1,146 @@
+"""Open streams by sandbox: what drain, revocation and limits look into."""
+
+import pytest
+
+from gateway.open_streams import OpenStream, StreamIndex
+from sallyport.claims import Claims
+
+
+class Stream(OpenStream):
+    def __init__(self, claims: Claims | None = None) -> None:
+        self.claims = claims
+
+
+def claims_of(sandbox_id: str) -> Claims:
+    return Claims(
+        issuer="i",
+        audience="a",
+        sandbox_id=sandbox_id,
+        organization_id="org_one",
+        lineage="l",
+        issued_at=0,
+        not_before=0,
+        expires_at=1,
+        token_id="t",
+    )
+
+
+ONE, TWO = claims_of("sbx_one"), claims_of("sbx_two")
+
+
+def add(index: StreamIndex, claims: Claims | None) -> Stream:
+    stream = Stream(claims)
+    index.add(stream)
+    if claims is not None:
+        index.claim(stream, None, claims)
+    return stream
+
+
+def test_a_stream_is_nobody_s_until_it_is_claimed() -> None:
+    index = StreamIndex()
+    stream = add(index, None)
+    assert (index.open, list(index.all()), list(index.of_sandbox("sbx_one"))) == (1, [stream], [])
+    assert index.claim(stream, None, ONE) == 1
+    stream.claims = ONE
+    assert (index.open, list(index.all()), list(index.of_sandbox("sbx_one"))) == (1, [stream], [stream])
+
+
+def test_t1_streams_of_one_sandbox_are_not_another_s() -> None:
+    index = StreamIndex()
+    mine = {add(index, ONE), add(index, ONE)}
+    theirs = add(index, TWO)
+    assert set(index.of_sandbox("sbx_one")) == mine
+    assert list(index.of_sandbox("sbx_two")) == [theirs]
+    assert list(index.of_sandbox("sbx_three")) == []
+    assert set(index.all()) == {*mine, theirs}
+    assert index.open == 3
+
+
+def test_a_claim_counts_the_sandbox_s_streams_and_moves_between_them() -> None:
+    index = StreamIndex()
+    first, second = add(index, ONE), Stream()
+    index.add(second)
+    assert index.claim(second, None, ONE) == 2
+    assert index.claim(second, ONE, ONE) == 2
+    assert index.claim(second, ONE, TWO) == 1
+    assert list(index.of_sandbox("sbx_one")) == [first]
+    assert list(index.all()).count(second) == 1
+
+
+def test_a_sandbox_s_tunnels_are_not_counted_among_its_streams() -> None:
+    class Tunnel(Stream):
+        is_of_sandbox = False
+
+    index = StreamIndex()
+    tunnels = [Tunnel(ONE), Tunnel(ONE)]
+    for tunnel in tunnels:
+        index.add(tunnel)
+        assert index.claim(tunnel, None, ONE) == 0
+    stream = Stream(ONE)
+    index.add(stream)
+    assert (index.claim(stream, None, ONE), index.claim(stream, ONE, ONE), index.open) == (1, 1, 3)
+    index.remove(tunnels[0])
+    index.remove(tunnels[0])
+    assert index.claim(stream, ONE, ONE) == 1
+    for left in (tunnels[1], stream):
+        index.remove(left)
+    assert (index._by_sandbox, index._apart) == ({}, {})
+
+
+def test_what_has_ended_is_forgotten() -> None:
+    index = StreamIndex()
+    streams = [add(index, claims) for claims in (None, ONE, ONE, TWO)]
+    for stream in streams:
+        index.remove(stream)
+    assert (index.open, list(index.all()), index._by_sandbox) == (0, [], {})
+
+
+def test_forgetting_twice_disturbs_no_other_stream() -> None:
+    index = StreamIndex()
+    gone, stays = add(index, ONE), add(index, TWO)
+    index.remove(gone)
+    index._discard(gone, ONE)
+    assert list(index.all()) == [stays]
+
+
+def test_a_list_of_streams_may_be_walked_while_they_end() -> None:
+    index = StreamIndex()
+    for claims in (None, ONE, ONE):
+        add(index, claims)
+    for stream in index.all():
+        index.remove(stream)
+    assert {add(index, ONE), add(index, ONE)} == set(index.of_sandbox("sbx_one"))
+    for stream in index.of_sandbox("sbx_one"):
+        index.remove(stream)
+    assert index.open == 0
+
+
+def test_what_every_stream_must_say_for_itself() -> None:
+    stream = Stream()
+    assert not stream.carries("connection", "con_one")
+    with pytest.raises(NotImplementedError):
+        stream.drain()
+    with pytest.raises(NotImplementedError):
+        stream.abort()
+
+
+def test_sandboxes_with_an_open_stream() -> None:
+    index = StreamIndex()
+    stream = add(index, ONE)
+    add(index, TWO)
+    add(index, None)
+    assert sorted(index.sandboxes()) == ["sbx_one", "sbx_two"]
+    index.remove(stream)
+    assert list(index.sandboxes()) == ["sbx_two"]
+
+
+def test_a_revoked_stream_ends_as_an_aborted_one_does_unless_it_says_why() -> None:
+    class Aborted(Stream):
+        count = 0
+
+        def abort(self) -> None:
+            self.count += 1
+
+    stream = Aborted(ONE)
+    stream.revoke()
+    assert stream.count == 1
