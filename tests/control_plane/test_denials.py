@@ -97,7 +97,7 @@ async def test_gateways_that_cannot_be_asked_are_said(
     assert len(found["items"]) == 1
     told = {each["id"]: each.get("reason") for each in found["gateways"]}
     assert told.pop("gw_1") is None
-    assert told["gw_3"] == told["gw_4"] == "has a URL that cannot be used: https is expected"
+    assert told["gw_3"] == told["gw_4"] == "has a URL that cannot be used: https is expected, or http on loopback"
     assert all(reason for reason in told.values())
     monkeypatch.setattr(denials_module, "MAX_GATEWAYS", 1)
     states = [each["state"] for each in (await api.ask("GET", PATH))["gateways"]]

@@ -25,6 +25,8 @@ from tests.support.sandbox_stage import NO_TOKENS, SHARED, definition, ended, lo
 from worker.sandboxes.provider import TunnelTokens
 
 PROGRAM = ROOT / "tests/support/ways_out_program.py"
+# Not the environment's own: this tree may be below /tmp, which is another one in a sandbox.
+PYTHON = str(Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}")
 # Sandboxd has taken it, and has told in the program's protocol that it may not.
 REFUSED = "HTTP/1.1 403 Forbidden"
 NO_SUCH_PROCESS = ("ESRCH", "ENOENT", "EPERM")
@@ -183,7 +185,7 @@ async def _try(folder: Path, gateway: GatewayProcess, listening: Outside, source
         await provider.create(waiting)
         await provider.start(waiting, NO_TOKENS)
         given = _given(listening, gateway, folder, await _sandboxd_of(folder / "sbx_waiting"))
-        trying = definition(sys.executable, "-c", source, json.dumps(given), sandbox_id=SANDBOX)
+        trying = definition(PYTHON, "-c", source, json.dumps(given), sandbox_id=SANDBOX)
         await provider.create(trying)
         await provider.start(trying, tokens)
         state = await ended(provider, SANDBOX)

@@ -1370,7 +1370,7 @@ _AGREEMENT: Final = (
     Guard(
         "fragments",
         _AUTHORITY,
-        '        if origin.find(b"#") >= 0:\n',
+        "        if _HASH in origin:\n",
         "        if False:\n",
         f"{_TEST_AUTHORITY}test_a1_p6_p7_a_target_that_says_two_things_is_refused",
     ),
@@ -1551,7 +1551,7 @@ _CODED: Final = (
     Guard(
         "fields that speak of the coded bytes",
         _CODING,
-        "    head.lines = head.without(CODED_FIELDS)\n",
+        "    head.remove(CODED_FIELDS)\n",
         "    pass\n",
         f"{_TEST_CODING}test_c3_what_is_said_of_the_coded_bytes_goes_with_the_coding",
     ),
