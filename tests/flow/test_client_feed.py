@@ -217,7 +217,7 @@ async def test_a_front_follows_what_the_control_plane_says(tmp_path: Path) -> No
         world.workers["here"].kill()
         late = order("late") | {"tier": "standard", "workerId": "wrk_here"}
         assert (await world.ask("POST", "/api/shared-tools", late, status=202))["status"] == "pending"
-        assert set(await world.served(Tier.ADMIN)) == {"ops"}
+        assert set(await world.served(Tier.ADMIN)) == {"ops", BUILT_IN}
         await world.start_worker("here")
         async with asyncio.timeout(PATIENCE_SECONDS):
             while "late" not in await world.served(Tier.STANDARD):  # noqa: ASYNC110  nothing announces it
