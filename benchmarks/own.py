@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import OKPAlgorithm
 
 from benchmarks.plan_pushes import PlanPushes
-from benchmarks.subject import ROOT, Controlled, Door, Idle, Launch, SandboxSide, Site, free_port
+from benchmarks.subject import ROOT, Controlled, Door, Idle, Launch, SandboxSide, Site, free_ports
 from benchmarks.workloads.registry import WORKLOADS
 from benchmarks.workloads.routes import PLAN_SWAP
 from benchmarks.workloads.workload import Way
@@ -105,7 +105,7 @@ class SallyportCompiled:
 
 def prepare_gateway(site: Site, python: tuple[str, ...], variant: Variant) -> Launch:
     """Write a gateway's settings, and return how `python` starts it."""
-    proxy, tunnel, admin = free_port(), free_port(), free_port()
+    proxy, tunnel, admin = free_ports(3)
     key = Ed25519PrivateKey.generate()
     public_key = site.directory / _PUBLIC_KEY
     public_key.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
@@ -169,7 +169,7 @@ def _program(site: Site, name: str, python: tuple[str, ...], settings: dict[str,
 
 def _controlled(site: Site, python: tuple[str, ...], key: Ed25519PrivateKey) -> Controlled:
     """Write the settings of a gateway that has plan, keys and credential from a control plane."""
-    proxy, admin = free_port(), free_port()
+    proxy, admin = free_ports(2)
     service_token = site.directory / "service.token"
     service_token.write_text(f"service-{secrets.token_hex(16)}\n")
     service_token.chmod(0o600)
@@ -196,7 +196,7 @@ def _controlled(site: Site, python: tuple[str, ...], key: Ed25519PrivateKey) -> 
 
 def _idle(site: Site, python: tuple[str, ...], key: Ed25519PrivateKey, tunnels: int, is_secure: bool) -> Idle:
     """Write the settings of a gateway that so many sandboxes, each with a plan of its own, come to with tunnels."""
-    proxy, tunnel, admin = free_port(), free_port(), free_port()
+    proxy, tunnel, admin = free_ports(3)
     sandboxes = [f"sbx_idle_{number}" for number in range(tunnels)]
     plans = [site.directory / f"{sandbox}.json" for sandbox in sandboxes]
     for path, sandbox in zip(plans, sandboxes, strict=True):

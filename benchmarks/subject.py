@@ -1,5 +1,6 @@
 """What a subject of the benchmark is: something that can be started as an explicit proxy."""
 
+import contextlib
 import socket
 import string
 from collections.abc import Callable, Mapping
@@ -133,7 +134,13 @@ def write_config(site: Site, template: Path, **values: object) -> Path:
 
 def free_port() -> int:
     """Return a loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return so many of them, each another one."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]

@@ -382,6 +382,7 @@ def _watch_sizes(parts: GatewayParts) -> None:
     metrics.watch("audit_dropped", lambda: parts.audit.dropped)
     metrics.watch("audit_waiting", lambda: parts.audit.waiting)
     metrics.watch("active_streams", lambda: parts.streams.of_sandboxes)
+    metrics.watch("backlogged_sandboxes", lambda: parts.backlogs.over)
     metrics.watch("active_tunnels", parts.tunnels.__len__)
     metrics.watch("tunnel_bytes_up", lambda: parts.tunnels.bytes_up)
     metrics.watch("tunnel_bytes_down", lambda: parts.tunnels.bytes_down)

@@ -41,10 +41,10 @@ class Backlog:
         "_most",
         "_readers",
         "_sizes",
-        "_waiting",
         "held",
         "is_full",
         "is_over",
+        "waiting",
     )
 
     def __init__(self, limit_bytes: int, readers: Readers, call_soon: Callable[[Callable[[], None]], object]) -> None:
@@ -53,8 +53,8 @@ class Backlog:
         self._readers = readers
         self._call_soon = call_soon
         self._sizes: dict[Hashable, int] = {}
-        # With whether it waits only for as long as it is full.
-        self._waiting: dict[BulkReader, bool] = {}
+        # Who waits, the next one first, and whether only for as long as it is full.
+        self.waiting: dict[BulkReader, bool] = {}
         self._is_called = False
         self.held = 0
         self.is_over = False
@@ -71,7 +71,7 @@ class Backlog:
         if self.held > self._most and not self.is_full:
             self.is_full = True
             for reader in self._readers(True):
-                self._waiting.setdefault(reader, True)
+                self.waiting.setdefault(reader, True)
                 reader.hold_reading(_BACKLOG)
 
     def release(self, holder: Hashable) -> None:
@@ -86,17 +86,21 @@ class Backlog:
 
     def wait(self, reader: BulkReader) -> None:
         """Let a reader wait until there is room, and it is its turn."""
-        self._waiting[reader] = False
+        self.waiting[reader] = False
         reader.hold_reading(_BACKLOG)
+
+    def leave(self, reader: BulkReader) -> None:
+        """Forget a reader that reads for this sandbox no more; what held it is for whoever has it now."""
+        self.waiting.pop(reader, None)
 
     def read_on(self, reader: BulkReader) -> None:
         """Let a reader go on whose bytes were taken just now."""
-        if reader in self._waiting and self.held <= self._most:
-            del self._waiting[reader]
+        if reader in self.waiting and self.held <= self._most:
+            del self.waiting[reader]
             reader.resume_reading(_BACKLOG)
 
     def _go_on(self) -> None:
-        if self._waiting and not self._is_called:
+        if self.waiting and not self._is_called:
             self._is_called = True
             self._call_soon(self._next)
 
@@ -104,17 +108,17 @@ class Backlog:
         self._is_called = False
         if self.is_full:
             return
-        able = (reader for reader, is_brief in self._waiting.items() if is_brief or not self.is_over)
+        able = (reader for reader, is_brief in self.waiting.items() if is_brief or not self.is_over)
         reader = next(able, None)
         if reader is not None:
             # One in a turn of the loop: what it reads may be too much again, and it is the first in line that reads.
-            del self._waiting[reader]
+            del self.waiting[reader]
             reader.resume_reading(_BACKLOG)
             self._go_on()
 
     def __repr__(self) -> str:
         state = " full" if self.is_full else " over" if self.is_over else ""
-        return f"<Backlog{state}: {self.held} bytes, {len(self._waiting)} readers wait>"
+        return f"<Backlog{state}: {self.held} bytes, {len(self.waiting)} readers wait>"
 
 
 class Backlogs:
@@ -141,6 +145,11 @@ class Backlogs:
             backlog = Backlog(self._limit, lambda everyone: self._readers(sandbox_id, everyone), self._call_soon)
             self._known[sandbox_id] = backlog
         return backlog
+
+    @property
+    def over(self) -> int:
+        """How many sandboxes have more than they may."""
+        return sum(backlog.is_over for backlog in self._known.values())
 
     def __repr__(self) -> str:
         return f"<Backlogs of {len(self._known)} sandboxes>"

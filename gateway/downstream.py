@@ -7,6 +7,7 @@ what the sandbox still sends is read for a moment, because closing at once could
 import asyncio
 from typing import Final
 
+from gateway.backlog import Backlog
 from gateway.core.authority import TargetReader
 from gateway.core.decision import Deny, Mode
 from gateway.core.errors import refusal
@@ -190,6 +191,18 @@ class Downstream(asyncio.Protocol, OpenStream):
     def _leave_backlog(self) -> None:
         self.backlog.release(self)
         self.backlog.release((self, PIPELINE))
+        self.backlog.leave(self)
+
+    def _count_in(self, backlog: Backlog) -> None:
+        """Be another sandbox's, or nobody's, with all that is kept."""
+        if backlog is self.backlog:
+            return
+        self._leave_backlog()
+        self.backlog = backlog
+        if self.is_writing_held:
+            backlog.hold(self, self.transport.get_write_buffer_size())
+        if PIPELINE in self._holds:
+            backlog.hold((self, PIPELINE), len(self._buffer))
 
     def forget(self) -> None:
         """Leave the index of open streams."""

@@ -198,6 +198,7 @@ class Metrics:
             "tunnel_buffer_bytes",
             "Bytes held for streams of tunnels that do not take them, and of bodies kept to be signed.",
         )
+        yield self._gauge("backlogged_sandboxes", "Sandboxes whose slow peers hold as much as they may.")
         yield self._gauge("plans_active", "Sandboxes with a plan.")
         yield _counters("plan_apply", "Plans that came in.", "result", self._applied)
         yield _counters("denied", "Refusals by the gateway.", "code", self._denied)
@@ -267,6 +268,7 @@ WATCHED: Final = (
     "audit_waiting",
     "active_streams",
     "active_tunnels",
+    "backlogged_sandboxes",
     "plans_lacking_seconds",
     "plans_stale_seconds",
     "state_write_failures",

@@ -48,7 +48,7 @@ class OpaqueRelay(Relay):
 
     def readers(self, everyone: bool) -> list[Side]:
         """Return the sides that read: both, or those whose bytes the other has not all taken yet."""
-        return [side for side in self.sides if everyone or not side.is_taken]
+        return [side for side in self.sides if not side.is_lost and (everyone or not side.is_taken)]
 
     def slow(self, side: Side, size: int) -> None:
         """Count what waits for an end."""
@@ -57,4 +57,6 @@ class OpaqueRelay(Relay):
     def taken(self, side: Side) -> None:
         """Count it no longer."""
         self._backlog.release(side)
+        if side.is_lost:
+            self._backlog.leave(side)
         self._backlog.read_on(side.other)

@@ -445,7 +445,7 @@ class Exchange:
             and self.head.method in IDEMPOTENT_METHODS
         ):
             # A7: a pooled link that died before any answer byte; the request may be sent once more, on a fresh one.
-            self._answer = None
+            self._part_from(answer)
             self._is_second_try = True
             self._wait_for_link()
         else:
@@ -539,7 +539,7 @@ class Exchange:
         if self._answer is not answer:
             return
         if newer.versions != refused.versions:
-            self._answer = None
+            self._part_from(answer)
             answer.link.drop()
             self._request_block = b""
             await self._resolve_and_dial()
@@ -646,13 +646,21 @@ class Exchange:
         return answer
 
     def _take_answer(self) -> Answer | None:
-        answer, self._answer = self._answer, None
+        answer = self._answer
         if answer is not None:
-            if answer.is_request_held:
-                self.stream.backlog.release(answer)
+            self._part_from(answer)
             self.bytes_down += answer.body_bytes
             self.scrubbed = 0 if answer.scrubber is None else answer.scrubber.matches
         return answer
+
+    def _part_from(self, answer: Answer) -> None:
+        """Have nothing to do with an answer and its link any more."""
+        self._answer = None
+        backlog = self.stream.backlog
+        if answer.is_request_held:
+            backlog.release(answer)
+        if backlog.waiting:
+            backlog.leave(answer.link)
 
     def finish(self, outcome: str) -> None:
         """Record the exchange and let the stream go on. Whatever happened, this is reached exactly once."""

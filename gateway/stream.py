@@ -297,7 +297,7 @@ class ServedStream(Downstream):
             raise self._nobody(f"the proxy token is refused: {error.reason.value}") from None
         count = self.parts.streams.claim(self, self.claims, claims)
         self.claims = claims
-        self.backlog = self.parts.backlogs.of(claims.sandbox_id)
+        self._count_in(self.parts.backlogs.of(claims.sandbox_id))
         self.who = self._describe()
         self._proven = value
         if count > self.parts.limits.streams_per_sandbox:
@@ -311,7 +311,7 @@ class ServedStream(Downstream):
             streams = self.parts.streams
             streams.remove(self)
             self.claims = self._proven = None
-            self.backlog = self.parts.backlogs.nobody
+            self._count_in(self.parts.backlogs.nobody)
             self.who = self._describe()
             streams.add(self)
         return Refused(unauthenticated(detail))
@@ -336,6 +336,8 @@ class ServedStream(Downstream):
         """Go on with the next request, or end."""
         self._exchange = None
         self.deadline_at = NEVER
+        if self.backlog.waiting:
+            self.backlog.leave(self)
         if self._is_detached:
             return
         if self.close_after_answer:

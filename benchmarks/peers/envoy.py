@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 from benchmarks.peers.environment import in_bench_environment
-from benchmarks.subject import Door, Launch, Site, free_port, write_config
+from benchmarks.subject import Door, Launch, Site, free_ports, write_config
 from benchmarks.workloads.workload import Way
 
 _CONFIG = Path(__file__).with_name("envoy.yaml")
@@ -22,7 +22,7 @@ class Envoy:
         return shown.stdout.strip().rpartition(" ")[2].split("/")[1]
 
     def prepare(self, site: Site) -> Launch:
-        port, tls_port = free_port(), free_port()
+        port, tls_port = free_ports(2)
         certificates = site.certificates
         config = write_config(
             site,

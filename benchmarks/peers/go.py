@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.peers.environment import ENVIRONMENT, in_bench_environment
 from benchmarks.processes import BenchmarkError
-from benchmarks.subject import Door, Launch, Site, free_port
+from benchmarks.subject import Door, Launch, Site, free_port, free_ports
 from benchmarks.workloads.workload import Way
 
 _HERE = Path(__file__).parent
@@ -36,7 +36,7 @@ class GoStandard:
         return _compiler_version()
 
     def prepare(self, site: Site) -> Launch:
-        port, tls_port = free_port(), free_port()
+        port, tls_port = free_ports(2)
         certificates = site.certificates
         settings = {
             "proxy": f"127.0.0.1:{port}",

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from benchmarks.subject import Door, Launch, Site, free_port, write_config
+from benchmarks.subject import Door, Launch, Site, free_ports, write_config
 from benchmarks.workloads.workload import Way
 
 _CONFIG = Path(__file__).with_name("nginx.conf")
@@ -21,7 +21,7 @@ class Nginx:
         return shown.stderr.strip().rpartition("/")[2]
 
     def prepare(self, site: Site) -> Launch:
-        port, tls_port = free_port(), free_port()
+        port, tls_port = free_ports(2)
         certificates = site.certificates
         config = write_config(
             site,

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from benchmarks.subject import Door, Launch, Site, free_port, write_config
+from benchmarks.subject import Door, Launch, Site, free_ports, write_config
 from benchmarks.workloads.workload import Way
 
 _CONFIG = Path(__file__).with_name("squid.conf")
@@ -22,7 +22,7 @@ class Squid:
         return shown.stdout.split()[3]
 
     def prepare(self, site: Site) -> Launch:
-        port, connect_port = free_port(), free_port()
+        port, connect_port = free_ports(2)
         config = write_config(
             site,
             _CONFIG,

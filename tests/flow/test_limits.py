@@ -215,6 +215,14 @@ def stop_reading(end: RawEnd) -> None:
         end.pause()
 
 
+def give_up(end: RawEnd) -> None:
+    """Reset it."""
+    if isinstance(end.writer.transport, TunnelStream):
+        end.writer.transport.abort()
+    else:
+        end.abort()
+
+
 def keep_little_in_the_kernel(scene: Stage) -> None:
     """Let the kernel take little of what the gateway writes, to its sandbox or for it."""
     for stream in scene.gateway.parts.streams.of_sandbox(SANDBOX):
@@ -273,6 +281,49 @@ async def test_t6_answers_that_nobody_reads_are_bounded_for_a_sandbox_together(t
             assert (await end.answer()).body == bytes(size)
         assert (await late.answer()).status == 200
         assert (backlog.held, backlog.is_over) == (0, False)
+
+
+@both_ways
+async def test_t6_what_comes_and_goes_while_a_sandbox_is_over_its_backlog_is_forgotten(
+    tmp_path: Path, way: str
+) -> None:
+    """Requests that are begun and given up, again and again, leave nothing behind that waits for its turn."""
+    async with stage(tmp_path, further=BACKLOG) as scene:
+        ask = await way_into(scene.gateway, way)
+        opened = await stuck_answers(scene, ask, COUNT, UNREAD_BYTES)
+        backlog = scene.gateway.parts.backlogs.of(SANDBOX)
+        await until(lambda: backlog.is_over)
+        begun = scene.gateway.parts.streams.of_sandboxes
+        assert scene.gateway.metric("sallyport_backlogged_sandboxes") == 1
+        waiting = len(backlog.waiting)
+        for _ in range(20):
+            end = await ask(GET)
+            await (await scene.origin.link()).head()
+            give_up(end)
+        await until(lambda: scene.gateway.parts.streams.of_sandboxes == begun)
+        assert len(backlog.waiting) == waiting
+        for end, _ in opened:
+            give_up(end)
+        await until(lambda: (backlog.held, len(backlog.waiting)) == (0, 0))
+        assert scene.gateway.metric("sallyport_backlogged_sandboxes") == 0
+
+
+async def test_t6_what_a_stream_holds_leaves_a_backlog_with_its_sandbox(tmp_path: Path) -> None:
+    """Requests that are kept until an answer has come, and then show no token: nobody's, and nothing of them stays."""
+    async with stage(tmp_path, further={"limits": {"pipelined_bytes": "4KiB"}}) as scene:
+        ask = await way_into(scene.gateway, "explicit")
+        end = await ask(GET)
+        link = await scene.origin.link()
+        await link.head()
+        backlog = scene.gateway.parts.backlogs.of(SANDBOX)
+        anonymous = b"GET http://api.test/v1 HTTP/1.1\r\nHost: api.test\r\n\r\n"
+        end.send(anonymous * 200)
+        await until(lambda: backlog.held > 0)
+        link.send(OK)
+        assert (await end.answer()).status == 200
+        for _ in range(200):
+            assert (await end.answer()).status == 407
+        assert backlog.held == 0
 
 
 @both_ways

@@ -1741,6 +1741,20 @@ _LIMITS: Final = (
         f"{_TEST_LIMITS}test_t6_answers_that_nobody_reads_are_bounded_for_a_sandbox_together",
     ),
     Guard(
+        "an answer that was given up over a sandbox's backlog",
+        _SERVE,
+        "            backlog.leave(answer.link)\n",
+        "            pass\n",
+        f"{_TEST_LIMITS}test_t6_what_comes_and_goes_while_a_sandbox_is_over_its_backlog_is_forgotten",
+    ),
+    Guard(
+        "a backlog of the sandbox that a stream was",
+        "gateway/downstream.py",
+        "        self._leave_backlog()\n        self.backlog = backlog\n",
+        "        self.backlog = backlog\n",
+        f"{_TEST_LIMITS}test_t6_what_a_stream_holds_leaves_a_backlog_with_its_sandbox",
+    ),
+    Guard(
         "opaque bytes in a sandbox's backlog",
         "gateway/relay.py",
         "self._backlog.hold(side, size)",
