@@ -336,8 +336,6 @@ class ServedStream(Downstream):
         """Go on with the next request, or end."""
         self._exchange = None
         self.deadline_at = NEVER
-        if self.backlog.waiting:
-            self.backlog.leave(self)
         if self._is_detached:
             return
         if self.close_after_answer:

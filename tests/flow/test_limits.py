@@ -377,6 +377,18 @@ async def test_t6_opaque_bytes_that_nobody_reads_are_bounded_for_a_sandbox_toget
             backlog = scene.gateway.parts.backlogs.of(SANDBOX)
             await until(lambda: backlog.is_over)
             assert MIB * 7 // 8 < backlog.held <= MIB + 2 * READ_BYTES
+            if way == "tunnel":  # a socket that is not read does not tell that it was reset
+                streams = scene.gateway.parts.streams
+                begun = streams.of_sandboxes
+                backlog.hold("others", MIB)  # full: nobody goes on, whoever takes something
+                for _ in range(10):
+                    end = await ask(connect, "passthrough; revision=1")
+                    assert (await end.head()).startswith(b"HTTP/1.1 200 ")
+                    await origin.link()
+                    give_up(end)
+                await until(lambda: streams.of_sandboxes == begun)
+                assert set(backlog.waiting) <= set(streams.readers(SANDBOX, True))
+                backlog.release("others")
             for end, _ in opened:
                 end.resume()
             for end, link in opened:

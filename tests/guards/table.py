@@ -1055,6 +1055,13 @@ _BAD_CHUNKS: Final = f"{_WIRE}http1/test_body.py::test_s2_refused_whole_and_byte
 
 _FRAMING: Final = (
     Guard(
+        "fields before those that a stream remembers",
+        _CODEC,
+        " or head.find(CRLF) != begin:",
+        ":",
+        f"{_TEST_CODEC}test_s1_fields_that_are_nearly_those_of_the_last_head_are_read",
+    ),
+    Guard(
         "Content-Length with Transfer-Encoding",
         _SHAPE,
         "once = FieldKind.CONTENT_LENGTH if kind is FieldKind.TRANSFER_ENCODING else kind",
@@ -1746,6 +1753,13 @@ _LIMITS: Final = (
         "            backlog.leave(answer.link)\n",
         "            pass\n",
         f"{_TEST_LIMITS}test_t6_what_comes_and_goes_while_a_sandbox_is_over_its_backlog_is_forgotten",
+    ),
+    Guard(
+        "opaque bytes that were given up over a sandbox's backlog",
+        "gateway/relay.py",
+        "            self._backlog.leave(side)\n",
+        "            pass\n",
+        f"{_TEST_LIMITS}test_t6_opaque_bytes_that_nobody_reads_are_bounded_for_a_sandbox_together",
     ),
     Guard(
         "a backlog of the sandbox that a stream was",
