@@ -384,7 +384,8 @@ async def test_t6_opaque_bytes_that_nobody_reads_are_bounded_for_a_sandbox_toget
                 for _ in range(10):
                     end = await ask(connect, "passthrough; revision=1")
                     assert (await end.head()).startswith(b"HTTP/1.1 200 ")
-                    await origin.link()
+                    end.send(b"begin")
+                    assert await (await origin.link()).exactly(5) == b"begin"
                     give_up(end)
                 await until(lambda: streams.of_sandboxes == begun)
                 assert set(backlog.waiting) <= set(streams.readers(SANDBOX, True))
