@@ -15,11 +15,11 @@ from typing import Final, cast
 
 from benchmarks.own import plan_document
 from control_plane import sandboxes
-from control_plane.app import Foundation, foundation
 from control_plane.config import load_config
 from control_plane.connections import ConnectionDesk, Typed
 from control_plane.definitions.contract import MethodKind
 from control_plane.definitions.registry import Registry
+from control_plane.foundation import Foundation, foundation
 from control_plane.keeper import CredentialKeeper
 from control_plane.leases import renew_lease
 from control_plane.oauth.provider_session import ProviderSession

@@ -3,11 +3,9 @@
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import ssl
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
@@ -30,9 +28,9 @@ from control_plane.definitions.registry import Registry
 from control_plane.denials import DenialDesk
 from control_plane.feed.keeping import FeedKeeper
 from control_plane.feed.servers import ServerDesk
+from control_plane.foundation import Foundation, StartError, foundation, start_errors
 from control_plane.idempotency import Answers
 from control_plane.ids import new_id
-from control_plane.integrations import IntegrationsError, load_registry
 from control_plane.keeper import CredentialKeeper
 from control_plane.metrics import ControlMetrics
 from control_plane.minting import TokenOffice
@@ -46,13 +44,8 @@ from control_plane.rate_limits import RateLimits
 from control_plane.recompilation import Recompiler
 from control_plane.resolution import Resolver as CredentialResolver
 from control_plane.service_tokens import TokenFiles
-from control_plane.signing import KeyRing, ensure_signing_key
-from control_plane.store.database import Database, DatabaseConfigError, DatabaseUnavailable
-from control_plane.store.migrate import SchemaError, migrate
 from control_plane.target_sync import sync
 from control_plane.targets import TargetDesk
-from control_plane.vault.envelope import Vault, VaultError
-from control_plane.vault.master_keys import MasterKeyError, make_master_keys
 from control_plane.watch import Watch
 from control_plane.webhooks.endpoints import WebhookEndpoints
 from control_plane.webhooks.ingest import Ingest
@@ -82,57 +75,6 @@ WITHIN: Final[Sequence[Network]] = tuple(
 )
 
 _log = structlog.get_logger(__name__)
-
-
-class StartError(Exception):
-    """A control plane cannot start; says why and what to do."""
-
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(f"{message}; {hint}")
-        self.message = message
-        self.hint = hint
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Foundation:
-    """What commands need of a control plane that does not serve: its database, vault, keys and definitions."""
-
-    database: Database
-    vault: Vault
-    ring: KeyRing
-    registry: Registry
-
-
-@contextlib.asynccontextmanager
-async def foundation(
-    config: ControlPlaneConfig, *, now: float, prepare: bool = True, registry: Registry | None = None
-) -> AsyncIterator[Foundation]:
-    """Open database and vault; `prepare` makes what is missing: files, schema, signing key.
-
-    Without a registry the definitions are those of this environment. Raises StartError, and within the block
-    DatabaseUnavailable.
-    """
-    with _start_errors():
-        if prepare:
-            _prepare_files(config)
-        database = Database.open(config.database)
-        vault = Vault(config.master_keys)
-        registry = registry or load_registry(config.integration_manifests)
-    try:
-        if prepare:
-            with _start_errors():
-                await _prepare_database(database, vault, now)
-        ring = KeyRing(database, vault, config.tokens_issuer)
-        yield Foundation(database=database, vault=vault, ring=ring, registry=registry)
-    finally:
-        await database.close()
-
-
-async def _prepare_database(database: Database, vault: Vault, now: float) -> None:
-    before, after = await migrate(database)
-    if before != after:
-        _log.info("migrated", before=before, after=after)
-    await ensure_signing_key(database, vault, now)
 
 
 async def _add_targets(base: Foundation, config: ControlPlaneConfig, now: float) -> None:
@@ -176,15 +118,15 @@ async def started(
         opened.push_async_callback(receivers.close)
         tasks = TaskSet(_task_failed)
         opened.push_async_callback(tasks.close)
-        with _start_errors():
+        with start_errors():
             await _add_targets(base, config, clock.wall)
             await sync_configured(base.database, base.vault, config.pushes.configured(), clock.wall)
         watch = Watch(base.database, lambda: clock.wall)
-        with _start_errors():
+        with start_errors():
             await watch.start()
         opened.push_async_callback(watch.close)
         files = TokenFiles(config.data_dir, base.ring, lambda: clock.wall)
-        with _start_errors():
+        with start_errors():
             await files.write()
         tasks.spawn(files.keep_fresh(), name="service tokens")
         keeping_up = upkeep.keep_up(base.database, lambda: clock.wall, config.webhooks.retention)
@@ -383,43 +325,6 @@ async def _listening(setting: str, server: Server, serving: "asyncio.Task[None]"
     return listening.result()
 
 
-def _prepare_files(config: ControlPlaneConfig) -> None:
-    config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if config.is_embedded and isinstance(config.master_keys, Path):
-        with contextlib.suppress(FileExistsError):
-            make_master_keys(config.master_keys)
-    if config.database_url is None:
-        # Before SQLite makes it with whatever the umask leaves.
-        path = Path(config.database.removeprefix("sqlite:///"))
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-
-
-@contextlib.contextmanager
-def _start_errors() -> Iterator[None]:
-    """Turn what can go wrong at start into words an operator can act on."""
-    try:
-        yield
-    except IntegrationsError as error:
-        raise StartError(str(error), "correct the manifests in SALLYPORT_INTEGRATION_MANIFESTS") from None
-    except MasterKeyError as error:
-        raise StartError(error.message, error.hint) from None
-    except VaultError as error:
-        raise StartError(str(error), "restore the master keys that belong to this database") from None
-    except DatabaseConfigError as error:
-        raise StartError(f"SALLYPORT_DATABASE_URL: {error}", "correct it and start again") from None
-    except SchemaError as error:
-        raise StartError(str(error), "or restore the backup made before the newer one ran") from None
-    except DatabaseUnavailable as error:
-        cause = error.__cause__
-        raise StartError(
-            f"the database cannot be used ({type(cause).__name__ if cause else 'no answer'})",
-            "check SALLYPORT_DATABASE_URL and that the database runs",
-        ) from None
-    except OSError as error:
-        raise StartError(f"{error.filename or 'a file'}: {error.strerror or error}", _CHECK_PATH) from None
-
-
-_CHECK_PATH: Final = "check the path and its permissions"
 _ELSEWHERE: Final = {
     "api.listen": "stop what uses it, or choose another with --listen",
     "metrics.listen": "stop what uses it, or choose another",

@@ -14,8 +14,8 @@ from sallyport_cli.output import JsonFlag, show_json, show_lines
 from sallyport_cli.times import instant, now, seconds
 
 if TYPE_CHECKING:
-    from control_plane.app import Foundation
     from control_plane.config import ControlPlaneConfig
+    from control_plane.foundation import Foundation
     from control_plane.signing import Minted
 
 app = typer.Typer(help="Run a control plane and look after its database and keys.", no_args_is_help=True)
@@ -39,7 +39,8 @@ def serve(
 
     It ends on SIGTERM or SIGINT. Its log goes to standard error. Its settings are variables (docs/settings.md).
     """
-    from control_plane.app import StartError, run_control_plane
+    from control_plane.app import run_control_plane
+    from control_plane.foundation import StartError
 
     settings = read_settings(data_dir, listen)
     try:
@@ -213,7 +214,7 @@ def run[T](
 
     Only with `prepare` is made what is missing: a mistyped folder must not become another control plane.
     """
-    from control_plane.app import StartError, foundation
+    from control_plane.foundation import StartError, foundation
     from control_plane.store.database import DatabaseUnavailable
 
     async def opened() -> T:

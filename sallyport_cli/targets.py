@@ -17,7 +17,7 @@ from sallyport_cli.times import now
 
 if TYPE_CHECKING:
     from control_client.documents import DocumentSession
-    from control_plane.app import Foundation
+    from control_plane.foundation import Foundation
     from control_plane.target_sync import Difference
 
 app = typer.Typer(help="The integrations an operator offers.", no_args_is_help=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.app import Foundation, foundation
+from control_plane.foundation import Foundation, foundation
 from control_plane.store.database import Database
 from control_plane.store.migrate import migrate
 from control_plane.store.models import Model

@@ -5,8 +5,8 @@ from sqlalchemy import select
 
 from control_plane import api_keys
 from control_plane.api_keys import USED_SECONDS
-from control_plane.app import Foundation
 from control_plane.callers import Caller, Role
+from control_plane.foundation import Foundation
 from control_plane.refusals import ControlCode, Refused
 from control_plane.store.models import ApiKey
 from tests.support.control_plane import NOW, ORGANIZATION

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.app import StartError, foundation, started
-from control_plane.vault.master_keys import make_master_keys
+from control_plane.app import started
+from control_plane.foundation import StartError, foundation
 from tests.support.control_plane import NOW, SANDBOX, SECRET, Replica, client_of, replica, resolve_body, settings
 from tests.support.postgres import PostgresServer
 
@@ -69,17 +69,6 @@ async def test_a_taken_port(tmp_path: Path) -> None:
         with pytest.raises(StartError, match=r"api\.listen.*cannot be listened on"):
             async with started(config):
                 pass
-
-
-async def test_master_keys_are_made_only_where_none_are_named(tmp_path: Path) -> None:
-    named = settings(tmp_path, None, SALLYPORT_MASTER_KEY_FILE=str(tmp_path / "keys"))
-    with pytest.raises(StartError, match="keygen"):
-        async with foundation(named, now=NOW):
-            pass
-    make_master_keys(tmp_path / "keys")
-    async with foundation(named, now=NOW) as base:
-        assert len(await base.ring.published(NOW)) == 1
-    assert not (tmp_path / "master.keys").exists()
 
 
 async def test_another_master_key_file_does_not_start(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 from cryptography import x509
 
 from control_plane import sandboxes
-from control_plane.app import Foundation
 from control_plane.authorities import RENEW_AHEAD_SECONDS, Authorities
+from control_plane.foundation import Foundation
 from control_plane.refusals import Refused
 from control_plane.store.models import InterceptionAuthority
 from sallyport.net.interception import parse_authority

@@ -6,11 +6,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from sqlalchemy import delete, select, update
 
-from control_plane.app import Foundation
 from control_plane.authorizations import STATE_SECONDS, AuthorizationDesk, Began, Wanted
 from control_plane.connections import REFRESH_TOKEN
 from control_plane.definitions.contract import MethodKind
 from control_plane.definitions.registry import Registry
+from control_plane.foundation import Foundation
 from control_plane.refusals import Refused
 from control_plane.store.models import AuthorizationSession, Credential, Recompilation, Target, TargetSecret
 from tests.support.authorization_server import GARBAGE, INSTALLATION, plain

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.refusals import ControlCode, Refused
 from control_plane.store.models import Binding, Recompilation
 from tests.support.bound_versions import PROFILE, BoundStage, draft

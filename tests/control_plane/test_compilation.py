@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from control_plane import compilation, sandboxes
-from control_plane.app import Foundation
 from control_plane.compiler.inputs import Inputs
 from control_plane.definitions.contract import Compiled
+from control_plane.foundation import Foundation
 from control_plane.plans import PlanDesk
 from control_plane.refusals import ControlCode, Refused
 from sallyport.plan.codec import parse_plan

@@ -6,11 +6,11 @@ import pytest
 from sqlalchemy import select
 
 from control_plane import sandboxes
-from control_plane.app import Foundation
 from control_plane.connections import ConnectionDesk, Typed, choose
 from control_plane.definitions.catalog import CATALOG
 from control_plane.definitions.contract import MethodKind
 from control_plane.definitions.registry import Registry
+from control_plane.foundation import Foundation
 from control_plane.plans import PlanDesk
 from control_plane.refusals import Refused
 from control_plane.store import connections as rows

@@ -4,8 +4,8 @@ import hashlib
 import pytest
 from sqlalchemy import select
 
-from control_plane.app import Foundation
 from control_plane.callers import Caller, Role
+from control_plane.foundation import Foundation
 from control_plane.idempotency import ABANDONED_SECONDS, KEPT_SECONDS, Answer, Answers, Claim, is_kept
 from control_plane.refusals import Refused
 from control_plane.store.models import IdempotentAnswer

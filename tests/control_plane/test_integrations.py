@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.app import StartError, foundation
 from control_plane.definitions.catalog import CATALOG
 from control_plane.definitions.linear import default as linear
 from control_plane.definitions.registry import ENTRY_POINT_GROUP
+from control_plane.foundation import StartError, foundation
 from control_plane.integrations import MAX_MANIFESTS, IntegrationsError, load_registry
 from tests.support.control_plane import NOW, settings
 from tests.support.integrations import FOLDER, put_package, small_manifest

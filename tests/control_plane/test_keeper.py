@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy import select, update
 
 from control_plane import keeper
-from control_plane.app import Foundation
 from control_plane.connections import REFRESH_TOKEN
 from control_plane.definitions.contract import MethodKind
+from control_plane.foundation import Foundation
 from control_plane.refusals import Refused
 from control_plane.store import events
 from control_plane.store.models import Connection, Credential, CredentialLease, Target

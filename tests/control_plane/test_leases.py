@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from control_plane import leases, sandboxes
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.leases import LEASE_SECONDS
 from control_plane.refusals import Refused
 from control_plane.store.leases import Held

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from control_plane import revocations, sandboxes
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.minting import RENEWAL_SECONDS, REPEAT_SECONDS, TUNNEL_SECONDS, TokenOffice
 from control_plane.refusals import Refused
 from control_plane.store import events

@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy import update
 
-from control_plane.app import Foundation
 from control_plane.definitions.registry import Registry
+from control_plane.foundation import Foundation
 from control_plane.offered import enabled_offer, find_offer, open_target_secret, read_config
 from control_plane.refusals import Refused
 from control_plane.store.models import Target

@@ -3,8 +3,8 @@
 import pytest
 
 from control_plane import sandboxes
-from control_plane.app import Foundation
 from control_plane.callers import Caller, Role
+from control_plane.foundation import Foundation
 from control_plane.ownership import own_organization, refuse_foreign
 from control_plane.refusals import Refused
 from tests.support.control_plane import NOW, ORGANIZATION, SANDBOX

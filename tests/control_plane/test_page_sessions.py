@@ -2,8 +2,8 @@ import pytest
 from sqlalchemy import select
 
 from control_plane import api_keys, page_sessions
-from control_plane.app import Foundation
 from control_plane.callers import Role
+from control_plane.foundation import Foundation
 from control_plane.page_sessions import SESSION_SECONDS
 from control_plane.refusals import Refused
 from control_plane.store.models import PageSession

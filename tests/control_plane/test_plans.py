@@ -6,7 +6,7 @@ import json
 import pytest
 
 from control_plane import sandboxes
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.plans import PlanDesk
 from control_plane.refusals import Refused
 from control_plane.store import connections, events

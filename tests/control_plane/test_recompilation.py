@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy import select
 
 from control_plane import recompilation
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.store.database import DatabaseUnavailable
 from control_plane.store.models import Binding, Connection, Profile, ProfileVersion, Recompilation, Sandbox
 from tests.support.bound_versions import BoundStage, draft

@@ -5,8 +5,8 @@ import pytest
 from sqlalchemy import select
 
 from control_plane import revocations, sandboxes
-from control_plane.app import Foundation
 from control_plane.definitions.contract import MethodKind
+from control_plane.foundation import Foundation
 from control_plane.plans import PlanDesk
 from control_plane.refusals import Refused
 from control_plane.resolution import Resolver, Wanted

@@ -1,7 +1,7 @@
 import pytest
 
 from control_plane import revocations
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.refusals import Refused
 from control_plane.revocations import MAX_SECONDS
 from control_plane.store import events

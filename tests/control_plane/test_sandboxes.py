@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from control_plane import sandboxes
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.plans import PlanDesk
 from control_plane.refusals import Refused
 from control_plane.signing import MAX_TTL_SECONDS

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from control_plane import service_tokens
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.service_tokens import CALLERS, SERVICE_SECONDS, TokenFiles, token_file
 from sallyport.claims import AUDIENCE_CONTROL
 from tests.support.control_plane import NOW

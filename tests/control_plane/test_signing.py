@@ -8,7 +8,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.signing import (
     MAX_TTL_SECONDS,
     PUBLISH_AHEAD_SECONDS,

@@ -1,7 +1,7 @@
 import pytest
 
-from control_plane.app import Foundation
 from control_plane.definitions.registry import Registry
+from control_plane.foundation import Foundation
 from control_plane.refusals import Refused
 from control_plane.store.models import Connection
 from control_plane.target_forms import FormKind, resolve_form

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.target_sync import SyncError, read_file, sync
 from control_plane.targets import Changes, TargetDesk
 from tests.support.control_plane import NOW, SECRET

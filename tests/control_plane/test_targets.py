@@ -5,8 +5,8 @@ from collections.abc import Awaitable
 import pytest
 from sqlalchemy import select
 
-from control_plane.app import Foundation
 from control_plane.connections import HAND_MADE
+from control_plane.foundation import Foundation
 from control_plane.offered import open_target_secret
 from control_plane.refusals import Refused
 from control_plane.store.models import Connection, Event

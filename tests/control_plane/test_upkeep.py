@@ -4,8 +4,8 @@ import pytest
 from sqlalchemy import func, select
 
 from control_plane import api_keys, leases, revocations, sandboxes, upkeep
-from control_plane.app import Foundation
 from control_plane.callers import Caller, Role
+from control_plane.foundation import Foundation
 from control_plane.idempotency import Answers
 from control_plane.minting import TUNNEL_SECONDS, TokenOffice
 from control_plane.refusals import Refused

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from control_plane import watch
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.service_tokens import token_file
 from control_plane.store import events
 from control_plane.store.database import Database

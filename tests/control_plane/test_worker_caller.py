@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.app import foundation
+from control_plane.foundation import foundation
 from control_plane.refusals import ControlCode, Refused
 from control_plane.service_tokens import token_file
 from control_plane.worker_caller import CallTimes, WorkerCaller

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.refusals import Refused
 from control_plane.store import events
 from control_plane.store.database import Transaction

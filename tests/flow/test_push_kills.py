@@ -15,8 +15,8 @@ import pytest
 
 from control_client.feed_documents import read_push
 from control_client.feed_state import Known, Owed, take_push
-from control_plane.app import foundation
 from control_plane.feed.tiers import Tier
+from control_plane.foundation import foundation
 from tests.support.control_plane import settings
 from tests.support.killed_plane import PUSH_STEPS
 from tests.support.planes import Planes

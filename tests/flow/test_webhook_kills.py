@@ -17,11 +17,11 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from control_plane.app import foundation
 from control_plane.config import ControlPlaneConfig
 from control_plane.definitions.catalog import CATALOG
 from control_plane.definitions.contract import HmacSignature, MethodKind
 from control_plane.definitions.registry import Registry
+from control_plane.foundation import foundation
 from control_plane.store.models import WebhookDelivery, WebhookEvent
 from control_plane.webhooks.endpoints import WebhookEndpoints
 from control_plane.webhooks.subscriptions import WebhookSubscriptions

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from control_plane.app import foundation
+from control_plane.foundation import foundation
 from control_plane.service_tokens import token_file
 from demo.certificates import OriginFiles, write_origin_files
 from sallyport.net.clock import read_wall

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from control_plane.app import Foundation
 from control_plane.feed import instances, keys
 from control_plane.feed.keeping import FeedKeeper
 from control_plane.feed.tiers import Tier
+from control_plane.foundation import Foundation
 from control_plane.store import feed as rows
 from control_plane.store.models import InstanceServer
 from control_plane.workers import ReportedServer, Workers

@@ -14,7 +14,6 @@ import orjson
 from sqlalchemy import delete
 
 from control_plane import sandboxes
-from control_plane.app import Foundation, foundation
 from control_plane.authorizations import AuthorizationDesk, Wanted
 from control_plane.config import ControlPlaneConfig
 from control_plane.connections import ConnectionDesk, Typed
@@ -44,6 +43,7 @@ from control_plane.definitions.contract import (
 )
 from control_plane.definitions.fields import FromProvider, Repository, SecretPem, SecretText
 from control_plane.definitions.registry import Registry
+from control_plane.foundation import Foundation, foundation
 from control_plane.keeper import CredentialKeeper
 from control_plane.oauth.provider_session import ProviderSession
 from control_plane.offered import target_secret_place

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from sqlalchemy import select
 
-from control_plane.app import Foundation
 from control_plane.feed.changes import Entry, record
 from control_plane.feed.tiers import Tier
+from control_plane.foundation import Foundation
 from control_plane.outbound.checked_session import CheckedSession
 from control_plane.push.emitter import Emitter
 from control_plane.push.subscribers import PushSubscribers

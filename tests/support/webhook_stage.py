@@ -9,7 +9,6 @@ from typing import Any, Final, Literal
 import orjson
 from sqlalchemy import delete, select
 
-from control_plane.app import Foundation
 from control_plane.connections import credential_place
 from control_plane.definitions.catalog import CATALOG
 from control_plane.definitions.contract import (
@@ -31,6 +30,7 @@ from control_plane.definitions.contract import (
 )
 from control_plane.definitions.fields import SecretText
 from control_plane.definitions.registry import Registry
+from control_plane.foundation import Foundation
 from control_plane.offered import target_secret_place
 from control_plane.outbound.checked_session import CheckedSession
 from control_plane.store.models import (

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from sqlalchemy import update
 
-from control_plane.app import foundation
 from control_plane.definitions.registry import Registry
+from control_plane.foundation import foundation
 from control_plane.store.models import Credential
 from control_plane.vault.master_keys import make_master_keys
 from sallyport.plan.codec import parse_plan

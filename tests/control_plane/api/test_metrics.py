@@ -6,7 +6,8 @@ import httpx
 import pytest
 
 from control_plane.api.metrics import CountedRequests
-from control_plane.app import StartError, started
+from control_plane.app import started
+from control_plane.foundation import StartError
 from control_plane.metrics import ControlMetrics
 from control_plane.store.database import Database, DatabaseUnavailable
 from tests.support.control_plane import SANDBOX, Replica, replica, resolve_body, settings

@@ -1,7 +1,7 @@
 import pytest
 
-from control_plane.app import foundation
 from control_plane.definitions.linear.default import DEFINITION as LINEAR
+from control_plane.foundation import foundation
 from tests.support.control_plane import NOW, ORGANIZATION, Replica
 from tests.support.webhook_stage import offer
 

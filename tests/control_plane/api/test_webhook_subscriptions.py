@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from control_plane.app import foundation
 from control_plane.definitions.registry import Registry
+from control_plane.foundation import foundation
 from tests.support.control_plane import NOW, Replica, replica, settings
 from tests.support.subscriber import Subscriber, subscriber_server
 from tests.support.until import until

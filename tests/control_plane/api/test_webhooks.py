@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from control_plane.app import foundation
 from control_plane.definitions.registry import Registry
+from control_plane.foundation import foundation
 from tests.support.control_plane import NOW, Replica, replica, settings
 from tests.support.webhook_signatures import HEX, signed
 from tests.support.webhook_stage import bind, chat, connect, event_body, offer

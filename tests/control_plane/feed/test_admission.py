@@ -3,10 +3,10 @@
 import hashlib
 
 from control_plane import leases, sandboxes
-from control_plane.app import Foundation
 from control_plane.feed import keys
 from control_plane.feed.admission import Admission, AtWorker, InSandbox, admit, document
 from control_plane.feed.tiers import TIERS, Tier
+from control_plane.foundation import Foundation
 from control_plane.store import feed as rows
 from control_plane.store.leases import Held
 from tests.support.control_plane import NOW, ORGANIZATION, SANDBOX

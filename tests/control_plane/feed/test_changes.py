@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from control_plane.app import Foundation
 from control_plane.feed import changes
 from control_plane.feed.changes import Change, Entry, changes_after, record
 from control_plane.feed.tiers import Tier
+from control_plane.foundation import Foundation
 from control_plane.store.events import events_after
 from tests.support.control_plane import NOW
 from tests.support.feed_stage import INSTANCE, FeedStage

@@ -1,8 +1,8 @@
 import pytest
 
-from control_plane.app import Foundation
 from control_plane.feed import instances, keys
 from control_plane.feed.tiers import Tier
+from control_plane.foundation import Foundation
 from control_plane.refusals import Refused
 from tests.support.control_plane import NOW, ORGANIZATION
 from tests.support.feed_stage import INSTANCE, FeedStage

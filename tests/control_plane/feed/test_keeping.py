@@ -3,10 +3,10 @@
 import asyncio
 
 from control_plane import leases, sandboxes
-from control_plane.app import Foundation
 from control_plane.feed.changes import Change, changes_after
 from control_plane.feed.keeping import config_of
 from control_plane.feed.tiers import Tier
+from control_plane.foundation import Foundation
 from control_plane.leases import LEASE_SECONDS
 from control_plane.store import feed as rows
 from control_plane.store.leases import Held

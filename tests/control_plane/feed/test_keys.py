@@ -3,9 +3,9 @@ import re
 
 import pytest
 
-from control_plane.app import Foundation
 from control_plane.feed import keys
 from control_plane.feed.tiers import TIERS, Tier
+from control_plane.foundation import Foundation
 from control_plane.refusals import Refused
 from tests.support.control_plane import NOW, ORGANIZATION
 from tests.support.feed_stage import INSTANCE, FeedStage

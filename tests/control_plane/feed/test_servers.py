@@ -9,10 +9,10 @@ from typing import Any, cast
 
 import pytest
 
-from control_plane.app import Foundation
 from control_plane.feed import servers
 from control_plane.feed.servers import Order, ServerDesk
 from control_plane.feed.tiers import Tier
+from control_plane.foundation import Foundation
 from control_plane.refusals import ControlCode, Refused
 from control_plane.worker_caller import Placed, WorkerCaller
 from control_plane.workers import DeclaredServer

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from tests.support.push_stage import PushStage, make_instance, push_stage
 from tests.support.subscriber import Subscriber
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from control_client.push_signature import is_signed
-from control_plane.app import Foundation
 from control_plane.feed import changes as feed_changes
 from control_plane.feed.tiers import Tier
+from control_plane.foundation import Foundation
 from control_plane.push import emitter
 from control_plane.push.events import CONFIG_CHANGED
 from control_plane.store import push as rows

@@ -2,7 +2,7 @@
 
 import pytest
 
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.store import bindings as rows
 from control_plane.store.models import TargetSecret
 from tests.support.bound_versions import PROFILE, BoundStage, draft

@@ -1,4 +1,4 @@
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.store import connections, sandboxes
 from control_plane.store.models import Connection, Plan, PlanReference, Resolution, Sandbox
 from tests.support.control_plane import NOW

@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.store import database as database_module
 from control_plane.store import events
 from control_plane.store.database import AlreadyExists, Database, DatabaseConfigError, DatabaseUnavailable

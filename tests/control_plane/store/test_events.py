@@ -1,4 +1,4 @@
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.store import events
 from tests.support.control_plane import NOW
 

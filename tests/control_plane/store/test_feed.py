@@ -1,9 +1,9 @@
 """Queries on what the feed is made of; what they are for is tested with control_plane/feed."""
 
 from control_plane import leases, sandboxes
-from control_plane.app import Foundation
 from control_plane.feed import keys
 from control_plane.feed.tiers import TIERS
+from control_plane.foundation import Foundation
 from control_plane.store import feed as rows
 from control_plane.store.leases import Held
 from tests.support.control_plane import NOW, ORGANIZATION

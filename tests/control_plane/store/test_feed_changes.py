@@ -1,6 +1,6 @@
 import pytest
 
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.store import feed_changes as rows
 from control_plane.store.models import FeedChange
 from tests.support.control_plane import NOW

@@ -1,4 +1,4 @@
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.store import idempotent_answers as rows
 from control_plane.store.models import IdempotentAnswer
 from tests.support.control_plane import NOW

@@ -1,4 +1,4 @@
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.store import leases
 from control_plane.store.leases import Held
 from control_plane.store.models import GatewayLease

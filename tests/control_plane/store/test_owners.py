@@ -1,5 +1,5 @@
 from control_plane import sandboxes
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.store import owners
 from control_plane.store.models import Connection, Sandbox
 from tests.support.control_plane import NOW

@@ -1,6 +1,6 @@
 from control_plane import api_keys
-from control_plane.app import Foundation
 from control_plane.callers import Role
+from control_plane.foundation import Foundation
 from control_plane.store import page_sessions as rows
 from control_plane.store.models import PageSession
 from tests.support.control_plane import NOW

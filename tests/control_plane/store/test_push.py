@@ -1,6 +1,6 @@
 """Queries on the subscribers of pushes, on both databases."""
 
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.store import push as rows
 from control_plane.store.models import Instance, PushCursor
 from tests.support.control_plane import NOW

@@ -1,6 +1,6 @@
 """A recompilation is taken by one, and one that is asked for again meanwhile is not lost."""
 
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.store import recompilations as rows
 from control_plane.store.models import Recompilation
 from tests.support.control_plane import NOW

@@ -1,4 +1,4 @@
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.store import sandboxes
 from control_plane.store.models import Plan, PlanReference, Sandbox
 from tests.support.control_plane import NOW

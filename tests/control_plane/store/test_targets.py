@@ -1,4 +1,4 @@
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.store import targets as rows
 from control_plane.store.models import Connection
 from control_plane.targets import new_row

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.store import webhook_deliveries as rows
 from control_plane.store.database import Transaction
 from control_plane.store.models import Profile, WebhookEvent, WebhookSubscription

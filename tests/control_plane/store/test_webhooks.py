@@ -2,7 +2,7 @@
 
 from sqlalchemy import func, select
 
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.store import webhook_deliveries, webhooks
 from control_plane.store.models import Profile, WebhookDelivery, WebhookEvent, WebhookSubscription
 from tests.support.control_plane import NOW

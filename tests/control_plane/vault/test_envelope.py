@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.store.models import DataKey
 from control_plane.vault.envelope import Place, Vault, VaultError
 from control_plane.vault.master_keys import KeyCommand, add_master_key, make_master_keys

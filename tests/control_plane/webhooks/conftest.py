@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from tests.support.subscriber import Subscriber
 from tests.support.webhook_signatures import HEX
 from tests.support.webhook_stage import WebhookStage, chat, webhook_stage

@@ -1,7 +1,7 @@
 import pytest
 
-from control_plane.app import Foundation
 from control_plane.definitions.catalog import CATALOG
+from control_plane.foundation import Foundation
 from control_plane.refusals import Refused
 from control_plane.webhooks.endpoints import MOST_OF_ONE
 from tests.support.control_plane import CONNECTION, NOW, ORGANIZATION

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control_plane.app import Foundation
 from control_plane.definitions.catalog import CATALOG
 from control_plane.definitions.contract import (
     HmacSignature,
@@ -17,6 +16,7 @@ from control_plane.definitions.contract import (
     WebhookRefused,
     WebhookResponse,
 )
+from control_plane.foundation import Foundation
 from control_plane.refusals import Refused
 from control_plane.store.database import Transaction
 from control_plane.store.models import Connection, Target

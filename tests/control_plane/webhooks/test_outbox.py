@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from control_plane.app import Foundation
+from control_plane.foundation import Foundation
 from control_plane.outbound.delivery import Outcome
 from control_plane.outbound.retry import pause_seconds
 from control_plane.store import webhook_deliveries as rows
