@@ -6,7 +6,7 @@ checked already, so a refusal here is a defect: the parent ends the process and 
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -58,28 +58,26 @@ class _Orders:
     def __init__(self, parts: OrderParts) -> None:
         self._parts = parts
         self._turns = PlanTurns()
-        # The one plan that is being compiled ahead of its turn, and when that is over: its turn comes behind it.
-        self._ahead: tuple[str, asyncio.Event] | None = None
+        # Either of the two orders of a change may come first; who comes behind is answered when it is in force.
+        self._in_turn, self._ahead = _Working(), _Working()
 
     async def put_plan(self, request: web.Request) -> web.Response:
         sandbox_id, change = request.match_info["sandbox_id"], _change(request)
         body = await read_body(request, self._parts.max_plan_bytes)
-        if self._ahead is not None and self._ahead[0] == sandbox_id:
-            await self._ahead[1].wait()
+        await self._ahead.wait(sandbox_id)
         if self._turns.take(sandbox_id, change):
-            await self._apply(sandbox_id, change, body)
+            with self._in_turn.on(sandbox_id):
+                await self._apply(sandbox_id, change, body)
         return web.Response(status=204)
 
     async def put_plan_ahead(self, request: web.Request) -> web.Response:
         sandbox_id, change = request.match_info["sandbox_id"], _change(request)
         body = await read_body(request, self._parts.max_plan_bytes)
         if self._turns.come_ahead(sandbox_id, change):
-            self._ahead = sandbox_id, asyncio.Event()
-            try:
+            with self._ahead.on(sandbox_id):
                 await self._apply(sandbox_id, change, body)
-            finally:
-                self._ahead[1].set()
-                self._ahead = None
+        else:
+            await self._in_turn.wait(sandbox_id)
         return web.Response(status=204)
 
     async def _apply(self, sandbox_id: str, change: int, body: bytes) -> None:
@@ -146,6 +144,30 @@ class _Orders:
                 async for lines in reports:
                     await response.write(lines)
         return response
+
+
+class _Working:
+    """The plan that a lane compiles now: one, because a lane takes its orders one after the other."""
+
+    def __init__(self) -> None:
+        self._sandbox_id: str | None = None
+        self._is_over = asyncio.Event()
+
+    @contextlib.contextmanager
+    def on(self, sandbox_id: str) -> Iterator[None]:
+        """Work on the plan of a sandbox while the block runs."""
+        self._sandbox_id = sandbox_id
+        self._is_over.clear()
+        try:
+            yield
+        finally:
+            self._sandbox_id = None
+            self._is_over.set()
+
+    async def wait(self, sandbox_id: str) -> None:
+        """Wait for the end of what is done for this sandbox, if it is this one's turn."""
+        if self._sandbox_id == sandbox_id:
+            await self._is_over.wait()
 
 
 def _change(request: web.Request) -> int:
