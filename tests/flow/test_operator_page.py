@@ -44,6 +44,19 @@ async def test_from_login_to_explanation(tmp_path: Path) -> None:
         assert binding["kind"] == "agent"
 
 
+async def test_what_a_sandbox_and_its_organization_need_is_made_on_the_page(tmp_path: Path) -> None:
+    async with replica(settings(tmp_path / "data", None)) as api:
+        key = await page_key(api, "operator")
+        await asyncio.to_thread(_make, api, key, tmp_path / "profile")
+        [profile] = (await api.ask("GET", "/v1/sandbox/profiles"))["items"]
+        assert (profile["displayName"], profile["organizationId"], profile["latestVersion"]) == (HOSTILE, "org_new", 2)
+        sandboxes = (await api.ask("GET", "/v1/sandboxes"))["items"]
+        assert {(each["organizationId"], each.get("version")) for each in sandboxes} == {
+            ("org_new", 2),
+            ("org_new", None),
+        }
+
+
 async def test_denials_come_in_while_the_page_is_open(tmp_path: Path) -> None:
     async with replica(settings(tmp_path / "data", None)) as api:
         named = {"organizationId": ORGANIZATION}
@@ -96,6 +109,73 @@ def _watch(api: Replica, key: str, folder: Path, deny: Callable[[str], None]) ->
         assert "/v2/models" in window.text
         window.follow("Explain")
         assert "elsewhere.test" in window.text
+
+
+def _make(api: Replica, key: str, folder: Path) -> None:
+    with browser(folder) as window:
+        window.open(f"http://127.0.0.1:{api.plane.port}/page")
+        window.write("#key", key)
+        window.press("Log in")
+        _make_profile(window)
+        _make_version(window)
+        _make_sandbox(window)
+        _make_key(window)
+        assert not [each for each in window.complaints() if "Content Security Policy" in each]
+
+
+def _make_profile(window: Browser) -> None:
+    window.follow("Profiles")
+    assert "There is no profile yet." in window.text
+    window.write("[name='displayName']", HOSTILE)
+    window.press("Make")
+    assert window.value("[name='displayName']") == HOSTILE  # what was typed is still there
+    assert window.faulty == ["organizationId"]
+    window.write("[name='organizationId']", "org_new")
+    window.press("Make")
+    assert window.url.endswith("/versions/1")
+    assert "Nothing is bound" in window.text
+
+
+def _make_version(window: Browser) -> None:
+    window.write("#egress", '{"default": "perhaps"}')
+    window.press("Make")
+    assert window.faulty == ["egress"]
+    assert window.value("#egress") == '{"default": "perhaps"}'
+    window.write("#egress", '{"default": "deny", "managedPassthrough": "deny", "rules": []}')
+    window.press("Make")
+    assert window.url.partition("?")[0].endswith("/versions/2")
+    window.press("Make a sandbox of this version")
+    assert "/page/sandboxes/sbx_" in window.url
+
+
+def _make_sandbox(window: Browser) -> None:
+    window.follow("Sandboxes")
+    window.write("[name='organizationId']", "org_new")
+    window.write("[name='sandboxId']", "sbx_by_hand")
+    window.write("[name='version']", "newest")
+    window.press("Make")
+    assert window.faulty == ["version"]
+    window.write("[name='version']", "")
+    window.press("Make")
+    assert "sbx_by_hand" in window.text
+
+
+def _make_key(window: Browser) -> None:
+    window.follow("API keys")
+    window.choose("role", "member")
+    window.write("[name='organizationId']", "org_new")
+    window.write("[name='displayName']", "Of the new ones")
+    window.write("[name='days']", "soon")
+    window.press("Make")
+    assert window.faulty == ["days"]
+    window.write("[name='days']", "30")
+    window.press("Make")
+    assert "sp_ak_" in window.text
+    window.follow("All keys")
+    assert "Of the new ones" in window.text
+    assert "sp_ak_" not in window.text
+    window.press("End", row="Of the new ones")
+    assert "ended" in window.text
 
 
 def _walk(api: Replica, key: str, folder: Path) -> None:

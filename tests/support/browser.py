@@ -70,14 +70,25 @@ class Browser:
         self._ask("POST", f"/element/{element}/clear", {})
         self._ask("POST", f"/element/{element}/value", {"text": text})
 
-    def press(self, words: str) -> None:
-        """Click the first button with these words, and wait for the page that follows."""
-        self._leave_by(self._find(f'//button[normalize-space()="{words}"]', "xpath"))
+    def press(self, words: str, *, row: str = "") -> None:
+        """Click the first button with these words, in the row of a table with those, and wait for what follows."""
+        within = f'//tr[contains(., "{row}")]' if row else ""
+        self._leave_by(self._find(f'{within}//button[normalize-space()="{words}"]', "xpath"))
 
     def choose(self, name: str, words: str) -> None:
         """Choose the first option with these words in it."""
         option = f"//select[@name='{name}']/option[contains(text(), '{words}')]"
         self._ask("POST", f"/element/{self._find(option, 'xpath')}/click", {})
+
+    def value(self, selector: str) -> str:
+        """Return what is in a field."""
+        return str(self._ask("GET", f"/element/{self._find(selector)}/property/value"))
+
+    @property
+    def faulty(self) -> list[str]:
+        """The names of the fields that say what is wrong with them."""
+        found = self._ask("POST", "/elements", {"using": "css selector", "value": ".faulty:has(.issue) [name]"})
+        return [str(self._ask("GET", f"/element/{each[_ELEMENT]}/property/name")) for each in found]
 
     def cookie(self, name: str) -> Mapping[str, Any]:
         """Return a cookie with its attributes."""

@@ -72,8 +72,13 @@ def unplaced(issues: Issues, pointers: Iterable[str]) -> list[Mapping[str, str]]
 
 
 def messages_at(issues: Issues, place: str) -> list[str]:
-    """Return what is wrong at a place and below it."""
-    return [issue["message"] for issue in issues if _is_at(issue["pointer"], place)]
+    """Return what is wrong at a place, and below it with the rest of the pointer: `rules/0/id: ...`."""
+    found = [
+        (issue["pointer"].removeprefix(place)[1:], issue["message"])
+        for issue in issues
+        if _is_at(issue["pointer"], place)
+    ]
+    return [f"{below}: {message}" if below else message for below, message in found]
 
 
 def _is_at(pointer: str, place: str) -> bool:

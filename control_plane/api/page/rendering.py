@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import jinja2
+import markupsafe
 from fastapi import Response
 
 FOLDER: Final = Path(__file__).parent / "templates"
@@ -30,8 +31,15 @@ HEADERS: Final[Mapping[str, str]] = {
 }
 
 
-def _when(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+def _when(seconds: int) -> markupsafe.Markup:
+    return markupsafe.Markup("<time>{}</time>").format(
+        datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    )
+
+
+def _sentence(text: str) -> str:
+    """An answer of the API begins small, as a part of a line; here it stands by itself."""
+    return text[:1].upper() + text[1:]
 
 
 def _listed(value: object) -> str:
@@ -47,6 +55,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["when"] = _when
+    environment.filters["sentence"] = _sentence
     environment.filters["listed"] = _listed
     return environment
 
