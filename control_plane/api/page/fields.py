@@ -78,7 +78,12 @@ def messages_at(issues: Issues, place: str) -> list[str]:
         for issue in issues
         if _is_at(issue["pointer"], place)
     ]
-    return [f"{below}: {message}" if below else message for below, message in found]
+    return [f"{below}: {message}" if below else sentence(message) for below, message in found]
+
+
+def sentence(text: str) -> str:
+    """Begin with a capital: what the API says is a part of a line, and here it stands by itself."""
+    return text[:1].upper() + text[1:]
 
 
 def _is_at(pointer: str, place: str) -> bool:

@@ -9,6 +9,8 @@ import jinja2
 import markupsafe
 from fastapi import Response
 
+from control_plane.api.page.fields import sentence
+
 FOLDER: Final = Path(__file__).parent / "templates"
 STYLE: Final = (FOLDER / "page.css").read_bytes()
 
@@ -37,11 +39,6 @@ def _when(seconds: int) -> markupsafe.Markup:
     )
 
 
-def _sentence(text: str) -> str:
-    """An answer of the API begins small, as a part of a line; here it stands by itself."""
-    return text[:1].upper() + text[1:]
-
-
 def _listed(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
@@ -55,7 +52,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["when"] = _when
-    environment.filters["sentence"] = _sentence
+    environment.filters["sentence"] = sentence
     environment.filters["listed"] = _listed
     return environment
 

@@ -42,7 +42,7 @@ def test_issues_stand_at_their_fields_and_the_rest_apart() -> None:
         {"pointer": "/config/named", "message": "three", "code": "x"},
     ]
     found = {field.name: field.issues for field in fields_of(FORM, {}, "c.", issues, "/config")}
-    assert (found["name"], found["lines"], found["size"]) == (["one"], ["1: two"], [])
+    assert (found["name"], found["lines"], found["size"]) == (["One"], ["1: two"], [])
     assert unplaced(issues, ["/config/name", "/config/lines"]) == [issues[2]]
     assert messages_at(issues, "/config") == ["name: one", "lines/1: two", "named: three"]
 
