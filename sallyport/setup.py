@@ -296,11 +296,16 @@ class Lifecycle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
-    """Something installed before the runtime clients start. `env` is for its own steps."""
+    """Something installed before the runtime clients start. `env` is for its own steps.
+
+    `after` names the earlier artifacts it needs, so it may be installed beside all others; absent, it comes when all
+    before it are done with.
+    """
 
     artifact_key: str = field(metadata=_by(_ID))
     name: str = field(metadata=_by(_NAME))
     description: str | None = field(default=None, metadata=_by(_NAME))
+    after: tuple[str, ...] | None = field(default=None, metadata=_by(_listed(_ID, most=MAX_ARTIFACTS)))
     env: Environment | None = field(default=None, metadata=_by(_ENVIRONMENT))
     lifecycle: Lifecycle = field(metadata=_by(_record(Lifecycle)))
 
@@ -508,7 +513,8 @@ class SetupDocument:
     environment: Environment = field(metadata=_by(_ENVIRONMENT))
 
 
-def _check_totals(document: SetupDocument, pointer: str, issues: _Issues) -> None:
+def _check_whole(document: SetupDocument, pointer: str, issues: _Issues) -> None:
+    _check_order(document.artifacts, f"{pointer}/artifacts", issues)
     paths: set[str] = set()
     for number, client in enumerate(document.runtime_clients):
         for index, each in enumerate(client.setup.files):
@@ -522,7 +528,17 @@ def _check_totals(document: SetupDocument, pointer: str, issues: _Issues) -> Non
         issues.add(f"{pointer}/runtimeClients", f"all clients together have at most {MAX_PROCESSES} processes")
 
 
-_DOCUMENT = _record(SetupDocument, _check_totals)
+def _check_order(artifacts: Sequence[Artifact], pointer: str, issues: _Issues) -> None:
+    """Only what stands earlier can be named, so no circle can be written."""
+    earlier: set[str] = set()
+    for number, artifact in enumerate(artifacts):
+        for index, key in enumerate(artifact.after or ()):
+            if key not in earlier:
+                issues.add(f"{pointer}/{number}/after/{index}", "no earlier artifact has this key")
+        earlier.add(artifact.artifact_key)
+
+
+_DOCUMENT = _record(SetupDocument, _check_whole)
 _ARTIFACT = _record(Artifact)
 _MEMBERS_OF_A_PLAN = ("sandboxId", "revision", "artifacts", "workspaceSources", "runtimeClients", "mcpServers")
 _encoder = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)

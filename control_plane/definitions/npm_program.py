@@ -27,6 +27,8 @@ def npm_program(
     return {
         "artifactKey": key,
         "name": f"{name} {version}",
+        # npm touches nothing but this package's own folder and programs, so others are installed beside it.
+        "after": [],
         "env": env,
         "lifecycle": {
             "install": [{"op": "exec", "args": install, "timeoutMs": INSTALL_MS}],
@@ -38,4 +40,10 @@ def npm_program(
 def program_of_image(*, key: str, name: str, program: str, env: Mapping[str, str]) -> Document:
     """Return the artifact of a program that the image brings; where it does not, the artifact's step says so."""
     probe = {"op": "exec", "args": [program, "--version"], "timeoutMs": PROBE_MS}
-    return {"artifactKey": key, "name": f"{name} of the image", "env": env, "lifecycle": {"install": [probe]}}
+    return {
+        "artifactKey": key,
+        "name": f"{name} of the image",
+        "after": [],
+        "env": env,
+        "lifecycle": {"install": [probe]},
+    }

@@ -84,6 +84,7 @@ def parse_plan(data: bytes) -> CompiledRuntimePlan:
         faults,
         wrong_fields,
         _duplicate_ids(document),
+        _artifacts_out_of_order(document),
         _conflicts(readable, plan),
         () if faults else _digest_faults(document),
     )
@@ -157,6 +158,18 @@ def _duplicate_ids(document: object) -> Iterator[Fault]:
             if identity in seen:
                 yield Fault(IssueCode.DUPLICATE_ID, (*list_path, index, name), "another rule or route has this id")
             seen.add(identity)
+
+
+def _artifacts_out_of_order(document: object) -> Iterator[Fault]:
+    """An artifact names in `after` only what stands before it, so no circle can be written."""
+    earlier: set[object] = set()
+    for number, artifact in enumerate(_items(document, "artifacts")):
+        for index, key in enumerate(_items(artifact, "after")):
+            if isinstance(key, str) and key not in earlier:
+                path = ("artifacts", number, "after", index)
+                yield Fault(IssueCode.ARTIFACT_INVALID_REF, path, "no earlier artifact has this key")
+        key = artifact.get("artifactKey") if isinstance(artifact, dict) else None
+        earlier.update([key] if isinstance(key, str) else [])
 
 
 def _conflicts(routes: Mapping[int, EgressRoute], plan: CompiledRuntimePlan | None) -> Iterator[Fault]:

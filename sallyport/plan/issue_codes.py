@@ -35,6 +35,7 @@ class IssueCode(enum.StrEnum):
     HEADER_CONFLICT = "header_conflict"
     KEPT_AUTH_HEADER = "kept_auth_header"
     DUPLICATE_ID = "duplicate_id"
+    ARTIFACT_INVALID_REF = "artifact_invalid_ref"
     ROUTE_CONFLICT = "route_conflict"
     TOO_MANY_ROUTES = "too_many_routes"
     TOO_MANY_CLAIMS = "too_many_claims"

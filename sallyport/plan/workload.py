@@ -85,11 +85,15 @@ class ArtifactLifecycle(Model):
 
 
 class Artifact(Model):
-    """Something installed into the sandbox before its runtime clients start."""
+    """Something installed into the sandbox before its runtime clients start.
+
+    `after` names the earlier artifacts it needs; absent, it comes when all before it are done with.
+    """
 
     artifact_key: Id
     name: Text
     description: Text | None = None
+    after: Listed[Id] | None = None
     env: Environment | None = None
     lifecycle: ArtifactLifecycle
 

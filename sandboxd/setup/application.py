@@ -2,15 +2,18 @@
 
 In this order: the variables, artifacts, workspaces, files of the runtime clients; then the processes that are no
 longer declared are stopped and the declared ones started, each once its own needs are met; last, artifacts that are
-no longer declared are removed, when nothing runs any more that may use them. A step that fails leaves the others
-alone, save those that need it; what ran before and is not replaced goes on running.
+no longer declared are removed, when nothing runs any more that may use them, the last one first. Artifacts that say
+what they come after are installed beside the others. A step that fails leaves the others alone, save those that need
+it; what ran before and is not replaced goes on running.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
-from sallyport.setup import Process, RuntimeClient, SetupDocument
+from sallyport.setup import Artifact, Process, RuntimeClient, SetupDocument
 from sandboxd.setup.artifacts import Ledger, install, put_file, remove
 from sandboxd.setup.environment import environment_of, shell_file
 from sandboxd.setup.files import write_file
@@ -20,14 +23,23 @@ from sandboxd.setup.readiness import until_ready
 from sandboxd.setup.steps import StepFailed, Steps, StepState
 from sandboxd.setup.workspaces import clone
 
+# Installations share the sandbox's processors and its one tunnel; more of them at once end no sooner.
+MAX_STEPS_AT_ONCE: Final = 4
+
 type Running = dict[str, SupervisedProcess]
 
 
 @dataclass(frozen=True, slots=True)
 class _PlannedStep:
+    """What is to be done when the steps `after` have come to an end (None: all before it), if those it needs are done.
+
+    Always: `after` names steps that stand earlier.
+    """
+
     name: str
     act: Callable[[], Awaitable[None]]
     needs: Sequence[str] = ()
+    after: Sequence[str] | None = None
 
 
 class Application:
@@ -46,6 +58,7 @@ class Application:
         self.document = document
         self._parts = parts
         self._running = running
+        ledger.declare([artifact.artifact_key for artifact in document.artifacts])
         self._ledger = ledger
         self._on_change = on_change
         self._on_process_failed = on_process_failed
@@ -54,13 +67,24 @@ class Application:
 
     async def run(self) -> None:
         """Carry out every step that can be; what went wrong is in `steps`."""
-        for step in self._planned:
-            await self._carry_out(step)
+        room = asyncio.Semaphore(MAX_STEPS_AT_ONCE)
+        tasks: dict[str, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as group:
+            for step in self._planned:
+                before = tasks.values() if step.after is None else [tasks[name] for name in step.after]
+                carrying_out = self._in_turn(step, tuple(before), room)
+                tasks[step.name] = group.create_task(carrying_out, name=f"set-up step {step.name}")
         self._finish()
 
     def _finish(self) -> None:
         self.steps.is_finished = True
         self._on_change()
+
+    async def _in_turn(self, step: _PlannedStep, before: Sequence[asyncio.Task[None]], room: asyncio.Semaphore) -> None:
+        if before:
+            await asyncio.wait(before)
+        async with room:
+            await self._carry_out(step)
 
     async def _carry_out(self, step: _PlannedStep) -> None:
         missing = [need for need in step.needs if self.steps.state_of(need) is not StepState.DONE]
@@ -94,10 +118,7 @@ class Application:
         environment = document.environment
         yield _PlannedStep("environment", self._write_environment)
         for artifact in document.artifacts:
-            yield _PlannedStep(
-                f"artifact/{artifact.artifact_key}",
-                partial(install, parts, ledger, artifact, environment),
-            )
+            yield self._artifact_step(artifact)
         for source in document.workspace_sources:
             yield _PlannedStep(f"workspace{source.path}", partial(clone, parts, source, environment))
         for client in document.runtime_clients:
@@ -110,8 +131,16 @@ class Application:
             for process in client.processes:
                 yield self._process_step(client, process)
         kept = {artifact.artifact_key for artifact in document.artifacts}
-        for key in [key for key in ledger.installed_keys() if key not in kept]:
-            yield _PlannedStep(f"remove/{key}", partial(remove, parts, ledger, key, environment))
+        removed = [key for key in reversed(ledger.installed_keys()) if key not in kept]
+        for place, key in enumerate(removed):
+            needs = [f"remove/{other}" for other in removed[:place] if key in _names_after(ledger.find(other))]
+            yield _PlannedStep(f"remove/{key}", partial(remove, parts, ledger, key, environment), needs)
+
+    def _artifact_step(self, artifact: Artifact) -> _PlannedStep:
+        needs = [f"artifact/{key}" for key in _names_after(artifact)]
+        act = partial(install, self._parts, self._ledger, artifact, self.document.environment)
+        after = None if artifact.after is None else ["environment", *needs]
+        return _PlannedStep(f"artifact/{artifact.artifact_key}", act, needs, after)
 
     def _process_step(self, client: RuntimeClient, process: Process) -> _PlannedStep:
         needs = [f"artifact/{artifact.artifact_key}" for artifact in self.document.artifacts]
@@ -171,6 +200,11 @@ def write_shell_file(parts: SetupParts, environment: Mapping[str, str]) -> None:
 
 def _name(client: RuntimeClient, process: Process) -> str:
     return f"{client.client_id}/{process.process_key}"
+
+
+def _names_after(artifact: Artifact | None) -> Sequence[str]:
+    """The artifacts that one says it comes after."""
+    return () if artifact is None or artifact.after is None else artifact.after
 
 
 def _has_failed(process: SupervisedProcess) -> bool:

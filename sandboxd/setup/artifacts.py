@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sallyport.setup import Artifact, Environment, ExecStep, LifecycleStep, SetupError, artifact_text, parse_artifact
@@ -16,12 +17,14 @@ from sandboxd.setup.steps import StepFailed
 class Ledger:
     """What is installed, as it was declared then: how to remove it is known after its declaration is gone.
 
-    Kept on disk, because an installation outlives this process. Always: what is named here has been installed whole.
+    Kept on disk, because an installation outlives this process. Always: what is named here has been installed whole,
+    and stands in the order in which it was last declared.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._installed = _read(path)
+        self._declared: Sequence[str] = ()
 
     def installed_keys(self) -> Sequence[str]:
         """The keys of what is installed."""
@@ -32,10 +35,18 @@ class Ledger:
         text = self._installed.get(key)
         return None if text is None else parse_artifact(text)
 
+    def declare(self, keys: Sequence[str]) -> None:
+        """Keep what is noted from now on in the order of these keys, behind what is declared no more."""
+        self._declared = tuple(keys)
+
     def note(self, artifact: Artifact) -> None:
         """It is installed as declared; OSError when that cannot be kept."""
-        self._installed[artifact.artifact_key] = artifact_text(artifact)
-        self._write()
+        before = tuple(self._installed.items())
+        known = self._installed | {artifact.artifact_key: artifact_text(artifact)}
+        keys = [*(key for key in known if key not in self._declared), *(key for key in self._declared if key in known)]
+        self._installed = {key: known[key] for key in keys}
+        if tuple(self._installed.items()) != before:
+            self._write()
 
     def forget(self, key: str) -> None:
         """It is not there any more; OSError when that cannot be kept."""
@@ -65,10 +76,9 @@ def _read(path: Path) -> dict[str, str]:
 async def install(parts: SetupParts, ledger: Ledger, artifact: Artifact, environment: Environment) -> None:
     """Bring an artifact to what is declared; raises StepFailed. Does nothing for one that is as declared."""
     before = ledger.find(artifact.artifact_key)
-    if before == artifact:
-        return
-    steps = artifact.lifecycle.update if before is not None else None
-    await _carry_out(parts, artifact, artifact.lifecycle.install if steps is None else steps, environment)
+    if before is None or replace(before, after=artifact.after) != artifact:  # its place in the order installs nothing
+        steps = artifact.lifecycle.update if before is not None else None
+        await _carry_out(parts, artifact, artifact.lifecycle.install if steps is None else steps, environment)
     ledger.note(artifact)
 
 

@@ -231,6 +231,16 @@ def test_repeated_names() -> None:
     ]
 
 
+def test_an_artifact_comes_after_earlier_ones_only() -> None:
+    document = whole()
+    first = document["artifacts"][0]
+    named = [("a", []), ("b", ["a"]), ("c", ["c"]), ("d", ["a", "e"]), ("e", ["a", "b"])]
+    document["artifacts"] = [{**first, "artifactKey": key, "after": after} for key, after in named]
+    assert pointers(document) == ["/artifacts/2/after/0", "/artifacts/3/after/1"]
+    assert pointers(at(whole(), "/artifacts/0/after", [7])) == ["/artifacts/0/after/0"]
+    assert pointers(at(whole(), "/artifacts/0/after", "a")) == ["/artifacts/0/after"]
+
+
 def test_one_file_is_one_client_s() -> None:
     document = whole()
     document["runtimeClients"].append(at(document["runtimeClients"][0], "/clientId", "other"))

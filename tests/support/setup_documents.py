@@ -71,9 +71,12 @@ def exec_step(args: Sequence[str], **fields: object) -> Json:
     return {"op": "exec", "args": list(args), "timeoutMs": 5_000, **fields}
 
 
-def artifact_document(key: str, install: Sequence[object], **steps: Sequence[object]) -> Json:
+def artifact_document(
+    key: str, install: Sequence[object], *, after: Sequence[str] | None = None, **steps: Sequence[object]
+) -> Json:
     """An artifact; `steps` may be update and remove."""
-    return {"artifactKey": key, "name": key, "lifecycle": {"install": list(install), **steps}}
+    order = {} if after is None else {"after": list(after)}
+    return {"artifactKey": key, "name": key, **order, "lifecycle": {"install": list(install), **steps}}
 
 
 def setup_body(revision: int = 1, **fields: object) -> bytes:

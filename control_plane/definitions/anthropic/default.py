@@ -55,6 +55,7 @@ def compile_binding(context: BindingContext[Nothing, Nothing, BindingConfig]) ->
     key: Document = {
         "artifactKey": "anthropic",
         "name": "Anthropic API",
+        "after": [],
         "env": {KEY_VARIABLE: KEY_PLACEHOLDER},
         "lifecycle": {"install": []},
     }

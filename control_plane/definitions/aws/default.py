@@ -108,6 +108,7 @@ def compile_binding(context: Context) -> Compiled:
     keys: Document = {
         "artifactKey": "aws",
         "name": "AWS",
+        "after": [],
         "env": {
             "AWS_ACCESS_KEY_ID": KEY_ID_PLACEHOLDER,
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY_PLACEHOLDER,

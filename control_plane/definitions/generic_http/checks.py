@@ -393,6 +393,8 @@ def artifact_document(artifact: Artifact, values: Values) -> dict[str, Any]:
     document: dict[str, Any] = {"artifactKey": artifact.artifact_key, "name": artifact.name}
     if artifact.description is not None:
         document["description"] = artifact.description
+    if artifact.after is not None:
+        document["after"] = artifact.after
     if artifact.env:
         document["env"] = headers_of(artifact.env, values)
     lifecycle = {"install": [_step(step) for step in artifact.lifecycle.install]}

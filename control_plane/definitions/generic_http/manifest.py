@@ -197,6 +197,7 @@ class Artifact(Model):
     artifact_key: Id
     name: Text
     description: Text | None = None
+    after: Listed[Id] | None = None
     env: Map[VariableName, Templated] | None = None
     lifecycle: Lifecycle = Lifecycle()
 

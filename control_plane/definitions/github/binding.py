@@ -137,6 +137,7 @@ def _artifacts(site: Site, target_key: str, config: BindingConfig) -> list[Docum
     git: Document = {
         "artifactKey": "git",
         "name": "git",
+        "after": [],
         "env": {"GIT_TERMINAL_PROMPT": "0"},
         "lifecycle": {"install": []},
     }
@@ -145,9 +146,11 @@ def _artifacts(site: Site, target_key: str, config: BindingConfig) -> list[Docum
     token: Document = {
         "artifactKey": f"gh-token-{target_key}",
         "name": "A token for gh",
+        "after": [],
         "env": _gh_variables(site),
         "lifecycle": {"install": []},
     }
+    # In its turn: Debian's tools work one at a time, and another artifact may call them.
     gh: Document = {
         "artifactKey": "gh",
         "name": "gh",

@@ -109,6 +109,7 @@ def compile_binding(context: Context) -> Compiled:
     token: Document = {
         "artifactKey": "notion",
         "name": "Notion",
+        "after": [],
         "env": dict.fromkeys(TOKEN_VARIABLES, TOKEN_PLACEHOLDER),
         "lifecycle": {"install": []},
     }

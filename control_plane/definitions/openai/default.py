@@ -105,6 +105,7 @@ def compile_binding(context: BindingContext[TargetConfig, ConnectionConfig, Bind
     key: Document = {
         "artifactKey": "openai",
         "name": "OpenAI API",
+        "after": [],
         "env": {KEY_VARIABLE: KEY_PLACEHOLDER},
         "lifecycle": {"install": []},
     }

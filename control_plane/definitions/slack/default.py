@@ -63,6 +63,7 @@ def compile_binding(context: Context) -> Compiled:
     token: Document = {
         "artifactKey": "slack",
         "name": "Slack",
+        "after": [],
         "env": {TOKEN_VARIABLE: TOKEN_PLACEHOLDER},
         "lifecycle": {"install": []},
     }

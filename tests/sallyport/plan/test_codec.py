@@ -157,6 +157,27 @@ def test_every_issue_of_a_document_is_reported() -> None:
     }
 
 
+def test_an_artifact_comes_after_earlier_ones_only() -> None:
+    def artifact(key: str, **members: object) -> dict[str, object]:
+        return {"artifactKey": key, "name": key, "lifecycle": {"install": []}, **members}
+
+    good = [artifact("a", after=[]), artifact("b", after=["a"]), artifact("c"), artifact("d", after=["a", "c"])]
+    plan = parse_plan(seal(plan_document(artifacts=good)))
+    assert [each.after for each in plan.artifacts] == [(), ("a",), None, ("a", "c")]
+    bad = [artifact("a", after=["a"]), artifact("b", after=["a", "c", "x"]), artifact("c", after=["b"]), 7]
+    assert issues_of(seal(plan_document(artifacts=bad))) == [
+        ("wrong_type", "/artifacts/3"),
+        ("artifact_invalid_ref", "/artifacts/0/after/0"),
+        ("artifact_invalid_ref", "/artifacts/1/after/1"),
+        ("artifact_invalid_ref", "/artifacts/1/after/2"),
+    ]
+    malformed = [artifact("a", after=[7]), artifact("b", after="a")]
+    assert issues_of(seal(plan_document(artifacts=malformed))) == [
+        ("wrong_type", "/artifacts/0/after/0"),
+        ("wrong_type", "/artifacts/1/after"),
+    ]
+
+
 def test_a_faulty_document_still_has_its_digest_checked() -> None:
     document = {**plan_document(revision=0), "digest": f"sha256:{'0' * 64}"}
     assert issues_of(canonical_json(document)) == [("out_of_range", "/revision"), ("digest_mismatch", "/digest")]

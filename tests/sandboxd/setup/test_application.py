@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from sandboxd.setup.parts import SetupParts
 from sandboxd.setup.process import ProcessState
 from tests.support.refusing_port import refusing_port
 from tests.support.setup_documents import (
+    Json,
     artifact_document,
     client_document,
     exec_step,
@@ -187,6 +188,87 @@ async def test_needs_of_a_process(tmp_path: Path) -> None:
         assert (steps["artifact/tool"], steps["process/agent/new"]) == ("failed", "skipped")
 
 
+async def test_artifacts_that_say_what_they_come_after_are_installed_side_by_side(tmp_path: Path) -> None:
+    """Neither of the first two ends before the other has begun; what comes after one has what that one left."""
+
+    def meets(own: str, other: str) -> Sequence[object]:
+        script = f"touch {tmp_path}/{own}; until test -e {tmp_path}/{other}; do sleep 0.01; done"
+        return [exec_step(shell(script), timeoutMs=20_000)]
+
+    artifacts = [
+        artifact_document("left", meets("left", "right"), after=[]),
+        artifact_document("right", [*meets("right", "left"), exec_step(shell(f"touch {tmp_path}/whole"))], after=[]),
+        artifact_document("upon", [exec_step(shell(f"test -e {tmp_path}/whole"))], after=["right"]),
+        artifact_document("last", [exec_step(shell(f"test -e {tmp_path}/whole"))]),
+    ]
+    async with sandbox(tmp_path) as there:
+        assert await there.apply(setup_of(artifacts=artifacts)) == [
+            ("environment", "done"),
+            *((f"artifact/{key}", "done") for key in ("left", "right", "upon", "last")),
+        ]
+        # In the order of the document, whichever ended first.
+        assert Ledger(there.parts.directory / "installed.json").installed_keys() == ("left", "right", "upon", "last")
+
+
+async def test_artifacts_without_a_word_come_one_after_the_other(tmp_path: Path) -> None:
+    """None begins while another is at work, also when that one fails."""
+    alone = shell(f"mkdir {tmp_path}/at-work && sleep 0.05 && rmdir {tmp_path}/at-work")
+    artifacts = [artifact_document(key, [exec_step(alone)]) for key in ("one", "two", "three")]
+    artifacts.insert(1, artifact_document("bad", [exec_step(alone), exec_step(shell("exit 1"))]))
+    async with sandbox(tmp_path) as there:
+        steps = await there.apply(setup_of(artifacts=artifacts))
+        states = [("one", "done"), ("bad", "failed"), ("two", "done"), ("three", "done")]
+        assert steps[1:] == [(f"artifact/{key}", state) for key, state in states]
+
+
+async def test_no_more_installations_at_once_than_the_limit(tmp_path: Path) -> None:
+    """Each counts those at work when it begins."""
+    (tmp_path / "work").mkdir()
+    script = shell(
+        f"touch {tmp_path}/work/$$; ls {tmp_path}/work | wc -l >> {tmp_path}/counts; sleep 0.1; rm {tmp_path}/work/$$"
+    )
+    artifacts = [artifact_document(f"a{number}", [exec_step(script)], after=[]) for number in range(10)]
+    async with sandbox(tmp_path) as there:
+        await there.apply(setup_of(artifacts=artifacts))
+    counts = [int(line) for line in (tmp_path / "counts").read_text().split()]
+    assert len(counts) == 10
+    assert 2 <= max(counts) <= application.MAX_STEPS_AT_ONCE
+
+
+async def test_a_failed_artifact_fails_only_what_comes_after_it(tmp_path: Path) -> None:
+    artifacts = [
+        artifact_document("bad", [exec_step(shell("exit 3"))], after=[]),
+        artifact_document("beside", [], after=[]),
+        artifact_document("upon", [], after=["beside", "bad"]),
+        artifact_document("upon-that", [], after=["upon"]),
+    ]
+    async with sandbox(tmp_path) as there:
+        steps = await there.apply(setup_of(artifacts=artifacts))
+        assert [state for _, state in steps[1:]] == ["failed", "done", "skipped", "skipped"]
+        assert there.issues == ["sh exited with code 3", "needs artifact/bad", "needs artifact/upon"]
+
+
+async def test_artifacts_are_removed_in_the_reverse_of_the_order_last_declared(tmp_path: Path) -> None:
+    def declared(key: str, after: Sequence[str] | None = None, *, script: str = "true") -> Json:
+        remove = [exec_step(shell(f"echo {key} >> {tmp_path}/removed; {script}"))]
+        return artifact_document(key, [], after=after, remove=remove)
+
+    async with sandbox(tmp_path) as there:
+        await there.apply(
+            setup_of(artifacts=[declared("a", []), declared("b", []), declared("c", ["a"]), declared("d")])
+        )
+        # b stands first now: nothing is installed for that, and it is the last to go.
+        turned = [declared("b", []), declared("a", ["b"]), declared("c", ["a"], script=f"test -e {tmp_path}/free")]
+        await there.apply(setup_of(revision=2, artifacts=turned))
+        assert (tmp_path / "removed").read_text().split() == ["d"]
+        steps = await there.apply(setup_of(revision=3))
+        assert steps[1:] == [("remove/c", "failed"), ("remove/a", "skipped"), ("remove/b", "skipped")]
+        assert there.issues[1:] == ["needs remove/c", "needs remove/a"]
+        (tmp_path / "free").touch()
+        assert [state for _, state in await there.apply(setup_of(revision=3))] == ["done"] * 4
+        assert (tmp_path / "removed").read_text().split() == ["d", "c", "c", "a", "b"]
+
+
 async def test_artifacts_go_when_nothing_runs_any_more_that_uses_them(tmp_path: Path) -> None:
     remove = [exec_step(shell(f"kill -0 $(cat {tmp_path}/pid) 2> /dev/null || touch {tmp_path}/removed"))]
     artifact = artifact_document("tool", [], remove=remove)
@@ -282,7 +364,7 @@ async def test_a_defect_of_ours_ends_the_waiting(tmp_path: Path, monkeypatch: py
             on_change=lambda: changes.append(None),
             on_process_failed=lambda name: None,
         )
-        with pytest.raises(ValueError, match="planted"):
+        with pytest.RaisesGroup(pytest.RaisesExc(ValueError, match="planted")):
             await broken.run()
         assert broken.steps.to_document()["steps"] == [
             {"name": "environment", "state": "failed", "issue": "sandboxd failed; its log says why"}

@@ -222,6 +222,7 @@ def test_keys_that_sign_are_written_nowhere() -> None:
             ["/artifacts/0/env/A"],
         ),
         ({"artifacts": [{"artifactKey": "a", "name": "a"}] * 2}, ["/artifacts/1/artifactKey"]),
+        ({"artifacts": [{"artifactKey": "a", "name": "a", "after": ["b"]}]}, ["/artifacts/0/after/0"]),
         (
             {
                 "artifacts": [
