@@ -164,11 +164,11 @@ def _is_new(plan: CompiledRuntimePlan, kept: Plan | None, sandbox: Sandbox) -> b
 def _servers_inside(plan: CompiledRuntimePlan) -> Iterator[str]:
     """Yield the MCP servers within the sandbox that a gateway can forward requests to.
 
-    One on standard input and output is its agent's own: who calls it would need a session with it (gateway/admin).
+    One on standard input and output is spoken to through sandboxd, which serves it over HTTP.
     """
     for server in plan.mcp_servers:
         transport = server.transport
-        if transport.type != "stdio" and is_loopback(urlsplit(transport.url).hostname or ""):
+        if transport.type == "stdio" or is_loopback(urlsplit(transport.url).hostname or ""):
             yield server.server_id
 
 

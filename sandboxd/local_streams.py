@@ -7,6 +7,7 @@ by one head, as a CONNECT is: 200 and then bytes, or a problem document and the 
 import asyncio
 import contextlib
 import json
+from collections.abc import Sequence
 from typing import Final
 
 from sallyport.net.clock import Clock
@@ -16,19 +17,16 @@ from sallyport.net.tasks import TaskSet
 from sallyport.problem import Code, Problem
 from sallyport.setup import McpServer, StdioMcpTransport, split_url
 from sallyport.wire.http1.answers import ESTABLISHED, plain_answer, problem_answer
+from sandboxd.mcp.sessions import StdioSessions
 from sandboxd.setup.process_log import ProcessLog
 from sandboxd.setup.setup import Announcement, Setup
-from sandboxd.stdio_stream import StdioStream
 
 # Streams of the gateway at once: sessions of people and agents with what runs here. A tunnel has 1,024 streams, most
 # of them for the sandbox's own traffic, which these may not crowd out.
 MAX_LOCAL_STREAMS: Final = 256
-# Of them those that are a process each.
-MAX_STDIO_STREAMS: Final = 32
 CONNECT_SECONDS: Final = 5.0  # on this machine; more than that is a listener whose queue is full
 # A session may say nothing for long; a dead tunnel ends its streams by itself, and a local program by its socket.
 IDLE_SECONDS: Final = 24 * 3600.0
-# A process whose stream is cut is told to end, then killed (stdio_stream.END_SECONDS), and then reaped.
 CLOSE_SECONDS: Final = 5.0
 
 
@@ -48,7 +46,9 @@ class LocalStreams:
         self._tasks = tasks
         self._clock = clock
         self._open: set[asyncio.Transport] = set()
-        self._stdio_count = 0
+        self._stdio = StdioSessions(
+            tasks, declared=self._declared_servers, environment=setup.environment_for, log=self._server_log
+        )
 
     def connect(self, stream: asyncio.Transport, target: str) -> asyncio.Protocol:
         """Answer a stream that began `CONNECT target` and return its protocol.
@@ -67,9 +67,10 @@ class LocalStreams:
         return protocol
 
     async def close(self) -> None:
-        """End every stream now, and wait until no process of one is left; a process that hangs is killed by then."""
+        """End every stream now, and wait until no process of a session is left; one that hangs is killed by then."""
         for stream in tuple(self._open):
             stream.abort()
+        await self._stdio.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 while self._open:  # noqa: ASYNC110  each tells by itself; together they are waited for only here
@@ -96,8 +97,7 @@ class LocalStreams:
         raise _Refused(_not_found("no such endpoint is declared"))
 
     def _mcp(self, stream: asyncio.Transport, server_id: str) -> asyncio.Protocol:
-        document = self._setup.document
-        declared = [server for server in document.mcp_servers if server.server_id == server_id] if document else []
+        declared = [server for server in self._declared_servers() if server.server_id == server_id]
         if not declared:
             raise _Refused(_not_found("no such MCP server is declared"))
         if len(declared) > 1:
@@ -105,8 +105,14 @@ class LocalStreams:
             raise _Refused(_not_found("more than one MCP server is declared by this id"))
         transport = declared[0].transport
         if isinstance(transport, StdioMcpTransport):
-            return self._start_stdio(stream, declared[0], transport)
+            return self._stdio.serve(stream, declared[0], lambda: self.ended(stream))
         return self._dial(stream, transport.url)
+
+    def _declared_servers(self) -> Sequence[McpServer]:
+        return () if self._setup.document is None else self._setup.document.mcp_servers
+
+    def _server_log(self, server: McpServer) -> ProcessLog:
+        return ProcessLog(self._setup.parts.logs / "mcp" / f"{server.server_id}.log")
 
     # Endpoints and HTTP ---------------------------------------------------------------------------------------------
 
@@ -150,27 +156,6 @@ class LocalStreams:
         """A stream is gone, and what stood behind it."""
         self._open.discard(stream)
 
-    # stdio ----------------------------------------------------------------------------------------------------------
-
-    def _start_stdio(
-        self, stream: asyncio.Transport, server: McpServer, transport: StdioMcpTransport
-    ) -> asyncio.Protocol:
-        if self._stdio_count >= MAX_STDIO_STREAMS:
-            raise _Refused(_problem(Code.OVERLOADED, f"{MAX_STDIO_STREAMS} such processes run already"))
-        self._stdio_count += 1
-        return StdioStream(
-            stream,
-            (transport.command, *transport.args),
-            env=self._setup.environment_for(transport.env),
-            log=ProcessLog(self._setup.parts.logs / "mcp" / f"{server.server_id}.log"),
-            tasks=self._tasks,
-            on_end=lambda: self._stdio_ended(stream),
-        )
-
-    def _stdio_ended(self, stream: asyncio.Transport) -> None:
-        self._stdio_count -= 1
-        self.ended(stream)
-
     # Setup documents -------------------------------------------------------------------------------------------------
 
     def _document(self, stream: asyncio.Transport, revision: int) -> asyncio.Protocol:
@@ -181,7 +166,7 @@ class LocalStreams:
         return _DocumentStream(self, stream, self._setup, announced)
 
     def __repr__(self) -> str:
-        return f"<LocalStreams: {len(self._open)} open, {self._stdio_count} with a process>"
+        return f"<LocalStreams: {len(self._open)} open, {self._stdio}>"
 
 
 class _FirstBytes(asyncio.Protocol):

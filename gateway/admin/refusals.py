@@ -41,7 +41,6 @@ class AdminCode(Enum):
     PLAN_CONFLICT = "plan_conflict", 409, "The plan may not replace the one in force", False
     NO_TUNNEL = "no_tunnel", 409, "The sandbox has no tunnel to this gateway", True
     SETUP_CONFLICT = "setup_conflict", 409, "The set-up is not for this sandbox", False
-    NOT_HTTP = "not_http", 409, "This MCP server does not speak HTTP", False
     RECORDER_BUSY = "recorder_busy", 409, "Exchanges are being recorded already", True
     INVALID_PLAN = "invalid_plan", 422, "The document is not a plan", False
     INVALID_SETUP = "invalid_setup", 422, "The document is not a set-up", False

@@ -27,6 +27,8 @@ from sallyport.wire.http1.scan import HEAD_END
 
 # A JSON-RPC message; tools that move files do it elsewhere.
 MAX_MCP_REQUEST_BYTES: Final = 4 * 1024 * 1024
+# What sandboxd serves over HTTP itself, for a server that speaks on its standard input and output: any name will do.
+STDIO_URL: Final = "http://localhost/mcp"
 # 100, 103 and a few 102s; an MCP server has no reason to send any.
 MAX_INTERIM_ANSWERS: Final = 8
 
@@ -97,23 +99,21 @@ class Relays:
         server = _mcp_server(_plan(parts, names["sandbox_id"]), server_id)
         if server is None:
             raise Refused(AdminCode.NOT_FOUND, "the sandbox's plan has no such MCP server")
-        if not isinstance(server, HttpMcpTransport):
-            raise Refused(AdminCode.NOT_HTTP, "this MCP server speaks on its standard input and output")
         body = await read_body(request, MAX_MCP_REQUEST_BYTES)
         stream = await opened(
             parts,
             names["sandbox_id"],
             f"mcp/{_id(server_id)}",
-            lambda table: _mcp_url(_mcp_server(table, server_id)) == str(server.url),
+            lambda table: _is_same_place(_mcp_server(table, server_id), server),
         )
         try:
-            fields = list((server.headers or {}).items())
+            url, fields = _http_place(server)
             declared = {name.lower() for name, _ in fields}
             asked = [(name, value) for name, value in request.headers.items() if _is_mcp_field(name)]
             fields += [(name, value) for name, value in asked if name.lower() not in declared]
             fields += [("Content-Length", str(len(body)))] if body or request.method == "POST" else []
             fields += [("Connection", "close")]
-            stream.writer.write(_request_head(request.method, split_url(server.url), fields) + body)
+            stream.writer.write(_request_head(request.method, split_url(url), fields) + body)
             head = await _answer_head(stream, parts.timeouts.answer_head)
             return await pass_on_answer(request, stream, head)
         finally:
@@ -145,8 +145,18 @@ def _mcp_server(table: RouteTable, server_id: str) -> McpTransport | None:
     return None
 
 
-def _mcp_url(server: McpTransport | None) -> str | None:
-    return str(server.url) if isinstance(server, HttpMcpTransport) else None
+def _http_place(server: McpTransport) -> tuple[str, list[tuple[str, str]]]:
+    """Where requests to a server go, and the fields that the plan has written into them."""
+    if isinstance(server, HttpMcpTransport):
+        return server.url, list((server.headers or {}).items())
+    return STDIO_URL, []
+
+
+def _is_same_place(now: McpTransport | None, before: McpTransport) -> bool:
+    """Whether a session with what a plan named before may go on; fields of requests are written anew for each."""
+    if isinstance(now, HttpMcpTransport) and isinstance(before, HttpMcpTransport):
+        return now.url == before.url
+    return now == before
 
 
 def _id(text: str) -> str:

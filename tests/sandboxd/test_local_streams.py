@@ -84,7 +84,7 @@ async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
             yield there
         finally:
             await there.streams.close()
-            assert repr(there.streams) == "<LocalStreams: 0 open, 0 with a process>"
+            assert repr(there.streams) == "<LocalStreams: 0 open, <StdioSessions: 0>>"
             await setup.close()
     clock.close()
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from control_client.admissions import Admission
 from sallyport.net.clock import read_clock, read_wall
+from sallyport.net.line_child import StopTimes
 from sallyport.net.tasks import TaskSet
 from sallyport.net.tls import client_context
 from sallyport.net.trust_files import write_trust
@@ -20,7 +21,6 @@ from worker.integrations.integration import Parts, ServerLimits, ServerTimes
 from worker.integrations.integrations import InstallLimits, Integrations
 from worker.integrations.launch import Outbound, Surroundings
 from worker.integrations.sandbox_passages import PassageLimits, SandboxPassages
-from worker.integrations.stdio_server import StopTimes
 from worker.integrations.store import IntegrationStore, open_store
 from worker.owned_folder import StateTaken
 

@@ -24,6 +24,7 @@ from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, Request
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sallyport.net.child import ChildError
+from sallyport.net.line_child import StopTimes
 from sallyport.net.orphans import end_orphans
 from sallyport.net.tasks import TaskSet
 from worker.integrations.errors import Category, IntegrationError, provider_error
@@ -38,7 +39,7 @@ from worker.integrations.mcp_session import (
 )
 from worker.integrations.passage import Passage
 from worker.integrations.server_log import ServerLog
-from worker.integrations.stdio_server import StdioServer, StopTimes, start_stdio_server
+from worker.integrations.stdio_server import StdioServer, start_stdio_server
 from worker.integrations.store import IntegrationStore, Stored, with_desired
 
 # Lines of its errors that a failed start is answered with.

@@ -326,6 +326,18 @@ async def test_an_answer_that_is_cut_does_not_look_whole(
             await asked
 
 
+async def test_a_stdio_server_is_asked_by_http_too(admin: aiohttp.ClientSession, inside: Inside) -> None:
+    """What makes a process of it stands at the other end of the stream."""
+    fields = {"Mcp-Session-Id": "s0", "X-Other": "x", "Accept": "application/json"}
+    async with admin.post("/v1/sandboxes/sbx_one/mcp/shell", data=b"{}", headers=fields) as answer:
+        assert (answer.status, await answer.read()) == (200, b"got {}")
+        assert answer.headers["Mcp-Session-Id"] == "s1"
+    [asked] = inside.requests
+    assert inside.targets == ["mcp/shell"]
+    assert (asked.method, asked.path, asked.headers["Host"]) == ("POST", "/mcp", "localhost:80")
+    assert (asked.headers["Mcp-Session-Id"], "X-Other" in asked.headers) == ("s0", False)
+
+
 async def _post(admin: aiohttp.ClientSession) -> tuple[int, bytes]:
     async with admin.post(MCP, data=b"x") as answer:
         return answer.status, await answer.read()
@@ -335,7 +347,6 @@ async def _post(admin: aiohttp.ClientSession) -> tuple[int, bytes]:
     ("path", "status", "code"),
     [
         ("/v1/sandboxes/sbx_one/mcp/other", 404, "not_found"),
-        ("/v1/sandboxes/sbx_one/mcp/shell", 409, "not_http"),
         ("/v1/sandboxes/sbx_two/mcp/files", 503, "plan_unavailable"),
         (MCP, 409, "no_tunnel"),
     ],

@@ -7,10 +7,11 @@ import anyio
 from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCNotification
 
+from sallyport.net.line_child import StopTimes
 from sallyport.net.tasks import TaskSet
 from worker.integrations.launch import Launch
 from worker.integrations.server_log import ServerLog
-from worker.integrations.stdio_server import StdioServer, StopTimes, start_stdio_server, stdio_streams
+from worker.integrations.stdio_server import StdioServer, start_stdio_server, stdio_streams
 
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}\n'
 TIMES = StopTimes(exit=0.05, terminate=2.0)

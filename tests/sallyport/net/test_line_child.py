@@ -1,0 +1,115 @@
+"""A child's lines: fed by hand, and real children."""
+
+import asyncio
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sallyport.net import line_child
+from sallyport.net.child import start_child
+from sallyport.net.line_child import LineChild, StopTimes
+from sallyport.net.tasks import TaskSet
+from tests.support.setup_documents import is_alive, shell, task_set
+
+TIMES = StopTimes(exit=0.05, terminate=2.0)
+
+
+def child(log: list[bytes] | None = None) -> LineChild:
+    return LineChild((log if log is not None else []).append, 1000)
+
+
+async def started(tasks: TaskSet, script: str, log: list[bytes] | None = None) -> LineChild:
+    return await start_child(
+        tasks,
+        lambda: child(log),
+        shell(script),
+        env={"PATH": "/usr/bin:/bin"},
+        cwd=None,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+async def test_lines_come_out_however_the_bytes_come_in() -> None:
+    for chunk in (1, 3, 1000):
+        one = child()
+        data = b"first\n\n  \nsecond\r\n\xff\n"
+        for start in range(0, len(data), chunk):
+            one.pipe_data_received(1, data[start : start + chunk])
+        one.pipe_connection_lost(1, None)
+        assert [await one.next_line() for _ in range(5)] == [b"first", b"second\r", b"\xff", None, None]
+        assert one.silent.done()
+
+
+async def test_what_is_on_its_standard_error_is_log() -> None:
+    log: list[bytes] = []
+    one = child(log)
+    one.pipe_data_received(2, b"an error\n")
+    assert log == [b"an error\n"]
+
+
+async def test_a_line_without_an_end_is_the_last_that_is_heard() -> None:
+    one = child()
+    one.pipe_data_received(1, b"good\n" + b"x" * 1001)
+    assert one.misbehaved == "it printed a line of more than 1000 bytes"
+    assert (await one.next_line(), one.silent.done()) == (None, True)
+    one.pipe_data_received(1, b"more\n")
+    assert await one.next_line() is None
+
+
+async def test_too_much_garbage_is_the_end_too() -> None:
+    one = child()
+    for _ in range(line_child.MAX_GARBAGE_LINES):
+        one.note_garbage()
+    assert one.misbehaved is None
+    one.note_garbage()
+    assert one.misbehaved == "it printed more than 1000 lines that are no messages"
+    assert await one.next_line() is None
+
+
+async def test_a_session_of_lines() -> None:
+    async with task_set() as tasks:
+        one = await started(tasks, 'while read -r line; do echo "got $line"; done; echo bye >&2')
+        await one.send_line(b"this")
+        assert await one.next_line() == b"got this"
+        await one.stop(StopTimes(exit=2.0, terminate=2.0))
+        assert one.exited.result() == 0
+
+
+async def test_nothing_is_read_that_nobody_takes() -> None:
+    async with task_set() as tasks:
+        one = await started(tasks, "seq -f %0900g 2000")
+        await asyncio.sleep(0.2)
+        assert not one.exited.done()
+        lines = 0
+        while await one.next_line() is not None:
+            lines += 1
+        assert lines == 2000
+        await one.stop(TIMES)
+
+
+async def test_one_that_does_not_read_holds_up_its_writer_and_is_ended_with_its_group(tmp_path: Path) -> None:
+    async with task_set() as tasks:
+        one = await started(tasks, f"sleep 60 & echo $! > {tmp_path}/pid; echo up; wait; sleep 60")
+        assert await one.next_line() == b"up"
+        sent = 0
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                while sent < 100:
+                    await one.send_line(b"y" * 100_000)
+                    sent += 1
+        # What the pipe and the transport's buffer hold, and no more.
+        assert sent < 10
+        await one.stop(TIMES)
+        assert one.exited.result() == -15
+        assert not is_alive(int((tmp_path / "pid").read_text()))
+
+
+async def test_one_that_has_ended_holds_up_nobody() -> None:
+    async with task_set() as tasks:
+        one = await started(tasks, "exec 0<&-; sleep 0.05")
+        async with asyncio.timeout(5):
+            for _ in range(20):
+                await one.send_line(b"y" * 100_000)
+        await one.stop(TIMES)
