@@ -1,6 +1,7 @@
 """Plans: taken in, checked whole, kept by revision byte for byte."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
@@ -164,10 +165,14 @@ def _is_new(plan: CompiledRuntimePlan, kept: Plan | None, sandbox: Sandbox) -> b
 def _servers_inside(plan: CompiledRuntimePlan) -> Iterator[str]:
     """Yield the MCP servers within the sandbox that a gateway can forward requests to.
 
-    One on standard input and output is spoken to through sandboxd, which serves it over HTTP.
+    One on standard input and output is spoken to through sandboxd, which serves it over HTTP. An id that two bindings
+    brought is left out: sandboxd would have to choose.
     """
+    count = Counter(server.server_id for server in plan.mcp_servers)
     for server in plan.mcp_servers:
         transport = server.transport
+        if count[server.server_id] > 1:
+            continue
         if transport.type == "stdio" or is_loopback(urlsplit(transport.url).hostname or ""):
             yield server.server_id
 

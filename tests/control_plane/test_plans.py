@@ -9,10 +9,10 @@ from control_plane import sandboxes
 from control_plane.foundation import Foundation
 from control_plane.plans import PlanDesk
 from control_plane.refusals import Refused
-from control_plane.store import connections, events
-from sallyport.plan.codec import MAX_PLAN_BYTES, parse_plan
+from control_plane.store import connections, events, feed
+from sallyport.plan.codec import MAX_PLAN_BYTES, parse_plan, seal
 from tests.support.control_plane import NOW, ORGANIZATION, SANDBOX, sealed_plan
-from tests.support.plan_documents import plan_document
+from tests.support.plan_documents import mcp_servers, plan_document
 
 
 @pytest.fixture
@@ -94,6 +94,13 @@ async def test_only_the_current_revision_s_references_count(base: Foundation, de
     await desk.put(SANDBOX, sealed_plan(2, routes=[]), NOW)
     async with base.database.read() as tx:
         assert await connections.users(tx, "con_one", 5) == []
+
+
+async def test_the_servers_inside_the_sandbox_are_noted(base: Foundation, desk: PlanDesk) -> None:
+    """What speaks on its standard input and output is reached through sandboxd; what is elsewhere is nobody's here."""
+    await desk.put(SANDBOX, seal(plan_document(sandboxId=SANDBOX, mcpServers=mcp_servers())), NOW)
+    async with base.database.read() as tx:
+        assert {each.server_id for each in await feed.sandbox_servers(tx, NOW)} == {"files", "shell"}
 
 
 async def test_a_kept_plan_waits_until_it_is_put_in_force(base: Foundation, desk: PlanDesk) -> None:

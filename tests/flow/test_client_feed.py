@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
 import httpx
 import pytest
+from mcp.shared.exceptions import MCPError
 from mcp_types import TextContent
 
 from control_client.config import load_config
@@ -24,11 +25,13 @@ from tests.support.feed_world import INSTANCE, FeedWorld, RecordingRelay, feed_w
 from tests.support.front_stage import session
 from tests.support.gateway_plans import ORGANIZATION, SANDBOX
 from tests.support.gateway_process import Setting
+from tests.support.mcp_program import PROGRAM as BAD_PROGRAM
+from tests.support.mcp_servers import NODE_FOLDER, server
 from tests.support.operator import Operator
 from tests.support.plan_documents import plan_document
 from tests.support.tool_load import BUILT_IN, CALLERS, Load, waited_for_a_core
 from tests.support.tool_server_process import ToolServerProcess, tool_server_processes
-from tests.support.up_process import up_process
+from tests.support.up_process import UpProcess, up_process
 from tests.support.work_program import PROGRAM
 
 INITIALIZE = {
@@ -296,23 +299,83 @@ async def test_by_push_every_change_is_there_without_a_poll(
 
 @pytest.mark.full
 @pytest.mark.timeout(240)
-def test_a_server_inside_a_sandbox_is_called_by_the_feed(tmp_path: Path) -> None:
+def test_servers_inside_a_sandbox_are_called_by_the_feed(tmp_path: Path) -> None:
     inside = ToolServerProcess("inside", {"files": "of-the-plan"})
     with tool_server_processes(inside):
         headers = {"Authorization": "Bearer of-the-plan"}
-        transport = {"type": "streamable-http", "url": inside.url("files"), "headers": headers}
-        server = {"serverId": "files", "bindingId": "bnd_files", "name": "files", "transport": transport}
-        own = {"type": "stdio", "command": sys.executable, "args": ["-IS", str(PROGRAM), "own"]}
-        for_its_agent = {"serverId": "own", "bindingId": "bnd_own", "name": "own", "transport": own}
-        setting = Setting(plan=seal(plan_document(mcpServers=[server, for_its_agent])))
-        with up_process(tmp_path, setting) as up:
-            operator = Operator(up).session
-            operator.post("/api/instances", {"organizationId": ORGANIZATION, "instanceId": INSTANCE})
-            key = str(operator.post("/api/auth/keys", {"instanceId": INSTANCE, "tier": "standard"})["key"])
-            name = f"sandbox__{SANDBOX}__files"
-            asyncio.run(_call_inside(up.addresses["controlPlane"], key, name))
-            operator.ask("DELETE", f"/v1/sandboxes/{SANDBOX}")
-            assert asyncio.run(_served(up.addresses["controlPlane"], key)) == {}
+        by_http = {"type": "streamable-http", "url": inside.url("files"), "headers": headers}
+        places = {"files": by_http, "own": _stdio(sys.executable, "-IS", str(PROGRAM), "own")}
+        with _sandbox_of(tmp_path, places) as (url, key, up):
+            asyncio.run(_call_inside(url, key))
+            Operator(up).session.ask("DELETE", f"/v1/sandboxes/{SANDBOX}")
+            assert asyncio.run(_served(url, key)) == {}
+
+
+@pytest.mark.full
+@pytest.mark.timeout(240)
+def test_stdio_servers_of_others_inside_a_sandbox(tmp_path: Path) -> None:
+    """By the SDK's client and by ours, through front, gateway, tunnel and sandboxd; bad ones say what is wrong."""
+    everything = _stdio(server("mcp-server-everything"), PATH=f"{NODE_FOLDER}:/usr/bin:/bin")
+    bad = {name: _stdio(sys.executable, "-IS", str(BAD_PROGRAM), name) for name in ("crash-now", "garbage")}
+    places = {"everything": everything, "time": _stdio(server("mcp-server-time")), **bad}
+    with _sandbox_of(tmp_path, places) as (url, key, _):
+        asyncio.run(_call_stdio(url, key, tmp_path))
+
+
+async def _call_stdio(url: str, key: str, folder: Path) -> None:
+    served = await _serving(url, key, {_inside(name) for name in ("everything", "time", "crash-now", "garbage")})
+    async with session(served[_inside("everything")], key) as one, session(served[_inside("everything")], key) as two:
+        for number, link in enumerate((one, two)):
+            echoed = await link.call_tool("echo", {"message": f"hello {number}"})
+            assert f"hello {number}" in str(echoed.content)
+        seen: list[float] = []
+
+        async def note(progress: float, total: float | None, message: str | None) -> None:
+            seen.append(progress)
+
+        # Longer than an answer waits to be one document.
+        long = {"duration": 2.0, "steps": 4}
+        await one.call_tool("trigger-long-running-operation", long, progress_callback=note)
+        assert len(seen) == 4
+        assert (await two.list_prompts()).prompts
+    for name, words in (("crash-now", "exited with code 3: cannot open the database"), ("garbage", "no messages")):
+        with pytest.RaisesGroup(pytest.RaisesExc(MCPError, match=words), flatten_subgroups=True):
+            async with session(served[_inside(name)], key):
+                pass
+    environment = {
+        "SALLYPORT_API_KEY_STANDARD": key,
+        "SALLYPORT_CLIENT_URL": url,
+        "SALLYPORT_CLIENT_INSTANCE_ID": INSTANCE,
+        "SALLYPORT_CLIENT_STATE_DIR": str(folder / "client"),
+    }
+    async with ToolClient(load_config(environment, folder)) as client, asyncio.timeout(PATIENCE_SECONDS):
+        name = _inside("time")
+        while name not in client.view(Tier.STANDARD).toolsets:  # noqa: ASYNC110  nothing announces it
+            await asyncio.sleep(0.05)
+        answer = await client.call(Tier.STANDARD, name, "get_current_time", {"timezone": "UTC"})
+        assert "UTC" in str(answer.content)
+
+
+def _stdio(command: str, *args: str, **env: str) -> dict[str, object]:
+    return {"type": "stdio", "command": command, "args": list(args)} | ({"env": env} if env else {})
+
+
+def _inside(server_id: str) -> str:
+    return f"sandbox__{SANDBOX}__{server_id}"
+
+
+@contextlib.contextmanager
+def _sandbox_of(folder: Path, places: Mapping[str, object]) -> Iterator[tuple[str, str, UpProcess]]:
+    """Yield a control plane's URL, a client's key, and all of it; its one sandbox has these MCP servers."""
+    servers = [
+        {"serverId": name, "bindingId": f"bnd_{name}", "name": name, "transport": transport}
+        for name, transport in places.items()
+    ]
+    with up_process(folder, Setting(plan=seal(plan_document(mcpServers=servers)))) as up:
+        operator = Operator(up).session
+        operator.post("/api/instances", {"organizationId": ORGANIZATION, "instanceId": INSTANCE})
+        key = str(operator.post("/api/auth/keys", {"instanceId": INSTANCE, "tier": "standard"})["key"])
+        yield up.addresses["controlPlane"], key, up
 
 
 async def _served(url: str, key: str) -> dict[str, str]:
@@ -322,17 +385,23 @@ async def _served(url: str, key: str) -> dict[str, str]:
     return {name: each["url"] for name, each in answer.json()["mcpServers"].items()}
 
 
-async def _call_inside(url: str, key: str, name: str) -> None:
+async def _serving(url: str, key: str, names: set[str]) -> dict[str, str]:
+    """Wait until the feed serves these, and nothing else."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while name not in (served := await _served(url, key)):  # noqa: ASYNC110  nothing announces it
+        while set(served := await _served(url, key)) != names:  # noqa: ASYNC110  nothing announces it
             await asyncio.sleep(0.1)
-    assert set(served) == {name}
-    async with session(served[name], key) as link:
-        assert "files_work" in [tool.name for tool in (await link.list_tools()).tools]
-        arguments = {"caller": "a", "number": 1, "steps": 1, "pause": 0.01}
-        [content] = (await link.call_tool("files_work", arguments)).content
-        assert isinstance(content, TextContent)
-        assert json.loads(content.text)["place"] == "inside"
+    return served
+
+
+async def _call_inside(url: str, key: str) -> None:
+    served = await _serving(url, key, {_inside("files"), _inside("own")})
+    for name in ("files", "own"):
+        async with session(served[_inside(name)], key) as link:
+            assert f"{name}_work" in [tool.name for tool in (await link.list_tools()).tools]
+            arguments = {"caller": "a", "number": 1, "steps": 1, "pause": 0.01}
+            [content] = (await link.call_tool(f"{name}_work", arguments)).content
+            assert isinstance(content, TextContent)
+            assert json.loads(content.text)["number"] == 1
     async with httpx.AsyncClient(trust_env=False, headers=ACCEPT | {"X-API-Key": key}) as client:
-        answer = await client.post(served[name].replace("__files", "__other"), json=INITIALIZE)
+        answer = await client.post(served[_inside("files")].replace("__files", "__other"), json=INITIALIZE)
     assert answer.status_code == 404

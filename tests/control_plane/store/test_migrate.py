@@ -11,10 +11,15 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
+from control_plane import sandboxes
+from control_plane.plans import PlanDesk
 from control_plane.store import migrate as module
 from control_plane.store.database import Database, DatabaseUnavailable
 from control_plane.store.migrate import SchemaError, head, migrate
 from control_plane.store.models import Model
+from sallyport.plan.codec import seal
+from tests.support.control_plane import NOW, ORGANIZATION
+from tests.support.plan_documents import mcp_servers, plan_document
 from tests.support.postgres import PostgresServer
 
 
@@ -51,6 +56,32 @@ async def test_replicas_that_start_together_migrate_once(empty_url: str) -> None
     assert sorted(str(run.result()[0]) for run in runs) == [head(), head(), "None"]
     for each in replicas:
         await each.close()
+
+
+async def test_plans_in_force_have_their_servers_noted_whenever_they_were_put_there(empty_url: str) -> None:
+    """As a program left them that noted none, and one that noted only those with a URL."""
+    database = Database.open(empty_url)
+    await migrate(database)
+    servers = mcp_servers()
+    for sandbox_id in ("sbx_before", "sbx_half", "sbx_gone", "sbx_empty"):
+        await sandboxes.create_sandbox(
+            database, ORGANIZATION, sandbox_id=sandbox_id, profile_id=None, version=None, now=NOW
+        )
+    for sandbox_id in ("sbx_before", "sbx_half", "sbx_gone"):
+        older = plan_document(sandboxId=sandbox_id, mcpServers=[{**servers[0], "serverId": "older"}])
+        await PlanDesk(database).put(sandbox_id, seal(older), NOW)
+        newer = plan_document(sandboxId=sandbox_id, revision=2, mcpServers=servers)
+        await PlanDesk(database).put(sandbox_id, seal(newer), NOW)
+    await sandboxes.delete_sandbox(database, "sbx_gone", NOW)
+    async with database.engine.begin() as connection:
+        await connection.execute(text("DELETE FROM plan_servers WHERE sandbox_id <> 'sbx_half' OR server_id = 'shell'"))
+        await connection.execute(text("UPDATE alembic_version SET version_num = '0005'"))
+    assert await migrate(database) == ("0005", head())
+    async with database.engine.connect() as connection:
+        found = await connection.execute(text("SELECT sandbox_id, server_id FROM plan_servers ORDER BY 1, 2"))
+        noted = [tuple(row) for row in found]
+    assert noted == [(each, server) for each in ("sbx_before", "sbx_half") for server in ("files", "shell")]
+    await database.close()
 
 
 async def test_a_newer_schema_is_not_touched(empty_url: str) -> None:
