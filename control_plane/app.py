@@ -139,7 +139,7 @@ async def started(
         tasks.spawn(parts.workers.watch_leases(), name="leases of workers")
         tasks.spawn(parts.feed.run(), name="client feed")
         tasks.spawn(parts.servers.run(), name="servers of instances")
-        tasks.spawn(_emitter(base, receivers, clock, config).run(), name="pushes")
+        tasks.spawn(_emitter(base, receivers, clock, parts.metrics, config).run(), name="pushes")
         api = build_api(parts)
         tasks.spawn(api.state.built_in.run(), name="built-in server")
         server = Server(build_served(api, parts), config.api.listen)
@@ -281,9 +281,11 @@ def _built_in_url(config: ControlPlaneConfig, port: int) -> str | None:
     return url + BUILT_IN_PATH
 
 
-def _emitter(base: Foundation, session: CheckedSession, clock: Clock, config: ControlPlaneConfig) -> Emitter:
+def _emitter(
+    base: Foundation, session: CheckedSession, clock: Clock, metrics: ControlMetrics, config: ControlPlaneConfig
+) -> Emitter:
     return Emitter(
-        *(base.database, base.vault, session, lambda: clock.wall, new_id("ctl", clock.wall)),
+        *(base.database, base.vault, session, lambda: clock.wall, new_id("ctl", clock.wall), metrics.pushed),
         timeout_seconds=config.pushes.timeout,
         collapse_after=config.pushes.collapse_after,
     )

@@ -128,6 +128,7 @@ PERMISSIONS: Final[Mapping[tuple[str, str], frozenset[Role]]] = {
     ("GET", "/internal/v1/workers/{worker_id}/declared"): _SERVICE,
     # What runs on a worker may be any organization's.
     ("GET", "/api/workers"): _OPERATOR,
+    ("DELETE", "/api/workers/{worker_id}"): _OPERATOR,
     ("POST", "/internal/v1/workers/{worker_id}/admit"): _SERVICE,
     ("POST", "/api/instances"): _MEMBER,
     ("GET", "/api/instances"): _MEMBER,

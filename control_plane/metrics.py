@@ -6,7 +6,7 @@ id, an organization; of a path only what the API calls it.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Final
 
@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from control_plane.oauth.provider_error import Fault
+from control_plane.push.emitter import ATTEMPT_RESULTS
 from control_plane.refusals import ControlCode
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -27,6 +28,8 @@ MADE: Final = "made"
 REFRESH_RESULTS: Final = (MADE, *(fault.value for fault in Fault))
 # From an answer out of memory to a provider that is asked for ten seconds.
 DURATION_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# A change is known to the second; a subscriber who is back after a night hears of it then.
+PUSH_DELAY_BOUNDS: Final = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0)
 # Sizes that their owners know.
 WATCHED: Final = ("watch_streams", "live_pages", "database_errors")
 
@@ -42,6 +45,9 @@ class ControlMetrics:
         self._seconds = 0.0
         self._resolutions = dict.fromkeys(RESOLUTION_RESULTS, 0)
         self._refreshes = dict.fromkeys(REFRESH_RESULTS, 0)
+        self._pushes = dict.fromkeys(ATTEMPT_RESULTS, 0)
+        self._push_delays = [0] * (len(PUSH_DELAY_BOUNDS) + 1)
+        self._push_seconds = 0.0
         self._watched: dict[str, Callable[[], int]] = {}
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Families(self))
@@ -61,6 +67,16 @@ class ControlMetrics:
         """Count one question to a provider for a credential. result is one of REFRESH_RESULTS."""
         self._refreshes[result] += 1
 
+    def pushed(self, result: str, seconds: float | None) -> None:
+        """Count one attempt to tell a subscriber, and how long after its change it was delivered.
+
+        result is one of ATTEMPT_RESULTS.
+        """
+        self._pushes[result] += 1
+        if seconds is not None:
+            self._push_delays[bisect_left(PUSH_DELAY_BOUNDS, seconds)] += 1
+            self._push_seconds += seconds
+
     def watch(self, name: str, read: Callable[[], int]) -> None:
         """Read a size at each scrape; name is one of WATCHED."""
         if name not in WATCHED:
@@ -79,16 +95,13 @@ class ControlMetrics:
         for labels, number in sorted(self._requests.items()):
             requests.add_metric(list(labels), number)
         yield requests
-        counts = list(accumulate(self._durations))
-        bounds = [*map(str, DURATION_BOUNDS), "+Inf"]
-        yield HistogramMetricFamily(
-            f"{PREFIX}request_duration_seconds",
-            "From a request's head to the head of its answer.",
-            buckets=[(bound, float(count)) for bound, count in zip(bounds, counts, strict=True)],
-            sum_value=self._seconds,
-        )
+        answered = "From a request's head to the head of its answer."
+        yield _histogram("request_duration_seconds", answered, DURATION_BOUNDS, self._durations, self._seconds)
         yield _counters("resolutions", "Credentials that gateways asked for.", self._resolutions)
         yield _counters("refreshes", "Credentials that providers were asked for.", self._refreshes)
+        yield _counters("pushes", "Attempts to tell subscribers of pushes.", self._pushes)
+        delivered = "From a change to the push of it that was delivered."
+        yield _histogram("push_delay_seconds", delivered, PUSH_DELAY_BOUNDS, self._push_delays, self._push_seconds)
         yield self._gauge("watch_streams", "Watch streams open now.")
         yield self._gauge("live_pages", "Live pages open now.")
         pending = GaugeMetricFamily(f"{PREFIX}webhook_deliveries_pending", "Events on their way to subscribers.")
@@ -115,6 +128,12 @@ class _Families(Collector):
 
     def collect(self) -> Iterable[Metric]:
         return self._metrics.families()
+
+
+def _histogram(name: str, meaning: str, bounds: Sequence[float], counts: Sequence[int], total: float) -> Metric:
+    named = zip([*map(str, bounds), "+Inf"], accumulate(counts), strict=True)
+    buckets = [(bound, float(count)) for bound, count in named]
+    return HistogramMetricFamily(f"{PREFIX}{name}", meaning, buckets=buckets, sum_value=total)
 
 
 def _counters(name: str, meaning: str, numbers: dict[str, int]) -> Metric:

@@ -55,6 +55,7 @@ class ControlCode(Enum):
     REVISION_CONFLICT = "revision_conflict", 409, "It was changed by another meanwhile"
     REQUEST_IN_PROGRESS = "request_in_progress", 409, "The first request of this key is still being answered", True
     LEASE_CONFLICT = "lease_conflict", 409, "A newer process of this gateway or worker holds the lease"
+    WORKER_LIVE = "worker_live", 409, "The worker lives"
     MCP_SERVER_CONFLICT = "mcp_server_conflict", 409, "The MCP server is not in a state for this"
     TARGET_DISABLED = "target_disabled", 409, "The target is not enabled"
     TARGET_NOT_READY = "target_not_ready", 409, "The target lacks what this needs"

@@ -153,6 +153,23 @@ class Workers:
             await rows.put_servers(tx, worker_id, {})
             await self._tell(tx, known, before, now)
 
+    async def forget(self, worker_id: str) -> None:
+        """Have it as if a worker had never been, so that nobody waits for it. Raises Refused while its lease holds."""
+        now = self._now()
+        async with self._database.write() as tx:
+            known = await rows.worker(tx, worker_id, lock=True)
+            if known is None:
+                raise Refused(ControlCode.WORKER_NOT_FOUND, "it never registered, or was forgotten")
+            if _is_live(known, now):
+                raise Refused(ControlCode.WORKER_LIVE, f"end it, or wait until {LEASE_SECONDS} s after its last word")
+            before = await _running(tx, known)
+            known.state = WorkerState.WITHDRAWN
+            await self._tell(tx, known, before, now)
+            await tx.delete(known)
+            # Also where nothing of it ran: without it what runs is known again.
+            tx.emit(CHANGED, {"workerId": worker_id}, now)
+        _log.warning("worker_forgotten", worker=worker_id)
+
     async def lose(self) -> int:
         """Note which leases have run out, and tell of it; return how many. Two replicas that do so do it once."""
         now, lost = self._now(), 0

@@ -23,6 +23,7 @@ from sallyport_cli import (
     tokens,
     up,
     worker,
+    workers,
 )
 from sallyport_cli.failure import ExitStatus, Failure, bad_input
 from sallyport_cli.output import own_fault, show_failure
@@ -54,6 +55,7 @@ app.add_typer(plan.app, name="plan")
 app.add_typer(tokens.app, name="token")
 app.add_typer(targets.app, name="targets")
 app.add_typer(flows.app, name="flows")
+app.add_typer(workers.app, name="workers")
 app.add_typer(integrations.app, name="integrations")
 
 

@@ -1,11 +1,12 @@
 """How commands reach a control plane: the one of `sallyport up`, or another by its address and a credential for it."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sallyport_cli.failure import bad_input
+from sallyport_cli.failure import bad_input, environment
 from sallyport_cli.files import read_file
 
 if TYPE_CHECKING:
@@ -29,6 +30,31 @@ def open_session(data_dir: Path, control: str | None, token_file: Path | None) -
         return DocumentSession(control, token)
     except ValueError as error:
         raise bad_input(str(error)) from None
+
+
+def ask(session: "DocumentSession", method: str, path: str, body: object = None) -> dict[str, object]:
+    """Return what is answered, nothing being an empty document; raises Failure."""
+    from control_client.documents import DocumentError
+
+    try:
+        answer = session.ask(method, path, None if body is None else json.dumps(body).encode())
+    except DocumentError as error:
+        raise (bad_input if error.status in (400, 404, 409) else environment)(str(error)) from None
+    return dict(json.loads(answer or b"{}"))
+
+
+def ask_all(session: "DocumentSession", path: str) -> list[dict[str, object]]:
+    """Return the items of every page of a list; raises Failure."""
+    items: list[dict[str, object]] = []
+    query = ""
+    while True:
+        page = ask(session, "GET", path + query)
+        found = page["items"]
+        assert isinstance(found, list), "a page has items"
+        items += found
+        if "nextCursor" not in page:
+            return items
+        query = f"?cursor={page['nextCursor']}"
 
 
 def read_token(path: Path) -> str:

@@ -9,8 +9,8 @@ import typer
 
 from sallyport_cli import config
 from sallyport_cli.control_plane import DataDir, read_settings, run
-from sallyport_cli.control_session import Control, TokenFile, UpDataDir, open_session
-from sallyport_cli.failure import bad_input, environment
+from sallyport_cli.control_session import Control, TokenFile, UpDataDir, ask, ask_all, open_session
+from sallyport_cli.failure import bad_input
 from sallyport_cli.files import read_file
 from sallyport_cli.output import JsonFlag, show_json, show_lines, show_table
 from sallyport_cli.times import now
@@ -80,17 +80,7 @@ def list_targets(
     json: JsonFlag = False,
 ) -> None:
     """List targets."""
-    session = open_session(data_dir, control, token_file)
-    items: list[dict[str, object]] = []
-    query = ""
-    while True:
-        page = _ask(session, "GET", PATH + query)
-        found = page["items"]
-        assert isinstance(found, list), "a page has items"
-        items += found
-        if "nextCursor" not in page:
-            break
-        query = f"?cursor={page['nextCursor']}"
+    items = ask_all(open_session(data_dir, control, token_file), PATH)
     if json:
         show_json({"items": items})
     else:
@@ -102,7 +92,7 @@ def show(
     key: Key, data_dir: UpDataDir = Path(".sallyport"), control: Control = None, token_file: TokenFile = None
 ) -> None:
     """Print everything that is known of a target, as JSON."""
-    show_json(_ask(open_session(data_dir, control, token_file), "GET", f"{PATH}/{quote(key, safe='')}"))
+    show_json(ask(open_session(data_dir, control, token_file), "GET", f"{PATH}/{quote(key, safe='')}"))
 
 
 @app.command()
@@ -131,23 +121,13 @@ def disable(
 
 def _switch(session: "DocumentSession", key: str, *, on: bool, json: bool) -> None:
     path = f"{PATH}/{quote(key, safe='')}"
-    target = _ask(session, "GET", path)
+    target = ask(session, "GET", path)
     if target["enabled"] != on:
-        target = _ask(session, "PATCH", path, {"revision": target["revision"], "enabled": on})
+        target = ask(session, "PATCH", path, {"revision": target["revision"], "enabled": on})
     if json:
         show_json(target)
     else:
         show_table(COLUMNS, [_row(target)])
-
-
-def _ask(session: "DocumentSession", method: str, path: str, body: object = None) -> dict[str, object]:
-    from control_client.documents import DocumentError
-
-    try:
-        answer = session.ask(method, path, None if body is None else json_format.dumps(body).encode())
-    except DocumentError as error:
-        raise (bad_input if error.status in (400, 404, 409) else environment)(str(error)) from None
-    return dict(json_format.loads(answer))
 
 
 def _row(target: dict[str, object]) -> tuple[str, ...]:

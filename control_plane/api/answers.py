@@ -792,6 +792,7 @@ TOLD: Final[Mapping[tuple[str, str], Told]] = {
     ("DELETE", "/internal/v1/workers/{worker_id}"): _NOTHING,
     ("GET", "/internal/v1/workers/{worker_id}/declared"): Told(200, Declared),
     ("GET", "/api/workers"): Told(200, Page[WorkerShown]),
+    ("DELETE", "/api/workers/{worker_id}"): _NOTHING,
     ("POST", "/api/push-subscribers"): Told(201, PushSubscriberShown),
     ("GET", "/api/push-subscribers"): Told(200, Page[PushSubscriberShown]),
     ("GET", "/api/push-subscribers/{push_subscriber_id}"): Told(200, PushSubscriberShown),

@@ -68,6 +68,12 @@ async def get_declared(worker_id: IdPath, parts: PartsOf) -> Document:
     return {"servers": [each.to_document() for each in await parts.workers.declared(worker_id)]}
 
 
+@router.delete("/api/workers/{worker_id}", status_code=204, response_class=Response)
+async def forget_worker(worker_id: IdPath, parts: PartsOf) -> None:
+    """Forget a worker that is lost or was withdrawn, with what it ran; one that lives is refused."""
+    await parts.workers.forget(worker_id)
+
+
 @router.get("/api/workers")
 async def list_workers(parts: PartsOf, cursor: Cursor = None, limit: Limit = PAGE_DEFAULT) -> Document:
     """List workers by id, with the servers that each reported last."""

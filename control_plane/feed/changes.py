@@ -31,13 +31,17 @@ class Entry(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One change: removed is applied before added. It holds what no key of the tier standard may see."""
+    """One change: removed is applied before added. It holds what no key of the tier standard may see.
+
+    at is when it was recorded, in unix seconds.
+    """
 
     revision: int
     event: str
     added: tuple[Entry, ...]
     removed: tuple[Entry, ...]
     meta: Mapping[str, str]
+    at: int
 
     def seen_by(self, tier: Tier) -> "Change":
         """Return what a key of a tier may see of it: without entries it is nothing to tell, and meta is empty then."""
@@ -82,7 +86,7 @@ async def changes_after(tx: Transaction, instance_id: str, revision: int, limit:
 
 
 def _change(row: FeedChange) -> Change:
-    return Change(row.revision, row.event, _read(row.added), _read(row.removed), orjson.loads(row.meta))
+    return Change(row.revision, row.event, _read(row.added), _read(row.removed), orjson.loads(row.meta), row.at)
 
 
 def _written(entries: Sequence[Entry]) -> str:

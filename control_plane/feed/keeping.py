@@ -64,7 +64,7 @@ class _Sighting:
 
 
 class FeedKeeper:
-    """One in each replica. built_in_url: where the control plane's own MCP server is, None while it has none."""
+    """One in each replica. built_in_url: where the control plane's own MCP server is, None until that is known."""
 
     def __init__(
         self,

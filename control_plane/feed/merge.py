@@ -122,11 +122,16 @@ def sandbox_name(sandbox_id: str, server_id: str) -> str:
 
 
 def merge(owned: Iterable[Owned], runtime: Runtime, known: Mapping[str, Listed], built_in_url: str | None) -> Merged:
-    """Put together what is served now; `known` is what was served last."""
+    """Put together what is served now; `known` is what was served last.
+
+    Without `built_in_url` it is not known yet where the built-in server is: that it is there is no question.
+    """
     entries: dict[str, Listed] = {}
     is_stale = False
     if built_in_url is not None:
         entries[BUILT_IN_NAME] = Listed(BUILT_IN_NAME, built_in_url, Tier.ADMIN, None, Kind.BUILT_IN, BUILT_IN_NAME)
+    elif BUILT_IN_NAME in known:
+        entries[BUILT_IN_NAME], is_stale = known[BUILT_IN_NAME], True
     for server in owned:
         before = known.get(server.name)
         if not server.is_wanted:

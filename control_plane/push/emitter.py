@@ -46,17 +46,29 @@ PACE: Final = Pace(1, 60)
 _log = structlog.get_logger(__name__)
 
 
+# What comes of an attempt, as it is counted.
+DELIVERED: Final = "delivered"
+ATTEMPT_RESULTS: Final = (DELIVERED, "refused", "gone", "unanswered")
+
+
 class _Told(NamedTuple):
-    """One step of one subscriber with one instance, ready to be sent where there is something to send."""
+    """One step of one subscriber with one instance, ready to be sent where there is something to send.
+
+    since is when the oldest change was recorded that it tells of, as far as that is kept.
+    """
 
     instance_id: str
     cursor: Cursor
     step: Step
     message: Message | None
+    since: int | None
 
 
 class Emitter:
-    """Works off what is written. `owner` is another word in each process."""
+    """Works off what is written. `owner` is another word in each process.
+
+    `on_attempt` is called after each with one of ATTEMPT_RESULTS, and the seconds from change to delivery.
+    """
 
     def __init__(
         self,
@@ -65,6 +77,7 @@ class Emitter:
         session: CheckedSession,
         now: Callable[[], float],
         owner: str,
+        on_attempt: Callable[[str, float | None], None],
         *,
         timeout_seconds: float,
         collapse_after: int,
@@ -74,6 +87,7 @@ class Emitter:
         self._session = session
         self._now = now
         self._owner = owner
+        self._on_attempt = on_attempt
         self._timeout_seconds = timeout_seconds
         self._collapse_after = collapse_after
         self._woken = asyncio.Event()
@@ -158,17 +172,27 @@ class Emitter:
             collapses = subscriber.attempts >= self._collapse_after
             step = next_step(cursor, changes, newest, terms, collapses=collapses)
             if step.push is None:
-                return _Told(instance_id, cursor, step, None)
+                return _Told(instance_id, cursor, step, None, None)
             secret = await self._vault.open(tx, secret_place(subscriber), subscriber.secret)
         message = _message(step.push, subscriber.url, instance_id, secret, self._now())
-        return _Told(instance_id, cursor, step, message)
+        told = step.push.change or (changes[0] if changes else None)
+        return _Told(instance_id, cursor, step, message, None if told is None else told.at)
 
     async def _tell(self, subscriber_id: str, told: _Told) -> bool:
         """Send what there is to send and write down what came of it; say whether to go on."""
         outcome = None
         if told.message is not None:
             outcome = await attempt(self._session, told.message, self._timeout_seconds)
+            self._count(outcome, told.since)
         return await self._note(subscriber_id, told, outcome)
+
+    def _count(self, outcome: Outcome, since: int | None) -> None:
+        if outcome.is_delivered:
+            self._on_attempt(DELIVERED, None if since is None else max(0.0, self._now() - since))
+        elif outcome.is_gone:
+            self._on_attempt("gone", None)
+        else:
+            self._on_attempt("unanswered" if outcome.status is None else "refused", None)
 
     async def _note(self, subscriber_id: str, told: _Told, outcome: Outcome | None) -> bool:
         now, step = self._now(), told.step

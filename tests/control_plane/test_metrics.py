@@ -7,6 +7,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from control_plane.metrics import PREFIX, REFRESH_RESULTS, RESOLUTION_RESULTS, STATUSES, ControlMetrics
+from control_plane.push.emitter import ATTEMPT_RESULTS
 from tests.support.monitoring import documented_metrics
 
 
@@ -33,6 +34,9 @@ def test_everything_counted_is_exposed() -> None:
         metrics.resolved(result)
     for result in REFRESH_RESULTS:
         metrics.refreshed(result)
+    for result in ATTEMPT_RESULTS:
+        metrics.pushed(result, 1.5 if result == "delivered" else None)
+    metrics.pushed("delivered", None)
     metrics.watch("watch_streams", lambda: 3)
     metrics.deliveries_pending = 7
     assert value(metrics, "requests_total", method="GET", route="/x/{id}", status="2xx") == 2
@@ -42,6 +46,10 @@ def test_everything_counted_is_exposed() -> None:
     assert value(metrics, "request_duration_seconds_sum") == pytest.approx(60.018)
     assert value(metrics, "resolutions_total", result="ok") == 1
     assert value(metrics, "refreshes_total", result="made") == 1
+    assert value(metrics, "pushes_total", result="delivered") == 2
+    assert value(metrics, "pushes_total", result="refused") == 1
+    assert [value(metrics, "push_delay_seconds_bucket", le=bound) for bound in ("1.0", "2.0", "+Inf")] == [0, 1, 1]
+    assert value(metrics, "push_delay_seconds_sum") == 1.5
     assert (value(metrics, "watch_streams"), value(metrics, "live_pages")) == (3, 0)
     assert value(metrics, "webhook_deliveries_pending") == 7
     assert b"process_open_fds" in metrics.render()
@@ -64,4 +72,5 @@ def test_each_has_its_row_with_its_labels_and_their_values() -> None:
         assert row.labels == (labels - {"le"} or row.labels)
     assert documented[f"{PREFIX}requests_total"].values == set(STATUSES)
     assert documented[f"{PREFIX}refreshes_total"].values == set(REFRESH_RESULTS)
+    assert documented[f"{PREFIX}pushes_total"].values == set(ATTEMPT_RESULTS)
     assert all(re.fullmatch("[a-z_]+", result) for result in RESOLUTION_RESULTS)

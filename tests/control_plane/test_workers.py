@@ -107,6 +107,30 @@ async def test_one_that_was_withdrawn_is_not_missed(stand: Stand) -> None:
     assert await stand.running() == (["wrk_1/time"], [], True)
 
 
+async def test_one_that_is_lost_can_be_forgotten_and_nobody_waits_for_it(stand: Stand) -> None:
+    await stand.report("wrk_1", server("time"))
+    await stand.report("wrk_2", server("mail"))
+    with pytest.raises(Refused, match="end it, or wait until 30 s after its last word"):
+        await stand.workers.forget("wrk_1")
+    stand.now += LEASE_SECONDS + 1
+    await stand.report("wrk_2", server("mail"))
+    stand.changes()
+    # Its end was not noted yet: whoever has to know of what it ran hears of that now.
+    await stand.workers.forget("wrk_1")
+    assert stand.changes() == [("wrk_1", ["time"], [])]
+    assert await stand.running() == (["wrk_2/mail"], [], True)
+    with pytest.raises(Refused, match="never registered, or was forgotten"):
+        await stand.workers.forget("wrk_1")
+    stand.now += LEASE_SECONDS + 1
+    await stand.workers.lose()
+    assert await stand.running() == ([], ["wrk_2/mail"], False)
+    stand.changes()
+    before = len(await stand.events())
+    await stand.workers.forget("wrk_2")
+    assert (stand.changes(), await stand.running()) == ([], ([], [], True))
+    assert (await stand.events())[before:] == ["workers_changed"]
+
+
 async def test_an_older_epoch_changes_nothing_also_when_the_newer_one_is_lost(stand: Stand) -> None:
     await stand.report("wrk_1", server("old"), epoch=5)
     await stand.report("wrk_1", server("new"), epoch=6)

@@ -61,15 +61,19 @@ class PushStage:
         self.base = base
         self.subscriber = subscriber
         self.now = NOW
+        self.attempts: list[tuple[str, float | None]] = []
         dialer = Dialer(AddressPolicy(allow=(ip_network("127.0.0.0/8"),)), Resolver())
         trust = client_context(str(subscriber.ca_file))
         self.session = CheckedSession(dialer, trust, is_plain_on_loopback=True)
         self.desk = PushSubscribers(base.database, base.vault)
         self.emitter = Emitter(
-            *(base.database, base.vault, self.session, lambda: self.now, owner),
+            *(base.database, base.vault, self.session, lambda: self.now, owner, self._attempted),
             timeout_seconds=5.0,
             collapse_after=COLLAPSE_AFTER,
         )
+
+    def _attempted(self, result: str, seconds: float | None) -> None:
+        self.attempts.append((result, seconds))
 
     async def subscribe(
         self,

@@ -41,6 +41,18 @@ async def test_workers_are_listed_page_by_page(api: Replica) -> None:
     assert "nextCursor" not in second
 
 
+async def test_one_that_is_away_can_be_forgotten_and_one_that_lives_cannot(api: Replica) -> None:
+    shown = "/api/workers/wrk_1"
+    assert await api.refused("DELETE", shown) == "404 worker_not_found"
+    await api.ask("PUT", PATH, REPORT)
+    assert await api.refused("DELETE", shown) == "409 worker_live"
+    await api.ask("DELETE", f"{PATH}?epoch=5", status=204)
+    await api.ask("DELETE", shown, status=204)
+    assert (await api.ask("GET", "/api/workers"))["items"] == []
+    # Nothing is left of it that would refuse one that comes back.
+    await api.ask("PUT", PATH, REPORT | {"epoch": 1})
+
+
 async def test_nothing_is_declared_where_nobody_declares(api: Replica) -> None:
     assert await api.ask("GET", f"{PATH}/declared") == {"servers": []}
 

@@ -34,7 +34,7 @@ async def test_a_change_is_kept_as_it_was_recorded(base: Foundation) -> None:
     assert await write(base, "shared_tool_stopped", removed=(OPEN,)) == 2
     async with base.database.read() as tx:
         found = await changes_after(tx, INSTANCE, 0, 10)
-        assert found[0] == Change(1, "shared_tool_started", (OPEN, SECRET), (MINE,), {"toolId": "x"})
+        assert found[0] == Change(1, "shared_tool_started", (OPEN, SECRET), (MINE,), {"toolId": "x"}, int(NOW))
         assert [each.revision for each in await changes_after(tx, INSTANCE, 1, 10)] == [2]
         assert await changes_after(tx, INSTANCE, 2, 10) == []
         assert [(each.kind, each.body) for each in await events_after(tx, 0, 10)] == [
@@ -77,10 +77,10 @@ async def test_the_oldest_go(base: Foundation, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_what_a_tier_may_see_of_a_change() -> None:
-    change = Change(1, "shared_tool_started", (OPEN, SECRET), (SECRET, MINE), {"toolId": "operator-only"})
+    change = Change(1, "shared_tool_started", (OPEN, SECRET), (SECRET, MINE), {"toolId": "operator-only"}, 0)
     assert change.seen_by(Tier.ADMIN) == change
     seen = change.seen_by(Tier.STANDARD)
     assert (seen.added, seen.removed, seen.meta) == ((OPEN,), (MINE,), {})
     assert "operator" not in repr(seen)
-    open_change = Change(2, "shared_tool_started", (OPEN,), (), {"toolId": "search"})
+    open_change = Change(2, "shared_tool_started", (OPEN,), (), {"toolId": "search"}, 0)
     assert open_change.seen_by(Tier.STANDARD) == open_change

@@ -174,6 +174,24 @@ async def test_the_built_in_server_is_for_admins(base: Foundation) -> None:
     assert (change.event, change.seen_by(Tier.STANDARD).added) == ("config_changed", ())
 
 
+async def test_the_built_in_server_stays_while_a_control_plane_comes_back(base: Foundation) -> None:
+    """Before it has its port again it does not know where its server is, and that is no change."""
+    before = "http://127.0.0.1:7500/mcp"
+    stage = await staged(base, built_in_url=before)
+    await stage.keeper.look()
+    back = stage.new_keeper()
+    back.built_in_url = None
+    assert await back.look() == 0
+    served = await back.served(INSTANCE)
+    assert ([each.url for each in served.entries], served.revision, served.is_stale) == ([before], 1, True)
+    back.built_in_url = "http://127.0.0.1:7501/mcp"
+    served = await back.served(INSTANCE)
+    assert ([each.url for each in served.entries], served.revision) == (["http://127.0.0.1:7501/mcp"], 2)
+    assert not served.is_stale
+    [_, moved] = await changes(base)
+    assert (moved.event, moved.removed) == ("config_changed", ())
+
+
 async def test_replicas_that_find_the_same_tell_it_once(base: Foundation) -> None:
     stage = await staged(base, "search", "mail")
     await stage.report(runs("search"), runs("mail"))

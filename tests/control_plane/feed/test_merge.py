@@ -94,6 +94,12 @@ def test_another_instance_s_worker_that_is_lost_makes_nothing_stale() -> None:
     assert not merge([tool], found, NOTHING, None).is_stale
 
 
+def test_the_built_in_server_is_there_also_while_it_is_not_known_where() -> None:
+    known = merge([], runtime(), NOTHING, BUILT_IN).entries
+    assert merge([], runtime(), known, None) == (known, True)
+    assert merge([], runtime(), NOTHING, None) == ({}, False)
+
+
 def test_what_a_user_installed_and_the_built_in_server() -> None:
     mine = installed("a@b")
     merged = merge([mine], running(mine), NOTHING, BUILT_IN)

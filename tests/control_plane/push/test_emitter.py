@@ -17,6 +17,7 @@ from control_plane.store.database import DatabaseUnavailable
 from sallyport.secret import Secret
 from tests.support.control_plane import NOW
 from tests.support.push_stage import COLLAPSE_AFTER, INSTANCE, PushStage, change, entry, make_instance, push_stage
+from tests.support.refusing_port import refusing_port
 from tests.support.subscriber import Subscriber
 from tests.support.until import until
 
@@ -110,6 +111,34 @@ async def test_after_failures_it_is_told_only_that_something_changed(pushes: Pus
     await pushes.started("e")
     await pushes.work()
     assert pushes.chain()[before:] == [(CONFIG_CHANGED, 0, 4), (STARTED, 4, 5)]
+
+
+@SQLITE
+async def test_each_attempt_is_counted_and_a_delivery_with_its_delay(pushes: PushStage) -> None:
+    subscriber_id, _ = await pushes.subscribe()
+    pushes.subscriber.always["/push"] = 500
+    await pushes.started("a", "b")
+    for _ in range(COLLAPSE_AFTER):
+        await pushes.work()
+        pushes.now = float((await pushes.row(subscriber_id)).not_before)
+    assert pushes.attempts == [("refused", None)] * COLLAPSE_AFTER
+    del pushes.subscriber.always["/push"]
+    await pushes.work()
+    # One push tells of both; the older one has waited so long.
+    assert pushes.attempts[COLLAPSE_AFTER:] == [("delivered", pushes.now - int(NOW))]
+    pushes.subscriber.answers.append((410, {}))
+    await pushes.started("c")
+    await pushes.work()
+    assert pushes.attempts[COLLAPSE_AFTER + 1 :] == [("gone", None)]
+
+
+@SQLITE
+async def test_one_that_does_not_answer_is_counted(pushes: PushStage) -> None:
+    with refusing_port() as port:
+        await pushes.desk.create(INSTANCE, f"https://127.0.0.1:{port}/push", Tier.STANDARD, (), pushes.now)
+        await pushes.started("a")
+        await pushes.work()
+    assert pushes.attempts == [("unanswered", None)]
 
 
 @SQLITE

@@ -25,7 +25,7 @@ def change(
     event: str = "shared_tool_started",
     meta: Mapping[str, str] | None = None,
 ) -> Change:
-    return Change(revision, event, tuple(added), tuple(removed), meta or {})
+    return Change(revision, event, tuple(added), tuple(removed), meta or {}, 0)
 
 
 def step(cursor: Cursor, changes: Sequence[Change], terms: Terms = STANDARD, *, collapses: bool = False) -> Step:
