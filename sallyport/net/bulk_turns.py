@@ -27,13 +27,14 @@ class BulkReader(Protocol):
 
 
 class BulkTurns:
-    """Counts the large reads of this turn of the loop, and holds whoever goes beyond until a later one."""
+    """Counts the large reads of this turn of the loop, and holds whoever goes beyond turn_reads until a later one."""
 
-    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object], turn_reads: int = TURN_READS) -> None:
         self._call_soon = call_soon
+        self._turn_reads = turn_reads
         self._reads = 0  # in this turn
         self._is_called = False
-        self._waiting: dict[BulkReader, None] = {}  # whose turn is first
+        self.waiting: dict[BulkReader, None] = {}  # those held; whose turn is first
 
     def took(self, reader: BulkReader) -> None:
         """Note that a reader has just taken BULK_BYTES or more."""
@@ -41,18 +42,18 @@ class BulkTurns:
         if not self._is_called:
             self._is_called = True
             self._call_soon(self._next)
-        if self._reads >= TURN_READS:
+        if self._reads >= self._turn_reads:
             reader.hold_reading(_BULK)
-            self._waiting[reader] = None
+            self.waiting[reader] = None
 
     def _next(self) -> None:
         self._reads = 0
-        for reader in list(itertools.islice(self._waiting, TURN_READS)):
-            del self._waiting[reader]
+        for reader in list(itertools.islice(self.waiting, self._turn_reads)):
+            del self.waiting[reader]
             reader.resume_reading(_BULK)
-        self._is_called = bool(self._waiting)
+        self._is_called = bool(self.waiting)
         if self._is_called:
             self._call_soon(self._next)
 
     def __repr__(self) -> str:
-        return f"<BulkTurns: {len(self._waiting)} wait>"
+        return f"<BulkTurns: {len(self.waiting)} wait>"

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from gateway.core.route_table import RouteUpstream, make_upstream
 from gateway.stream import ServedStream
 from gateway.upstream import UpstreamError, UpstreamLink
 from sallyport.destination import Destination
-from sallyport.net.bulk_turns import BulkReader, BulkTurns
+from sallyport.net.bulk_turns import BulkTurns
 from sallyport.net.interception import _server_context
 from sallyport.plan.codec import seal
 from sallyport.problem import Code
@@ -223,17 +223,17 @@ async def test_a_second_try_where_every_place_is_an_idle_link_s_takes_that_of_on
 
 
 async def test_bulk_that_is_taken_in_turns_is_whole_both_ways_and_its_link_is_used_again(
-    gateway: GatewayInProcess, origin: RawOrigin, monkeypatch: pytest.MonkeyPatch
+    gateway: GatewayInProcess, origin: RawOrigin
 ) -> None:
-    monkeypatch.setattr("sallyport.net.bulk_turns.TURN_READS", 1)
+    loop = asyncio.get_running_loop()
     held: set[type] = set()
-    took = BulkTurns.took
 
-    def noted(turns: BulkTurns, reader: BulkReader) -> None:
-        held.add(type(reader))
-        took(turns, reader)
+    def next_turn(call: Callable[[], None]) -> None:
+        held.update(map(type, turns.waiting))
+        call()
 
-    monkeypatch.setattr(BulkTurns, "took", noted)
+    turns = BulkTurns(lambda call: loop.call_soon(next_turn, call), turn_reads=1)
+    gateway.parts.upstreams.turns = turns
     bulk = bytes(range(256)) * 32 * 1024
     post = gateway.request(API).replace(b"GET", b"POST", 1).replace(b"\r\n\r\n", b"\r\nContent-Length: %d\r\n\r\n")
     client = await gateway.client()

@@ -1245,7 +1245,7 @@ _FRAMING: Final = (
     Guard(
         "bulk in turns",
         "sallyport/net/bulk_turns.py",
-        "if self._reads >= TURN_READS:",
+        "if self._reads >= self._turn_reads:",
         "if False:",
         "tests/sallyport/net/test_bulk_turns.py::test_one_that_brings_much_waits_for_the_next_turn_when_this_one_is_full",
     ),
