@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from benchmarks.serve_counts import Wire, bench, count_bytecodes
+from benchmarks.serve_counts import bench, count_bytecodes
 from benchmarks.workloads.small_get import WORKLOAD
 from gateway.build import codec_kind
 from tests.support.gateway_process import ROOT
@@ -36,7 +36,11 @@ def counted(*arguments: str) -> dict[str, int]:
 
 
 @pure_alone
-@pytest.mark.parametrize(("arguments", "bytecodes"), [((), 2_032), (("--varied",), 2_479)], ids=["alike", "varied"])
+@pytest.mark.parametrize(
+    ("arguments", "bytecodes"),
+    [((), 2_032), (("--varied",), 2_479), (("--tls",), 1)],
+    ids=["alike", "varied", "by TLS"],
+)
 def test_an_exchange_costs_no_more(arguments: tuple[str, ...], bytecodes: int) -> None:
     counts = counted(*arguments)
     assert bytecodes * (1 - BAND) <= counts["bytecodes"] <= bytecodes * (1 + BAND)
@@ -62,14 +66,6 @@ def test_what_is_counted_is_what_is_done_in_this_thread() -> None:
 
 async def test_an_exchange_that_goes_wrong_is_not_counted() -> None:
     async with bench(WORKLOAD) as made:
-        requests = [made.requests(1)[0].replace(b"/v1/", b"/v2/")]
+        request, answer = made.exchanges(1)[0]
         with pytest.raises(RuntimeError, match="403"):
-            made.carry(requests)
-
-
-async def test_a_wire_keeps_what_was_written_last() -> None:
-    wire = Wire()
-    wire.write(b"a")
-    wire.write(b"b")
-    await wire.has_written.wait()
-    assert wire.written == b"b"
+            made.carry([(request.replace(b"/v1/", b"/v2/"), answer)])
