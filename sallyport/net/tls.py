@@ -17,18 +17,18 @@ import os
 import ssl
 import stat
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import Any, Final, cast
 
 # SSL_read gives at most one record's plaintext, so a larger buffer would only cost its allocation.
-_RECORD_BYTES = 16 * 1024
+_RECORD_BYTES: Final = 16 * 1024
 # What goes up in one call: enough that a relay's write below it is worth its system call.
-_DELIVERY_BYTES = 256 * 1024
+_DELIVERY_BYTES: Final = 256 * 1024
 # A memory BIO never shrinks: larger pieces are cut, or each idle transport would keep its largest burst.
-_SLICE_BYTES = 64 * 1024
+_SLICE_BYTES: Final = 64 * 1024
 # OpenSSL takes certificate chains up to 100 KiB; no honest handshake comes near this.
-_MAX_HANDSHAKE_BYTES = 256 * 1024
+_MAX_HANDSHAKE_BYTES: Final = 256 * 1024
 # Bytes under way arrive in this time; an idle client that overlooks our end must not hold up a drain.
-_LINGER_SECONDS = 1.0
+_LINGER_SECONDS: Final = 1.0
 
 
 class _State(enum.Enum):
@@ -38,9 +38,9 @@ class _State(enum.Enum):
     CLOSED = "closed"
 
 
-_OPEN = _State.OPEN
+_OPEN: Final = _State.OPEN
 # Stands where the upper protocol was once nothing more can come: an ended transport must not keep it alive.
-_NOBODY = asyncio.Protocol()
+_NOBODY: Final = asyncio.Protocol()
 
 
 class TlsTransport(asyncio.Transport, asyncio.Protocol):
@@ -59,6 +59,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         "_end_told",
         "_failure",
         "_handshake_bytes",
+        "_has_more",
         "_held",
         "_incoming",
         "_linger_timer",
@@ -102,6 +103,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._batching = False  # inside data_received: writes are flushed together at its end
         self._reading_paused = False
         self._writing_paused = False
+        self._has_more = False  # what the last read left behind, in the SSL object or before it
         self._peer_ended = False  # close_notify received
         self._end_told = False  # and passed up
         self._lower_ended = False  # eof_received from below, not yet acted on while reading is paused
@@ -224,7 +226,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             if data:
                 self._upper.data_received(data)
                 # Asking first spares the SSLWantReadError that another read would mostly cost.
-                if not (self._peer_ended or self._held or self._incoming.pending or self._object.pending()):
+                if not (self._has_more or self._peer_ended or self._held):
                     return
                 continue
             if self._peer_ended and not self._end_told:
@@ -237,6 +239,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         """Give what is decrypted or can be now, a delivery's worth at most; b"" for "not yet", end or failure."""
         if self._held:
             held, self._held = self._held, b""
+            self._has_more = True  # while reading was paused more may have come behind it
             return held
         if self._peer_ended:
             return b""
@@ -248,15 +251,16 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
                 if not part:
                     self._peer_ended = True
                     break
-                if not self._incoming.pending and not self._object.pending():
-                    if not parts:
-                        return part
-                    parts.append(part)
-                    break
+                # A read that brings less than was asked for has taken its record whole.
+                self._has_more = self._incoming.pending > 0 or len(part) == _RECORD_BYTES
+                if not self._has_more and not parts:
+                    return part
                 parts.append(part)
+                if not self._has_more:
+                    break
                 taken += len(part)
         except ssl.SSLWantReadError:
-            pass
+            self._has_more = False
         except ssl.SSLZeroReturnError:
             self._peer_ended = True
         except OSError as error:

@@ -1,6 +1,7 @@
 """One record, one line: whatever stands in it, and nothing that may not."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,35 @@ def test_a_record_is_one_line_in_the_order_of_the_fields() -> None:
     assert document["time"] == "2027-01-15T08:00:00.123Z"
     assert document["durationMs"] == 12.346
     assert (document["status"], document["linkReused"]) == (200, True)
+
+
+# What makes a record one that exchanges write: it is formatted in pieces, any other as a whole.
+COMMON: dict[str, object] = {"time": WHEN, "requestId": "r1", "path": "/v1", "bytesUp": 1, "bytesDown": 2}
+
+
+@pytest.mark.parametrize(
+    "duration", [0.0, 0.0004, 0.0006, 0.9994, 0.9996, 12.3456789, 999.9994, 999.9996, 3_600_000.1, -1.5, 1e12, 1e300]
+)
+def test_a_duration_is_written_to_the_microsecond(duration: float) -> None:
+    assert json.loads(line(**COMMON, durationMs=duration))["durationMs"] == round(duration, 3)
+
+
+@pytest.mark.parametrize("duration", [float("nan"), float("inf")])
+def test_a_duration_that_is_no_number_is_none(duration: float) -> None:
+    assert json.loads(line(**COMMON, durationMs=duration))["durationMs"] is None
+
+
+@pytest.mark.parametrize("when", [0.0, 1.0009, 1_800_000_000.0, 1_800_000_000.0009, 1_800_000_000.9999])
+def test_a_time_is_written_to_the_millisecond_before_it(when: float) -> None:
+    assert datetime.fromisoformat(json.loads(line(**COMMON | {"time": when}, durationMs=1.0))["time"]) == (
+        datetime.fromtimestamp(int(when * 1000) / 1000, UTC)
+    )
+
+
+@pytest.mark.parametrize("path", ["/v1", '/a"b', "/a\\b", "/é", "/\x7f", "/a b"])
+def test_a_path_is_read_back_as_it_is_written(path: str) -> None:
+    shown = json.loads(line(**COMMON | {"path": path}, durationMs=1.0))["path"]
+    assert shown == ("/\\x7f" if path == "/\x7f" else path)
 
 
 def test_what_is_none_is_left_out() -> None:

@@ -428,6 +428,31 @@ async def test_write_eof_keeps_what_was_not_yet_read(trust: TlsTrust, version: s
     await upper.until_event("lost")
 
 
+async def test_what_was_under_way_when_an_end_was_written_is_delivered_whole(trust: TlsTrust) -> None:
+    """A pause does not call back what a lower transport is about to hand over, before our end and behind it."""
+    upper = End(keeps_half_open=True)
+    peer = await joined(trust, upper)
+    tls = cast(TlsTransport, upper.transport)
+    tls.pause_reading()
+    tls.data_received(peer.sealed(b"before"))
+    tls.write_eof()
+    tls.data_received(peer.sealed(b" and", b" behind"))
+    tls.resume_reading()
+    await upper.until_received(b"before and behind")
+    tls.abort()
+
+
+@pytest.mark.parametrize("size", [16 * 1024 - 1, 16 * 1024, 16 * 1024 + 1, 32 * 1024])
+async def test_records_as_long_as_they_may_be_are_delivered_whole(trust: TlsTrust, size: int) -> None:
+    upper = End()
+    peer = await joined(trust, upper)
+    for _ in range(2):
+        cast(TlsTransport, upper.transport).data_received(peer.sealed(b"x" * size))
+        await upper.until_received(b"x" * size)
+        upper.received.clear()
+    upper.transport.abort()
+
+
 async def test_write_eof_from_inside_data_received(trust: TlsTrust) -> None:
     upper = End(keeps_half_open=True, on_data=lambda end: end.transport.write_eof())
     peer = await joined(trust, upper)
