@@ -38,7 +38,7 @@ class _State(enum.Enum):
     CLOSED = "closed"
 
 
-_OPEN: Final = _State.OPEN
+_OPEN = _State.OPEN
 # Stands where the upper protocol was once nothing more can come: an ended transport must not keep it alive.
 _NOBODY: Final = asyncio.Protocol()
 
