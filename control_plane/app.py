@@ -142,13 +142,13 @@ async def started(
         tasks.spawn(_emitter(base, receivers, clock, parts.metrics, config).run(), name="pushes")
         api = build_api(parts)
         tasks.spawn(api.state.built_in.run(), name="built-in server")
-        server = Server(build_served(api, parts), config.api.listen)
+        server = Server(build_served(api, parts), config.api.listen, clock)
         serving = tasks.spawn(server.serve(), name="api")
         port = await _listening("api.listen", server, serving, config.api.listen)
         parts.feed.built_in_url = _built_in_url(config, port)
         opened.push_async_callback(_end, server, serving)
         opened.callback(watch.end_subscriptions)
-        metrics_port = await _serve_metrics(parts, config.metrics.listen, tasks, opened)
+        metrics_port = await _serve_metrics(parts, config.metrics.listen, clock, tasks, opened)
         yield ControlPlane(server, watch, port, metrics_port), serving
 
 
@@ -292,14 +292,14 @@ def _emitter(
 
 
 async def _serve_metrics(
-    parts: Parts, listen: HostPort | None, tasks: TaskSet, opened: contextlib.AsyncExitStack
+    parts: Parts, listen: HostPort | None, clock: Clock, tasks: TaskSet, opened: contextlib.AsyncExitStack
 ) -> int | None:
     """Serve the metrics until the stack closes; return the port."""
     if listen is None:
         return None
     if not is_loopback(listen.host):
         _log.warning("metrics_listen_off_loopback", hint="let nobody but Prometheus reach it")
-    server = Server(build_metrics(parts.metrics, parts.database), listen)
+    server = Server(build_metrics(parts.metrics, parts.database), listen, clock)
     serving = tasks.spawn(server.serve(), name="metrics")
     port = await _listening("metrics.listen", server, serving, listen)
     opened.push_async_callback(_end, server, serving)

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from control_plane.refusals import ControlCode, FieldIssue, Refused
 from control_plane.store.database import DatabaseUnavailable
 from control_plane.watch import WatchFull
+from sallyport.wire.http1.answers import plain_answer
 
 # A database that restarts is back within seconds.
 RETRY_AFTER_SECONDS: Final = 2
@@ -20,7 +21,7 @@ RETRY_AFTER_SECONDS: Final = 2
 _log = structlog.get_logger(__name__)
 
 
-def problem_document(request: Request, refused: Refused) -> dict[str, object]:
+def problem_document(request_id: str, refused: Refused) -> dict[str, object]:
     """Return the document that tells a refusal."""
     code = refused.code
     document: dict[str, object] = {
@@ -29,7 +30,7 @@ def problem_document(request: Request, refused: Refused) -> dict[str, object]:
         "status": code.status,
         "code": code.wire,
         "detail": refused.detail,
-        "requestId": request.scope["sallyport.request_id"],
+        "requestId": request_id,
         "retryable": code.retryable,
     }
     if refused.issues:
@@ -45,8 +46,15 @@ def problem(request: Request, refused: Refused) -> Response:
         headers["Retry-After"] = str(refused.retry_after_seconds or RETRY_AFTER_SECONDS)
     if code is ControlCode.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    body = orjson.dumps(problem_document(request, refused))
+    body = orjson.dumps(problem_document(request.scope["sallyport.request_id"], refused))
     return Response(body, code.status, headers, media_type="application/problem+json")
+
+
+def unreadable(detail: str) -> bytes:
+    """Return the whole answer to what is no request, after which its connection ends."""
+    refused = Refused(ControlCode.INVALID_REQUEST, detail)
+    body = orjson.dumps(problem_document(new_request_id(), refused))
+    return plain_answer(refused.code.status, "application/problem+json", body, close=True)
 
 
 async def refused(request: Request, error: Exception) -> Response:
@@ -95,6 +103,11 @@ async def own_fault(request: Request, error: Exception) -> Response:
     return problem(request, Refused(ControlCode.INTERNAL_ERROR, "see the control plane's log for this requestId"))
 
 
+def new_request_id() -> str:
+    """Return an id for one request."""
+    return f"ctl_{secrets.token_hex(8)}"
+
+
 class RequestIds:
     """Outermost: give each request an id, send it back, and let no exception reach the server."""
 
@@ -106,7 +119,7 @@ class RequestIds:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = scope["sallyport.request_id"] = f"ctl_{secrets.token_hex(8)}"
+        request_id = scope["sallyport.request_id"] = new_request_id()
         started = False
 
         async def send_with_id(message: Message) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Generator
 from typing import Any, Final
 
@@ -43,8 +44,10 @@ from control_plane.api.openapi import openapi_document
 from control_plane.api.page.rendering import see_other
 from control_plane.api.page.site import PREFIX, build_page
 from control_plane.api.parts import Parts
-from control_plane.api.problems import HANDLERS, RequestIds
+from control_plane.api.problems import HANDLERS, RequestIds, unreadable
 from control_plane.refusals import ControlCode, FieldIssue, Refused
+from sallyport.net.clock import Clock
+from sallyport.net.parting import Parting
 from sallyport.net.setting_kinds import HostPort
 
 # A gateway keeps one watch stream and some requests; this many at once are an attack or a loop.
@@ -104,10 +107,14 @@ def build_api(parts: Parts) -> FastAPI:
     return app
 
 
-class PromptHeads(H11Protocol):
-    """uvicorn's HTTP/1.1, which alone would wait for a request's head for ever."""
+class StrictHeads(H11Protocol):
+    """uvicorn's HTTP/1.1, which alone would wait for a request's head for ever, and refuse in words of its own."""
 
     _late: asyncio.TimerHandle | None = None
+
+    def __init__(self, clock: Clock, *arguments: Any, **named: Any) -> None:  # noqa: ANN401  as uvicorn has them
+        super().__init__(*arguments, **named)
+        self._clock = clock
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin to wait for the first head."""
@@ -123,6 +130,17 @@ class PromptHeads(H11Protocol):
         """Forget the deadline."""
         self._forget()
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what cannot be read, as every other refusal; whoever is still sending gets to see it."""
+        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
+            self.transport.close()  # an answer has begun that another one would spoil
+            return
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        answer = unreadable(f"this is no HTTP/1.1 request with a head of {MAX_HEAD_BYTES} bytes at most")
+        Parting(self._clock, self.transport, answer, lambda: self.connection_lost(None)).begin()
 
     def _watch(self) -> None:
         if self._awaits_head() and self._late is None:
@@ -147,13 +165,13 @@ class PromptHeads(H11Protocol):
 class Server(uvicorn.Server):
     """uvicorn on the running loop, leaving the signals to its caller."""
 
-    def __init__(self, app: ASGIApp, listen: HostPort) -> None:
+    def __init__(self, app: ASGIApp, listen: HostPort, clock: Clock) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
                 host=listen.host,
                 port=listen.port,
-                http=PromptHeads,
+                http=functools.partial(StrictHeads, clock),  # type: ignore[arg-type]  # called as a class is
                 ws="none",
                 lifespan="off",
                 log_config=None,

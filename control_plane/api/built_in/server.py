@@ -112,7 +112,7 @@ class BuiltInServer:
         try:
             status, document = await self._ask(request, client, tool, params.arguments or {})
         except Refused as refused:
-            status, document = refused.code.status, problem_document(request, refused)
+            status, document = refused.code.status, problem_document(request.scope["sallyport.request_id"], refused)
         _log.info(
             "tool_called",
             tool=params.name,
