@@ -6,13 +6,15 @@ that use what earlier answers gave. A failure prints its request and its seed; `
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import httpx
@@ -73,12 +75,35 @@ def fuzz(seed: int, examples: int, url: str | None, options: Sequence[str]) -> b
     """Ask one control plane by one seed; say whether it held."""
     with tempfile.TemporaryDirectory() as name, control_plane(pathlib.Path(name), url) as (address, token):
         command = [str(SCHEMATHESIS), "--config-file", str(SETTINGS), "run", f"{address}/openapi.json"]
-        command += ["--seed", str(seed), "--max-examples", str(examples), *options]
+        command += ["--max-examples", str(examples), *options]
         credentials = {"SALLYPORT_SERVICE_TOKEN": token, "SALLYPORT_CLIENT_KEY": client_key(address, token)}
-        answer = subprocess.run(command, cwd=name, env=os.environ | credentials, check=False)
+        run = functools.partial(subprocess.run, cwd=name, env=os.environ | credentials, check=False, text=True)
+        alone = run([*command, "--seed", str(seed), "--phases", "examples,coverage,fuzzing"])
+        is_held = alone.returncode == 0 and sequences(run, [*command, "--phases", "stateful"], seed, examples)
         failures = [line for line in (pathlib.Path(name) / "log").open() if '"request_failed"' in line]
     sys.stdout.writelines(failures)
-    return answer.returncode == 0 and not failures
+    return is_held and not failures
+
+
+def sequences(
+    run: Callable[..., "subprocess.CompletedProcess[str]"], command: Sequence[str], seed: int, examples: int
+) -> bool:
+    """Ask in sequences until there were as many as examples; say whether all held.
+
+    One run makes few: it is over as soon as what is replayed gets another answer, as the second of two like requests
+    does here.
+    """
+    made = runs = 0
+    while made < examples:
+        runs += 1
+        answer = run([*command, "--seed", str(seed * 10_000 + runs)], stdout=subprocess.PIPE)
+        found = re.search(r"Scenarios: +(\d+)", answer.stdout)
+        if answer.returncode != 0 or found is None:
+            sys.stdout.write(answer.stdout)
+            return False
+        made += int(found[1])
+        print(f"seed {seed}: {made} sequences held", flush=True)
+    return True
 
 
 def main() -> int:
