@@ -69,11 +69,14 @@ class Application:
         """Carry out every step that can be; what went wrong is in `steps`."""
         room = asyncio.Semaphore(MAX_STEPS_AT_ONCE)
         tasks: dict[str, asyncio.Task[None]] = {}
+        # Whoever waits for these has waited for every step before.
+        last: list[asyncio.Task[None]] = []
         async with asyncio.TaskGroup() as group:
             for step in self._planned:
-                before = tasks.values() if step.after is None else [tasks[name] for name in step.after]
+                before = last if step.after is None else [tasks[name] for name in step.after]
                 carrying_out = self._in_turn(step, tuple(before), room)
-                tasks[step.name] = group.create_task(carrying_out, name=f"set-up step {step.name}")
+                task = tasks[step.name] = group.create_task(carrying_out, name=f"set-up step {step.name}")
+                last = [task] if step.after is None else [*last, task]
         self._finish()
 
     def _finish(self) -> None:
