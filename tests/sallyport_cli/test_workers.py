@@ -24,13 +24,14 @@ async def test_workers_are_listed_and_forgotten(tmp_path: Path, capsys: pytest.C
             await api.ask("PUT", f"/internal/v1/workers/{worker_id}", REPORT)
         await api.ask("DELETE", "/internal/v1/workers/wrk_2?epoch=1", status=204)
         listed = await ask("list")
-        rows = [line.split() for line in listed.out.splitlines()[1:]]
+        rows = [line.split() for line in listed.out.splitlines() if line.lstrip().startswith("wrk_")]
         assert rows == [
             ["wrk_1", "live", "0", "http://127.0.0.1:4200"],
             ["wrk_2", "withdrawn", "0", "http://127.0.0.1:4200"],
         ]
         refused = await ask("forget", "wrk_1")
-        assert (refused.status, "worker_live" in refused.err) == (2, True)
-        assert (await ask("forget", "wrk_2")).out == "wrk_2 is forgotten\n"
+        assert (refused.status, "end it, or wait until 30 s after its last word" in refused.err) == (2, True)
+        # The control plane of the test logs to the same place.
+        assert (await ask("forget", "wrk_2")).out.endswith("wrk_2 is forgotten\n")
         assert [each["workerId"] for each in (await ask("list", "--json")).json()["items"]] == ["wrk_1"]
         assert (await ask("forget", "wrk_2", "--json")).status == 2
