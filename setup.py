@@ -14,6 +14,7 @@ COMPILED = (
     "sallyport/net/buffer_budget.py",
     "sallyport/net/bulk_turns.py",
     "sallyport/net/clock.py",
+    "sallyport/net/tls.py",
     "sallyport/net/tunnel.py",
     "sallyport/net/tunnel_pace.py",
     "sallyport/net/tunnel_stream.py",

@@ -38,7 +38,8 @@ class _State(enum.Enum):
     CLOSED = "closed"
 
 
-_OPEN = _State.OPEN
+# Its type is said, so that mypy does not take a transport that was open for one that still is.
+_OPEN: Final[_State] = _State.OPEN
 # Stands where the upper protocol was once nothing more can come: an ended transport must not keep it alive.
 _NOBODY: Final = asyncio.Protocol()
 
