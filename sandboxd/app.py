@@ -24,6 +24,9 @@ from sallyport.net.transports import Listener, ListenError, adopt, adopt_datagra
 from sallyport.settings import ConfigError
 from sandboxd.config import Redirect, SandboxdConfig, load_config, process_environment
 from sandboxd.core.names import NameTable
+from sandboxd.deputy.delegated_setup import DelegatedSetup
+from sandboxd.deputy.delegated_streams import DelegatedStreams
+from sandboxd.deputy.door import DeputyDoor
 from sandboxd.gateway_side import GatewaySide
 from sandboxd.listener import CapturedStream
 from sandboxd.local_streams import LocalStreams
@@ -66,7 +69,7 @@ class Sandboxd:
         proxy: Listener,
         client: TunnelClient,
         trust: TrustKeeper,
-        setup: Setup,
+        setup: Setup | DelegatedSetup,
         failed: asyncio.Event,
         opened: contextlib.AsyncExitStack,
     ) -> None:
@@ -170,28 +173,38 @@ async def _start(config: SandboxdConfig, environ: Mapping[str, str], opened: con
     proxy = await (_redirected(config, parts, opened) if config.redirect.connections else _proxy(config, parts, opened))
     trust = TrustKeeper(parts.ca, config.trust_dir or config.state_dir, environ, parts.clock, parts.log)
     trust.begin()
-    inherited = {name: environ[name] for name in _INHERITED if name in environ}
-    setup = Setup(
-        state_dir=config.state_dir,
-        base_environment=inherited | trust.environment(str(HostPort(proxy.host, proxy.port))),
-        send_status=lambda document: client.send({"type": "setup.status", **document}),
-        tasks=parts.tasks,
-        is_inside=not config.redirect.connections,
-    )
-    local = LocalStreams(setup, tasks=parts.tasks, clock=parts.clock)
+    budget = BufferBudget(config.limits.buffer_bytes)
+    door = None if config.redirect.deputy is None else DeputyDoor(clock=parts.clock, log=parts.log, budget=budget)
+
+    def send_status(document: Mapping[str, object]) -> None:
+        client.send({"type": "setup.status", **document})
+
+    setup: Setup | DelegatedSetup
+    local: LocalStreams | DelegatedStreams
+    if config.redirect.connections:
+        setup = DelegatedSetup(door, clock=parts.clock, send_status=send_status)
+        local = DelegatedStreams(door, setup, clock=parts.clock)
+    else:
+        inherited = {name: environ[name] for name in _INHERITED if name in environ}
+        base = inherited | trust.environment(str(HostPort(proxy.host, proxy.port)))
+        setup = Setup(state_dir=config.state_dir, base_environment=base, send_status=send_status, tasks=parts.tasks)
+        local = LocalStreams(setup, tasks=parts.tasks, clock=parts.clock)
     client = TunnelClient(
         parts,
         url=config.gateway,
         context=context,
         tokens=tokens,
-        budget=BufferBudget(config.limits.buffer_bytes),
+        budget=budget,
         local=local,
         setup=setup,
         random=random.random,
     )
     opened.push_async_callback(setup.close)
     opened.push_async_callback(local.close)
-    await setup.restore()
+    if isinstance(setup, Setup):
+        await setup.restore()
+    if door is not None and config.redirect.deputy is not None:
+        await _open_door(door, config.redirect.deputy, opened)
     await proxy.start()
     client.start()
     return Sandboxd(parts, proxy, client, trust, setup, failed, opened.pop_all())
@@ -211,8 +224,21 @@ async def _redirected(config: SandboxdConfig, parts: SandboxdParts, opened: cont
     try:
         return await _adopted(redirect, parts, names, opened)
     except OSError as error:
-        hint = "start sandboxd with sockets that are bound and inherited under these numbers"
-        raise StartError(f"SALLYPORT_REDIRECT_*: a descriptor cannot be used: {error.strerror}", hint) from None
+        raise _unusable_descriptor(error) from None
+
+
+async def _open_door(door: DeputyDoor, descriptor: int, opened: contextlib.AsyncExitStack) -> None:
+    """Let the sandbox's deputy come."""
+    try:
+        await door.open(descriptor)
+    except OSError as error:
+        raise _unusable_descriptor(error) from None
+    opened.push_async_callback(door.close)
+
+
+def _unusable_descriptor(error: OSError) -> StartError:
+    hint = "start sandboxd with sockets that are bound and inherited under these numbers"
+    return StartError(f"SALLYPORT_REDIRECT_*: a descriptor cannot be used: {error.strerror or error}", hint)
 
 
 async def _adopted(

@@ -91,7 +91,8 @@ class Interception:
 class Redirect:
     """Sockets in the network of a sandbox that whoever starts sandboxd has opened there and redirected to.
 
-    With them sandboxd stands outside of its sandbox: it has no proxy listener, and sets nothing up.
+    With them sandboxd stands outside of its sandbox: it has no proxy listener, and what is to be done inside its deputy
+    does, if there is to be one.
     """
 
     connections: tuple[int, ...] = setting_list(
@@ -106,6 +107,11 @@ class Redirect:
     )
     question_streams: tuple[int, ...] = setting_list(
         DESCRIPTOR, "The same for DNS by TCP.", "Some resolvers ask by TCP alone."
+    )
+    deputy: int | None = optional_setting(
+        DESCRIPTOR,
+        "Descriptor of a bound UNIX socket in the sandbox's network that its deputy comes to.",
+        "Without one nothing can be set up or reached in the sandbox.",
     )
 
 
@@ -262,8 +268,9 @@ def load_config(environ: Mapping[str, str], base_dir: Path) -> SandboxdConfig:
         reader.fault(
             "SALLYPORT_LISTEN", "every connection is taken for the sandbox's own, so only loopback is listened on"
         )
-    if (config.redirect.questions or config.redirect.question_streams) and not config.redirect.connections:
-        reader.fault("SALLYPORT_REDIRECT_CONNECTIONS", "is needed as well: the addresses that names get lead there")
+    redirect = config.redirect
+    if (redirect.questions or redirect.question_streams or redirect.deputy is not None) and not redirect.connections:
+        reader.fault("SALLYPORT_REDIRECT_CONNECTIONS", "is needed as well: it says that sandboxd stands outside")
     if reader.issues:
         raise ConfigError(reader.issues)
     return config

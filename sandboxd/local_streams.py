@@ -6,7 +6,6 @@ by one head, as a CONNECT is: 200 and then bytes, or a problem document and the 
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,12 +13,14 @@ from sallyport.net.clock import Clock
 from sallyport.net.loopback import LoopbackError, connect_loopback, loopback_addresses
 from sallyport.net.relay import Relay
 from sallyport.net.tasks import TaskSet
-from sallyport.problem import Code, Problem
+from sallyport.problem import Code
 from sallyport.setup import McpServer, StdioMcpTransport, split_url
-from sallyport.wire.http1.answers import ESTABLISHED, plain_answer, problem_answer
+from sallyport.wire.http1.answers import ESTABLISHED
+from sandboxd.document_stream import DocumentStream
 from sandboxd.mcp.sessions import StdioSessions
 from sandboxd.setup.process_log import ProcessLog
-from sandboxd.setup.setup import Announcement, Setup
+from sandboxd.setup.setup import Setup
+from sandboxd.stream_answers import StreamRefused, not_found, problem
 
 # Streams of the gateway at once: sessions of people and agents with what runs here. A tunnel has 1,024 streams, most
 # of them for the sandbox's own traffic, which these may not crowd out.
@@ -28,14 +29,6 @@ CONNECT_SECONDS: Final = 5.0  # on this machine; more than that is a listener wh
 # A session may say nothing for long; a dead tunnel ends its streams by itself, and a local program by its socket.
 IDLE_SECONDS: Final = 24 * 3600.0
 CLOSE_SECONDS: Final = 5.0
-
-
-class _Refused(Exception):
-    """A stream that is answered with a problem."""
-
-    def __init__(self, answer: bytes) -> None:
-        super().__init__()
-        self.answer = answer
 
 
 class LocalStreams:
@@ -57,9 +50,9 @@ class LocalStreams:
         """
         try:
             if len(self._open) >= MAX_LOCAL_STREAMS:
-                raise _Refused(_problem(Code.OVERLOADED, f"{MAX_LOCAL_STREAMS} streams are open already"))
+                raise StreamRefused(problem(Code.OVERLOADED, f"{MAX_LOCAL_STREAMS} streams are open already"))
             protocol = self._protocol_for(stream, target)
-        except _Refused as refused:
+        except StreamRefused as refused:
             stream.write(refused.answer)
             stream.close()
             return asyncio.Protocol()
@@ -82,9 +75,9 @@ class LocalStreams:
                 return self._dial(stream, self._endpoint_url(client_id, endpoint_key))
             case ["mcp", server_id]:
                 return self._mcp(stream, server_id)
-            case ["setup", revision] if revision.isascii() and revision.isdecimal() and len(revision) < 17:
-                return self._document(stream, int(revision))
-        raise _Refused(_not_found("this is not the name of anything in a sandbox"))
+            case ["setup", revision]:
+                return DocumentStream(stream, self._setup, revision, lambda: self.ended(stream))
+        raise StreamRefused(not_found("this is not the name of anything in a sandbox"))
 
     # What is declared ----------------------------------------------------------------------------------------------
 
@@ -94,15 +87,15 @@ class LocalStreams:
             for endpoint in client.endpoints if client.client_id == client_id else ():
                 if endpoint.endpoint_key == endpoint_key:
                     return endpoint.transport.url
-        raise _Refused(_not_found("no such endpoint is declared"))
+        raise StreamRefused(not_found("no such endpoint is declared"))
 
     def _mcp(self, stream: asyncio.Transport, server_id: str) -> asyncio.Protocol:
         declared = [server for server in self._declared_servers() if server.server_id == server_id]
         if not declared:
-            raise _Refused(_not_found("no such MCP server is declared"))
+            raise StreamRefused(not_found("no such MCP server is declared"))
         if len(declared) > 1:
             # Two bindings of one integration; which of them is meant cannot be said by this name.
-            raise _Refused(_not_found("more than one MCP server is declared by this id"))
+            raise StreamRefused(not_found("more than one MCP server is declared by this id"))
         transport = declared[0].transport
         if isinstance(transport, StdioMcpTransport):
             return self._stdio.serve(stream, declared[0], lambda: self.ended(stream))
@@ -121,9 +114,9 @@ class LocalStreams:
         try:
             loopback_addresses(host)
         except LoopbackError as error:
-            raise _Refused(_problem(Code.ADDRESS_REFUSED, str(error))) from None
+            raise StreamRefused(problem(Code.ADDRESS_REFUSED, str(error))) from None
         if scheme not in ("http", "ws"):
-            raise _Refused(_problem(Code.ADDRESS_REFUSED, "TLS to a program of this machine is not spoken here"))
+            raise StreamRefused(problem(Code.ADDRESS_REFUSED, "TLS to a program of this machine is not spoken here"))
         return _LocalStream(self, stream, host, port)
 
     async def dial(self, local: "_LocalStream") -> None:
@@ -132,7 +125,7 @@ class LocalStreams:
             async with asyncio.timeout(CONNECT_SECONDS):
                 transport, first = await connect_loopback(_FirstBytes, local.host, local.port)
         except (OSError, TimeoutError):
-            local.stream.write(_problem(Code.UPSTREAM_UNREACHABLE, "the program does not accept at present"))
+            local.stream.write(problem(Code.UPSTREAM_UNREACHABLE, "the program does not accept at present"))
             local.stream.close()
             return
         if local.stream.is_closing():
@@ -155,15 +148,6 @@ class LocalStreams:
     def ended(self, stream: asyncio.Transport) -> None:
         """A stream is gone, and what stood behind it."""
         self._open.discard(stream)
-
-    # Setup documents -------------------------------------------------------------------------------------------------
-
-    def _document(self, stream: asyncio.Transport, revision: int) -> asyncio.Protocol:
-        announced = self._setup.announced(revision)
-        if announced is None:
-            raise _Refused(_not_found("no document of this revision was announced"))
-        stream.write(ESTABLISHED)
-        return _DocumentStream(self, stream, self._setup, announced)
 
     def __repr__(self) -> str:
         return f"<LocalStreams: {len(self._open)} open, {self._stdio}>"
@@ -199,50 +183,3 @@ class _LocalStream(asyncio.Protocol):
         """The stream has ended before there was anything at its other end."""
         self._task.cancel()
         self._streams.ended(self.stream)
-
-
-class _DocumentStream(asyncio.Protocol):
-    """Takes one document of the announced size, ended by a half-close; its answer is a status."""
-
-    def __init__(self, streams: LocalStreams, stream: asyncio.Transport, setup: Setup, announced: Announcement) -> None:
-        self._streams = streams
-        self._stream = stream
-        self._setup = setup
-        self._announced = announced
-        self._body = bytearray()
-
-    def data_received(self, data: bytes) -> None:
-        """A piece of the document; more than was announced ends the stream."""
-        self._body += data
-        if len(self._body) > self._announced.size_bytes:
-            self._body.clear()
-            self._stream.abort()
-
-    def eof_received(self) -> bool:
-        """The document is whole."""
-        body = bytes(self._body)
-        self._body.clear()
-        self._setup.document_received(self._announced.revision, body)
-        return False
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """The stream is gone; half a document is forgotten."""
-        self._streams.ended(self._stream)
-
-
-def _problem(code: Code, detail: str) -> bytes:
-    return problem_answer(Problem(code=code, detail=detail), method="CONNECT", close=True)
-
-
-def _not_found(detail: str) -> bytes:
-    """404 is no answer of the data path, so `Code` does not know it."""
-    document = {
-        "type": "urn:sallyport:error:not_found",
-        "title": "There is nothing here",
-        "status": 404,
-        "code": "not_found",
-        "detail": detail,
-        "requestId": "",
-        "retryable": False,
-    }
-    return plain_answer(404, "application/problem+json", json.dumps(document).encode("ascii"), close=True)

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
+from sallyport.deputy import DEPUTY_NAME
 from sallyport.net.transports import BACKLOG
 from sallyport.wire.netlink import (
     IPV4,
@@ -32,6 +33,8 @@ _ANSWER_SECONDS: Final = 10.0
 _NETFILTER: Final = 12  # NETLINK_NETFILTER
 # How often ports are chosen anew where a program has taken the twin of ours.
 _TRIES: Final = 16
+# One deputy at a time is listened to.
+_DEPUTY_BACKLOG: Final = 8
 
 
 class NetworkError(Exception):
@@ -49,11 +52,12 @@ class SandboxNetwork:
     connections: tuple[int, ...]
     questions: tuple[int, ...]
     question_streams: tuple[int, ...]
+    deputy: int
 
     @property
     def sockets(self) -> tuple[int, ...]:
         """All of them, to be handed to a sandboxd."""
-        return self.connections + self.questions + self.question_streams
+        return (*self.connections, *self.questions, *self.question_streams, self.deputy)
 
     def close(self) -> None:
         """Let go of it: it ends with the last process that is in it."""
@@ -110,6 +114,9 @@ def _set_up() -> SandboxNetwork:
         ports = RedirectPorts(tcp=_port(connections), dns_udp=_port(questions), dns_tcp=_port(question_streams))
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETFILTER) as rules:
             _order(rules, redirection(ports, 1), "redirection (nf_tables)")
+        deputy = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        deputy.bind(DEPUTY_NAME)
+        deputy.listen(_DEPUTY_BACKLOG)
         namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         opened.pop_all()
     return SandboxNetwork(
@@ -117,6 +124,7 @@ def _set_up() -> SandboxNetwork:
         connections=tuple(each.detach() for each in connections),
         questions=tuple(each.detach() for each in questions),
         question_streams=tuple(each.detach() for each in question_streams),
+        deputy=deputy.detach(),
     )
 
 

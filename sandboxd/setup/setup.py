@@ -8,44 +8,31 @@ restart what is kept is applied anew.
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from sallyport.net.orphans import end_orphans
 from sallyport.net.tasks import TaskSet
-from sallyport.setup import MAX_SETUP_BYTES, SetupDocument, SetupError, parse_setup, setup_digest
-from sallyport.wire.errors import RemoteProtocolError
+from sallyport.setup import SetupDocument, SetupError, parse_setup
+from sandboxd.setup.announcement import NOT_ANNOUNCED, Announcement, read_announcement
 from sandboxd.setup.application import Application, Running, process_step, write_shell_file
 from sandboxd.setup.artifacts import Ledger
 from sandboxd.setup.environment import MARK, environment_of
 from sandboxd.setup.kept import KeptDocument, KeptDocuments
 from sandboxd.setup.parts import RestartLimits, SetupParts
-from sandboxd.setup.steps import MAX_ISSUE_CHARACTERS, StepState
+from sandboxd.setup.steps import StepState, refusal
 
 # Changes within this time go in one status; the end of an application is told at once.
 STATUS_SECONDS: Final = 0.25
-# Issues of one refused document that a status tells; a document has up to 100.
-MAX_TOLD_ISSUES: Final = 20
 # What all processes together have to end when sandboxd does; a container's runtime gives it 10 s before it kills.
 CLOSE_SECONDS: Final = 8.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Announcement:
-    """A document that the gateway is about to send."""
-
-    revision: int
-    digest: str
-    size_bytes: int
 
 
 class Setup:
     """The set-up of this sandbox. Call `restore` once before anything else, and `close` at the end.
 
-    Where sandboxd does not stand inside of its sandbox, a document that has something done or reached is refused: it
-    would be done where sandboxd is. `base_environment` is all that processes get before the document's own: PATH, HOME,
-    the way out and its trust.
+    It is carried out where this process is: in the sandbox, by sandboxd or by its deputy there. `base_environment` is
+    all that processes get before the document's own: PATH, HOME, the way out and its trust.
     Always: at most one application runs, and `_latest` is the newest document that was accepted.
     """
 
@@ -57,7 +44,6 @@ class Setup:
         send_status: Callable[[Mapping[str, object]], None],
         tasks: TaskSet,
         restart_limits: RestartLimits | None = None,
-        is_inside: bool = True,
     ) -> None:
         # The operator's path may have links in it; below it there are none.
         directory = state_dir.resolve() / "setup"
@@ -78,20 +64,13 @@ class Setup:
         self._refusal: Mapping[str, object] | None = None
         self._status_timer: asyncio.TimerHandle | None = None
         self._is_closed = False
-        self._is_inside = is_inside
 
     # From the gateway ----------------------------------------------------------------------------------------------
 
     def announce(self, message: Mapping[str, object]) -> None:
-        """Take `setup.apply {revision, digest, sizeBytes}`; raises RemoteProtocolError for one that says nothing."""
-        match message:
-            case {"revision": int(revision), "digest": str(digest), "sizeBytes": int(size)} if (
-                revision > 0 and 0 < size <= MAX_SETUP_BYTES
-            ):
-                self._announced = Announcement(revision=revision, digest=digest, size_bytes=size)
-            case _:
-                raise RemoteProtocolError("setup.apply without revision, digest and a size within the limit")
-        if self._is_done_or_under_way(revision, digest):
+        """Take `setup.apply`; raises RemoteProtocolError for one that says nothing."""
+        self._announced = read_announcement(message)
+        if self._is_done_or_under_way(self._announced.revision, self._announced.digest):
             self._tell()
 
     def announced(self, revision: int) -> Announcement | None:
@@ -104,8 +83,8 @@ class Setup:
         known = self.announced(revision)
         if self._is_closed:
             return
-        if known is None or len(body) != known.size_bytes or setup_digest(body) != known.digest:
-            self._refuse(revision, ["what came is not what was announced"])
+        if known is None or not known.is_of(body):
+            self._refuse(revision, [NOT_ANNOUNCED])
             return
         try:
             document = parse_setup(body)
@@ -174,8 +153,6 @@ class Setup:
         latest = self._latest
         if document.revision != revision:
             return f"/revision: the document is of revision {document.revision}"
-        if not self._is_inside and _does_something(document):
-            return "this sandboxd stands outside of its sandbox, so it sets nothing up there"
         # Another sandbox's state: this one was made from an image of that one, and its revisions count anew.
         if latest is None or latest.document.sandbox_id != document.sandbox_id:
             return None
@@ -252,15 +229,9 @@ class Setup:
             self._send_status(self._application.steps.to_document())
 
     def _refuse(self, revision: int, issues: Sequence[str]) -> None:
-        told = [issue[:MAX_ISSUE_CHARACTERS] for issue in issues[:MAX_TOLD_ISSUES]]
-        steps = [{"name": "document", "state": StepState.FAILED.value, "issue": issue} for issue in told]
-        self._refusal = {"revision": revision, "state": "failed", "steps": steps}
+        self._refusal = refusal(revision, issues)
         self._send_status(self._refusal)
 
     def __repr__(self) -> str:
         steps = self._application.steps if self._application is not None else "nothing"
         return f"<Setup: {steps}, {len(self._running)} processes>"
-
-
-def _does_something(document: SetupDocument) -> bool:
-    return bool(document.artifacts or document.workspace_sources or document.runtime_clients or document.mcp_servers)

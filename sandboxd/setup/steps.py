@@ -2,11 +2,13 @@
 
 import enum
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 MAX_ISSUE_CHARACTERS: Final = 300
+# Issues of one refused document that a status tells; a document has up to 100.
+MAX_TOLD_ISSUES: Final = 20
 # A control message has at most 64 KiB (contracts section 2); the rest is for what stands round the status in it.
 MAX_STATUS_BYTES: Final = 60 * 1024
 
@@ -73,6 +75,13 @@ class Steps:
     def __repr__(self) -> str:
         done = sum(step.state is StepState.DONE for step in self._steps.values())
         return f"<Steps of revision {self.revision} {self.state}: {done} of {len(self._steps)} done>"
+
+
+def refusal(revision: int, issues: Sequence[str], *, step: str = "document") -> Mapping[str, object]:
+    """Write the status of a revision that was not begun with."""
+    told = [issue[:MAX_ISSUE_CHARACTERS] for issue in issues[:MAX_TOLD_ISSUES]]
+    steps = [{"name": step, "state": StepState.FAILED.value, "issue": issue} for issue in told]
+    return {"revision": revision, "state": "failed", "steps": steps}
 
 
 def _item(name: str, step: _Step) -> dict[str, str]:

@@ -19,6 +19,7 @@ from typing import Final
 
 import structlog
 
+from sallyport.deputy import SHELL_FILE, SHELL_FILE_VARIABLE
 from sallyport.net.child import Child, ChildError, end_group, start_child
 from sallyport.net.sandbox_network import NetworkError, SandboxNetwork, make_network
 from sallyport.net.tasks import TaskSet
@@ -36,7 +37,7 @@ from worker.sandboxes.seccomp import ARCHITECTURES
 SHARED: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc")
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PRIVATE: Final = 0o600
-_CELL: Final = "worker.sandboxes.cell"
+_CELL: Final = "sallyport_cli.cell"
 
 _log = structlog.get_logger(__name__)
 
@@ -219,6 +220,7 @@ class LocalSandboxes:
             "HOME": home,
             "LANG": "C.UTF-8",
             **trust_variables(outside.trust, outside.proxy if network is None else None),
+            **({} if network is None else {SHELL_FILE_VARIABLE: f"{home}/{SHELL_FILE}"}),
             **definition.environment,
         }
         program: Sequence[str] = definition.command

@@ -60,17 +60,25 @@ class OutsideSettings:
 class OutsideSandboxd:
     """One sandboxd. `folder` is its alone: tokens, state and, in `trust`, what the sandbox is shown.
 
-    Without a network it listens as a proxy on loopback, and `proxy` says where.
+    Without a network it listens as a proxy on loopback, and `proxy` says where. In a network it may have a deputy.
     """
 
     def __init__(
-        self, tasks: TaskSet, settings: OutsideSettings, folder: Path, network: SandboxNetwork | None, log: ServerLog
+        self,
+        tasks: TaskSet,
+        settings: OutsideSettings,
+        folder: Path,
+        network: SandboxNetwork | None,
+        log: ServerLog,
+        *,
+        has_deputy: bool = True,
     ) -> None:
         self._tasks = tasks
         self._settings = settings
         self._folder = folder
         self._network = network
         self._log = log
+        self._has_deputy = has_deputy
         self.trust = folder / "trust"
         self.proxy: str | None = None
         self._child: Child | None = None
@@ -124,6 +132,8 @@ class OutsideSandboxd:
             values["SALLYPORT_REDIRECT_CONNECTIONS"] = _numbers(network.connections)
             values["SALLYPORT_REDIRECT_QUESTIONS"] = _numbers(network.questions)
             values["SALLYPORT_REDIRECT_QUESTION_STREAMS"] = _numbers(network.question_streams)
+            if self._has_deputy:
+                values["SALLYPORT_REDIRECT_DEPUTY"] = str(network.deputy)
         return values
 
     async def _launch(self) -> tuple[Child, "asyncio.Future[str]"]:

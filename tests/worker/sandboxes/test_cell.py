@@ -61,7 +61,7 @@ def cell(folder: Path, *command: str, shared: tuple[str, ...] = SHARED, cwd: str
 def started(folder: Path, network: SandboxNetwork, made: Cell) -> Iterator["subprocess.Popen[str]"]:
     (folder / "cell.json").write_text(made.to_json())
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "worker.sandboxes.cell", str(folder / "cell.json"), str(network.namespace)],
+        [sys.executable, "-P", "-m", "sallyport_cli.cell", str(folder / "cell.json"), str(network.namespace)],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
         pass_fds=[network.namespace],
         stdout=subprocess.PIPE,
@@ -166,7 +166,7 @@ def test_trust_in_the_sandbox_s_own_folders(network: SandboxNetwork, folder: Pat
 def test_a_network_that_is_none(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (folder / "cell.json").write_text(cell(folder, "/bin/true").to_json())
     # In a process of its own: it would change the namespaces of this one.
-    program = f"import worker.sandboxes.cell as c; raise SystemExit(c.main([{str(folder / 'cell.json')!r}, '0']))"
+    program = f"import worker.sandboxes.cell as c; raise SystemExit(c.main([{str(folder / 'cell.json')!r}, '0'], None))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdin=subprocess.DEVNULL, check=False)
     assert done.returncode == EXIT_NOT_BEGUN
     assert "the sandbox cannot begin" in capfd.readouterr().err
