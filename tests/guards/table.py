@@ -2417,6 +2417,7 @@ _SERVERS: Final = (
 # --- a sandbox has no other way out ----------------------------------------------------------------------------------
 
 _SECCOMP: Final = "worker/sandboxes/seccomp.py"
+_DEPUTY: Final = "tests/sandboxd/deputy/"
 _SANDBOXES: Final = "tests/worker/sandboxes/"
 
 _NO_OTHER_WAY: Final = (
@@ -2457,10 +2458,45 @@ _NO_OTHER_WAY: Final = (
     ),
     Guard(
         "set-up in the wrong place",
-        "sandboxd/setup/setup.py",
-        "if not self._is_inside and _does_something(document):",
-        "if False:",
-        "tests/sandboxd/setup/test_setup.py::test_from_outside_of_the_sandbox_nothing_is_set_up_in_it",
+        "sandboxd/deputy/delegated_setup.py",
+        "    if _does_something(document):\n",
+        "    if False:\n",
+        f"{_DEPUTY}test_delegated_setup.py::test_without_a_door_nothing_is_set_up",
+    ),
+    Guard(
+        "one deputy at a time",
+        "sandboxd/deputy/door.py",
+        "if self._link is not None or self.clock.now < self._next_at:",
+        "if self.clock.now < self._next_at:",
+        f"{_DEPUTY}test_door.py::test_one_at_a_time",
+    ),
+    Guard(
+        "streams of a deputy",
+        "sandboxd/deputy/door.py",
+        'self._refuse("it opens a stream")',
+        "pass",
+        f"{_DEPUTY}test_door.py::test_a_deputy_opens_nothing",
+    ),
+    Guard(
+        "a deputy's pace",
+        "sandboxd/deputy/door.py",
+        "limits=LIMITS, pace=door.pace)",
+        "limits=LIMITS)",
+        f"{_DEPUTY}test_door.py::test_more_messages_than_a_deputy_needs",
+    ),
+    Guard(
+        "how often a deputy's statuses go on",
+        "sandboxd/deputy/delegated_setup.py",
+        "        if self._status_timer is None:\n            self._send_untold()",
+        "        self._send_untold()",
+        f"{_DEPUTY}test_delegated_setup.py::test_statuses_go_on_four_times_a_second_at_most",
+    ),
+    Guard(
+        "text of a deputy that a terminal would obey",
+        "sandboxd/deputy/status.py",
+        "return text if text.isprintable() else",
+        "return text if True else",
+        f"{_DEPUTY}test_status.py::test_what_cannot_be_shown_becomes_a_space",
     ),
 )
 

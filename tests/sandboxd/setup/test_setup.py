@@ -58,7 +58,7 @@ class Side:
 
 
 @contextlib.asynccontextmanager
-async def side(state: Path, *, close: bool = True, is_inside: bool = True) -> AsyncIterator[Side]:
+async def side(state: Path, *, close: bool = True) -> AsyncIterator[Side]:
     statuses: list[Mapping[str, object]] = []
     async with task_set() as tasks:
         setup = Setup(
@@ -67,7 +67,6 @@ async def side(state: Path, *, close: bool = True, is_inside: bool = True) -> As
             send_status=statuses.append,
             tasks=tasks,
             restart_limits=QUICK,
-            is_inside=is_inside,
         )
         await setup.restore()
         try:
@@ -167,22 +166,6 @@ async def test_documents_that_are_refused(tmp_path: Path) -> None:
         document = there.setup.document
         assert document is not None
         assert document.revision == 5
-
-
-async def test_from_outside_of_the_sandbox_nothing_is_set_up_in_it(tmp_path: Path) -> None:
-    step = exec_step(shell("true"))
-    async with side(tmp_path, is_inside=False) as there:
-        there.send(setup_body(1))
-        assert (await there.settled())["state"] == "applied"
-        for revision, fields in enumerate(
-            [{"artifacts": [artifact_document("tool", [step])]}, {"runtimeClients": [client_document()]}], 2
-        ):
-            there.send(setup_body(revision, **fields), revision)
-            status = there.statuses[-1]
-            assert (status["revision"], status["state"]) == (revision, "failed")
-            assert "outside of its sandbox" in status["steps"][0]["issue"]
-        assert there.setup.document is not None
-        assert there.setup.document.revision == 1
 
 
 async def test_what_was_not_announced_is_refused(tmp_path: Path) -> None:
