@@ -12,9 +12,13 @@ from worker.sandboxes.cell import RunDeputy, main
 
 def load_deputy() -> RunDeputy:
     """Read the deputy's code, and what that would read only when it is needed: by then its files are gone."""
-    import encodings.idna  # noqa: F401  a host's name is encoded by it
+    import codecs
     import linecache  # noqa: F401  a trace
     import traceback  # noqa: F401
+
+    # Files of /proc, names of hosts, documents.
+    for encoding in ("ascii", "latin-1", "utf-8", "idna"):
+        codecs.lookup(encoding)
 
     from sandboxd.deputy.program import run_deputy
 

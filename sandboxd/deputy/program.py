@@ -74,6 +74,9 @@ async def _run(environment: Mapping[str, str], state_dir: Path) -> int:
     except OSError as error:
         log.note(f"{error.filename}: {error.strerror}")
         return EXIT_ENVIRONMENT
+    except Exception as error:
+        log.note(f"the deputy fails: {error!r}")
+        raise
     finally:
         await deputy.close()
         await tasks.close()

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 import uvloop
 
-from sallyport.net.proc import pids
+from sallyport.net.proc import pids, stat_of
 from sallyport.wire.netlink import IPV4, RedirectPorts, everything_local, interface_up, redirection
 from tests.support.gateway_plans import SANDBOX, plan, route
 from tests.support.gateway_process import ROOT, GatewayProcess, Setting, gateway_process
@@ -71,6 +71,15 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     "variables of sandboxd": NO_SUCH_PROCESS,
     "signal to sandboxd": NO_SUCH_PROCESS,
     "memory of the first process": ("EACCES", "EPERM"),
+    # It is of the same user and holds nothing; still nobody looks into it.
+    "ptrace of the deputy": ("EPERM",),
+    "memory of the deputy": ("EACCES", "EPERM"),
+    "variables of the deputy": ("EACCES", "EPERM"),
+    "descriptors of the deputy": ("EACCES", "EPERM"),
+    "a descriptor of the deputy": ("EPERM",),
+    "root of the deputy": ("EACCES", "EPERM"),
+    "network of the deputy": ("EACCES", "EPERM"),
+    "the deputy's place": ("closed", "ECONNRESET"),
     "token": ("ENOENT",),
     # Nothing but the way to its own trust, made for that.
     "folder of the worker": (str([SANDBOX]),),
@@ -129,6 +138,15 @@ class Tried(NamedTuple):
     state: dict[str, Any]
     ways: dict[str, str]
     came: list[str]
+    deputy: "Deputy"
+
+
+class Deputy(NamedTuple):
+    """A sandbox's deputy, as the machine sees it."""
+
+    status: dict[str, str]
+    descriptors: set[str]
+    environment_of_start: bytes
 
 
 def _host_address() -> str:
@@ -192,8 +210,26 @@ async def _try(folder: Path, gateway: GatewayProcess, listening: Outside, source
         lines = await provider.log(SANDBOX, 1000)
         assert state.exit_code == 0, "\n".join(lines)
         found = json.loads(next(line for line in lines if line.startswith("{")))
-        assert (await provider.state("sbx_waiting")) is not None
-        return Tried(found["state"], found["ways"], listening.came())
+        beside = await provider.state("sbx_waiting")
+        assert beside is not None
+        assert beside.pid is not None
+        return Tried(found["state"], found["ways"], listening.came(), _deputy_in(beside.pid))
+
+
+def _deputy_in(cell: int) -> Deputy:
+    """Look at the deputy of a sandbox whose cell is this process."""
+    (first,) = _children(cell)
+    (deputy,) = [
+        pid for pid in _children(first) if b"\0sallyport_cli.cell\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    own = Path(f"/proc/{deputy}")
+    lines = (line.partition(":\t") for line in (own / "status").read_text().splitlines())
+    descriptors = {os.readlink(each) for each in (own / "fd").iterdir()}
+    return Deputy({name: value for name, _, value in lines}, descriptors, (own / "environ").read_bytes())
+
+
+def _children(pid: int) -> list[int]:
+    return [each for each in pids() if (stat := stat_of(each)) is not None and stat.parent == pid]
 
 
 async def _sandboxd_of(folder: Path) -> int:
@@ -240,6 +276,18 @@ def test_what_a_process_in_a_sandbox_is(tried: Tried) -> None:
     assert state["capabilities"] == ["0" * 16] * 5
     assert (state["no new privileges"], state["filter"]) == ("1", "2")
     assert state["interfaces"] == ["lo"]
-    assert state["processes"] == [1, 2]
+    assert state["processes"] == [1, 2, 3]
     assert state["descriptors"] == [0, 1, 2]
     assert not {"sys", "root", "boot", "mnt"} & set(state["root"]) - {path.parts[1] for path in SHARED}
+
+
+def test_what_a_deputy_is(tried: Tried) -> None:
+    status = tried.deputy.status
+    assert all(int(uid) >= 200_000 for uid in status["Uid"].split())
+    assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+    assert (status["NoNewPrivs"], status["Seccomp"], status["Groups"].split()) == ("1", "2", [])
+    # Nothing but its loop and its one socket; what it was started with has no token either.
+    kinds = {name.partition(":")[0] for name in tried.deputy.descriptors}
+    assert kinds <= {"/dev/null", "anon_inode", "socket", "pipe"}
+    assert sum(name.startswith("socket:") for name in tried.deputy.descriptors) <= 3
+    assert b"TOKEN" not in tried.deputy.environment_of_start

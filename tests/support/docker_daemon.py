@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from tests.support.gateway_process import ROOT
 from tests.support.sandbox_network import needs_isolation
 
 IMAGE = "localhost/sallyport-test:1"
@@ -28,6 +29,9 @@ class PlayedDaemon:
     def __init__(self) -> None:
         self.containers: dict[str, dict[str, Any]] = {}
         self.refuses: str | None = None
+        self.labels: dict[str, str] = {}
+        self.programs: dict[str, asyncio.subprocess.Process | None] = {}
+        self._commands: dict[str, tuple[str, list[str]]] = {}
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self.application = web.Application()
         router = self.application.router
@@ -38,6 +42,10 @@ class PlayedDaemon:
         router.add_post("/v1.41/containers/{name}/stop", self._stop)
         router.add_get("/v1.41/containers/{name}/logs", self._logs)
         router.add_delete("/v1.41/containers/{name}", self._remove)
+        router.add_get("/v1.41/images/{name:.*}/json", self._image)
+        router.add_post("/v1.41/containers/{name}/exec", self._prepare)
+        router.add_post("/v1.41/exec/{id}/start", self._begin)
+        router.add_get("/v1.41/exec/{id}/json", self._program)
 
     async def close(self) -> None:
         """End what runs."""
@@ -102,7 +110,45 @@ class PlayedDaemon:
         await self._end(name)
         return web.Response(status=204)
 
+    async def _image(self, request: web.Request) -> web.Response:
+        return web.json_response({"Config": {"Labels": self.labels or None}})
+
+    async def _prepare(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        process = self._processes.get(name)
+        if process is None or process.returncode is not None:
+            return web.json_response({"message": f"{name} is not running"}, status=409)
+        program = f"exec-{len(self._commands)}"
+        self._commands[program] = (name, (await request.json())["Cmd"])
+        return web.json_response({"Id": program}, status=201)
+
+    async def _begin(self, request: web.Request) -> web.Response:
+        """Start a program in the container's network, which is all that a played container has."""
+        name, command = self._commands[request.match_info["id"]]
+        network = os.open(f"/proc/{self._processes[name].pid}/ns/net", os.O_RDONLY)
+        environment = dict(entry.split("=", 1) for entry in self.containers[name]["Created"]["Env"])
+        try:
+            self.programs[request.match_info["id"]] = await asyncio.create_subprocess_exec(
+                *command,
+                env=environment | {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+                stdin=subprocess.DEVNULL,
+                pass_fds=[network],
+                preexec_fn=lambda: os.setns(network, os.CLONE_NEWNET),
+            )
+        finally:
+            os.close(network)
+        return web.Response(status=200)
+
+    async def _program(self, request: web.Request) -> web.Response:
+        process = self.programs.get(request.match_info["id"])
+        return web.json_response({"Running": process is not None and process.returncode is None})
+
     async def _end(self, name: str) -> None:
+        for program, (of, _) in self._commands.items():
+            running = self.programs.get(program)
+            if of == name and running is not None and running.returncode is None:
+                running.kill()
+                await running.wait()
         process = self._processes.get(name)
         if process is not None and process.returncode is None:
             process.kill()

@@ -22,6 +22,9 @@ NUMBERS = {
     "aarch64": {"unshare": 97, "setns": 268, "bpf": 280, "keyctl": 219, "ptrace": 117, "process_vm_readv": 270},
 }[os.uname().machine]
 NEW_USER, NEW_NET = 0x10000000, 0x40000000
+# The sandbox's deputy: the first that its first process starts.
+DEPUTY = 2
+PIDFD_GETFD = 438
 REQUEST = b"GET / HTTP/1.1\r\nHost: elsewhere.test\r\n\r\n"
 
 
@@ -101,6 +104,14 @@ def written(path: str) -> str:
     return "written"
 
 
+def in_the_deputy_s_place() -> str:
+    """Come to sandboxd as the deputy does, beside it."""
+    with socket.socket(socket.AF_UNIX) as connected:
+        connected.settimeout(10)
+        connected.connect("\0sallyport-deputy")
+        return connected.recv(200).hex() or "closed"
+
+
 def device() -> str:
     os.mknod("/tmp/memory", 0o20600, os.makedev(1, 1))
     return "made"
@@ -147,6 +158,14 @@ def ways() -> Iterator[tuple[str, Callable[[], object]]]:
     yield "variables of sandboxd", lambda: first_byte(f"/proc/{GIVEN['sandboxd']}/environ")
     yield "signal to sandboxd", lambda: os.kill(GIVEN["sandboxd"], 9)
     yield "memory of the first process", lambda: first_byte("/proc/1/mem")
+    yield "ptrace of the deputy", lambda: call(NUMBERS["ptrace"], 16, DEPUTY, 0, 0)
+    yield "memory of the deputy", lambda: first_byte(f"/proc/{DEPUTY}/mem")
+    yield "variables of the deputy", lambda: first_byte(f"/proc/{DEPUTY}/environ")
+    yield "descriptors of the deputy", lambda: os.listdir(f"/proc/{DEPUTY}/fd")
+    yield "a descriptor of the deputy", lambda: call(PIDFD_GETFD, os.pidfd_open(DEPUTY), 0, 0)
+    yield "root of the deputy", lambda: os.listdir(f"/proc/{DEPUTY}/root")
+    yield "network of the deputy", lambda: enter(f"/proc/{DEPUTY}/ns/net")
+    yield "the deputy's place", in_the_deputy_s_place
     yield "token", lambda: first_byte(GIVEN["token"])
     yield "folder of the worker", lambda: os.listdir(GIVEN["folder"])
     yield "folder of another sandbox", lambda: os.listdir(GIVEN["other"])

@@ -1,7 +1,8 @@
 """Sandboxes that a Docker daemon of this machine runs: containers without a network, until we have made theirs.
 
 A container gets a network of its own with nothing but loopback from the daemon. We open sockets in it and redirect to
-them, as for local sandboxes, and its sandboxd runs outside. Labels tell our containers from all others.
+them, as for local sandboxes, and its sandboxd runs outside. Its deputy runs where the image brings Sallyport, which a
+label of it says. Labels tell our containers from all others.
 """
 
 import asyncio
@@ -12,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import structlog
+
+from sallyport.deputy import PYTHON_LABEL
 from sallyport.net.sandbox_network import NetworkError, SandboxNetwork, take_network
 from sallyport.net.tasks import TaskSet
 from worker.integrations.errors import Category
@@ -23,6 +27,11 @@ from worker.sandboxes.provider import MOST_FILES, MOST_PROCESSES, Definition, Ru
 
 OF_WORKER: Final = "sallyport.worker"
 OF_SANDBOX: Final = "sallyport.sandbox"
+# How often it is looked whether a deputy runs, and after how long one that has ended is started again.
+DEPUTY_LOOK_SECONDS: Final = 1.0
+_DEPUTY: Final = "sandboxd.deputy.program"
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +49,7 @@ class _Sandbox:
 
     outside: OutsideSandboxd
     network: SandboxNetwork
+    deputy: asyncio.Task[None] | None
 
 
 class DockerSandboxes:
@@ -73,26 +83,36 @@ class DockerSandboxes:
         log = self._logs[sandbox_id] = ServerLog(most_lines=LOG_LINES, most_line_bytes=LOG_LINE_BYTES)
         # What it is shown has to be there when it starts.
         await asyncio.to_thread(_make_trust, self._folder(sandbox_id))
+        assert definition.image is not None, "create has looked"
+        python = (await self._api.labels(definition.image)).get(PYTHON_LABEL)
         await self._api.start(name)
         network = None
         try:
             network = await self._network(name)
-            outside = OutsideSandboxd(self._tasks, self._outside, self._folder(sandbox_id) / "sandboxd", network, log)
+            folder = self._folder(sandbox_id) / "sandboxd"
+            outside = OutsideSandboxd(self._tasks, self._outside, folder, network, log, has_deputy=python is not None)
             await outside.start(tokens)
         except BaseException:
             if network is not None:
                 network.close()
             await self._api.stop(name, 0)
             raise
-        self._sandboxes[sandbox_id] = _Sandbox(outside=outside, network=network)
+        deputy = None
+        if python is not None:
+            deputy = self._tasks.spawn(self._keep_deputy(name, python), name=f"deputy {sandbox_id}")
+        self._sandboxes[sandbox_id] = _Sandbox(outside=outside, network=network, deputy=deputy)
 
     async def stop(self, sandbox_id: str) -> None:
-        """End the container, then sandboxd."""
+        """End the container with its deputy, then sandboxd."""
+        sandbox = self._sandboxes.get(sandbox_id)
+        if sandbox is not None and sandbox.deputy is not None:
+            sandbox.deputy.cancel()
+            await asyncio.wait({sandbox.deputy})
         try:
             await self._api.stop(self._name(sandbox_id), self._settings.stop_seconds)
         except NotThere:
             pass
-        sandbox = self._sandboxes.pop(sandbox_id, None)
+        self._sandboxes.pop(sandbox_id, None)
         if sandbox is not None:
             await sandbox.outside.stop()
             sandbox.network.close()
@@ -169,6 +189,19 @@ class DockerSandboxes:
                 ],
             },
         }
+
+    async def _keep_deputy(self, name: str, python: str) -> None:
+        """Start the container's deputy, and again whenever it has ended, for as long as the container runs."""
+        program: str | None = None
+        while True:
+            try:
+                if program is None or not await self._api.runs(program):
+                    program = await self._api.begin(name, [python, "-P", "-m", _DEPUTY])
+            except SandboxError as error:
+                # The container has ended, or the daemon is away: either shows elsewhere.
+                _log.warning("deputy_not_started", container=name, detail=str(error))
+                program = None
+            await asyncio.sleep(DEPUTY_LOOK_SECONDS)
 
     async def _network(self, name: str) -> SandboxNetwork:
         """Take the network of a running container."""

@@ -55,6 +55,21 @@ class DockerApi:
         found: Mapping[str, Any] = await self._ask("GET", f"/containers/{name}/json")
         return found
 
+    async def labels(self, image: str) -> Mapping[str, str]:
+        """Return the labels of an image; raises NotThere, SandboxError."""
+        found = await self._ask("GET", f"/images/{image}/json")
+        return (found.get("Config") or {}).get("Labels") or {}
+
+    async def begin(self, name: str, command: Sequence[str]) -> str:
+        """Start a program in a container that runs, as its user; returns the program's id. Raises SandboxError."""
+        made = await self._ask("POST", f"/containers/{name}/exec", {"Cmd": [*command]})
+        await self._ask("POST", f"/exec/{made['Id']}/start", {"Detach": True})
+        return str(made["Id"])
+
+    async def runs(self, program: str) -> bool:
+        """Say whether what `begin` has started runs still; raises NotThere, SandboxError."""
+        return bool((await self._ask("GET", f"/exec/{program}/json"))["Running"])
+
     async def remove(self, name: str) -> None:
         """End a container and take it away with what it wrote; raises SandboxError."""
         await self._ask("DELETE", f"/containers/{name}?force=true&v=true")

@@ -163,6 +163,28 @@ def test_trust_in_the_sandbox_s_own_folders(network: SandboxNetwork, folder: Pat
     )
 
 
+def test_a_deputy_that_ends_is_started_again(network: SandboxNetwork, folder: Path) -> None:
+    deputies = "pgrep -f 'sallyport_cli[.]cell'"  # the first process too
+    command = f"""
+    until [ -e /tmp/.sallyport/setup/environment.sh ]; do sleep 0.05; done
+    {deputies} | tr '\\n' ' '
+    kill -9 2
+    until [ $({deputies} | wc -l) = 2 ]; do sleep 0.05; done
+    kill -ALRM 1; sleep 0.2; {deputies} | wc -l
+    kill -9 $({deputies} | tail -1); kill -0 2 2>/dev/null; exit $?
+    """
+    code, said = run(folder, network, cell(folder, "/bin/sh", "-c", command))
+    assert (code, said) == (1, "1 2 2\n")
+
+
+def test_a_deputy_is_of_the_sandbox_and_has_its_variables(network: SandboxNetwork, folder: Path) -> None:
+    command = "until [ -e ~/.sallyport/setup/environment.sh ]; do sleep 0.05; done; stat -c %u ~/.sallyport"
+    made = dataclasses.replace(
+        cell(folder, "/bin/sh", "-c", command), environment={"PATH": "/usr/bin:/bin", "HOME": HOME}
+    )
+    assert run(folder, network, made) == (0, f"{UID}\n")
+
+
 def test_a_network_that_is_none(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (folder / "cell.json").write_text(cell(folder, "/bin/true").to_json())
     # In a process of its own: it would change the namespaces of this one.
