@@ -6,7 +6,7 @@ of it, or that is not there yet, costs time and no document.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from sallyport.net.clock import NEVER, Clock
 from sallyport.net.tunnel import Tunnel, TunnelUnavailable
@@ -26,6 +26,14 @@ _GONE: Final = "no deputy runs in the sandbox at present to carry this out; it i
 _NONE: Final = "no deputy runs in this sandbox, so nothing can be set up in it (docs/sandbox-providers.md)"
 
 
+class _Document(NamedTuple):
+    """A document, and the message that it was announced by."""
+
+    revision: int
+    message: Mapping[str, object]
+    body: bytes
+
+
 class DelegatedSetup:
     """The set-up as the gateway's side of sandboxd knows it.
 
@@ -39,7 +47,8 @@ class DelegatedSetup:
         self._clock = clock
         self._send_status = send_status
         self._announced: Announcement | None = None
-        self._kept: tuple[Announcement, bytes] | None = None
+        self._message: Mapping[str, object] = {}
+        self._kept: _Document | None = None
         self._status: Mapping[str, object] | None = None
         self._status_timer: asyncio.TimerHandle | None = None
         self._is_untold = False
@@ -58,7 +67,7 @@ class DelegatedSetup:
 
     def announce(self, message: Mapping[str, object]) -> None:
         """Take `setup.apply`; raises RemoteProtocolError."""
-        self._announced = read_announcement(message)
+        self._announced, self._message = read_announcement(message), message
 
     def announced(self, revision: int) -> Announcement | None:
         """What was announced last, if it is of this revision."""
@@ -73,9 +82,10 @@ class DelegatedSetup:
         elif self._door is None:
             self._tell(_without_a_deputy(revision, body))
         else:
-            if self._kept is None or self._kept[0].revision <= revision:
-                self._kept = (announced, body)
-            self._hand_over(self._door.tunnel, announced, body)
+            document = _Document(revision, self._message, body)
+            if self._kept is None or self._kept.revision <= revision:
+                self._kept = document
+            self._hand_over(self._door.tunnel, document)
 
     def tunnel_ready(self) -> None:
         """Say again how things stand: what was sent while there was no tunnel is lost."""
@@ -87,28 +97,28 @@ class DelegatedSetup:
     def deputy_came(self) -> None:
         """Give it the newest document; one that it knows changes nothing."""
         if self._door is not None and self._kept is not None:
-            self._hand_over(self._door.tunnel, *self._kept)
+            self._hand_over(self._door.tunnel, self._kept)
 
     def deputy_left(self) -> None:
         """Wait for the next one; only a document that is being applied is missed."""
-        if self._kept is not None and not self._is_settled(self._kept[0].revision):
+        if self._kept is not None and not self._is_settled(self._kept.revision):
             self._clock.watch(self, self._clock.now + DEPUTY_SECONDS)
 
-    def _hand_over(self, tunnel: Tunnel | None, announced: Announcement, body: bytes) -> None:
+    def _hand_over(self, tunnel: Tunnel | None, document: _Document) -> None:
         if tunnel is None:
             self._clock.watch(self, self._clock.now + DEPUTY_SECONDS)
             return
         self._clock.watch(self, NEVER)
-        tunnel.send_control(announced.to_message())
+        tunnel.send_control(document.message)
         try:
-            tunnel.open_stream(_Handing(announced.revision, body))
+            tunnel.open_stream(_Handing(document.revision, document.body))
         except TunnelUnavailable as error:
-            self._tell(refusal(announced.revision, [f"the deputy takes no document: {error}"], step=_STEP))
+            self._tell(refusal(document.revision, [f"the deputy takes no document: {error}"], step=_STEP))
 
     def expire(self) -> None:
         """No deputy has come."""
         if self._kept is not None:
-            self._tell(refusal(self._kept[0].revision, [_GONE], step=_STEP))
+            self._tell(refusal(self._kept.revision, [_GONE], step=_STEP))
 
     # Statuses ------------------------------------------------------------------------------------------------------
 
@@ -130,7 +140,7 @@ class DelegatedSetup:
             self._status_timer = asyncio.get_running_loop().call_later(STATUS_SECONDS, self._send_untold)
 
     def __repr__(self) -> str:
-        kept = "nothing" if self._kept is None else f"revision {self._kept[0].revision}"
+        kept = "nothing" if self._kept is None else f"revision {self._kept.revision}"
         return f"<DelegatedSetup: {kept}, {self._door or 'no door'}>"
 
 

@@ -22,15 +22,6 @@ class Announcement:
         """Say whether these are the announced bytes."""
         return len(body) == self.size_bytes and setup_digest(body) == self.digest
 
-    def to_message(self) -> Mapping[str, object]:
-        """Write it as the control message it came as."""
-        return {
-            "type": "setup.apply",
-            "revision": self.revision,
-            "digest": self.digest,
-            "sizeBytes": self.size_bytes,
-        }
-
 
 def read_announcement(message: Mapping[str, object]) -> Announcement:
     """Read `setup.apply {revision, digest, sizeBytes}`; raises RemoteProtocolError for one that says nothing."""

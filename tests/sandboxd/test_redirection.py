@@ -43,6 +43,7 @@ async def sandboxd(
         connections=tuple(map(os.dup, network.connections)),
         questions=tuple(map(os.dup, network.questions)),
         question_streams=tuple(map(os.dup, network.question_streams)),
+        deputy=network.deputy,
     )
     settings = {**QUICK, **redirect_settings(handed), "SALLYPORT_LIMITS_NAMES": "16"}
     async with in_process_sandboxd(tmp_path, f"ws://127.0.0.1:{gateway.port}", settings=settings) as running:

@@ -49,7 +49,6 @@ async def test_a_deputy_comes_tells_and_leaves(there: DoorOfTest) -> None:
         inside = await deputy.opened()
         await inside.until_received(b"to the deputy")
     await until(lambda: principal.heard == ["came", "left"])
-    assert there.door.tunnel is None
     await end.until_event("lost")
     there.door.part(principal)
     with await there.deputy():

@@ -57,7 +57,9 @@ class Side:
 
     def send(self, revision: int, **fields: object) -> None:
         body = setup_body(revision, **fields)
-        self.setup.announce({"revision": revision, "digest": setup_digest(body), "sizeBytes": len(body)})
+        self.setup.announce(
+            {"type": "setup.apply", "revision": revision, "digest": setup_digest(body), "sizeBytes": len(body)}
+        )
         self.setup.document_received(revision, body)
 
     async def settled(self, revision: int) -> Any:  # noqa: ANN401  JSON

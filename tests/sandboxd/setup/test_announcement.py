@@ -9,9 +9,9 @@ from sandboxd.setup.announcement import read_announcement
 MESSAGE = {"type": "setup.apply", "revision": 3, "digest": setup_digest(b"{}"), "sizeBytes": 2}
 
 
-def test_it_is_read_and_written() -> None:
+def test_it_is_of_certain_bytes() -> None:
     announced = read_announcement(MESSAGE)
-    assert announced.to_message() == MESSAGE
+    assert announced.revision == 3
     assert announced.is_of(b"{}")
     assert not announced.is_of(b"[]")
     assert not announced.is_of(b"{} ")

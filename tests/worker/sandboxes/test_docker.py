@@ -1,12 +1,14 @@
 """Sandboxes in containers: against a daemon that is played, and with --full in Podman's, which is real."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
+from sallyport.deputy import PYTHON_LABEL, SHELL_FILE
 from sallyport.net.tasks import TaskSet
 from tests.support.docker_daemon import IMAGE, played_daemon, podman_service
 from tests.support.sandbox_stage import NO_TOKENS, ended, open_folder, outside_settings
@@ -119,6 +121,41 @@ async def test_a_container_that_ends_at_once_leaves_no_sandboxd(provider: Docker
         return
     assert "before it had its network" in said
     assert provider._sandboxes == {}
+
+
+async def test_an_image_with_sallyport_has_a_deputy(tmp_path: Path) -> None:
+    async with AsyncExitStack() as opened:
+        folder = opened.enter_context(open_folder())
+        daemon, socket = await opened.enter_async_context(played_daemon(tmp_path))
+        daemon.labels[PYTHON_LABEL] = sys.executable
+        failures: list[BaseException] = []
+        tasks = TaskSet(lambda name, error: failures.append(error))
+        settings = DockerSettings(root=folder / "docker", mark=MARK, stop_seconds=0.0)
+        provider = DockerSandboxes(tasks, DockerApi(socket), settings, outside_settings(NOWHERE))
+        made = container("sleep", "1000")
+        made = made.model_copy(update={"environment": {"HOME": str(tmp_path)}})
+        await provider.create(made)
+        await provider.start(made, NO_TOKENS)
+        await _came(provider, 1)
+        assert (tmp_path / SHELL_FILE).exists()
+        # One that ends is started again.
+        (first,) = daemon.programs.values()
+        assert first is not None
+        first.kill()
+        await _came(provider, 2)
+        assert len(daemon.programs) == 2
+        await provider.destroy("sbx_one")
+        assert all(each is not None and each.returncode is not None for each in daemon.programs.values())
+        await provider.close()
+        await tasks.close()
+        assert failures == []
+
+
+async def _came(provider: DockerSandboxes, times: int) -> None:
+    log = provider._logs["sbx_one"]
+    async with asyncio.timeout(30):
+        while sum('"deputy_came"' in line for line in log.tail(1000)) < times:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def test_an_image_is_needed(provider: DockerSandboxes) -> None:
