@@ -72,7 +72,9 @@ async def _run(environment: Mapping[str, str], state_dir: Path) -> int:
         settle_memory()
         await told.wait()
     except OSError as error:
+        # In a log that may not be writable either.
         log.note(f"{error.filename}: {error.strerror}")
+        sys.stderr.write(f"the deputy cannot start: {error.filename}: {error.strerror}\n")
         return EXIT_ENVIRONMENT
     except Exception as error:
         log.note(f"the deputy fails: {error!r}")

@@ -195,8 +195,10 @@ class _Deputy:
                 os.dup2(nothing, descriptor)
             os.closerange(3, os.sysconf("SC_OPEN_MAX"))
             os.chdir(self._cell.cwd)
-            os.environ.clear()
-            os.environ.update(self._cell.environment)
+            # Of ours it has none, and programs are looked for by the sandbox's PATH.
+            ctypes.CDLL(None).clearenv()
+            for name, value in self._cell.environment.items():
+                os.putenv(name, value)
             # Whatever was not read by now is not ours any more.
             sys.path.clear()
             status = self._run(self._cell.environment)
