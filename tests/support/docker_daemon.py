@@ -141,7 +141,9 @@ class PlayedDaemon:
 
     async def _program(self, request: web.Request) -> web.Response:
         process = self.programs.get(request.match_info["id"])
-        return web.json_response({"Running": process is not None and process.returncode is None})
+        assert process is not None
+        # As Podman does it: it has not noticed that one has ended.
+        return web.json_response({"Running": True, "Pid": process.pid})
 
     async def _end(self, name: str) -> None:
         for program, (of, _) in self._commands.items():

@@ -195,7 +195,7 @@ class DockerSandboxes:
         program: str | None = None
         while True:
             try:
-                if program is None or not await self._api.runs(program):
+                if program is None or not _is_deputy(await self._api.process_of(program)):
                     program = await self._api.begin(name, [python, "-P", "-m", _DEPUTY])
             except SandboxError as error:
                 # The container has ended, or the daemon is away: either shows elsewhere.
@@ -222,6 +222,15 @@ class DockerSandboxes:
 
     def __repr__(self) -> str:
         return f"<DockerSandboxes {len(self._sandboxes)} started>"
+
+
+def _is_deputy(pid: int) -> bool:
+    """Say whether a process is one, and not another that has its number by now."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return _DEPUTY.encode() in command.split(b"\0")
 
 
 def _make_trust(folder: Path) -> None:

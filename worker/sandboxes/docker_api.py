@@ -66,9 +66,13 @@ class DockerApi:
         await self._ask("POST", f"/exec/{made['Id']}/start", {"Detach": True})
         return str(made["Id"])
 
-    async def runs(self, program: str) -> bool:
-        """Say whether what `begin` has started runs still; raises NotThere, SandboxError."""
-        return bool((await self._ask("GET", f"/exec/{program}/json"))["Running"])
+    async def process_of(self, program: str) -> int:
+        """Return the process of what `begin` has started, 0 where it has ended; raises NotThere, SandboxError.
+
+        Podman goes on telling the number of a process that is no more.
+        """
+        found = await self._ask("GET", f"/exec/{program}/json")
+        return int(found["Pid"]) if found["Running"] else 0
 
     async def remove(self, name: str) -> None:
         """End a container and take it away with what it wrote; raises SandboxError."""
