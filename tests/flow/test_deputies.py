@@ -144,12 +144,12 @@ async def stand(tmp_path: Path) -> AsyncIterator[Stand]:
 
 def tool(word: str) -> Json:
     """An artifact with all of its life, each step of which leaves a trace."""
-    steps = {name: [exec_step(shell(f"echo {name} {word} >> ~/tool"))] for name in ("update", "remove")}
+    update, remove = ([exec_step(shell(f"echo {name} {word} >> ~/tool"))] for name in ("update", "remove"))
     install = [
         exec_step(shell(f"echo install {word} $TOOL >> ~/tool")),
         {"op": "file", "path": str(HOME / "bin/tool"), "mode": 0o755, "content": word, "writeMode": "overwrite"},
     ]
-    return artifact_document("tool", install, **steps) | {"env": {"TOOL": word}}
+    return artifact_document("tool", install, update=update, remove=remove) | {"env": {"TOOL": word}}
 
 
 def whole(revision: int, word: str, *artifacts: Json) -> Document:
