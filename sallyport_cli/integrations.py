@@ -10,6 +10,7 @@ import typer
 from sallyport_cli.failure import ExitStatus, Failure, bad_input, environment
 from sallyport_cli.files import read_file
 from sallyport_cli.output import JsonFlag, show_json, show_lines, show_table
+from sallyport_cli.worker_session import WorkerUrl, open_worker
 
 if TYPE_CHECKING:
     from control_client.documents import DocumentError, DocumentSession
@@ -21,7 +22,6 @@ app = typer.Typer(help="Install, start, stop and look at a worker's MCP servers.
 
 Id = Annotated[str, typer.Argument(help="The integration's id.")]
 DataDir = Annotated[Path, typer.Option(help="The data directory of `sallyport up`.")]
-WorkerUrl = Annotated[str | None, typer.Option("--worker", help="Another worker: http(s)://host:port.")]
 TokenFile = Annotated[Path | None, typer.Option(help="A service token for it (aud sallyport-worker).")]
 CaFile = Annotated[Path | None, typer.Option(help="Roots (PEM) to trust for it instead of the system's.")]
 
@@ -185,20 +185,7 @@ def remove(
 
 
 def _session(data_dir: Path, worker: str | None, token_file: Path | None, ca_file: Path | None) -> "DocumentSession":
-    import ssl
-
-    from control_client.documents import DocumentSession
-    from sallyport_cli.up_directory import UpDirectory
-
-    url = UpDirectory(data_dir).worker_url() if worker is None else worker
-    token = None if token_file is None else read_file(token_file).decode("ascii", "replace").strip()
-    try:
-        trust = None if ca_file is None else ssl.create_default_context(cafile=str(ca_file))
-        return DocumentSession(url, token, trust=trust, timeout_seconds=PATIENCE_SECONDS)
-    except OSError as error:  # also what is no certificate
-        raise bad_input(f"{ca_file} holds no certificates that can be read ({error.strerror or error})") from None
-    except ValueError as error:
-        raise bad_input(str(error)) from None
+    return open_worker(data_dir, worker, token_file, ca_file, timeout_seconds=PATIENCE_SECONDS)
 
 
 def _ask(session: "DocumentSession", method: str, path: str, order: object = None) -> dict[str, object]:

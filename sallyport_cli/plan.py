@@ -1,9 +1,10 @@
 """`sallyport plan`: look at compiled plans without a gateway, by the same code that the gateway decides with.
 
-Of plans in files, or, with --profile and --version, of what a control plane compiles.
+Of plans in files, or, with --profile and --version, of what a control plane compiles. `apply` has a worker apply one.
 """
 
 import json as json_text
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlencode
@@ -15,12 +16,16 @@ from sallyport_cli.failure import ExitStatus, bad_input
 from sallyport_cli.files import read_file, replace_file
 from sallyport_cli.output import JsonFlag, counted, show_json, show_lines
 from sallyport_cli.versions import VersionSession, diff_lines, read_bindings, read_recording, simulation_lines
+from sallyport_cli.worker_session import WorkerUrl, open_worker
 
 if TYPE_CHECKING:
     from sallyport.plan.codec import PlanError
     from sallyport.plan.model import CompiledRuntimePlan
 
-app = typer.Typer(help="Compile, check, seal, explain and compare plans.", no_args_is_help=True)
+# A worker answers at once; what takes long it tells step by step.
+PATIENCE_SECONDS = 10.0
+
+app = typer.Typer(help="Compile, check, seal, apply, explain and compare plans.", no_args_is_help=True)
 
 Profile = Annotated[str | None, typer.Option(help="A sandbox profile of a control plane, in the place of files.")]
 Version = Annotated[int | None, typer.Option(min=1, help="A version of it.")]
@@ -100,6 +105,53 @@ def compile_version(
         return
     words = "put in force" if document["changed"] else "in force already"
     show_lines([f"{sandbox}: revision {document['revision']} {words}, {document['digest']}"])
+
+
+@app.command()
+def apply(
+    file: Annotated[Path, typer.Argument(help="A plan. It gets the next revision where its own is taken or older.")],
+    watch: Annotated[bool, typer.Option("--watch", help="Show the steps as they go, and how it ends.")] = False,
+    data_dir: UpDataDir = Path(".sallyport"),
+    control: Control = None,
+    token_file: TokenFile = None,
+    worker: WorkerUrl = None,
+    worker_token_file: Annotated[Path | None, typer.Option(help="A service token for the worker.")] = None,
+    worker_ca_file: Annotated[Path | None, typer.Option(help="Roots (PEM) to trust for the worker.")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Store a plan and have a worker apply it. With --watch the exit status is 1 where it is not applied at the end."""
+    from sallyport_cli import bring_about
+
+    plan = read_plan(file)
+    at_control = open_session(data_dir, control, token_file)
+    at_worker = open_worker(data_dir, worker, worker_token_file, worker_ca_file, timeout_seconds=PATIENCE_SECONDS)
+    revision = bring_about.store_plan(at_control, json_text.loads(read_file(file)))
+    application_id = bring_about.begin_application(at_worker, plan.sandbox_id, revision)
+    about = {"applicationId": application_id, "sandboxId": plan.sandbox_id, "revision": revision}
+    if not json:
+        _show_now(f"{application_id}: revision {revision} of {plan.sandbox_id} is being applied")
+    if not watch:
+        if json:
+            show_json(about)
+        return
+    before: dict[str, object] | None = None
+    for now in bring_about.follow_application(at_worker, application_id):
+        if not json:
+            _show_now(*bring_about.told_steps(before, now))
+        before = now
+    assert before is not None, "it is told once at least"
+    if json:
+        show_json(before)
+    else:
+        _show_now(f"revision {revision} of {plan.sandbox_id} is {before['state']}")
+    if before["state"] != "applied":
+        raise typer.Exit(ExitStatus.FAILED_CHECK)
+
+
+def _show_now(*lines: str) -> None:
+    """Print lines for whoever watches: also through a pipe."""
+    show_lines(lines)
+    sys.stdout.flush()
 
 
 @app.command()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from control_client.documents import DocumentSession
-from sallyport.plan.codec import seal
+from sallyport.plan.codec import plan_digest
 from sallyport_cli import bring_about
 from sallyport_cli.failure import ExitStatus, Failure
 from tests.support.plan_documents import plan_document
@@ -56,7 +56,8 @@ def test_a_plan_keeps_its_revision_or_gets_the_next(far: ScriptedHttp) -> None:
     far.answer(stored, {"revision": 3}, 201)
     assert bring_about.store_plan(session(far), plan_document(revision=3)) == 3
     assert "digest" not in json.loads(far.asked[-1].body)
-    far.answers["/internal/sandboxes/sbx_one/plan"] = 200, seal(plan_document(revision=7))
+    newest = {"revision": 7, "digest": plan_digest(plan_document(revision=7)), "createdAt": 1}
+    far.answer("/v1/sandboxes/sbx_one/plans?limit=1", {"items": [newest]})
     assert bring_about.store_plan(session(far), plan_document(revision=3)) == 7  # the same plan: nothing is stored
     assert far.asked[-1].method == "GET"
     far.answer(stored, {"revision": 8}, 201)
@@ -95,3 +96,27 @@ def test_one_that_never_gets_there_is_given_up(far: ScriptedHttp, monkeypatch: p
     application(far)
     with pytest.raises(Failure, match=r"not applied within 0\.1 s"):
         bring_about.apply_plan(far.url, "sbx_1", 1)
+
+
+def test_a_worker_that_stays_away_is_given_up(far: ScriptedHttp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bring_about, "AWAY_SECONDS", 0.3)
+    far.status = 503
+    with pytest.raises(Failure, match="answers 503") as caught:
+        list(bring_about.follow_application(DocumentSession(far.url), "app_1"))
+    assert "goes on" in caught.value.hint
+    far.status, far.asked[:] = 404, []
+    with pytest.raises(Failure, match="answers 404"):
+        list(bring_about.follow_application(DocumentSession(far.url), "app_1"))
+    assert len(far.asked) == 1
+
+
+def test_what_has_come_further_is_told() -> None:
+    def steps(**states: tuple[str, str | None]) -> dict[str, object]:
+        return {"steps": [{"name": name, "state": state, "issue": issue} for name, (state, issue) in states.items()]}
+
+    first = steps(write_plan=("running", None), push_setup=("pending", None))
+    waits = steps(write_plan=("done", None), push_setup=("running", "no tunnel yet"))
+    assert [line.split() for line in bring_about.told_steps(None, first)] == [["write_plan", "running"]]
+    told = ["write_plan               done", "push_setup               running: no tunnel yet"]
+    assert list(bring_about.told_steps(first, waits)) == told
+    assert list(bring_about.told_steps(waits, waits)) == []
