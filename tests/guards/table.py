@@ -2701,6 +2701,32 @@ _TOLD: Final = (
     ),
 )
 
+_ORDERS: Final = (
+    Guard(
+        "the second order of a plan that its first compiles",
+        "gateway/admin/orders.py",
+        "await self._in_turn.wait(sandbox_id)",
+        "pass",
+        "tests/gateway/admin/test_orders.py::"
+        "test_of_the_two_orders_of_a_plan_the_second_is_answered_when_it_is_in_force",
+    ),
+    Guard(
+        "the turn of a plan that compiles ahead of it",
+        "gateway/admin/orders.py",
+        "await self._ahead.wait(sandbox_id)",
+        "pass",
+        "tests/gateway/admin/test_orders.py::"
+        "test_of_the_two_orders_of_a_plan_the_second_is_answered_when_it_is_in_force",
+    ),
+    Guard(
+        "what is no request, told by a problem document",
+        "control_plane/api/server.py",
+        "        Parting(self._clock, self.transport, answer, lambda: self.connection_lost(None)).begin()",
+        "        super().send_400_response(msg)",
+        "tests/control_plane/api/test_server.py::test_what_cannot_be_read_is_refused_as_all_else_is",
+    ),
+)
+
 GUARDS: Final = (
     *_SLOT_REMOVAL,
     *_SIGNED,
@@ -2726,4 +2752,5 @@ GUARDS: Final = (
     *_NO_OTHER_WAY,
     *_SERVED,
     *_TOLD,
+    *_ORDERS,
 )
