@@ -26,6 +26,7 @@ SCHEMATHESIS: Final = ROOT / ".venv-schemathesis/bin/schemathesis"
 SEEDS: Final = (1, 2, 3)
 EXAMPLES: Final = 500
 SETTINGS: Final = pathlib.Path(__file__).with_name("schemathesis.toml")
+SEQUENCE_HOOKS: Final = pathlib.Path(__file__).with_name("sequence_hooks.py")
 
 
 @contextlib.contextmanager
@@ -77,8 +78,10 @@ def fuzz(seed: int, examples: int, url: str | None, options: Sequence[str]) -> b
         command = [str(SCHEMATHESIS), "--config-file", str(SETTINGS), "run", f"{address}/openapi.json"]
         command += ["--max-examples", str(examples), *options]
         credentials = {"SALLYPORT_SERVICE_TOKEN": token, "SALLYPORT_CLIENT_KEY": client_key(address, token)}
-        run = functools.partial(subprocess.run, cwd=name, env=os.environ | credentials, check=False, text=True)
-        alone = run([*command, "--seed", str(seed), "--phases", "examples,coverage,fuzzing"])
+        run = functools.partial(subprocess.run, cwd=name, check=False, text=True)
+        environment = os.environ | credentials
+        alone = run([*command, "--seed", str(seed), "--phases", "examples,coverage,fuzzing"], env=environment)
+        run = functools.partial(run, env=environment | {"SCHEMATHESIS_HOOKS": str(SEQUENCE_HOOKS)})
         is_held = alone.returncode == 0 and sequences(run, [*command, "--phases", "stateful"], seed, examples)
         failures = [line for line in (pathlib.Path(name) / "log").open() if '"request_failed"' in line]
     sys.stdout.writelines(failures)
