@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sallyport.deputy import SHELL_FILE_VARIABLE
 from sallyport.net.proc import stat_of
 from sallyport.net.sandbox_network import NetworkError
 from tests.support.sandbox_network import needs_isolation
@@ -91,7 +92,8 @@ async def test_the_variables_name_trust_and_no_proxy(provider: LocalSandboxes) -
     names = {line.partition("=")[0].upper() for line in lines}
     assert code == 0
     assert {"SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "HOME", "PATH"} <= names
-    assert not {name for name in names if "PROXY" in name or "TOKEN" in name or name.startswith("SALLYPORT")}
+    ours = {name for name in names if "PROXY" in name or "TOKEN" in name or name.startswith("SALLYPORT")}
+    assert ours == {SHELL_FILE_VARIABLE}
 
 
 async def test_it_has_no_image(provider: LocalSandboxes) -> None:
