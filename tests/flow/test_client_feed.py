@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
@@ -14,6 +15,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import TextContent
 
 from control_client.config import load_config
+from control_client.documents import DocumentError, DocumentSession
 from control_client.feed_state import Tier
 from control_client.push_receiver import DEFAULT_PATH, PushReceiver, serve_pushes
 from control_client.tool_client import ToolClient
@@ -385,7 +387,19 @@ def _sandbox_of(folder: Path, places: Mapping[str, object]) -> Iterator[tuple[st
         operator = Operator(up).session
         operator.post("/api/instances", {"organizationId": ORGANIZATION, "instanceId": INSTANCE})
         key = str(operator.post("/api/auth/keys", {"instanceId": INSTANCE, "tier": "standard"})["key"])
+        _await_set_up(DocumentSession(up.addresses["admin"]))
         yield up.addresses["controlPlane"], key, up
+
+
+def _await_set_up(gateway: DocumentSession) -> None:
+    """A sandbox's servers are listed from its tunnel on, a moment before its set-up is there for them to be called."""
+    deadline = time.perf_counter() + PATIENCE_SECONDS
+    while True:
+        with contextlib.suppress(DocumentError):  # no tunnel yet, or nothing told by it
+            if gateway.get(f"/v1/sandboxes/{SANDBOX}/setup")["state"] == "applied":
+                return
+        assert time.perf_counter() < deadline, "the set-up is not applied"
+        time.sleep(0.05)
 
 
 async def _served(url: str, key: str) -> dict[str, str]:
