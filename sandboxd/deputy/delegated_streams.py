@@ -109,6 +109,9 @@ class _DelegatedStream(asyncio.Protocol):
         streams, stream = self._streams, self._stream
         streams.clock.watch(self, NEVER)
         assert self._inside is not None, "who has answered"
+        if stream.is_closing():  # it was refused meanwhile
+            self._inside.abort()
+            return
         relay = Relay(
             streams.clock,
             stream,

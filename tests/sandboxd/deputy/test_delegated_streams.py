@@ -102,6 +102,19 @@ async def test_one_that_does_not_answer_is_told(side: Side) -> None:
         await inside.until_event("lost")
 
 
+async def test_one_that_answers_too_late_is_not_listened_to(side: Side) -> None:
+    with await side.there.deputy() as deputy:
+        gateway = side.open()
+        inside = await deputy.opened()
+        let_time_pass(side.clock, ANSWER_SECONDS + 1)
+        inside.transport.write(OK)
+        assert (await refused(gateway))[0] == 504
+        await inside.until_event("lost")
+        again = side.open()  # and the link goes on
+        (await deputy.opened(1)).transport.write(OK)
+        await again.until_received(OK)
+
+
 @pytest.mark.parametrize("way", ["leaves", "resets", "ends"])
 async def test_one_that_goes_without_an_answer_is_told(side: Side, way: str) -> None:
     with await side.there.deputy() as deputy:

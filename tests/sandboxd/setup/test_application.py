@@ -223,9 +223,9 @@ async def test_artifacts_without_a_word_come_one_after_the_other(tmp_path: Path)
 
 async def test_no_more_installations_at_once_than_the_limit(tmp_path: Path) -> None:
     """Each counts those at work when it begins."""
-    (tmp_path / "work").mkdir()
+    (tmp_path / "busy").mkdir()
     script = shell(
-        f"touch {tmp_path}/work/$$; ls {tmp_path}/work | wc -l >> {tmp_path}/counts; sleep 0.1; rm {tmp_path}/work/$$"
+        f"touch {tmp_path}/busy/$$; ls {tmp_path}/busy | wc -l >> {tmp_path}/counts; sleep 0.1; rm {tmp_path}/busy/$$"
     )
     artifacts = [artifact_document(f"a{number}", [exec_step(script)], after=[]) for number in range(10)]
     async with sandbox(tmp_path) as there:
