@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 GIVEN = json.loads(sys.argv[1])
@@ -105,11 +106,26 @@ def written(path: str) -> str:
 
 
 def in_the_deputy_s_place() -> str:
-    """Come to sandboxd as the deputy does, beside it."""
+    """Come to sandboxd as the deputy does, beside it: the deputy starts when this does, so it may have to be waited for.
+
+    Who comes first is taken for it (decision 0019): what must be is that there is one.
+    """
+    deadline = time.monotonic() + 10
+    while not _deputy_is_in_its_place():
+        if time.monotonic() > deadline:
+            return "no deputy came"
+        time.sleep(0.01)
     with socket.socket(socket.AF_UNIX) as connected:
         connected.settimeout(10)
         connected.connect("\0sallyport-deputy")
         return connected.recv(200).hex() or "closed"
+
+
+def _deputy_is_in_its_place() -> bool:
+    """Sandboxd's end of its connection bears the name; the listening one has state 01, a connected one 03."""
+    with open("/proc/net/unix") as sockets:
+        entries = (line.split() for line in sockets)
+        return any(entry[5] == "03" and entry[-1] == "@sallyport-deputy" for entry in entries)
 
 
 def device() -> str:
