@@ -7,7 +7,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
-from control_plane.api.answers import CODES, PAGE, TOLD, Problem, Told
+from control_plane.api.answers import CODES, PAGE, TOLD, Told
+from control_plane.api.documents.problems import Problem
 from control_plane.api.idempotency import PREFIXES
 from control_plane.callers import CLIENT_FEED, PERMISSIONS
 from control_plane.definitions.forms import without_null
