@@ -8,6 +8,7 @@ import random
 import secrets
 import ssl
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from control_client.session import ControlSession
 from gateway.admin.denials import denials_routes
@@ -73,6 +74,20 @@ from sallyport.net.tasks import TaskSet
 from sallyport.net.transports import Listener, adopt, listen
 
 
+class _Listening(NamedTuple):
+    """Where a gateway listens; of several processes the admin surface is the parent's."""
+
+    proxy: Listener
+    tunnel: Listener | None
+    admin: Sequence[tuple[str, int]]
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """All of them."""
+        tunnel = () if self.tunnel is None else self.tunnel.addresses
+        return [*self.proxy.addresses, *tunnel, *self.admin]
+
+
 class Assembly:
     """One start of a gateway, stage by stage; what was opened is on the stack, to be closed in the opposite order."""
 
@@ -104,20 +119,8 @@ class Assembly:
         credentials = self._credentials(clock, tasks)
         verifiers = functools.partial(token_verifier, config, keys, revocations, control)
         tunnel_tls = listener_context("tunnel.tls", config.tunnel.tls)
-        listening = config.listen
-        ours = self._place
-        proxy = await self._bind(listening.proxy, lambda: self._doorman, () if ours is None else ours.proxy)
-        tunnel = None
-        if listening.tunnel is not None:
-            inherited = () if ours is None else ours.tunnel
-            tunnel = await self._bind(listening.tunnel, lambda: self._tunnel_doorman, inherited)
-        parts_of_admin = self._admin_parts(plans, credentials)
-        if ours is None:
-            admin = await self._serve_admin(parts_of_admin, verifiers)
-        else:
-            await self._serve_parent(parts_of_admin, ours, keys)
-            admin = ours.parent_addresses
-        own = _own_places(config, (*proxy.addresses, *(() if tunnel is None else tunnel.addresses), *admin))
+        listening = await self._listen(self._admin_parts(plans, credentials), verifiers, keys)
+        own = _own_places(config, listening.addresses)
         dialer = _dialer(config, own, self._opened)
         authorities = LocalAuthorities(config.interception.ca_dir) if control is None else control.authorities
         buffers = BufferBudget(config.limits.tunnel_buffer_bytes)
@@ -152,26 +155,31 @@ class Assembly:
             recorder=self._recorder,
             token_issuer=None if control is None else control.token_issuer,
         )
-        _watch_sizes(parts)
-        self._watch_memory(parts)
-        if ours is None:  # of several processes the parent counts what all of them have
-            self._metrics.watch("plans_active", plans.__len__)
-            self._metrics.watch("ready", lambda: int(not self._not_ready()))
-            watch_expiries(config, session, self._metrics)
-        plans.subscribe(parts.tunnels.plan_changed)
+        self._watch(parts, session)
+        return await self._begin(parts, listening, tunnel_tls, control)
+
+    async def _begin(
+        self,
+        parts: GatewayParts,
+        listening: _Listening,
+        tunnel_tls: ssl.SSLContext | None,
+        control: ControlSide | FollowedControl | None,
+    ) -> Gateway:
+        """Tie what was put together to what calls it, and accept."""
+        parts.plans.subscribe(parts.tunnels.plan_changed)
         self._doorman = ProxyDoorman(parts)
         self._tunnel_doorman = TunnelDoorman(parts, tunnel_tls)
-        self._gateway = Gateway(parts, proxy, tunnel, admin[0][1], self._opened.pop_all())
-        plans.on_replaced = self._gateway.plan_replaced
+        address = listening.admin[0]
+        gateway = self._gateway = Gateway(parts, listening.proxy, listening.tunnel, address[1], self._opened.pop_all())
+        parts.plans.on_replaced = gateway.plan_replaced
         if control is not None:
-            admin_url = f"{'https' if config.admin.tls.is_given else 'http'}://{HostPort(*admin[0])}"
-            revoke = self._gateway.revoke
-            control.start(parts, invalidate=credentials.invalidate, revoke=revoke, admin_url=admin_url)
-        if ours is None:
-            await self._gateway.start_accepting()
+            admin_url = f"{'https' if self._config.admin.tls.is_given else 'http'}://{HostPort(*address)}"
+            control.start(parts, invalidate=parts.credentials.invalidate, revoke=gateway.revoke, admin_url=admin_url)
+        if self._place is None:
+            await gateway.start_accepting()
         else:  # it accepts when its parent says so: once it knows what the others know
             parts.tunnels.subscribe(lambda _: self._reports.changed())
-        return self._gateway
+        return gateway
 
     def _plans(self) -> PlanHolder:
         limits = self._config.limits
@@ -197,8 +205,14 @@ class Assembly:
         self._opened.push_async_callback(tasks.close)
         return clock, tasks
 
-    def _watch_memory(self, parts: GatewayParts) -> None:
+    def _watch(self, parts: GatewayParts, session: ControlSession | None) -> None:
+        """Let a scrape ask for sizes, and memory be watched."""
         config = self._config
+        _watch_sizes(parts)
+        if self._place is None:  # of several processes the parent counts what all of them have
+            self._metrics.watch("plans_active", parts.plans.__len__)
+            self._metrics.watch("ready", lambda: int(not self._not_ready()))
+            watch_expiries(config, session, self._metrics)
         limit_bytes = memory_limit(config.limits.memory, config.workers)
         if limit_bytes is not None:
             self._opened.callback(MemoryWatch(parts, limit_bytes).close)
@@ -239,6 +253,19 @@ class Assembly:
             random=random.random,
             count=self._metrics.credential_resolved,
         )
+
+    async def _listen(self, parts: AdminParts, verifiers: Callable[[str], TokenVerifier], keys: KeyRing) -> _Listening:
+        """Bind every listener, or take those that were inherited. Only the admin surface answers already."""
+        ours, places = self._place, self._config.listen
+        proxy = await self._bind(places.proxy, lambda: self._doorman, () if ours is None else ours.proxy)
+        tunnel = None
+        if places.tunnel is not None:
+            inherited = () if ours is None else ours.tunnel
+            tunnel = await self._bind(places.tunnel, lambda: self._tunnel_doorman, inherited)
+        if ours is None:
+            return _Listening(proxy, tunnel, await self._serve_admin(parts, verifiers))
+        await self._serve_parent(parts, ours, keys)
+        return _Listening(proxy, tunnel, ours.parent_addresses)
 
     async def _bind(
         self,
