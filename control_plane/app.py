@@ -22,7 +22,7 @@ from control_plane.authorities import Authorities
 from control_plane.authorizations import AuthorizationDesk
 from control_plane.bindings import BindingDesk
 from control_plane.compilation import CompileDesk
-from control_plane.config import ControlPlaneConfig
+from control_plane.config import ControlPlaneConfig, Webhooks
 from control_plane.connections import ConnectionDesk
 from control_plane.definitions.registry import Registry
 from control_plane.denials import DenialDesk
@@ -212,15 +212,7 @@ def _parts(
 ) -> Parts:
     registry = base.registry
     database, vault, hooks = base.database, base.vault, config.webhooks
-    outbox = Outbox(
-        database,
-        vault,
-        subscribers,
-        lambda: clock.wall,
-        new_id("ctl", clock.wall),
-        delivery_seconds=hooks.delivery_timeout,
-        give_up_seconds=hooks.give_up_after,
-    )
+    outbox = _outbox(base, clock, subscribers, hooks)
     metrics = ControlMetrics()
     metrics.watch("watch_streams", lambda: watch.streams)
     metrics.watch("database_errors", lambda: database.errors)
@@ -228,13 +220,7 @@ def _parts(
         database, vault, registry, session, lambda: clock.wall, new_id("ctl", clock.wall), metrics.refreshed
     )
     workers = Workers(database, lambda: clock.wall)
-    caller = WorkerCaller(
-        workers,
-        base.ring,
-        lambda: clock.wall,
-        trust=_trust("workers.ca_file", config.workers.ca_file),
-        times=CallTimes(config.workers.timeout, config.workers.install_timeout),
-    )
+    caller = _worker_caller(base, clock, workers, config)
     feed = FeedKeeper(database, workers, lambda: clock.wall, built_in_url=_built_in_url(config, config.api.listen.port))
     return Parts(
         database=base.database,
@@ -270,6 +256,28 @@ def _parts(
         answers=Answers(base.database, base.vault),
         public_url=config.public_url,
         now=lambda: clock.wall,
+    )
+
+
+def _outbox(base: Foundation, clock: Clock, subscribers: CheckedSession, hooks: Webhooks) -> Outbox:
+    return Outbox(
+        base.database,
+        base.vault,
+        subscribers,
+        lambda: clock.wall,
+        new_id("ctl", clock.wall),
+        delivery_seconds=hooks.delivery_timeout,
+        give_up_seconds=hooks.give_up_after,
+    )
+
+
+def _worker_caller(base: Foundation, clock: Clock, workers: Workers, config: ControlPlaneConfig) -> WorkerCaller:
+    return WorkerCaller(
+        workers,
+        base.ring,
+        lambda: clock.wall,
+        trust=_trust("workers.ca_file", config.workers.ca_file),
+        times=CallTimes(config.workers.timeout, config.workers.install_timeout),
     )
 
 
