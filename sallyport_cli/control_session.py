@@ -1,6 +1,7 @@
 """How commands reach a control plane: the one of `sallyport up`, or another by its address and a credential for it."""
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,10 +9,13 @@ import typer
 
 from sallyport_cli.failure import bad_input, environment
 from sallyport_cli.files import read_file
+from sallyport_cli.output import show_json, show_table
 
 if TYPE_CHECKING:
     from control_client.documents import DocumentSession
 
+# A cell for each column of the table that an item is a row of.
+type Row = Callable[[dict[str, object]], Sequence[str]]
 UpDataDir = Annotated[Path, typer.Option(help="The data directory of `sallyport up`.")]
 Control = Annotated[str | None, typer.Option(help="Another control plane: http(s)://host:port.")]
 TokenFile = Annotated[Path | None, typer.Option(help="A service token or API key for it.")]
@@ -41,6 +45,15 @@ def ask(session: "DocumentSession", method: str, path: str, body: object = None)
     except DocumentError as error:
         raise (bad_input if error.status in (400, 404, 409) else environment)(str(error)) from None
     return dict(json.loads(answer or b"{}"))
+
+
+def show_all(session: "DocumentSession", path: str, columns: Sequence[str], row: Row, *, as_json: bool) -> None:
+    """Print a list: as a table, or as JSON; raises Failure."""
+    items = ask_all(session, path)
+    if as_json:
+        show_json({"items": items})
+    else:
+        show_table(columns, map(row, items))
 
 
 def ask_all(session: "DocumentSession", path: str) -> list[dict[str, object]]:

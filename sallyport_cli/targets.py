@@ -9,7 +9,7 @@ import typer
 
 from sallyport_cli import config
 from sallyport_cli.control_plane import DataDir, read_settings, run
-from sallyport_cli.control_session import Control, TokenFile, UpDataDir, ask, ask_all, open_session
+from sallyport_cli.control_session import Control, TokenFile, UpDataDir, ask, open_session, show_all
 from sallyport_cli.failure import bad_input
 from sallyport_cli.files import read_file
 from sallyport_cli.output import JsonFlag, show_json, show_lines, show_table
@@ -80,11 +80,7 @@ def list_targets(
     json: JsonFlag = False,
 ) -> None:
     """List targets."""
-    items = ask_all(open_session(data_dir, control, token_file), PATH)
-    if json:
-        show_json({"items": items})
-    else:
-        show_table(COLUMNS, map(_row, items))
+    show_all(open_session(data_dir, control, token_file), PATH, COLUMNS, _row, as_json=json)
 
 
 @app.command()

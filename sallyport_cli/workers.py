@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 import typer
 
-from sallyport_cli.control_session import Control, TokenFile, UpDataDir, ask, ask_all, open_session
-from sallyport_cli.output import JsonFlag, show_json, show_lines, show_table
+from sallyport_cli.control_session import Control, TokenFile, UpDataDir, ask, open_session, show_all
+from sallyport_cli.output import JsonFlag, show_json, show_lines
 
 app = typer.Typer(help="The workers of a control plane.", no_args_is_help=True)
 
@@ -23,11 +23,7 @@ def list_workers(
     json: JsonFlag = False,
 ) -> None:
     """List workers, with how many integration servers each reported last."""
-    items = ask_all(open_session(data_dir, control, token_file), PATH)
-    if json:
-        show_json({"items": items})
-    else:
-        show_table(COLUMNS, map(_row, items))
+    show_all(open_session(data_dir, control, token_file), PATH, COLUMNS, _row, as_json=json)
 
 
 @app.command()
