@@ -5,8 +5,9 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
-import tarfile
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from sallyport.deputy import PYTHON_LABEL
+from sallyport.net.proc import pids
+from tests.support.container_image import USER, pack_programs, pack_sallyport
 from tests.support.gateway_process import ROOT
 from tests.support.sandbox_network import needs_isolation
 
 IMAGE = "localhost/sallyport-test:1"
-START_SECONDS = 30.0
-# What the image has: a shell, and what the tests run in it.
-PROGRAMS = ("sh", "sleep", "cat", "id", "env", "curl", "ls")
+START_SECONDS = END_SECONDS = 30.0
 
 
 class PlayedDaemon:
@@ -149,8 +151,13 @@ class PlayedDaemon:
         for program, (of, _) in self._commands.items():
             running = self.programs.get(program)
             if of == name and running is not None and running.returncode is None:
-                running.kill()
-                await running.wait()
+                # The first process has so long to end; then the kernel ends all.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(END_SECONDS):
+                        await running.wait()
+                if running.returncode is None:
+                    running.kill()
+                    await running.wait()
         process = self._processes.get(name)
         if process is not None and process.returncode is None:
             process.kill()
@@ -176,8 +183,11 @@ async def played_daemon(folder: Path) -> AsyncIterator[tuple[PlayedDaemon, Path]
 
 
 @contextlib.contextmanager
-def podman_service(folder: Path) -> Iterator[Path]:
-    """Run Podman's service over a folder with IMAGE in it, or skip the test saying what is missing; give its socket."""
+def podman_service(folder: Path, *, has_sallyport: bool = False) -> Iterator[Path]:
+    """Run Podman's service over a folder with IMAGE in it, or skip the test saying what is missing; give its socket.
+
+    The image has programs, and Sallyport where that is asked for.
+    """
     needs_isolation()
     for program in ("podman", "runc", "conmon"):
         if shutil.which(program) is None:
@@ -187,10 +197,17 @@ def podman_service(folder: Path) -> Iterator[Path]:
     )
     environment = {"PATH": os.environ["PATH"], "CONTAINERS_CONF": str(folder / "containers.conf"), "HOME": str(folder)}
     command = ["podman", "--root", str(folder / "root"), "--runroot", str(folder / "run"), "--storage-driver", "vfs"]
-    with open(_rootfs(folder), "rb") as rootfs:
-        made = subprocess.run(
-            [*command, "import", "-", IMAGE], stdin=rootfs, env=environment, capture_output=True, check=False
-        )
+    changes: list[str] = []
+    archive = folder / "image.tar"
+    if has_sallyport:
+        pack_sallyport(archive)
+        changes = ["--change", f"USER {USER}", "--change", f"LABEL {PYTHON_LABEL}={sys.executable}"]
+    else:
+        pack_programs(archive)
+    made = subprocess.run(
+        [*command, "import", *changes, str(archive), IMAGE], env=environment, capture_output=True, check=False
+    )
+    archive.unlink()
     assert made.returncode == 0, made.stderr.decode()
     socket = folder / "podman.sock"
     service = subprocess.Popen(
@@ -202,26 +219,12 @@ def podman_service(folder: Path) -> Iterator[Path]:
         service.terminate()
         service.wait(START_SECONDS)
         subprocess.run([*command, "rm", "--all", "--force"], env=environment, capture_output=True, check=False)
+        _end_monitors(folder)
 
 
-def _rootfs(folder: Path) -> Path:
-    """Pack programs of this machine with the libraries they name."""
-    files: dict[str, str] = {}
-    for program in map(shutil.which, PROGRAMS):
-        assert program is not None
-        files[f"bin/{os.path.basename(program)}"] = os.path.realpath(program)
-        needed = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout.split()
-        files |= {word.lstrip("/"): os.path.realpath(word) for word in needed if word.startswith("/")}
-    archive = folder / "rootfs.tar"
-    with tarfile.open(archive, "w") as packed:
-        for name, path in sorted(files.items()):
-            packed.add(path, name)
-        for name in ("etc", "tmp", "proc", "sys", "dev"):
-            packed.addfile(_folder(name))
-    return archive
-
-
-def _folder(name: str) -> tarfile.TarInfo:
-    found = tarfile.TarInfo(name)
-    found.type, found.mode = tarfile.DIRTYPE, 0o755
-    return found
+def _end_monitors(folder: Path) -> None:
+    """End those of programs that were started in containers: five minutes later they would make the folder anew."""
+    for pid in pids():
+        with contextlib.suppress(OSError):
+            if f"{folder}/".encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)

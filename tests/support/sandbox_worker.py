@@ -11,7 +11,9 @@ import httpx
 
 from control_plane.service_tokens import token_file
 from sallyport.plan.codec import seal
+from tests.support.container_image import HOME
 from tests.support.control_plane import SANDBOX, Replica, replica, settings
+from tests.support.docker_daemon import IMAGE
 from tests.support.in_process import GatewayInProcess, in_process_gateway, origin_context
 from tests.support.plan_documents import Document
 from tests.support.raw_end import RawOrigin, raw_origin
@@ -24,13 +26,14 @@ SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxWorker:
-    """The parts. `state` is the worker's folder of sandboxes."""
+    """The parts. `state` is the worker's folder of sandboxes, `provider` who makes those of `create`."""
 
     worker: WorkerProcess
     plane: Replica
     gateway: GatewayInProcess
     origin: RawOrigin
     state: Path
+    provider: str
 
     async def ask(self, method: str, path: str, body: object = None, *, status: int = 200) -> Any:  # noqa: ANN401  JSON
         """Ask the worker for something of its sandboxes."""
@@ -42,8 +45,11 @@ class SandboxWorker:
         return answer.json()
 
     async def create(self, *command: str, sandbox_id: str = SANDBOX, status: int = 201) -> Any:  # noqa: ANN401  JSON
-        """Have a local sandbox made."""
-        return await self.ask("POST", "", {"sandboxId": sandbox_id, "command": list(command)}, status=status)
+        """Have a sandbox made."""
+        wanted = {"sandboxId": sandbox_id, "command": list(command), "provider": self.provider}
+        return await self.ask(
+            "POST", "", wanted | ({"image": IMAGE} if self.provider == "docker" else {}), status=status
+        )
 
     async def until(self, sandbox_id: str, **wanted: object) -> Any:  # noqa: ANN401  JSON
         """Wait until a sandbox is said to be so."""
@@ -62,9 +68,11 @@ class SandboxWorker:
             while (await self.log()).count(text) < times:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
-    def home(self, sandbox_id: str = SANDBOX) -> Path:
-        """Where the home of a sandbox is on this machine."""
-        return self.state / "local" / sandbox_id / "home"
+    async def home(self, sandbox_id: str = SANDBOX) -> Path:
+        """Where the home of a sandbox is on this machine, until it is stopped."""
+        if self.provider == "local":
+            return self.state / "local" / sandbox_id / "home"
+        return Path(f"/proc/{(await self.ask('GET', f'/{sandbox_id}'))['pid']}/root{HOME}")
 
     async def begin(self, plan: Document) -> str:
         """Store a plan and have the worker begin to apply it; returns the application's id."""
@@ -79,8 +87,13 @@ class SandboxWorker:
 
 
 @contextlib.asynccontextmanager
-async def sandbox_worker(folder: Path, *, reached: Mapping[str, int] | None = None) -> AsyncIterator[SandboxWorker]:
-    """Run all of it until the block ends. `reached` maps host:port of further origins to ports of loopback."""
+async def sandbox_worker(
+    folder: Path, *, reached: Mapping[str, int] | None = None, docker: Path | None = None
+) -> AsyncIterator[SandboxWorker]:
+    """Run all of it until the block ends. `reached` maps host:port of further origins to ports of loopback.
+
+    With the socket of a `docker` its sandboxes are containers there.
+    """
     needs_isolation()
     async with contextlib.AsyncExitStack() as opened:
         origin = await opened.enter_async_context(raw_origin(origin_context("api.example.com")))
@@ -97,9 +110,13 @@ async def sandbox_worker(folder: Path, *, reached: Mapping[str, int] | None = No
             "CONTROL_TOKEN_FILE": str(token_file(plane.config.data_dir, "worker")),
             "SANDBOXES_GATEWAY_URL": f"ws://127.0.0.1:{gateway.gateway.tunnel.port}",
             "SANDBOXES_STATE_DIR": str(state),
+            "SANDBOXES_STOP_TIMEOUT": "20s",
             "SANDBOXES_SHARED": ",".join(map(str, SHARED)),
         }
+        if docker is not None:
+            given["SANDBOXES_DOCKER_SOCKET"] = str(docker)
         given = {f"SALLYPORT_WORKER_{name}": value for name, value in given.items()}
         worker = await asyncio.to_thread(opened.enter_context, worker_process(folder / "worker", given))
-        yield SandboxWorker(worker=worker, plane=plane, gateway=gateway, origin=origin, state=state)
+        provider = "local" if docker is None else "docker"
+        yield SandboxWorker(worker=worker, plane=plane, gateway=gateway, origin=origin, state=state, provider=provider)
         await asyncio.to_thread(worker.end)

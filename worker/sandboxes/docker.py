@@ -8,6 +8,7 @@ label of it says. Labels tell our containers from all others.
 import asyncio
 import os
 import shutil
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ class _Sandbox:
 
     outside: OutsideSandboxd
     network: SandboxNetwork
-    deputy: asyncio.Task[None] | None
+    deputy: "_Deputy | None"
 
 
 class DockerSandboxes:
@@ -99,15 +100,14 @@ class DockerSandboxes:
             raise
         deputy = None
         if python is not None:
-            deputy = self._tasks.spawn(self._keep_deputy(name, python), name=f"deputy {sandbox_id}")
+            deputy = _Deputy(self._tasks, self._api, name, python)
         self._sandboxes[sandbox_id] = _Sandbox(outside=outside, network=network, deputy=deputy)
 
     async def stop(self, sandbox_id: str) -> None:
-        """End the container with its deputy, then sandboxd."""
+        """Tell the deputy and the container to end, and wait for the container; then end sandboxd."""
         sandbox = self._sandboxes.get(sandbox_id)
         if sandbox is not None and sandbox.deputy is not None:
-            sandbox.deputy.cancel()
-            await asyncio.wait({sandbox.deputy})
+            await sandbox.deputy.tell_to_end()
         try:
             await self._api.stop(self._name(sandbox_id), self._settings.stop_seconds)
         except NotThere:
@@ -190,19 +190,6 @@ class DockerSandboxes:
             },
         }
 
-    async def _keep_deputy(self, name: str, python: str) -> None:
-        """Start the container's deputy, and again whenever it has ended, for as long as the container runs."""
-        program: str | None = None
-        while True:
-            try:
-                if program is None or not _is_deputy(await self._api.process_of(program)):
-                    program = await self._api.begin(name, [python, "-P", "-m", _DEPUTY])
-            except SandboxError as error:
-                # The container has ended, or the daemon is away: either shows elsewhere.
-                _log.warning("deputy_not_started", container=name, detail=str(error))
-                program = None
-            await asyncio.sleep(DEPUTY_LOOK_SECONDS)
-
     async def _network(self, name: str) -> SandboxNetwork:
         """Take the network of a running container."""
         pid = int((await self._api.inspect(name))["State"]["Pid"])
@@ -222,6 +209,50 @@ class DockerSandboxes:
 
     def __repr__(self) -> str:
         return f"<DockerSandboxes {len(self._sandboxes)} started>"
+
+
+class _Deputy:
+    """The deputy of a container that runs: started, and again whenever it has ended."""
+
+    def __init__(self, tasks: TaskSet, api: DockerApi, name: str, python: str) -> None:
+        self._api = api
+        self._name = name
+        self._python = python
+        self._program: str | None = None
+        self._keeping = tasks.spawn(self._keep(), name=f"deputy of {name}")
+
+    async def tell_to_end(self) -> None:
+        """Let what it has started hear of the end: the daemon tells the first process alone. It is not started again.
+
+        Nobody waits for it, as in a local sandbox: with the first process all end.
+        """
+        self._keeping.cancel()
+        await asyncio.wait({self._keeping})
+        if self._program is None:
+            return
+        try:
+            pid = await self._api.process_of(self._program)
+            process = os.pidfd_open(pid)
+        except (SandboxError, OSError):
+            return  # it has ended, or the daemon is away, as stopping the container will show
+        try:
+            if _is_deputy(pid):
+                signal.pidfd_send_signal(process, signal.SIGTERM)
+        except ProcessLookupError:
+            pass  # just now
+        finally:
+            os.close(process)
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                if self._program is None or not _is_deputy(await self._api.process_of(self._program)):
+                    self._program = await self._api.begin(self._name, [self._python, "-P", "-m", _DEPUTY])
+            except SandboxError as error:
+                # The container has ended, or the daemon is away: either shows elsewhere.
+                _log.warning("deputy_not_started", container=self._name, detail=str(error))
+                self._program = None
+            await asyncio.sleep(DEPUTY_LOOK_SECONDS)
 
 
 def _is_deputy(pid: int) -> bool:
