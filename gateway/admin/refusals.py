@@ -45,6 +45,7 @@ class AdminCode(Enum):
     INVALID_PLAN = "invalid_plan", 422, "The document is not a plan", False
     INVALID_SETUP = "invalid_setup", 422, "The document is not a set-up", False
     SANDBOX_REFUSED = "sandbox_refused", 502, "The sandbox did not do what was asked", True
+    SETUP_PENDING = "setup_pending", 503, "The sandbox's set-up is not there yet", True
     SANDBOX_TIMEOUT = "sandbox_timeout", 504, "The sandbox did not answer in time", True
     INTERNAL_ERROR = "internal_error", 500, "The gateway failed", True
 
@@ -144,4 +145,6 @@ def _problem(refused: Refused) -> web.Response:
     headers = {"X-Sallyport-Error": code.wire}
     if code is Code.AUTHENTICATION_REQUIRED:
         headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 section 15.5.2 demands a challenge
+    if code is AdminCode.SETUP_PENDING:
+        headers["Retry-After"] = "1"
     return web.json_response(document, status=code.status, content_type="application/problem+json", headers=headers)

@@ -32,6 +32,9 @@ STDIO_URL: Final = "http://localhost/mcp"
 # 100, 103 and a few 102s; an MCP server has no reason to send any.
 MAX_INTERIM_ANSWERS: Final = 8
 
+# How sandboxd refuses what its document does not declare yet, and what is declared and does not run yet.
+_NOT_SET_UP: Final = (404, 502)
+
 # Ids as they stand in plans; anything else could be another request line.
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _WEBSOCKET_FIELDS: Final = (
@@ -58,6 +61,31 @@ async def opened(
         raise Refused(AdminCode.SANDBOX_TIMEOUT, "sandboxd did not answer in time") from None
 
 
+async def _reached(
+    parts: GatewayParts, table: RouteTable, target: str, is_declared: Callable[[RouteTable], bool]
+) -> SandboxStream:
+    """Open a stream to what the plan declares; raises Refused, by SETUP_PENDING where that is still to be set up."""
+    # Before, too: a set-up may come to its end just after the sandbox has refused.
+    was_pending = _is_pending(parts, table)
+    try:
+        return await opened(parts, table.sandbox_id, target, is_declared)
+    except Refused as refused:
+        is_explained = refused.details.get("sandboxStatus") in _NOT_SET_UP
+        if is_explained and (was_pending or _is_pending(parts, table)):
+            detail = "the plan declares this, and the sandbox has not told yet that its set-up has come to an end"
+            raise Refused(AdminCode.SETUP_PENDING, detail) from None
+        raise
+
+
+def _is_pending(parts: GatewayParts, table: RouteTable) -> bool:
+    """Whether the sandbox has not said of the plan's set-up, or of a later one, that it is applied or has failed."""
+    host = parts.tunnels.current(table.sandbox_id)
+    match None if host is None else host.setup_status:
+        case {"revision": int(revision), "state": "applied" | "failed"}:
+            return revision < table.revision
+    return True
+
+
 class Relays:
     """The handlers."""
 
@@ -72,13 +100,12 @@ class Relays:
         if request.headers.get("Upgrade", "").lower() != "websocket":
             raise Refused(Code.INVALID_REQUEST, "an endpoint is reached by a WebSocket")
         asked = names["client_id"], names["endpoint_key"]
-        declared = _endpoint_url(_plan(parts, names["sandbox_id"]), *asked)
+        table = _plan(parts, names["sandbox_id"])
+        declared = _endpoint_url(table, *asked)
         if declared is None:
             raise Refused(AdminCode.NOT_FOUND, "the sandbox's plan has no such endpoint")
         url, target = split_url(declared), f"endpoint/{'/'.join(map(_id, asked))}"
-        stream = await opened(
-            parts, names["sandbox_id"], target, lambda table: _endpoint_url(table, *asked) == declared
-        )
+        stream = await _reached(parts, table, target, lambda newer: _endpoint_url(newer, *asked) == declared)
         try:
             fields = [(name, value) for name in _WEBSOCKET_FIELDS for value in request.headers.getall(name, [])]
             fields += [("Connection", "Upgrade"), ("Upgrade", "websocket")]
@@ -96,15 +123,16 @@ class Relays:
         """Forward one request of streamable HTTP, and its answer as it comes."""
         parts, names = self._parts(), request.match_info
         server_id = names["server_id"]
-        server = _mcp_server(_plan(parts, names["sandbox_id"]), server_id)
+        table = _plan(parts, names["sandbox_id"])
+        server = _mcp_server(table, server_id)
         if server is None:
             raise Refused(AdminCode.NOT_FOUND, "the sandbox's plan has no such MCP server")
         body = await read_body(request, MAX_MCP_REQUEST_BYTES)
-        stream = await opened(
+        stream = await _reached(
             parts,
-            names["sandbox_id"],
+            table,
             f"mcp/{_id(server_id)}",
-            lambda table: _is_same_place(_mcp_server(table, server_id), server),
+            lambda newer: _is_same_place(_mcp_server(newer, server_id), server),
         )
         try:
             url, fields = _http_place(server)

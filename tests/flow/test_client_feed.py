@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
@@ -15,7 +14,6 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import TextContent
 
 from control_client.config import load_config
-from control_client.documents import DocumentError, DocumentSession
 from control_client.feed_state import Tier
 from control_client.push_receiver import DEFAULT_PATH, PushReceiver, serve_pushes
 from control_client.tool_client import ToolClient
@@ -336,6 +334,7 @@ def test_stdio_servers_of_others_inside_a_sandbox(tmp_path: Path) -> None:
 
 async def _call_stdio(url: str, key: str, folder: Path) -> None:
     served = await _serving(url, key, {_inside(name) for name in ("everything", "time", "crash-now", "garbage")})
+    await _set_up(served[_inside("everything")], key)
     async with session(served[_inside("everything")], key) as one, session(served[_inside("everything")], key) as two:
         for number, link in enumerate((one, two)):
             echoed = await link.call_tool("echo", {"message": f"hello {number}"})
@@ -387,19 +386,7 @@ def _sandbox_of(folder: Path, places: Mapping[str, object]) -> Iterator[tuple[st
         operator = Operator(up).session
         operator.post("/api/instances", {"organizationId": ORGANIZATION, "instanceId": INSTANCE})
         key = str(operator.post("/api/auth/keys", {"instanceId": INSTANCE, "tier": "standard"})["key"])
-        _await_set_up(DocumentSession(up.addresses["admin"]))
         yield up.addresses["controlPlane"], key, up
-
-
-def _await_set_up(gateway: DocumentSession) -> None:
-    """A sandbox's servers are listed from its tunnel on, a moment before its set-up is there for them to be called."""
-    deadline = time.perf_counter() + PATIENCE_SECONDS
-    while True:
-        with contextlib.suppress(DocumentError):  # no tunnel yet, or nothing told by it
-            if gateway.get(f"/v1/sandboxes/{SANDBOX}/setup")["state"] == "applied":
-                return
-        assert time.perf_counter() < deadline, "the set-up is not applied"
-        time.sleep(0.05)
 
 
 async def _served(url: str, key: str) -> dict[str, str]:
@@ -417,9 +404,21 @@ async def _serving(url: str, key: str, names: set[str]) -> dict[str, str]:
     return served
 
 
+async def _set_up(url: str, key: str) -> None:
+    """Ask for what changes nothing, as long as the answer is to ask again: the sandbox's set-up is on its way."""
+    async with (
+        asyncio.timeout(PATIENCE_SECONDS),
+        httpx.AsyncClient(trust_env=False, headers={"X-API-Key": key}) as client,
+    ):
+        while (answer := await client.delete(url)).status_code == 503:  # noqa: ASYNC110  as it was told
+            await asyncio.sleep(int(answer.headers["Retry-After"]))
+    assert answer.status_code < 500, answer.text
+
+
 async def _call_inside(url: str, key: str) -> None:
     served = await _serving(url, key, {_inside("files"), _inside("own")})
     for name in ("files", "own"):
+        await _set_up(served[_inside(name)], key)
         async with session(served[_inside(name)], key) as link:
             assert f"{name}_work" in [tool.name for tool in (await link.list_tools()).tools]
             arguments = {"caller": "a", "number": 1, "steps": 1, "pause": 0.01}

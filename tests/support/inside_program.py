@@ -1,6 +1,7 @@
 """Runs in a sandbox as a process of a plan: a WebSocket that tells what it is, and an MCP server over HTTP.
 
-`python -c SOURCE PORT WORD`: one port for both. It tells WORD, its process and its variables.
+`python -c SOURCE PORT WORD [held]`: one port for both, which may be held by a test. It tells WORD, its process and its
+variables.
 """
 
 import json
@@ -52,4 +53,4 @@ async def mcp(request: web.Request) -> web.Response:
 if __name__ == "__main__":
     application = web.Application()
     application.add_routes([web.get("/tell", tell), web.post("/mcp", mcp)])
-    web.run_app(application, host="127.0.0.1", port=PORT, print=None)
+    web.run_app(application, host="127.0.0.1", port=PORT, print=None, reuse_port=sys.argv[3:] == ["held"])

@@ -25,7 +25,7 @@ _UP: Final = frozenset(
     {"accept", "content-type", "mcp-protocol-version", SESSION, "last-event-id", "mcp-method", "mcp-name"}
 )
 _UP_PREFIX: Final = "mcp-param-"
-_DOWN: Final = frozenset({"content-type", "cache-control", SESSION, "allow"})
+_DOWN: Final = frozenset({"content-type", "cache-control", SESSION, "allow", "retry-after"})
 
 
 class Passage:

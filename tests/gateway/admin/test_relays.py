@@ -18,6 +18,7 @@ from tests.support.in_process import GatewayInProcess, in_process_gateway
 from tests.support.plan_documents import plan_document
 from tests.support.raw_end import RawEnd
 from tests.support.sandbox_end import SandboxEnd
+from tests.support.tunnel_client import TunnelClient
 from tests.support.until import until
 
 pytestmark = pytest.mark.uvloop
@@ -433,6 +434,70 @@ async def test_what_is_withdrawn_ends_an_answer_of_an_mcp_server(
 
 async def _post_begun(admin: aiohttp.ClientSession) -> aiohttp.ClientResponse:
     return await admin.post(MCP, data=b"x")
+
+
+NOT_DECLARED = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+NOT_RUNNING = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"
+FULL = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "expected"),
+    [
+        (None, NOT_DECLARED, (503, "setup_pending")),
+        ({"revision": 1, "state": "applying"}, NOT_RUNNING, (503, "setup_pending")),
+        ({"revision": 1, "state": "applied"}, NOT_DECLARED, (502, "sandbox_refused")),
+        ({"revision": 2, "state": "failed"}, NOT_RUNNING, (502, "sandbox_refused")),
+        ({"revision": 0, "state": "applied"}, NOT_DECLARED, (503, "setup_pending")),
+        # What sandboxd says is no more than what it says.
+        ({"revision": "1", "state": "applied"}, NOT_DECLARED, (503, "setup_pending")),
+        # Nothing that a set-up would change.
+        (None, FULL, (502, "sandbox_refused")),
+        (None, b"noise\r\n\r\n", (502, "sandbox_refused")),
+    ],
+)
+@pytest.mark.parametrize("way", ["endpoint", "mcp"])
+async def test_what_is_declared_and_not_set_up_yet_is_to_be_asked_again(
+    gateway: GatewayInProcess,
+    admin: aiohttp.ClientSession,
+    status: dict[str, object] | None,
+    answer: bytes,
+    expected: tuple[int, str],
+    way: str,
+) -> None:
+    client = await gateway.tunnel()
+    sandbox = SandboxEnd(client)
+    await _tell(gateway, client, status)
+    asked = gateway.parts.tasks.spawn(_asked(admin, way), name="asking")
+    await sandbox.opened(answer=answer)
+    assert await asked == (*expected, "1" if expected[0] == 503 else None)
+
+
+async def test_a_set_up_that_ends_after_the_refusal_does_not_make_it_a_failure(
+    gateway: GatewayInProcess, admin: aiohttp.ClientSession
+) -> None:
+    client = await gateway.tunnel()
+    sandbox = SandboxEnd(client)
+    asked = gateway.parts.tasks.spawn(_asked(admin, "mcp"), name="asking")
+    _, end = await sandbox.opened(answer=b"")
+    await _tell(gateway, client, {"revision": 1, "state": "applied"})
+    end.send(NOT_DECLARED)
+    assert await asked == (503, "setup_pending", "1")
+
+
+async def _tell(gateway: GatewayInProcess, client: TunnelClient, status: dict[str, object] | None) -> None:
+    host = gateway.parts.tunnels.current("sbx_one")
+    assert host is not None
+    if status is not None:
+        client.tunnel.send_control({"type": "setup.status", **status, "steps": []})
+        await until(lambda: host.setup_status is not None)
+
+
+async def _asked(admin: aiohttp.ClientSession, way: str) -> tuple[int, str, str | None]:
+    upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Key": "x"}
+    asking = admin.get(ENDPOINT, headers=upgrade) if way == "endpoint" else admin.post(MCP, data=b"x")
+    async with asking as answer:
+        return *await problem(answer), answer.headers.get("Retry-After")
 
 
 async def test_what_is_withdrawn_ends_what_still_opens(gateway: GatewayInProcess, admin: aiohttp.ClientSession) -> None:

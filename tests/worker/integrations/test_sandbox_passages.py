@@ -50,6 +50,8 @@ async def test_a_call_goes_to_the_gateway_with_the_worker_s_token_and_no_key(tmp
 
     async def answer(request: web.Request) -> web.StreamResponse:
         seen.append((request.method, request.path, request.headers.copy()))
+        if len(seen) == 2:
+            return web.json_response({"code": "setup_pending"}, status=503, headers={"retry-after": "1"})
         return web.json_response({"jsonrpc": "2.0", "id": 1, "result": {}}, headers={"mcp-session-id": "s1"})
 
     token = tmp_path / "token"
@@ -71,7 +73,8 @@ async def test_a_call_goes_to_the_gateway_with_the_worker_s_token_and_no_key(tmp
             got = await client.post(front.path("sandbox__sbx_1__files"), json=body)
             assert (got.status_code, got.headers["mcp-session-id"]) == (200, "s1")
             token.write_text("second\n")
-            await client.post(front.path("sandbox__sbx_1__files"), json=body)
+            got = await client.post(front.path("sandbox__sbx_1__files"), json=body)
+            assert (got.status_code, got.headers["retry-after"]) == (503, "1")
             assert (await client.post(front.path("sandbox__sbx_1__other"), json=body)).status_code == 404
     assert [(method, path) for method, path, _ in seen] == [("POST", "/v1/sandboxes/sbx_1/mcp/files")] * 2
     assert [headers["authorization"] for _, _, headers in seen] == ["Bearer first", "Bearer second"]
