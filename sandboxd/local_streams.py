@@ -20,11 +20,8 @@ from sandboxd.document_stream import DocumentStream
 from sandboxd.mcp.sessions import StdioSessions
 from sandboxd.setup.process_log import ProcessLog
 from sandboxd.setup.setup import Setup
-from sandboxd.stream_answers import StreamRefused, not_found, problem
+from sandboxd.stream_answers import StreamRefused, begin_stream, not_found, problem
 
-# Streams of the gateway at once: sessions of people and agents with what runs here. A tunnel has 1,024 streams, most
-# of them for the sandbox's own traffic, which these may not crowd out.
-MAX_LOCAL_STREAMS: Final = 256
 CONNECT_SECONDS: Final = 5.0  # on this machine; more than that is a listener whose queue is full
 # A session may say nothing for long; a dead tunnel ends its streams by itself, and a local program by its socket.
 IDLE_SECONDS: Final = 24 * 3600.0
@@ -48,16 +45,7 @@ class LocalStreams:
 
         The caller makes that the stream's protocol at once and gives it what it read behind the head, if anything.
         """
-        try:
-            if len(self._open) >= MAX_LOCAL_STREAMS:
-                raise StreamRefused(problem(Code.OVERLOADED, f"{MAX_LOCAL_STREAMS} streams are open already"))
-            protocol = self._protocol_for(stream, target)
-        except StreamRefused as refused:
-            stream.write(refused.answer)
-            stream.close()
-            return asyncio.Protocol()
-        self._open.add(stream)
-        return protocol
+        return begin_stream(stream, self._open, lambda: self._protocol_for(stream, target))
 
     async def close(self) -> None:
         """End every stream now, and wait until no process of a session is left; one that hangs is killed by then."""

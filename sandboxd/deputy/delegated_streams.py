@@ -13,8 +13,8 @@ from sallyport.net.tunnel import TunnelUnavailable
 from sallyport.problem import Code
 from sandboxd.deputy.door import DeputyDoor
 from sandboxd.document_stream import DocumentStream, TakesDocuments
-from sandboxd.local_streams import IDLE_SECONDS, MAX_LOCAL_STREAMS
-from sandboxd.stream_answers import StreamRefused, not_found, problem
+from sandboxd.local_streams import IDLE_SECONDS
+from sandboxd.stream_answers import StreamRefused, begin_stream, not_found, problem
 
 # The gateway waits 10 s for the one answer. In that time a deputy that has ended comes back, and one that is there
 # connects on its own machine (local_streams.CONNECT_SECONDS).
@@ -33,16 +33,7 @@ class DelegatedStreams:
 
     def connect(self, stream: asyncio.Transport, target: str) -> asyncio.Protocol:
         """Answer a stream that began `CONNECT target` and return its protocol, as LocalStreams does."""
-        try:
-            if len(self._open) >= MAX_LOCAL_STREAMS:
-                raise StreamRefused(problem(Code.OVERLOADED, f"{MAX_LOCAL_STREAMS} streams are open already"))
-            protocol = self._protocol_for(stream, target)
-        except StreamRefused as refused:
-            stream.write(refused.answer)
-            stream.close()
-            return asyncio.Protocol()
-        self._open.add(stream)
-        return protocol
+        return begin_stream(stream, self._open, lambda: self._protocol_for(stream, target))
 
     async def close(self) -> None:
         """End every stream now."""

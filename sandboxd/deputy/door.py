@@ -20,8 +20,8 @@ from sallyport.net.unix_stream import adopt_unix
 from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.websocket import PROTOCOL
 from sandboxd.deputy.status import read_status
-from sandboxd.local_streams import MAX_LOCAL_STREAMS
 from sandboxd.log import Log
+from sandboxd.stream_answers import MAX_LOCAL_STREAMS
 
 # From coming to saying `ready`, on one machine.
 READY_SECONDS: Final = 5.0

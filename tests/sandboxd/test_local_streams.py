@@ -11,7 +11,7 @@ import pytest
 from sallyport.net.clock import Clock
 from sallyport.net.memory import MemoryTransport, memory_pair
 from sallyport.setup import setup_digest
-from sandboxd import local_streams
+from sandboxd import stream_answers
 from sandboxd.local_streams import LocalStreams
 from sandboxd.setup.setup import Setup
 from tests.support.raw_end import raw_origin
@@ -169,7 +169,7 @@ async def test_nobody_listens(tmp_path: Path) -> None:
 
 
 async def test_there_is_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_streams, "MAX_LOCAL_STREAMS", 2)
+    monkeypatch.setattr(stream_answers, "MAX_LOCAL_STREAMS", 2)
     async with raw_origin() as origin, sandbox(tmp_path) as there:
         there.declare(mcpServers=[http_server("web", f"http://127.0.0.1:{origin.port}/")])
         first, second = there.open("mcp/web"), there.open("mcp/web")

@@ -7,7 +7,7 @@ import pytest
 
 from sandboxd.deputy.delegated_setup import DelegatedSetup
 from sandboxd.deputy.delegated_streams import ANSWER_SECONDS, HOLD_SECONDS, DelegatedStreams
-from sandboxd.local_streams import MAX_LOCAL_STREAMS
+from sandboxd.stream_answers import MAX_LOCAL_STREAMS
 from tests.support.deputies import DoorOfTest, open_door
 from tests.support.passing_time import let_time_pass
 from tests.support.setup_documents import Json
