@@ -72,8 +72,7 @@ async def _reached(
     except Refused as refused:
         is_explained = refused.details.get("sandboxStatus") in _NOT_SET_UP
         if is_explained and (was_pending or _is_pending(parts, table)):
-            detail = "the plan declares this, and the sandbox has not told yet that its set-up has come to an end"
-            raise Refused(AdminCode.SETUP_PENDING, detail) from None
+            raise Refused(AdminCode.SETUP_PENDING, refused.detail, **refused.details) from None
         raise
 
 

@@ -191,6 +191,24 @@ async def test_what_a_set_up_has_started_is_told_when_its_sandbox_is_stopped(sta
     assert (await parts.home() / "told").exists()
 
 
+async def test_what_was_set_up_is_there_again_after_its_worker_was_killed(stand: Stand) -> None:
+    parts = stand.parts
+    made = await parts.create("/bin/sh", "-c", ASKER)
+    applied = await parts.apply(whole(2, "one"))
+    assert applied["state"] == "applied", applied
+    await asyncio.to_thread(parts.worker.kill)
+    await asyncio.to_thread(parts.worker.start)
+    # What the killed one left running is replaced.
+    assert (await parts.until(SANDBOX, status="running"))["pid"] != made["pid"]
+    assert not is_alive(made["pid"])
+    async with asyncio.timeout(SECONDS):
+        while (await stand.told_or_refused()).get("word") != "one":  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    assert await stand.said_by_tool() == "one"
+    assert (await parts.home() / "tool").read_text() == "install one one\n"
+    await stand.traffic_goes_on()
+
+
 async def test_whoever_comes_in_the_deputy_s_place_gains_nothing_and_stops_nothing(stand: Stand) -> None:
     parts = stand.parts
     kinds = [
