@@ -156,7 +156,10 @@ class IntegrationTimes:
         duration("10ms", "1d"), "60s", "A run after which crashes are counted anew.", "Longer than any handshake."
     )
     session_idle: float = setting(
-        duration("10s", "7d"), "30m", "After which a session at the front ends.", "Its client begins a new one."
+        duration("10s", "7d"),
+        "30m",
+        "After which a session with a program at the front ends, where nobody asks or listens.",
+        "Its client begins a new one.",
     )
 
 
@@ -174,7 +177,10 @@ class IntegrationLimits:
     )
     tools: int = setting(count(1, 100_000), "1000", "Tools of one server.", "A model reads far fewer.")
     calls: int = setting(
-        count(1, 100_000), "1024", "Calls that one server has to answer at once.", "Each one is a task and its answer."
+        count(1, 100_000),
+        "1024",
+        "Calls that one server has to answer at once; of a program, those of one session.",
+        "Each one is a task and its answer.",
     )
     message_bytes: int = setting(
         size("64KiB", "256MiB"), "4MiB", "One message to or from a server.", "The SDKs' limit for a request."
@@ -186,7 +192,19 @@ class IntegrationLimits:
         size("256B", "1MiB"), "4KiB", "One such line; what is longer is cut.", "A traceback's line is shorter."
     )
     sessions: int = setting(
-        count(1, 100_000), "256", "Sessions with one server at the front.", "Each one is some tasks."
+        count(1, 100_000),
+        "256",
+        "Sessions of one server at a URL, or in a sandbox, that the front remembers the key of.",
+        "The oldest is forgotten, and its client begins a new one.",
+    )
+    session_processes: int = setting(
+        count(1, 10_000),
+        "128",
+        "Sessions with programs at the front, of all servers; then the one idle longest gives way to a new one.",
+        "Each one is a process; a Node server takes about 60 MB.",
+    )
+    session_processes_of_one: int = setting(
+        count(1, 10_000), "32", "Those of one server.", "So that one in demand leaves room for others."
     )
 
 

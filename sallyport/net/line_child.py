@@ -9,8 +9,10 @@ from typing import Final
 
 from sallyport.net.child import LAST_WORDS_SECONDS, Child
 
-# Lines that wait to be taken; beyond them the program's output is not read, and it waits itself.
+# Lines that wait to be taken, or so many bytes of them; beyond them the program's output is not read, and it waits
+# itself.
 MAX_WAITING_LINES: Final = 64
+MAX_WAITING_BYTES: Final = 1024 * 1024
 # Lines that are no message. A banner is a few of them; a program that prints only this is not spoken to in lines.
 MAX_GARBAGE_LINES: Final = 1000
 
@@ -24,13 +26,23 @@ class StopTimes:
 
 
 class LineChild(Child):
-    """The process. What it prints on standard output is lines, for `next_line`; all else goes to `output`."""
+    """The process. What it prints on standard output is lines, for `next_line`; all else goes to `output`.
 
-    def __init__(self, output: Callable[[bytes], None], most_line_bytes: int) -> None:
+    `garbage` takes the lines that turn out to be no message; by default it is `output`.
+    """
+
+    def __init__(
+        self,
+        output: Callable[[bytes], None],
+        most_line_bytes: int,
+        garbage: Callable[[bytes], None] | None = None,
+    ) -> None:
         super().__init__(output)
+        self._log_garbage = garbage or output
         self._most_line_bytes = most_line_bytes
         self._begun = bytearray()
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._waiting_bytes = 0
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._is_paused = False
@@ -54,9 +66,12 @@ class LineChild(Child):
             for line in lines:
                 if line.strip():
                     self._lines.put_nowait(bytes(line))
+                    self._waiting_bytes += len(line)
         if len(self._begun) > self._most_line_bytes:
             self._misbehave(f"it printed a line of more than {self._most_line_bytes} bytes")
-        elif self._lines.qsize() > MAX_WAITING_LINES and not self._is_paused:
+        elif not self._is_paused and (
+            self._lines.qsize() > MAX_WAITING_LINES or self._waiting_bytes > MAX_WAITING_BYTES
+        ):
             self._is_paused = True
             self.output.pause_reading()
 
@@ -83,6 +98,7 @@ class LineChild(Child):
     async def next_line(self) -> bytes | None:
         """Return the next line that is not blank, without its end; None when there are no more."""
         line = await self._lines.get()
+        self._waiting_bytes -= 0 if line is None else len(line)
         if self._is_paused and self._lines.empty():
             self._is_paused = False
             self.output.resume_reading()
@@ -91,8 +107,13 @@ class LineChild(Child):
             return None
         return line
 
-    def note_garbage(self) -> None:
-        """Take note of a line that was no message; after too many nothing is heard of it any more."""
+    def last_words(self) -> str:
+        """Return what it printed last, for whoever is told how it ended; empty where that is not for them."""
+        return ""
+
+    def note_garbage(self, line: bytes) -> None:
+        """Log a line that was no message; after too many nothing is heard of it any more."""
+        self._log_garbage(line + b"\n")
         self._garbage += 1
         if self._garbage > MAX_GARBAGE_LINES:
             self._misbehave(f"it printed more than {MAX_GARBAGE_LINES} lines that are no messages")

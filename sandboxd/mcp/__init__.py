@@ -1,5 +1,5 @@
-"""MCP servers that speak on their standard input and output, reached by streamable HTTP.
+"""The stdio MCP servers of a sandbox, reached by streamable HTTP on streams of the tunnel.
 
-Knows lines, JSON-RPC's outer form and HTTP; must not know what tools are. Open `sessions.py` first (which process a
-request is for), then `session.py` (one client and its process), then `exchange.py` (one request and its answer).
+Knows HTTP on a stream, and how a declared server is started; the sessions are `sallyport/mcp/`. Must not know what
+tools are. Open `sessions.py` first (what is declared), then `exchange.py` (one request and its answer).
 """

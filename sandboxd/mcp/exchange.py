@@ -1,12 +1,12 @@
-"""One request of streamable HTTP and its answer, on a stream of the tunnel: one JSON document, or a run of events."""
+"""One request of streamable HTTP and its answer, on a stream of the tunnel."""
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
+from sallyport.mcp.exchange import SESSION_FIELD, WRITE_SECONDS, McpRequest, Refused
 from sallyport.net.tasks import TaskSet
 from sallyport.problem import Code
 from sallyport.wire.errors import RemoteProtocolError
@@ -16,52 +16,13 @@ from sallyport.wire.http1.codec import parse_request
 from sallyport.wire.http1.framing import request_reader
 from sallyport.wire.http1.head import RequestHead
 from sallyport.wire.http1.scan import HEAD_END
-from sandboxd.core.json_rpc import SERVER_ERROR, error_response
 
-SESSION_FIELD: Final = b"mcp-session-id"
 MAX_HEAD_BYTES: Final = 64 * 1024
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024  # the SDKs' limit for a request, the gateway's and the worker's
 REQUEST_SECONDS: Final = 10.0  # the gateway has the whole request when it opens the stream
-# What a caller that does not read may hold up its session for.
-WRITE_SECONDS: Final = 30.0
-# Between two events: proxies and clients on the way give up answers that say nothing for a minute.
-ALIVE_SECONDS: Final = 15.0
 
 
-class Refused(Exception):
-    """A request that is not carried out; `identity` is its JSON-RPC id where it has one."""
-
-    def __init__(self, status: int, code: str, detail: str, identity: str | None = None) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.code = code
-        self.detail = detail
-        self.identity = identity
-
-    @classmethod
-    def of(cls, code: Code, detail: str, identity: str | None = None) -> "Refused":
-        """Refuse with an answer of the data path."""
-        return cls(code.status, code.wire, detail, identity)
-
-    def to_answer(self) -> bytes:
-        """Write it so that an MCP client shows the words: they read JSON-RPC, whatever the status."""
-        data = {"code": self.code, "status": self.status}
-        body = error_response(self.identity, SERVER_ERROR, self.detail, data)
-        return (
-            _head(self.status, b"application/json", len(body), b"X-Sallyport-Error: %b\r\n" % self.code.encode()) + body
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class McpRequest:
-    """What of a request counts."""
-
-    method: str
-    session_id: str | None
-    body: bytes
-
-
-class Exchange:
+class StreamExchange:
     """One stream: read `request` once, then answer once. Losing the stream cancels `serve`.
 
     Always: `_writer` is written to by `serve` alone, so what it says stands in order.
@@ -75,7 +36,7 @@ class Exchange:
         self._writer = asyncio.StreamWriter(stream, self.protocol, self._reader, loop)
 
     def begin(
-        self, tasks: TaskSet, serve: Callable[["Exchange"], Awaitable[None]], on_end: Callable[[], None]
+        self, tasks: TaskSet, serve: Callable[["StreamExchange"], Awaitable[None]], on_end: Callable[[], None]
     ) -> asyncio.Protocol:
         """Have the stream served in a task, and return its protocol. `on_end` is called once, when it is over."""
         task = tasks.spawn(self._run(serve), name="request to an MCP server")
@@ -90,13 +51,13 @@ class Exchange:
         task.add_done_callback(over)
         return self.protocol
 
-    async def _run(self, serve: Callable[["Exchange"], Awaitable[None]]) -> None:
+    async def _run(self, serve: Callable[["StreamExchange"], Awaitable[None]]) -> None:
         # Whoever asked does not read, or is gone: the stream is aborted.
         with contextlib.suppress(ConnectionError, TimeoutError):
             try:
                 await serve(self)
             except Refused as refused:
-                await self.send(refused.to_answer())
+                await self.send(_refusal(refused))
             self._writer.close()
 
     async def request(self) -> McpRequest:
@@ -110,10 +71,11 @@ class Exchange:
             raise Refused.of(Code.REQUEST_TIMEOUT, "the request did not come whole") from None
         except (RemoteProtocolError, asyncio.LimitOverrunError, asyncio.IncompleteReadError):
             raise Refused.of(Code.INVALID_REQUEST, "this is no HTTP request") from None
-        if head.method in ("GET", "POST") and not _takes_events(_field(head, b"accept")):
-            raise Refused(406, "not_acceptable", "say Accept: application/json, text/event-stream")
         return McpRequest(
-            method=head.method, session_id=_field(head, SESSION_FIELD).decode("latin-1") or None, body=body
+            method=head.method,
+            session_id=_field(head, SESSION_FIELD) or None,
+            accept=_field(head, "accept"),
+            body=body,
         )
 
     async def _body(self, head: RequestHead) -> bytes:
@@ -143,6 +105,10 @@ class Exchange:
     async def accept(self) -> None:
         """Answer that a message which wants no answer was taken."""
         await self.send(plain_answer(202, "application/json", b"", close=True))
+
+    async def confirm_end(self) -> None:
+        """Answer that the session is over."""
+        await self.send(plain_answer(200, "application/json", b"", close=True))
 
     async def begin_events(self) -> None:
         """Answer with events from here on."""
@@ -174,14 +140,17 @@ class _Protocol(asyncio.StreamReaderProtocol):
         self.on_lost()
 
 
-def _field(head: RequestHead, name: bytes) -> bytes:
+def _field(head: RequestHead, name: str) -> str:
     """The values of a field, joined; empty where it does not stand."""
     pairs = zip(head.names, head.lines, strict=True)
-    return b",".join(line.partition(b":")[2].strip(b" \t") for each, line in pairs if each == name)
+    values = [line.partition(b":")[2].strip(b" \t") for each, line in pairs if each == name.encode()]
+    return b",".join(values).decode("latin-1")
 
 
-def _takes_events(accept: bytes) -> bool:
-    return any(kind in accept.lower() for kind in (b"text/event-stream", b"text/*", b"*/*"))
+def _refusal(refused: Refused) -> bytes:
+    body = refused.to_json()
+    fields = b"X-Sallyport-Error: %b\r\n" % refused.code.encode()
+    return _head(refused.status, b"application/json", len(body), fields) + body
 
 
 def _head(status: int, content_type: bytes, length: int | None, fields: bytes = b"") -> bytes:

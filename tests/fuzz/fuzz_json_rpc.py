@@ -6,7 +6,7 @@ answer in the server's place is JSON on one line, whatever the id and the words.
 
 import json
 
-from sandboxd.core.json_rpc import Kind, error_response, read_message
+from sallyport.wire.json_rpc import Kind, error_response, read_message
 from tests.support.fuzzing import run
 
 SEEDS = (

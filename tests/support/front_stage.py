@@ -80,7 +80,6 @@ async def listening_front(
         allowed_origins=frozenset({"https://app.example.com"}),
         most_body_bytes=64 * 1024,
         most_sessions=sessions,
-        idle_seconds=60,
     )
     stop, started = asyncio.Event(), asyncio.get_running_loop().create_future()
     async with asyncio.TaskGroup() as group:

@@ -84,7 +84,7 @@ def answer(request: dict[str, Any], faults: list[str]) -> None:
         case "tools/list":
             reply(request, result=tools(params.get("cursor"), faults))
         case "tools/call":
-            call(request, params, faults)
+            call(request, params, MODERN if "discover-only" in faults else {})
         case "ping":
             reply(request, result={})
         case _:
@@ -116,7 +116,7 @@ def tool(name: str) -> dict[str, Any]:
     return {"name": name, "description": f"The tool {name}", "inputSchema": {"type": "object"}}
 
 
-def call(request: dict[str, Any], params: dict[str, Any], faults: list[str]) -> None:
+def call(request: dict[str, Any], params: dict[str, Any], extra: dict[str, Any]) -> None:
     """Carry out one call."""
     match params["name"]:
         case "crash":
@@ -127,7 +127,7 @@ def call(request: dict[str, Any], params: dict[str, Any], faults: list[str]) -> 
             token = params.get("_meta", {}).get("progressToken")
             for step in range(3 if token is not None else 0):
                 notify("notifications/progress", {"progressToken": token, "progress": step, "total": 3})
-            reply(request, result=text("grown"))
+            reply(request, result=text("grown") | extra)
         case "fetch":
             from urllib.request import urlopen  # reads HTTPS_PROXY and SSL_CERT_FILE
 
@@ -137,7 +137,7 @@ def call(request: dict[str, Any], params: dict[str, Any], faults: list[str]) -> 
             known = ("HTTPS_PROXY", "TOKEN", "HOME", "SALLYPORT_SECRET_OF_THE_WORKER")
             reply(request, result=text(json.dumps({name: os.environ.get(name) for name in known})))
         case _:
-            reply(request, result=text(json.dumps(params.get("arguments"))))
+            reply(request, result=text(json.dumps(params.get("arguments"))) | extra)
 
 
 def text(content: str) -> dict[str, Any]:

@@ -7,12 +7,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from control_client.admissions import Admission
+from sallyport.mcp.sessions import McpSessions, SessionLimits
 from sallyport.net.clock import read_clock, read_wall
 from sallyport.net.line_child import StopTimes
 from sallyport.net.tasks import TaskSet
 from sallyport.net.tls import client_context
 from sallyport.net.trust_files import write_trust
-from worker.config import FrontSettings, IntegrationSettings, WorkerConfig
+from worker.config import FrontSettings, IntegrationSettings, IntegrationTimes, WorkerConfig
 from worker.integrations.front import Front
 from worker.integrations.front_admission import ControlAdmission, EitherAdmission, FileAdmission
 from worker.integrations.front_keys import KeyFile
@@ -65,7 +66,6 @@ def open_front(
         allowed_origins=frozenset(front.allowed_origins),
         most_body_bytes=settings.limits.message_bytes,
         most_sessions=settings.limits.sessions,
-        idle_seconds=settings.timeouts.session_idle,
     )
 
 
@@ -93,7 +93,7 @@ def _integrations(
             handshake=times.handshake,
             call=times.call,
             ping=times.ping,
-            stop=StopTimes(exit=times.exit, terminate=times.terminate),
+            stop=_stop_times(times),
             first_restart=times.first_restart,
             longest_restart=times.longest_restart,
             stable=times.stable,
@@ -106,6 +106,7 @@ def _integrations(
             log_lines=limits.log_lines,
             log_line_bytes=limits.log_line_bytes,
         ),
+        sessions=McpSessions(tasks, _session_limits(settings)),
         trust=client_context(None if outbound is None else str(outbound.trust.bundle)),
         wall=read_wall,
     )
@@ -117,6 +118,23 @@ def _integrations(
         most_line_bytes=limits.log_line_bytes,
     )
     return Integrations(parts, installers, InstallLimits(servers=limits.servers, at_once=limits.installations))
+
+
+def _session_limits(settings: IntegrationSettings) -> SessionLimits:
+    times, limits = settings.timeouts, settings.limits
+    return SessionLimits(
+        sessions=limits.session_processes,
+        sessions_of_one=limits.session_processes_of_one,
+        requests=limits.calls,
+        handshake_seconds=times.handshake,
+        idle_seconds=times.session_idle,
+        answer_seconds=times.call,
+        stop=_stop_times(times),
+    )
+
+
+def _stop_times(times: IntegrationTimes) -> StopTimes:
+    return StopTimes(exit=times.exit, terminate=times.terminate)
 
 
 def _outbound(settings: IntegrationSettings, environ: Mapping[str, str]) -> Outbound | None:

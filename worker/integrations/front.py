@@ -1,22 +1,11 @@
 """The front: each integration server at a path of its own, over streamable HTTP, for whoever has a key.
 
 A request is checked in this order: the Host and Origin it names, its key, whether the server is there for that key.
-What passes is relayed over the one session that the worker has with a child, or passed on to a server at a URL.
+What passes is answered by a program, in a session that has a process of its own, or passed on to a server at a URL.
 """
 
-import asyncio
-import json
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-import structlog
-from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
-from mcp.server.auth.provider import AccessToken
-from mcp.server.context import ServerRequestContext
-from mcp.server.lowlevel.server import Server
-from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
-from mcp.shared.dispatcher import ProgressFnT
-from mcp_types import RequestParams
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -28,35 +17,21 @@ from sallyport.net.tasks import TaskSet
 from sallyport.wire.compact_token import bearer_token
 from worker.integrations.errors import IntegrationError
 from worker.integrations.front_admission import Admitted, CannotAsk, FrontAdmission
+from worker.integrations.front_exchange import FrontExchange
 from worker.integrations.front_keys import Caller
 from worker.integrations.integration import Integration
 from worker.integrations.integrations import Integrations
 from worker.integrations.manifest import HttpTransport
-from worker.integrations.mcp_session import Handshake
 from worker.integrations.passage import Passage
 from worker.integrations.sandbox_passages import SandboxPassages
 
 PATH: Final = "/mcp/"
 OPEN_PATH: Final = "/healthz"
 LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
-# What is relayed where the server has the capability. What a server asks of its client is not: it has one session for
-# all who call it, and could not be told whom it asks.
-RELAYED: Final[Mapping[str, tuple[str, ...]]] = {
-    "tools": ("tools/list", "tools/call"),
-    "resources": ("resources/list", "resources/templates/list", "resources/read"),
-    "prompts": ("prompts/list", "prompts/get"),
-    "completions": ("completion/complete",),
-}
-# The protocol's own members of `_meta` belong to one hop.
-_OF_THE_PROTOCOL: Final = "io.modelcontextprotocol/"
-# What protocol 2026-07-28 wants of a result, as a server of an older one means it; it is left out for older clients.
-_OF_AN_OLDER_SERVER: Final = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
-
-_log = structlog.get_logger(__name__)
 
 
 class Front:
-    """The application. Relays live as long as what their server says of itself stays the same."""
+    """The application."""
 
     def __init__(
         self,
@@ -69,7 +44,6 @@ class Front:
         allowed_origins: frozenset[str] = frozenset(),
         most_body_bytes: int,
         most_sessions: int,
-        idle_seconds: float,
     ) -> None:
         self._integrations = integrations
         self._admission = admission
@@ -79,11 +53,8 @@ class Front:
         self._origins = allowed_origins
         self._most_body_bytes = most_body_bytes
         self._most_sessions = most_sessions
-        self._idle_seconds = idle_seconds
-        self._relays: dict[str, _Relay] = {}
         self._passages: dict[str, Passage] = {}
-        integrations.on_removed = self._forget
-        # A relay's sessions outlive its server; a passage is the server's own.
+        integrations.on_removed = self._close_passage
         integrations.on_ended = self._close_passage
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,14 +91,8 @@ class Front:
         if isinstance(integration.stored.manifest.transport, HttpTransport):
             await (await self._passed_on(integration, Request(scope, receive), caller))(scope, receive, send)
             return
-        relay = self._relay(integration)
-        if relay is None:
-            await _not_running()(scope, receive, send)
-            return
-        await relay.ready.wait()
-        # A session is its key's: whoever learns its id cannot go on with it.
-        user = AuthenticatedUser(AccessToken(token="", client_id=caller.name, scopes=[]))
-        await relay.manager.handle_request({**scope, "user": user}, receive, send)
+        exchange = FrontExchange(scope, receive, send, most_body_bytes=self._most_body_bytes)
+        await exchange.run(lambda asked: integration.serve(exchange, asked, caller.name))
 
     async def close(self) -> None:
         """Close the ways to servers elsewhere."""
@@ -171,7 +136,7 @@ class Front:
             return _not_running()
         passage = self._passages.get(integration.id)
         if passage is None or passage.call != call:
-            self._forget(integration.id)
+            self._close_passage(integration.id)
             passage = self._passages[integration.id] = integration.passage(call, self._most_sessions)
         return await self._answered(passage, request, caller)
 
@@ -190,102 +155,18 @@ class Front:
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is there to read it
 
-    def _relay(self, integration: Integration) -> "_Relay | None":
-        """Return the relay of a server; None for one that has not run yet. While it restarts, the last one serves."""
-        found = self._relays.get(integration.id)
-        handshake = integration.handshake
-        if handshake is None or (found is not None and found.speaks_for(handshake)):
-            return found
-        self._forget(integration.id)
-        relay = self._relays[integration.id] = _Relay(
-            integration, handshake, self._most_body_bytes, self._most_sessions, self._idle_seconds
-        )
-        relay.task = self._tasks.spawn(relay.run(), name=f"front of {integration.id}")
-        return relay
-
-    def _forget(self, integration_id: str) -> None:
-        relay = self._relays.pop(integration_id, None)
-        if relay is not None and relay.task is not None:
-            relay.task.cancel()
-        self._close_passage(integration_id)
-
     def _close_passage(self, integration_id: str) -> None:
         passage = self._passages.pop(integration_id, None)
         if passage is not None:
             self._tasks.spawn(passage.close(), name=f"close the way to {integration_id}")
 
     def __repr__(self) -> str:
-        return f"<Front {len(self._relays)} relays, {len(self._passages)} passages>"
-
-
-class _Relay:
-    """One server as the front shows it: the same name, the same capabilities, and everything passed on as it came."""
-
-    def __init__(
-        self, integration: Integration, handshake: Handshake, most_body_bytes: int, most_sessions: int, idle: float
-    ) -> None:
-        self.ready = asyncio.Event()
-        self.task: asyncio.Task[None] | None = None
-        self._integration = integration
-        self._identity = _identity(handshake)
-        info = handshake.server_info or {}
-        server = Server[Any](
-            str(info.get("name", integration.id)),
-            version=str(info.get("version", "")),
-            title=_text(info.get("title")),
-            instructions=handshake.instructions,
-        )
-        for capability, methods in RELAYED.items():
-            if getattr(handshake.capabilities, capability) is not None:
-                for method in methods:
-                    server.add_request_handler(method, RequestParams, self._pass_on)
-        self.manager = StreamableHTTPSessionManager(
-            server,
-            session_idle_timeout=idle,
-            max_request_body_size=most_body_bytes,
-            max_sessions=most_sessions,
-        )
-
-    async def run(self) -> None:
-        """Hold the sessions until this is cancelled."""
-        async with self.manager.run():
-            self.ready.set()
-            await asyncio.get_running_loop().create_future()
-
-    def speaks_for(self, handshake: Handshake) -> bool:
-        """Say whether a server that said this is shown as it is."""
-        return self._identity == _identity(handshake)
-
-    async def _pass_on(self, context: ServerRequestContext[Any], _: RequestParams) -> dict[str, Any]:
-        params = dict(context.params or {})
-        meta = params.pop("_meta", None)
-        on_progress: ProgressFnT | None = None
-        if isinstance(meta, Mapping):
-            kept = {
-                name: value
-                for name, value in meta.items()
-                if name != "progressToken" and not name.startswith(_OF_THE_PROTOCOL)
-            }
-            if kept:
-                params["_meta"] = kept
-            if "progressToken" in meta:
-                on_progress = context.session.report_progress
-        return {**_OF_AN_OLDER_SERVER, **await self._integration.ask(context.method, params or None, on_progress)}
-
-
-def _identity(handshake: Handshake) -> str:
-    """Return everything that a relay shows of a server, its tools not among it: they are asked for."""
-    capabilities = [name for name in RELAYED if getattr(handshake.capabilities, name) is not None]
-    return json.dumps([handshake.server_info, handshake.instructions, capabilities], sort_keys=True)
+        return f"<Front {len(self._passages)} passages>"
 
 
 def _without_port(host: str) -> str:
     name, colon, port = host.rpartition(":")
     return name if colon and port.isdecimal() else host
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def _not_running() -> JSONResponse:

@@ -1,14 +1,14 @@
 """The life of one integration server, in time order: start, handshake, running, end, and again after a crash.
 
 One task owns the process and its session, and enters and leaves both. Requests of others only ask it: by `_stop_asked`,
-and by the session's own requests.
+and by the session's own requests. Callers of a program have sessions of their own, each with a process of its own;
+these begin while it runs, live on while it is started again, and end with its life.
 """
 
 import asyncio
 import contextlib
 import enum
 import random
-import signal
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,14 +21,18 @@ from mcp.client.session import ClientSession
 from mcp.shared.dispatcher import ProgressFnT
 from mcp.shared.exceptions import MCPError
 from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, Request
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from sallyport.mcp.exchange import Exchange, McpRequest, Refused
+from sallyport.mcp.sessions import McpSessions, Owner
 from sallyport.net.child import ChildError
-from sallyport.net.line_child import StopTimes
+from sallyport.net.line_child import LineChild, StopTimes
 from sallyport.net.orphans import end_orphans
 from sallyport.net.tasks import TaskSet
+from sallyport.problem import Code
 from worker.integrations.errors import Category, IntegrationError, provider_error
-from worker.integrations.launch import MARK, Call, Launch, Surroundings, prepare
+from worker.integrations.launch import MARK, Call, Launch, Surroundings, prepare, session_mark
 from worker.integrations.mcp_session import (
     Handshake,
     SessionRefused,
@@ -39,7 +43,14 @@ from worker.integrations.mcp_session import (
 )
 from worker.integrations.passage import Passage
 from worker.integrations.server_log import ServerLog
-from worker.integrations.stdio_server import StdioServer, start_stdio_server
+from worker.integrations.sessionless import answer_alone
+from worker.integrations.stdio_server import (
+    SessionServer,
+    StdioServer,
+    signal_name,
+    start_stdio_server,
+    told_exit,
+)
 from worker.integrations.store import IntegrationStore, Stored, with_desired
 
 # Lines of its errors that a failed start is answered with.
@@ -98,6 +109,7 @@ class Parts:
 
     store: IntegrationStore
     tasks: TaskSet
+    sessions: McpSessions  # of callers with programs, each a process; an owner's server is its integration's id
     around: Surroundings
     times: ServerTimes
     limits: ServerLimits
@@ -148,6 +160,7 @@ class Integration:
         self._start_now = asyncio.Event()
         self._is_leaving = False
         self._calls = 0
+        self._sessions_begun = 0
         self._tools_task: asyncio.Task[None] | None = None
 
     @property
@@ -164,11 +177,6 @@ class Integration:
     def stored(self) -> Stored:
         """What is kept of it."""
         return self._stored
-
-    @property
-    def handshake(self) -> Handshake | None:
-        """What it said when it began to run; None while it does not."""
-        return None if self._attempt is None or self._attempt.session is None else self._attempt.handshake
 
     @property
     def call(self) -> Call | None:
@@ -195,7 +203,7 @@ class Integration:
         if self._is_leaving or self.status is Status.STOPPING:
             raise self._conflict("start")
         if self.status is Status.RESTARTING:
-            self._prepare()
+            self._prepare(self._mark)
             self._start_now.set()
         elif self._life is None:
             self._begin()
@@ -251,6 +259,44 @@ class Integration:
         left = {name: revision for name, revision in self._stored.wanted_by.items() if name != who}
         self._keep(self._stored.model_copy(update={"wanted_by": left}))
 
+    async def serve(self, exchange: Exchange, request: McpRequest, caller: str) -> None:
+        """Answer a request to a program, in a session that is the caller's alone; raises Refused."""
+        if self._stored.protocol_version in MODERN_PROTOCOL_VERSIONS:
+            # It knows no sessions, and so has none that a process could be for.
+            await answer_alone(exchange, request, self.ask)
+        else:
+            await self._parts.sessions.serve(exchange, request, Owner(self.id, caller), self._start_session)
+
+    async def _start_session(self) -> LineChild:
+        """Start a process for a session; raises Refused. While the server restarts, a new session waits for it."""
+        await self._is_settled()
+        if self.status is not Status.RUNNING:
+            raise Refused(503, "not_running", f"the server {self.id} is {self.status.value}")
+        self._sessions_begun += 1
+        number, limits = self._sessions_begun, self._parts.limits
+        # Its own beginnings of lines; whole ones are kept with those of the server.
+        log = ServerLog(
+            most_lines=1,
+            most_line_bytes=limits.log_line_bytes,
+            on_line=lambda line: self.log.add(f"[session {number}] {line}"),
+        )
+        mark = session_mark(self._mark, number)
+        try:
+            launch = self._prepare(mark)
+            assert isinstance(launch, Launch), "a server elsewhere has sessions of its own"
+            return await start_stdio_server(
+                self._parts.tasks, launch, log, lambda: SessionServer(log, limits.message_bytes, mark)
+            )
+        except (IntegrationError, ChildError) as error:
+            log.note(str(error))
+            raise Refused.of(Code.UPSTREAM_UNREACHABLE, f"the server {self.id} cannot be started") from None
+
+    async def _end_sessions(self) -> None:
+        await self._parts.sessions.ended(self._owns)
+
+    def _owns(self, owner: Owner) -> bool:
+        return owner.server == self.id
+
     async def ask(
         self, method: str, params: Mapping[str, object] | None, on_progress: ProgressFnT | None
     ) -> dict[str, Any]:
@@ -272,13 +318,17 @@ class Integration:
 
     async def _running_session(self) -> ClientSession:
         """Return the session. A call that comes between a crash and the new start waits for that, and is not lost."""
+        await self._is_settled()
+        if self._attempt is None or self._attempt.session is None:
+            raise MCPError(CONNECTION_CLOSED, f"the server {self.id} is {self.status.value}")
+        return self._attempt.session
+
+    async def _is_settled(self) -> None:
+        """Wait while it is being started, or will be again, but no longer than a handshake may take."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._parts.times.handshake):
                 while self.status in (Status.STARTING, Status.RESTARTING):
                     await asyncio.shield(self._outcome)
-        if self._attempt is None or self._attempt.session is None:
-            raise MCPError(CONNECTION_CLOSED, f"the server {self.id} is {self.status.value}")
-        return self._attempt.session
 
     # What is told of it -----------------------------------------------------------------------------
 
@@ -310,7 +360,7 @@ class Integration:
 
     def _begin(self) -> None:
         # Before anything is changed: what is missing is told without an attempt.
-        self._prepare()
+        self._prepare(self._mark)
         self.restart_count = 0
         self._keep(with_desired(self._stored, "running"))
         self._spawn(insists=False)
@@ -333,6 +383,7 @@ class Integration:
         if not self._stop_asked.done():
             self._stop_asked.set_result(None)
             self._become(Status.STOPPING)
+            self._parts.sessions.end(self._owns)
         # Not `await self._life`: who is cancelled here must not cancel it.
         await asyncio.wait({self._life})
 
@@ -356,6 +407,7 @@ class Integration:
                 failures = 1 if attempt.got_to_run and ran >= self._parts.times.stable else failures + 1
                 self._tell_outcome(attempt)
                 if failures >= self._parts.limits.crashes:
+                    await self._end_sessions()
                     self._become(Status.CRASH_LOOP)
                     self.log.note(f"not started again: {failures} failures")
                     return
@@ -368,6 +420,7 @@ class Integration:
                 self._become(Status.STARTING)
         finally:
             self._attempt = None
+            await self._end_sessions()
             self._life = None
             if self.status is not Status.CRASH_LOOP:
                 self._become(Status.STOPPED)
@@ -407,7 +460,7 @@ class Integration:
     async def _try(self, attempt: _Attempt) -> None:
         """Start it and stay until it ends or is to end; why it ended is noted in the attempt."""
         try:
-            match self._prepare():
+            match self._prepare(self._mark):
                 case Launch() as launch:
                     await self._run_child(launch, attempt)
                 case Call() as call:
@@ -419,10 +472,10 @@ class Integration:
         finally:
             self._lose(attempt)
 
-    def _prepare(self) -> Launch | Call:
+    def _prepare(self, mark: str) -> Launch | Call:
         parts = self._parts
         folder = parts.store.folder(self.id)
-        return prepare(self._stored.manifest, folder, self._stored.program, self._mark, parts.around)
+        return prepare(self._stored.manifest, folder, self._stored.program, mark, parts.around)
 
     @property
     def _mark(self) -> str:
@@ -433,10 +486,10 @@ class Integration:
     async def _run_child(self, launch: Launch, attempt: _Attempt) -> None:
         parts = self._parts
 
-        def started(pid: int) -> None:
-            attempt.pid = pid
-
-        server = await start_stdio_server(parts.tasks, launch, self.log, parts.limits.message_bytes, started)
+        server = await start_stdio_server(
+            parts.tasks, launch, self.log, lambda: StdioServer(self.log, parts.limits.message_bytes)
+        )
+        attempt.pid = server.pid
         try:
             async with stdio_session(server, self._tools_changed) as session:
                 await self._shake_hands(session, attempt, server.silent)
@@ -453,14 +506,13 @@ class Integration:
         code = attempt.exit_code = server.exited.result() if server.exited.done() else None
         self._last_exit = {
             "code": code if code is not None and code >= 0 else None,
-            "signal": _signal_name(code) if code is not None and code < 0 else None,
+            "signal": signal_name(code) if code is not None and code < 0 else None,
             "at": datetime.fromtimestamp(int(self._parts.wall()), UTC).isoformat().replace("+00:00", "Z"),
         }
         if server.misbehaved is not None:
             attempt.reason = server.misbehaved
         elif attempt.reason is None and not self._stop_asked.done():
-            how = "its output ended" if code is None else f"it exited with code {code}" if code >= 0 else ""
-            attempt.reason = how or f"it was ended by {_signal_name(code or 0)}"
+            attempt.reason = "its output ended" if code is None else told_exit(code)
 
     # A server elsewhere
 
@@ -604,10 +656,3 @@ def _told(error: BaseException) -> str:
     if isinstance(error, ValidationError):
         return "it answers with something that is no answer"
     return str(error) or type(error).__name__
-
-
-def _signal_name(code: int) -> str:
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import structlog
 
-from sallyport.net.orphans import end_orphans
 from worker.integrations.errors import Category, IntegrationError, provider_error
 from worker.integrations.installation import Installation, Installers, Report
 from worker.integrations.integration import Integration, Parts
-from worker.integrations.launch import MARK
+from worker.integrations.launch import end_processes
 from worker.integrations.manifest import Manifest
 from worker.integrations.store import Owner, Stored
 
@@ -45,7 +44,7 @@ class Integrations:
         """End what an earlier worker left running, and begin to start what it had running."""
         for stored in await asyncio.to_thread(self._parts.store.load):
             manifest = stored.manifest
-            ended = await asyncio.to_thread(end_orphans, MARK, f"{self._parts.store.mark}.{manifest.id}")
+            ended = await asyncio.to_thread(end_processes, f"{self._parts.store.mark}.{manifest.id}")
             if ended:
                 _log.warning("orphans_ended", integration=manifest.id, processes=ended)
             integration = self._installed[manifest.id] = self._made(stored)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, assert_never
 from urllib.parse import urlsplit
 
+from sallyport.net.orphans import end_marked, find_marked
 from sallyport.net.trust_files import TrustFiles
 from sallyport.secret import Secret, why_unusable
 from sallyport.trust_env import variables, with_token
@@ -33,6 +34,8 @@ MAX_SECRET_BYTES: Final = 64 * 1024
 _PASSED_ON: Final = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
 MARK: Final = "SALLYPORT_INTEGRATION"
 """The variable that every process of a server carries, so that a later worker finds what an earlier one left."""
+# Between a server's mark and the number of a session with it; no id has it.
+_SESSION: Final = "/"
 # Where this code lies: a server of our own finds the same.
 _OWN_CODE: Final = Path(__file__).resolve().parent.parent.parent
 
@@ -102,6 +105,22 @@ def prepare(manifest: Manifest, folder: Path, program: str | None, mark: str, ar
             return _call(manifest, manifest.transport, secrets, around)
         case _:
             assert_never(manifest.transport)
+
+
+def session_mark(mark: str, number: int) -> str:
+    """Return what marks the processes of one session with a server."""
+    return f"{mark}{_SESSION}{number}"
+
+
+def server_mark(mark: str) -> str:
+    """Return the mark of the server that a process belongs to, be it a session's or not."""
+    return mark.partition(_SESSION)[0]
+
+
+def end_processes(mark: str) -> int:
+    """Kill every process of a server, those of its sessions too; return how many."""
+    found = find_marked(MARK, mark)
+    return sum(end_marked(MARK, each, pids) for each, pids in found.items() if server_mark(each) == mark)
 
 
 def path_of(folder: Path, around: Surroundings) -> str:

@@ -41,7 +41,6 @@ class Handshake:
     protocol_version: str
     server_info: dict[str, object] | None
     capabilities: ServerCapabilities
-    instructions: str | None
     tools: tuple[ToolDocument, ...]
 
 
@@ -96,7 +95,6 @@ async def shake_hands(session: ClientSession, most_tools: int) -> Handshake:
         protocol_version=session.protocol_version or LATEST_HANDSHAKE_VERSION,
         server_info=None if info is None else info.model_dump(mode="json", by_alias=True, exclude_none=True),
         capabilities=capabilities,
-        instructions=session.instructions,
         tools=() if capabilities.tools is None else await list_tools(session, most_tools),
     )
 

@@ -8,7 +8,7 @@ from sallyport.net.orphans import end_marked, find_marked
 from worker.integrations.errors import IntegrationError
 from worker.integrations.integration import Integration, Status
 from worker.integrations.integrations import Integrations
-from worker.integrations.launch import MARK
+from worker.integrations.launch import MARK, server_mark
 from worker.reconciliation import NotRepaired
 
 _LEFT: Final = "processes of "
@@ -32,7 +32,7 @@ class ServerProcesses:
         self._left = {
             f"{_LEFT}{mark.removeprefix(prefix)}": pids
             for mark, pids in found.items()
-            if _is_at_rest(servers.get(mark.removeprefix(prefix)))
+            if _is_at_rest(servers.get(server_mark(mark).removeprefix(prefix)))
         }
         states = {integration.id: _state(integration) for integration in servers.values()}
         return states | {item: f"{len(pids)} left" for item, pids in self._left.items()}

@@ -58,7 +58,13 @@ class ServerLog:
 
     def note(self, text: str) -> None:
         """Add a line of the worker's own."""
-        self._append(f"[worker] {self.without_secrets(text)}")
+        self.add(f"[worker] {self.without_secrets(text)}")
+
+    def add(self, line: str) -> None:
+        """Add a line as it is."""
+        self._lines.append(line)
+        self.written += 1
+        self._on_line(line)
 
     def tail(self, count: int) -> list[str]:
         """Return the last lines, the oldest first."""
@@ -76,12 +82,7 @@ class ServerLog:
         # One line stays one line, whatever control characters a server prints.
         printable = "".join(letter if letter.isprintable() or letter == "\t" else " " for letter in text).rstrip()
         kept = printable if stream == "stderr" else f"[{stream}] {printable}"
-        self._append(kept)
-
-    def _append(self, line: str) -> None:
-        self._lines.append(line)
-        self.written += 1
-        self._on_line(line)
+        self.add(kept)
 
     def __repr__(self) -> str:
         return f"<ServerLog {len(self._lines)} lines>"

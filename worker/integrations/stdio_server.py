@@ -1,7 +1,10 @@
 """An MCP server that is a child of this worker: its lines as messages."""
 
+import asyncio
 import contextlib
+import functools
 import json
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable
 
@@ -13,8 +16,9 @@ from pydantic import ValidationError
 
 from sallyport.net.child import start_child
 from sallyport.net.line_child import LineChild, StopTimes
+from sallyport.net.orphans import end_orphans
 from sallyport.net.tasks import TaskSet
-from worker.integrations.launch import Launch
+from worker.integrations.launch import MARK, Launch
 from worker.integrations.server_log import ServerLog
 
 type Streams = tuple[MemoryObjectReceiveStream[SessionMessage | Exception], MemoryObjectSendStream[SessionMessage]]
@@ -24,7 +28,7 @@ class StdioServer(LineChild):
     """The process. What it prints on standard output are messages, a line each; all else is log."""
 
     def __init__(self, log: ServerLog, most_message_bytes: int) -> None:
-        super().__init__(log.write, most_message_bytes)
+        super().__init__(log.write, most_message_bytes, functools.partial(log.write, stream="stdout"))
         self._log = log
 
     async def next_message(self) -> SessionMessage | None:
@@ -33,8 +37,7 @@ class StdioServer(LineChild):
             try:
                 return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
             except ValidationError:
-                self._log.write(line + b"\n", stream="stdout")
-                self.note_garbage()
+                self.note_garbage(line)
         return None
 
     async def send(self, message: SessionMessage) -> None:
@@ -48,22 +51,51 @@ class StdioServer(LineChild):
         self._log.end()
 
 
-async def start_stdio_server(
-    tasks: TaskSet, launch: Launch, log: ServerLog, most_message_bytes: int, on_start: Callable[[int], None]
-) -> StdioServer:
+class SessionServer(StdioServer):
+    """The process of one session, which is spoken to in lines and not in messages."""
+
+    def __init__(self, log: ServerLog, most_message_bytes: int, mark: str) -> None:
+        super().__init__(log, most_message_bytes)
+        self._mark = mark
+
+    async def stop(self, times: StopTimes) -> None:
+        """End it, and what has left its group; whether it had ended by itself is told in its log."""
+        if self.misbehaved is not None:
+            self._log.note(self.misbehaved)
+        elif self.exited.done() and self.exited.result() != 0:
+            self._log.note(told_exit(self.exited.result()))
+        await super().stop(times)
+        # A descendant that left the group still carries the mark.
+        await asyncio.to_thread(end_orphans, MARK, self._mark)
+
+
+async def start_stdio_server[S: StdioServer](
+    tasks: TaskSet, launch: Launch, log: ServerLog, make: Callable[[], S]
+) -> S:
     """Start a server; raises ChildError."""
     log.hide(launch.hidden)
-    server = await start_child(
+    return await start_child(
         tasks,
-        lambda: StdioServer(log, most_message_bytes),
+        make,
         launch.args,
         env=launch.env,
         cwd=str(launch.cwd),
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    on_start(server.pid)
-    return server
+
+
+def told_exit(code: int) -> str:
+    """Say in words how a process ended."""
+    return f"it exited with code {code}" if code >= 0 else f"it was ended by {signal_name(code)}"
+
+
+def signal_name(code: int) -> str:
+    """Return the name of the signal that a negative exit code stands for."""
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
 
 
 @contextlib.asynccontextmanager

@@ -59,11 +59,13 @@ async def test_a_line_without_an_end_is_the_last_that_is_heard() -> None:
 
 
 async def test_too_much_garbage_is_the_end_too() -> None:
-    one = child()
+    log: list[bytes] = []
+    one = child(log)
     for _ in range(line_child.MAX_GARBAGE_LINES):
-        one.note_garbage()
+        one.note_garbage(b"hello")
     assert not one.silent.done()
-    one.note_garbage()
+    assert log == [b"hello\n"] * line_child.MAX_GARBAGE_LINES
+    one.note_garbage(b"hello")
     assert one.misbehaved == "it printed more than 1000 lines that are no messages"
     assert await one.next_line() is None
 

@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 import json
+import re
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sallyport.mcp import sessions as engine
 from sallyport.net.line_child import StopTimes
 from sallyport.setup import McpServer, StdioMcpTransport
-from sandboxd.mcp import session as session_module
 from sandboxd.mcp import sessions as module
 from sandboxd.mcp.sessions import StdioSessions
 from sandboxd.setup.process_log import ProcessLog
@@ -25,7 +27,7 @@ pytestmark = pytest.mark.uvloop
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "STOP_TIMES", StopTimes(exit=0.2, terminate=0.2))
+    monkeypatch.setattr(module, "LIMITS", replace(module.LIMITS, stop=StopTimes(exit=0.2, terminate=0.2)))
 
 
 def server(*faults: str, command: str = sys.executable, server_id: str = "tester", **env: str) -> McpServer:
@@ -62,7 +64,7 @@ class Sandbox:
 
     @property
     def count(self) -> int:
-        return int(repr(self.sessions).rpartition(" ")[2].rstrip(">"))
+        return int(re.findall(r"\d+", repr(self.sessions))[0])
 
 
 @contextlib.asynccontextmanager
@@ -79,7 +81,7 @@ async def sandbox(tmp_path: Path, *declared: McpServer) -> AsyncIterator[Sandbox
             yield Sandbox(sessions, there)
         finally:
             await sessions.close()
-            assert repr(sessions) == "<StdioSessions: 0>"
+            assert repr(sessions) == "<StdioSessions: <McpSessions: 0>>"
 
 
 async def test_a_session_from_begin_to_end(tmp_path: Path) -> None:
@@ -142,7 +144,7 @@ async def test_a_server_that_does_not_begin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faults: tuple[str, ...], status: int, code: str, words: str
 ) -> None:
     if faults == ("hang",):
-        monkeypatch.setattr(module, "HANDSHAKE_SECONDS", 0.4)
+        monkeypatch.setattr(module, "LIMITS", replace(module.LIMITS, handshake_seconds=0.4))
     async with sandbox(tmp_path, server(*faults)) as there:
         asked = await there.ask(message=INITIALIZE).done()
         assert (asked.status, asked.field("X-Sallyport-Error"), asked.error) == (status, code, words)
@@ -173,7 +175,7 @@ async def test_a_client_that_goes_while_it_begins_leaves_nothing(tmp_path: Path)
 async def test_what_a_server_says_by_itself_comes_to_who_listens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "ALIVE_SECONDS", 0.05)
+    monkeypatch.setattr(engine, "ALIVE_SECONDS", 0.05)
     async with sandbox(tmp_path, server()) as there:
         session = await there.begun()
         listening = there.ask("GET", session=session)
@@ -189,7 +191,7 @@ async def test_what_a_server_says_by_itself_comes_to_who_listens(
 
 
 async def test_a_long_call_is_answered_with_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "EVENTS_AFTER_SECONDS", 0.05)
+    monkeypatch.setattr(engine, "EVENTS_AFTER_SECONDS", 0.05)
     async with sandbox(tmp_path, server("mute-pages")) as there:
         session = await there.begun()
         asked = there.ask(message=request("tools/list", 5), session=session)
@@ -234,16 +236,19 @@ async def test_a_server_that_is_declared_anew_begins_anew(tmp_path: Path) -> Non
         await until(lambda: there.count == 0)
 
 
-async def test_there_is_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_SESSIONS", 1)
-    async with sandbox(tmp_path, server()) as there:
-        await there.begun()
-        asked = await there.ask(message=INITIALIZE).done()
-        assert (asked.status, asked.error) == (503, "1 such processes run already")
+async def test_at_the_limit_an_idle_one_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LIMITS", replace(module.LIMITS, sessions=1))
+    async with sandbox(tmp_path, server("mute-pages")) as there:
+        first, second = await there.begun(), await there.begun()
+        assert (await there.ask(message=request("ping"), session=first).done()).status == 404
+        there.ask(message=request("tools/list", 5), session=second)
+        refused = await there.ask(message=INITIALIZE).done()
+        words = "1 such processes run already, and each has something to do"
+        assert (refused.status, refused.error) == (503, words)
 
 
 async def test_a_client_that_went_away_without_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "IDLE_SECONDS", 0.3)
+    monkeypatch.setattr(module, "LIMITS", replace(module.LIMITS, idle_seconds=0.3))
     async with sandbox(tmp_path, server()) as there:
         session = await there.begun()
         listening = there.ask("GET", session=session)

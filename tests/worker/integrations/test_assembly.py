@@ -57,7 +57,7 @@ async def test_the_fronts_keys_are_read_when_it_begins(tmp_path: Path) -> None:
             with pytest.raises(StateTaken, match="keys"):
                 opened(keys_file)
         for given in (None, "keys"):
-            assert repr(opened(given)) == "<Front 0 relays, 0 passages>"
+            assert repr(opened(given)) == "<Front 0 passages>"
 
 
 def test_the_front_answers_to_the_name_of_its_own_url() -> None:

@@ -8,7 +8,6 @@ import httpx2
 import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.exceptions import MCPError
 from mcp_types import TextContent
 
 from tests.support.front_stage import ADMIN_KEY, OTHER_KEY, STANDARD_KEY, ListeningFront, listening_front
@@ -31,7 +30,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[IntegrationStage]:
 
 @pytest.fixture
 async def front(stage: IntegrationStage, tmp_path: Path) -> AsyncIterator[ListeningFront]:
-    async with listening_front(stage, tmp_path, sessions=2) as front:
+    async with listening_front(stage, tmp_path) as front:
         yield front
 
 
@@ -52,7 +51,7 @@ async def test_a_server_is_shown_as_it_is(stage: IntegrationStage, front: Listen
         assert ([tool.name for tool in first.tools], first.next_cursor) == (["tool_0", "tool_1"], "1")
 
 
-async def test_calls_and_their_progress_are_relayed(stage: IntegrationStage, front: ListeningFront) -> None:
+async def test_calls_and_their_progress_are_passed_on(stage: IntegrationStage, front: ListeningFront) -> None:
     await stage.started()
     seen = []
 
@@ -67,17 +66,25 @@ async def test_calls_and_their_progress_are_relayed(stage: IntegrationStage, fro
     assert seen == [0, 1, 2]
 
 
-async def test_a_client_of_the_newest_protocol_and_a_server_of_an_older_one(
-    stage: IntegrationStage, front: ListeningFront
+@pytest.mark.parametrize(("faults", "version"), [((), "2025-11-25"), (("discover-only",), "2026-07-28")])
+async def test_a_client_of_the_newest_protocol(
+    stage: IntegrationStage, front: ListeningFront, faults: tuple[str, ...], version: str
 ) -> None:
-    await stage.started("pages")
+    """It begins a session with a server that knows them, and asks one that does not without."""
+    integration = await stage.started(*faults)
+    seen = []
+
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        seen.append(progress)
+
     async with (
         httpx2.AsyncClient(headers={"X-API-Key": ADMIN_KEY}, trust_env=False) as http,
         Client(streamable_http_client(front.path("tester"), http_client=http), cache=None) as client,
     ):
-        first = await client.list_tools()
-        assert ([tool.name for tool in first.tools], first.next_cursor) == (["tool_0", "tool_1"], "1")
-        assert (await client.call_tool("grow", {})).content == [TextContent(text="grown")]
+        assert client.protocol_version == version
+        assert len((await client.list_tools()).tools) == len(integration.stored.tools) == 4
+        assert (await client.call_tool("grow", {}, progress_callback=note)).content == [TextContent(text="grown")]
+        assert seen == [0, 1, 2]
 
 
 async def test_who_has_no_key_is_told_nothing(stage: IntegrationStage, front: ListeningFront) -> None:
@@ -125,12 +132,12 @@ async def test_a_session_is_its_keys(stage: IntegrationStage, front: ListeningFr
     assert (await post(front, "tester", OTHER_KEY, **{"Mcp-Session-Id": session_id})).status_code == 404
 
 
-async def test_sessions_and_bodies_have_limits(stage: IntegrationStage, front: ListeningFront) -> None:
+async def test_bodies_have_a_limit(stage: IntegrationStage, front: ListeningFront) -> None:
     await stage.started()
-    assert [(await post(front, "tester", ADMIN_KEY)).status_code for _ in range(3)] == [200, 200, 503]
     async with httpx.AsyncClient(trust_env=False) as client:
         answer = await client.post(front.path("tester"), content=b"x" * 70_000, headers={"X-API-Key": ADMIN_KEY})
     assert answer.status_code == 413
+    assert answer.json()["error"]["message"] == "a message has at most 65536 bytes"
 
 
 async def test_one_that_does_not_run_is_told_and_its_health_is_open(
@@ -142,23 +149,3 @@ async def test_one_that_does_not_run_is_told_and_its_health_is_open(
     async with httpx.AsyncClient(trust_env=False) as client:
         assert (await client.get(f"{front.url}/healthz")).json() == {"status": "ok"}
         assert (await client.get(f"{front.url}/elsewhere", headers={"X-API-Key": ADMIN_KEY})).status_code == 404
-
-
-async def test_a_session_outlives_a_crash_of_its_server(stage: IntegrationStage, front: ListeningFront) -> None:
-    integration = await stage.started()
-    async with front.session("tester") as session:
-        with pytest.raises(MCPError, match="Connection closed"):
-            await session.call_tool("crash", {})
-        assert not (await session.call_tool("echo", {})).is_error
-        await integration.stop()
-        with pytest.raises(MCPError, match="the server tester is stopped"):
-            await session.call_tool("echo", {})
-
-
-async def test_the_sessions_of_a_removed_server_end(stage: IntegrationStage, front: ListeningFront) -> None:
-    await stage.started()
-    assert (await post(front, "tester", ADMIN_KEY)).status_code == 200
-    assert repr(front.front) == "<Front 1 relays, 0 passages>"
-    await stage.integrations.remove("tester")
-    assert (await post(front, "tester", ADMIN_KEY)).status_code == 404
-    assert repr(front.front) == "<Front 0 relays, 0 passages>"

@@ -63,7 +63,7 @@ async def test_calls_and_progress_go_through(two: Two) -> None:
         assert len((await session.list_tools()).tools) == 4
         assert not (await session.call_tool("grow", {}, progress_callback=note)).is_error
     assert seen == [0, 1, 2]
-    assert repr(two.front.front) == "<Front 0 relays, 1 passages>"
+    assert repr(two.front.front) == "<Front 1 passages>"
 
 
 async def test_a_session_is_its_keys_and_there_are_so_many(two: Two) -> None:
@@ -109,4 +109,4 @@ async def test_one_that_is_stopped_is_called_no_more_and_its_streams_end(two: Tw
             with pytest.raises(httpx.RemoteProtocolError):
                 await stream.aread()
     assert (await two.post(ADMIN_KEY)).status_code == 503
-    assert repr(two.front.front) == "<Front 0 relays, 0 passages>"
+    assert repr(two.front.front) == "<Front 0 passages>"

@@ -55,9 +55,8 @@ async def test_a_line_without_an_end_ends_the_session() -> None:
 async def test_one_that_does_not_read_holds_up_its_writer_and_can_be_stopped(tmp_path: Path) -> None:
     tasks = TaskSet(lambda name, error: None)
     launch = Launch(args=("/bin/sleep", "60"), env={}, cwd=tmp_path, hidden=())
-    pids: list[int] = []
-    child = await start_stdio_server(tasks, launch, ServerLog(most_lines=5, most_line_bytes=100), 1000, pids.append)
-    assert pids == [child.pid]
+    log = ServerLog(most_lines=5, most_line_bytes=100)
+    child = await start_stdio_server(tasks, launch, log, lambda: StdioServer(log, 1000))
     message = SessionMessage(JSONRPCNotification(jsonrpc="2.0", method="x", params={"big": "y" * 100_000}))
     sent = 0
     async with stdio_streams(child) as (_, write):

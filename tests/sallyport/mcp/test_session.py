@@ -5,19 +5,16 @@ import contextlib
 import json
 import subprocess
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sallyport.mcp import session as module
+from sallyport.mcp.exchange import Refused
+from sallyport.mcp.session import McpSession, Replies
 from sallyport.net.child import start_child
 from sallyport.net.line_child import LineChild, StopTimes
-from sallyport.setup import McpServer, StdioMcpTransport
-from sandboxd.core.json_rpc import Message, read_message
-from sandboxd.mcp import session as module
-from sandboxd.mcp.exchange import Refused
-from sandboxd.mcp.session import McpSession, Replies
-from sandboxd.setup.process_log import ProcessLog
+from sallyport.wire.json_rpc import Message, read_message
 from tests.support.mcp_requests import notification, request
 from tests.support.setup_documents import is_alive, python, task_set
 from tests.support.until import until
@@ -33,17 +30,18 @@ for line in sys.stdin:
         print("so be it", file=sys.stderr)
         sys.exit(params["exit"])
 """
-SERVER = McpServer(
-    server_id="one",
-    binding_id="bnd_one",
-    name="one",
-    transport=StdioMcpTransport(type="stdio", command="x", args=()),
-)
+STOP = StopTimes(exit=0.2, terminate=0.2)
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STOP_TIMES", StopTimes(exit=0.2, terminate=0.2))
+class Child(LineChild):
+    """One that keeps what it printed beside its messages."""
+
+    def __init__(self) -> None:
+        self.log: list[bytes] = []
+        super().__init__(self.log.append, 10_000)
+
+    def last_words(self) -> str:
+        return self.log[-1].decode().strip() if self.log else ""
 
 
 def message(document: dict[str, Any]) -> Message:
@@ -57,19 +55,18 @@ def response(number: int | str, **more: object) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def running(tmp_path: Path, script: str = TOLD) -> AsyncIterator[tuple[McpSession, LineChild]]:
+async def running(script: str = TOLD, most_requests: int = 64) -> AsyncIterator[tuple[McpSession, Child]]:
     async with task_set() as tasks:
-        log = ProcessLog(tmp_path / "log")
         child = await start_child(
             tasks,
-            lambda: LineChild(log.write, 10_000),
+            Child,
             python(script),
             env={},
             cwd=None,
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        session = McpSession("s1", SERVER, child, log)
+        session = McpSession(child, most_requests=most_requests, stop_times=STOP)
         task = tasks.spawn(session.run(), name="session")
         yield session, child
         task.cancel()
@@ -83,8 +80,8 @@ async def heard(replies: Replies) -> dict[str, Any] | None:
     return None if line is None else json.loads(line)
 
 
-async def test_answers_go_to_those_who_asked_in_whatever_order(tmp_path: Path) -> None:
-    async with running(tmp_path) as (session, _):
+async def test_answers_go_to_those_who_asked_in_whatever_order() -> None:
+    async with running() as (session, _):
         one = await session.ask(message(request("x", 1)))
         two = await session.ask(message(request("x", "1", say=[response("1", n=2), response(1, n=1)])))
         assert await heard(one) == response(1, n=1)
@@ -93,11 +90,11 @@ async def test_answers_go_to_those_who_asked_in_whatever_order(tmp_path: Path) -
         assert session.is_idle
 
 
-async def test_progress_goes_by_its_token_and_the_rest_to_the_listener(tmp_path: Path) -> None:
+async def test_progress_goes_by_its_token_and_the_rest_to_the_listener() -> None:
     def progress(token: str) -> dict[str, Any]:
         return notification("notifications/progress", progressToken=token, progress=1)
 
-    async with running(tmp_path) as (session, _):
+    async with running() as (session, _):
         listener = session.listen()
         one = await session.ask(message(request("x", 1, _meta={"progressToken": "one"})))
         said = [progress("two"), progress("one"), progress("none"), request("roots/list", 9), response(2), response(1)]
@@ -111,9 +108,9 @@ async def test_progress_goes_by_its_token_and_the_rest_to_the_listener(tmp_path:
         session.forget(session.listen())
 
 
-async def test_without_a_listener_the_request_that_waits_hears_it_and_else_it_is_kept(tmp_path: Path) -> None:
+async def test_without_a_listener_the_request_that_waits_hears_it_and_else_it_is_kept() -> None:
     said = [notification("notifications/message", data=number) for number in range(module.MAX_KEPT_MESSAGES + 2)]
-    async with running(tmp_path) as (session, _):
+    async with running() as (session, _):
         await session.tell(message(notification("x", say=said)))
         await until(lambda: len(session._kept) == module.MAX_KEPT_MESSAGES and session._kept[-1].endswith(b"65}}"))
         waiting = await session.ask(message(request("x", 1, say=[request("sampling", 5), response(1)])))
@@ -123,8 +120,8 @@ async def test_without_a_listener_the_request_that_waits_hears_it_and_else_it_is
         assert [await heard(listener) for _ in range(module.MAX_KEPT_MESSAGES)] == said[2:]
 
 
-async def test_a_request_that_is_given_up_is_answered(tmp_path: Path) -> None:
-    async with running(tmp_path) as (session, _):
+async def test_a_request_that_is_given_up_is_answered() -> None:
+    async with running() as (session, _):
         replies = await session.ask(message(request("x", 1)))
         await session.tell(message(notification("notifications/cancelled", requestId=1)))
         answer = await heard(replies)
@@ -134,9 +131,8 @@ async def test_a_request_that_is_given_up_is_answered(tmp_path: Path) -> None:
         assert await heard(again) == response(1)
 
 
-async def test_what_may_wait_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_WAITING_REQUESTS", 2)
-    async with running(tmp_path) as (session, _):
+async def test_what_may_wait_at_once() -> None:
+    async with running(most_requests=2) as (session, _):
         await session.ask(message(request("x", 1)))
         with pytest.raises(Refused, match="a request of this id waits already"):
             await session.ask(message(request("x", 1)))
@@ -145,8 +141,8 @@ async def test_what_may_wait_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
             await session.ask(message(request("x", 3)))
 
 
-async def test_when_it_ends_everybody_hears_how(tmp_path: Path) -> None:
-    async with running(tmp_path) as (session, _):
+async def test_when_it_ends_everybody_hears_how() -> None:
+    async with running() as (session, _):
         listener = session.listen()
         one = await session.ask(message(request("x", 1)))
         two = await session.ask(message(request("x", 2, exit=3)))
@@ -159,11 +155,11 @@ async def test_when_it_ends_everybody_hears_how(tmp_path: Path) -> None:
             await session.ask(message(request("x", 4)))
 
 
-async def test_garbage_is_log_up_to_a_limit(tmp_path: Path) -> None:
-    async with running(tmp_path) as (session, _):
+async def test_garbage_is_log_up_to_a_limit() -> None:
+    async with running() as (session, child):
         replies = await session.ask(message(request("x", 1, say=["hello", "[]", response(1)])))
         assert await heard(replies) == response(1)
-        assert (tmp_path / "log").read_text() == "hello\n[]\n"
+        assert child.log == [b"hello\n", b"[]\n"]
         replies = await session.ask(message(request("x", 2, say=["no message"] * 1000)))
         answer = await heard(replies)
         assert answer is not None
@@ -171,9 +167,9 @@ async def test_garbage_is_log_up_to_a_limit(tmp_path: Path) -> None:
         assert answer["error"]["message"] == f"the server was ended: {what}"
 
 
-async def test_one_that_does_not_read_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_that_does_not_read_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "INPUT_SECONDS", 0.1)
-    async with running(tmp_path, "import time; time.sleep(60)") as (session, _):
+    async with running("import time; time.sleep(60)") as (session, _):
         refused = None
         for number in range(50):
             try:
@@ -185,10 +181,10 @@ async def test_one_that_does_not_read_is_told_of(tmp_path: Path, monkeypatch: py
         assert (refused.status, str(refused)) == (504, "the server did not read for 0.1 s")
 
 
-async def test_whoever_does_not_hear_holds_up_nobody_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_whoever_does_not_hear_holds_up_nobody_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WRITE_SECONDS", 0.1)
     told = [notification("notifications/message", data=number) for number in range(module.MAX_WAITING_MESSAGES + 1)]
-    async with running(tmp_path) as (session, _):
+    async with running() as (session, _):
         listener = session.listen()
         replies = await session.ask(message(request("x", 1, say=[*told, response(1)])))
         assert await heard(replies) == response(1)
@@ -197,9 +193,9 @@ async def test_whoever_does_not_hear_holds_up_nobody_for_long(tmp_path: Path, mo
         assert lines[-1] is None
 
 
-async def test_one_whose_reader_goes_is_released(tmp_path: Path) -> None:
+async def test_one_whose_reader_goes_is_released() -> None:
     told = [notification("notifications/message", data=number) for number in range(module.MAX_WAITING_MESSAGES + 1)]
-    async with running(tmp_path) as (session, _):
+    async with running() as (session, _):
         listener = session.listen()
         replies = await session.ask(message(request("x", 1, say=[*told, response(1)])))
         await until(lambda: not listener._has_room.is_set())

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from sandboxd.core.json_rpc import Kind, Message, error_response, read_message
+from sallyport.wire.json_rpc import Kind, Message, error_response, read_message
 
 
 def read(document: object) -> Message | None:

@@ -9,23 +9,22 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from sallyport.mcp.exchange import WRITE_SECONDS, Refused
 from sallyport.net.line_child import LineChild, StopTimes
 from sallyport.problem import Code
-from sallyport.setup import McpServer
-from sandboxd.core.json_rpc import SERVER_ERROR, Kind, Message, error_response, read_message
-from sandboxd.mcp.exchange import WRITE_SECONDS, Refused
-from sandboxd.setup.process_log import ProcessLog
+from sallyport.wire.json_rpc import SERVER_ERROR, Kind, Message, error_response, read_message
 
-# Messages that wait for a caller to read them; then the server waits too, and after WRITE_SECONDS the caller is let go.
+# Messages that wait for a caller to read them, or so many bytes of them; then the server waits too, and after
+# WRITE_SECONDS the caller is let go.
 MAX_WAITING_MESSAGES: Final = 64
-MAX_WAITING_REQUESTS: Final = 64
+MAX_WAITING_BYTES: Final = 1024 * 1024
 # What a server says by itself while nobody listens; then the oldest is forgotten.
 MAX_KEPT_MESSAGES: Final = 64
+MAX_KEPT_BYTES: Final = 1024 * 1024
 # A server that does not read what it is asked for so long hangs.
 INPUT_SECONDS: Final = 30.0
 # Between the end of its output and its own.
 EXIT_SECONDS: Final = 1.0
-STOP_TIMES: Final = StopTimes(exit=2.0, terminate=2.0)
 
 
 class Replies:
@@ -34,10 +33,11 @@ class Replies:
     def __init__(self, request: Message | None, kept: Iterable[bytes] = ()) -> None:
         self.request = request
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
-        for line in kept:
-            self._lines.put_nowait(line)
+        self._bytes = 0
         self._has_room = asyncio.Event()
         self._has_room.set()
+        for line in kept:
+            self._add(line)
         self._is_complete = False
         self.is_error = False
 
@@ -45,8 +45,8 @@ class Replies:
         """Add a message; raises TimeoutError where nobody reads for long."""
         async with asyncio.timeout(WRITE_SECONDS):
             await self._has_room.wait()
-        self._lines.put_nowait(line)
-        if self._lines.qsize() >= MAX_WAITING_MESSAGES:
+        self._add(line)
+        if self._lines.qsize() >= MAX_WAITING_MESSAGES or self._bytes >= MAX_WAITING_BYTES:
             self._has_room.clear()
 
     def complete(self, line: bytes | None = None, *, is_error: bool = False) -> None:
@@ -54,12 +54,13 @@ class Replies:
         if not self._is_complete:
             self._is_complete, self.is_error = True, is_error
             if line is not None:
-                self._lines.put_nowait(line)
+                self._add(line)
             self._lines.put_nowait(None)
 
     async def next(self) -> bytes | None:
         """Return the next message."""
         line = await self._lines.get()
+        self._bytes -= 0 if line is None else len(line)
         self._has_room.set()
         return line
 
@@ -72,19 +73,25 @@ class Replies:
         """Nobody reads any more."""
         self._has_room.set()
 
+    def _add(self, line: bytes) -> None:
+        self._lines.put_nowait(line)
+        self._bytes += len(line)
+
 
 class McpSession:
     """A session. `run` it in a task; it is over when that is. Always: each of `_waiting` is found under its id."""
 
-    def __init__(self, session_id: str, server: McpServer, child: LineChild, log: ProcessLog) -> None:
-        self.id = session_id
-        self.server = server
+    def __init__(self, child: LineChild, *, most_requests: int, stop_times: StopTimes) -> None:
         self._child = child
-        self._log = log
+        self._most_requests = most_requests
+        self._stop_times = stop_times
         self._waiting: dict[str, Replies] = {}
         self._listener: Replies | None = None
-        self._kept: deque[bytes] = deque(maxlen=MAX_KEPT_MESSAGES)
+        self._kept: deque[bytes] = deque()
+        self._kept_bytes = 0
         self.on_idle: Callable[[], None] = lambda: None
+        # When a client last said something, or had its answer.
+        self.active_at = asyncio.get_running_loop().time()
         self.is_over = False
 
     async def run(self) -> None:
@@ -93,10 +100,11 @@ class McpSession:
             while (line := await self._child.next_line()) is not None:
                 message = read_message(line)
                 if message is None:
-                    self._log.write(line + b"\n")
-                    self._child.note_garbage()
+                    self._child.note_garbage(line)
                 else:
                     await self._hand_out(message)
+            # From here on nothing can be answered, and what is not sent is not cut.
+            self.is_over = True
             if self._child.misbehaved is None:
                 # Its exit code says more than that it fell silent.
                 await asyncio.wait({self._child.exited}, timeout=EXIT_SECONDS)
@@ -104,27 +112,24 @@ class McpSession:
             self.is_over = True
             for replies in (*self._waiting.values(), *([self._listener] if self._listener else [])):
                 replies.complete(self._lost(replies.request))
-            try:
-                await self._child.stop(STOP_TIMES)
-            finally:
-                self._log.close()
+            await self._child.stop(self._stop_times)
 
     # From the client -----------------------------------------------------------------------------------------------
 
     async def tell(self, message: Message) -> None:
         """Send what wants no answer; raises Refused."""
         await self._send(message)
-        given_up = None if message.cancels is None else self._waiting.pop(message.cancels, None)
-        if given_up is not None and given_up.request is not None:
-            given_up.complete(error_response(given_up.request.id, SERVER_ERROR, "the request was cancelled"))
+        given_up = None if message.cancels is None else self._waiting.get(message.cancels)
+        if given_up is not None:
+            self.give_up(given_up, "the request was cancelled")
 
     async def ask(self, message: Message) -> Replies:
         """Send a request and return where its answer comes; raises Refused. `forget` that at the end."""
         assert message.id is not None, "a request has an id"
         if message.id in self._waiting:
-            raise Refused.of(Code.INVALID_REQUEST, "a request of this id waits already", message.id)
-        if len(self._waiting) >= MAX_WAITING_REQUESTS:
-            raise Refused.of(Code.OVERLOADED, f"{MAX_WAITING_REQUESTS} requests wait already", message.id)
+            raise Refused.of(Code.INVALID_REQUEST, "a request of this id waits already")
+        if len(self._waiting) >= self._most_requests:
+            raise Refused.of(Code.OVERLOADED, f"{self._most_requests} requests wait already")
         replies = self._waiting[message.id] = Replies(message)
         try:
             await self._send(message)
@@ -139,11 +144,19 @@ class McpSession:
             raise Refused(409, "conflict", "this session has a listening stream already")
         replies = self._listener = Replies(None, self._kept)
         self._kept.clear()
+        self._kept_bytes = 0
         return replies
+
+    def give_up(self, replies: Replies, why: str) -> None:
+        """Answer a request in the server's place; what that says to it later is nobody's."""
+        if replies.request is not None:
+            replies.complete(error_response(replies.request.id, SERVER_ERROR, why))
+        self.forget(replies)
 
     def forget(self, replies: Replies) -> None:
         """Whoever asked has its answer, or is gone."""
         replies.close()
+        self.active_at = asyncio.get_running_loop().time()
         if self._listener is replies:
             self._listener = None
         elif replies.request is not None and self._waiting.get(replies.request.id or "") is replies:
@@ -152,19 +165,29 @@ class McpSession:
             self.on_idle()
 
     @property
+    def is_asked(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return bool(self._waiting)
+
+    @property
+    def is_listened_to(self) -> bool:
+        """Whether somebody listens for what the server says by itself."""
+        return self._listener is not None
+
+    @property
     def is_idle(self) -> bool:
         """Whether nobody waits and nobody listens."""
         return not self._waiting and self._listener is None
 
     async def _send(self, message: Message) -> None:
         if self.is_over:
-            raise Refused.of(Code.UPSTREAM_UNREACHABLE, self.end(), message.id)
+            raise Refused.of(Code.UPSTREAM_UNREACHABLE, self.end())
+        self.active_at = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(INPUT_SECONDS):
                 await self._child.send_line(message.line)
         except TimeoutError:
-            detail = f"the server did not read for {INPUT_SECONDS:g} s"
-            raise Refused.of(Code.UPSTREAM_TIMEOUT, detail, message.id) from None
+            raise Refused.of(Code.UPSTREAM_TIMEOUT, f"the server did not read for {INPUT_SECONDS:g} s") from None
 
     # From the server -----------------------------------------------------------------------------------------------
 
@@ -176,7 +199,7 @@ class McpSession:
             return
         replies = self._receiver(message)
         if replies is None:
-            self._kept.append(message.line)
+            self._keep(message.line)
             return
         try:
             await replies.put(message.line)
@@ -191,6 +214,12 @@ class McpSession:
                     return replies
         return self._listener or next(iter(self._waiting.values()), None)
 
+    def _keep(self, line: bytes) -> None:
+        self._kept.append(line)
+        self._kept_bytes += len(line)
+        while len(self._kept) > MAX_KEPT_MESSAGES or self._kept_bytes > MAX_KEPT_BYTES:
+            self._kept_bytes -= len(self._kept.popleft())
+
     def end(self) -> str:
         """Say in words how the server ended."""
         if self._child.misbehaved is not None:
@@ -198,7 +227,7 @@ class McpSession:
         exited = self._child.exited
         if not exited.done():
             return "the server closed its output" if self._child.silent.done() else "the session was ended"
-        code, line = exited.result(), self._log.last_line()
+        code, line = exited.result(), self._child.last_words()
         how = f"exited with code {code}" if code >= 0 else f"was ended by signal {-code}"
         return f"the server {how}" + (f": {line}" if line else "")
 
@@ -206,4 +235,4 @@ class McpSession:
         return None if request is None else error_response(request.id, SERVER_ERROR, self.end())
 
     def __repr__(self) -> str:
-        return f"<McpSession of {self.server.server_id}: {len(self._waiting)} waiting, {self._child}>"
+        return f"<McpSession: {len(self._waiting)} waiting, {self._child}>"
