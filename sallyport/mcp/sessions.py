@@ -6,7 +6,6 @@ longest gives way to a new one.
 """
 
 import asyncio
-import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -20,8 +19,6 @@ from sallyport.net.tasks import TaskSet
 from sallyport.problem import Code
 from sallyport.wire.json_rpc import Kind, Message, read_message
 
-# What takes longer is answered with events, so that nobody on the way takes it for dead.
-EVENTS_AFTER_SECONDS: Final = 1.0
 # Between two events: proxies and clients on the way give up answers that say nothing for a minute.
 ALIVE_SECONDS: Final = 15.0
 
@@ -101,7 +98,8 @@ class McpSessions:
             case "POST":
                 await self._post(exchange, request, owner, start)
             case "GET":
-                await self._listen(exchange, _session(self._found(request, owner)))
+                session = _session(self._found(request, owner))
+                await self._events(exchange, session, session.listen())
             case "DELETE":
                 self._end(self._found(request, owner))
                 await exchange.confirm_end()
@@ -143,11 +141,7 @@ class McpSessions:
             await session.tell(message)
             await exchange.accept()
             return
-        replies = await session.ask(message)
-        try:
-            await self._answer(exchange, session, replies)
-        finally:
-            session.forget(replies)
+        await self._events(exchange, session, await session.ask(message))
 
     async def _initialize(self, exchange: Exchange, message: Message, owner: Owner, start: Start) -> None:
         """Start a server and pass on how it introduces itself; one that does not is ended."""
@@ -183,50 +177,33 @@ class McpSessions:
             raise Refused.of(Code.UPSTREAM_UNREACHABLE, session.end())
         return line, replies.is_error
 
-    async def _listen(self, exchange: Exchange, session: McpSession) -> None:
-        replies = session.listen()
+    async def _events(self, exchange: Exchange, session: McpSession, replies: Replies) -> None:
+        """Answer with all that comes for a request, or for whoever listens, as the servers of the SDKs do."""
         try:
             await exchange.begin_events()
-            await self._events(exchange, session, replies)
+            while (line := await self._next(exchange, session, replies)) is not None:
+                await exchange.event(line)
+            await exchange.end_events()
         finally:
             session.forget(replies)
 
-    async def _answer(self, exchange: Exchange, session: McpSession, replies: Replies) -> None:
-        """Answer a request: with its response alone where that comes at once, or with events."""
-        first: bytes | None = None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(EVENTS_AFTER_SECONDS):
-                first = await replies.next()
-        if first is not None and not replies.has_more:
-            await exchange.answer(first)
-            return
-        await exchange.begin_events()
-        if first is not None:
-            await exchange.event(first)
-        await self._events(exchange, session, replies)
-
-    async def _events(self, exchange: Exchange, session: McpSession, replies: Replies) -> None:
+    async def _next(self, exchange: Exchange, session: McpSession, replies: Replies) -> bytes | None:
+        """Return what comes next. Until then whoever waits is told so; a request that waits too long is given up."""
         loop = asyncio.get_running_loop()
         # Who listens waits for nothing in particular.
         patience = None if replies.request is None else self._limits.answer_seconds
-        heard_at = loop.time()
+        until = None if patience is None else loop.time() + patience
         while True:
-            left = ALIVE_SECONDS if patience is None else min(ALIVE_SECONDS, heard_at + patience - loop.time())
+            alive = loop.time() + ALIVE_SECONDS
             try:
-                async with asyncio.timeout(left):
-                    line = await replies.next()
+                async with asyncio.timeout_at(alive if until is None else min(alive, until)):
+                    return await replies.next()
             except TimeoutError:
-                if patience is not None and loop.time() >= heard_at + patience:
+                if until is not None and loop.time() >= until:
                     session.give_up(replies, f"the server did not answer for {patience:g} s")
-                    heard_at = loop.time()
+                    until = None
                 else:
                     await exchange.still_here()
-                continue
-            if line is None:
-                await exchange.end_events()
-                return
-            heard_at = loop.time()
-            await exchange.event(line)
 
     # Sessions ------------------------------------------------------------------------------------------------------
 
