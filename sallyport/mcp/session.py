@@ -93,6 +93,7 @@ class McpSession:
         # When a client last said something, or had its answer.
         self.active_at = asyncio.get_running_loop().time()
         self.is_over = False
+        self._was_ended = False  # by its owner, and not by its server
 
     async def run(self) -> None:
         """Hand out what the server says until it ends or this is cancelled; then the process is ended."""
@@ -109,6 +110,7 @@ class McpSession:
                 # Its exit code says more than that it fell silent.
                 await asyncio.wait({self._child.exited}, timeout=EXIT_SECONDS)
         finally:
+            self._was_ended = not self.is_over
             self.is_over = True
             for replies in (*self._waiting.values(), *([self._listener] if self._listener else [])):
                 replies.complete(self._lost(replies.request))
@@ -225,8 +227,10 @@ class McpSession:
         if self._child.misbehaved is not None:
             return f"the server was ended: {self._child.misbehaved}"
         exited = self._child.exited
+        if self._was_ended:
+            return "the session was ended"
         if not exited.done():
-            return "the server closed its output" if self._child.silent.done() else "the session was ended"
+            return "the server closed its output"
         code, line = exited.result(), self._child.last_words()
         how = f"exited with code {code}" if code >= 0 else f"was ended by signal {-code}"
         return f"the server {how}" + (f": {line}" if line else "")

@@ -222,6 +222,9 @@ class McpSessions:
 
         def over(_: asyncio.Task[None]) -> None:
             del self._places[place.id]
+            if place.predecessor is not None:
+                # It was not waited for to the end, so its place is its own again until it is gone.
+                place.predecessor.is_taken_over = False
             if not place.begun.done():
                 place.begun.set_exception(Refused.of(Code.UPSTREAM_UNREACHABLE, "the session was ended"))
 
@@ -250,7 +253,8 @@ class McpSessions:
         child: LineChild | None = None
         try:
             if place.predecessor is not None:
-                await _gone(place.predecessor)
+                await asyncio.wait({place.predecessor.task})
+                place.predecessor = None
             child = await start()
             session = place.session = McpSession(
                 child, most_requests=self._limits.requests, stop_times=self._limits.stop
@@ -301,12 +305,3 @@ def _session(place: _Place) -> McpSession:
 
 def _first_to_go(places: Iterable[_Place]) -> _Place | None:
     return min((place for place in places if place.may_give_way), key=lambda place: place.rank, default=None)
-
-
-async def _gone(place: _Place) -> None:
-    """Wait until the process of a place that was taken over is gone; who does not wait for it gives the place back."""
-    try:
-        await asyncio.wait({place.task})
-    except asyncio.CancelledError:
-        place.is_taken_over = False
-        raise

@@ -165,9 +165,9 @@ async def test_one_that_refuses_has_no_session(tmp_path: Path) -> None:
 
 
 async def test_a_client_that_goes_while_it_begins_leaves_nothing(tmp_path: Path) -> None:
-    async with sandbox(tmp_path, server("hang")) as there:
+    async with sandbox(tmp_path, server("linger", "hang", PIDS=str(tmp_path / "pids"))) as there:
         asked = there.ask(message=INITIALIZE)
-        await until(lambda: there.count == 1)
+        await until(lambda: has_content(tmp_path / "pids"))
         asked.transport.abort()
         await until(lambda: there.count == 0)
 
