@@ -222,9 +222,8 @@ class McpSessions:
 
         def over(_: asyncio.Task[None]) -> None:
             del self._places[place.id]
-            if place.predecessor is not None:
-                # It was not waited for to the end, so its place is its own again until it is gone.
-                place.predecessor.is_taken_over = False
+            if not place.is_taken_over:
+                _give_back(place)
             if not place.begun.done():
                 place.begun.set_exception(Refused.of(Code.UPSTREAM_UNREACHABLE, "the session was ended"))
 
@@ -252,9 +251,10 @@ class McpSessions:
     async def _live(self, place: _Place, start: Start) -> None:
         child: LineChild | None = None
         try:
-            if place.predecessor is not None:
-                await asyncio.wait({place.predecessor.task})
-                place.predecessor = None
+            while (before := place.predecessor) is not None:
+                await asyncio.wait({before.task})
+                # And whoever that was waiting for, where it has not been to the end.
+                place.predecessor = before.predecessor
             child = await start()
             session = place.session = McpSession(
                 child, most_requests=self._limits.requests, stop_times=self._limits.stop
@@ -305,3 +305,12 @@ def _session(place: _Place) -> McpSession:
 
 def _first_to_go(places: Iterable[_Place]) -> _Place | None:
     return min((place for place in places if place.may_give_way), key=lambda place: place.rank, default=None)
+
+
+def _give_back(place: _Place) -> None:
+    """Have a place be that of whoever is not gone yet, where the one it was for does not wait for that any more."""
+    before = place.predecessor
+    while before is not None and before.task.done():
+        before = before.predecessor
+    if before is not None:
+        before.is_taken_over = False

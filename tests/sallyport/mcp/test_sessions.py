@@ -44,16 +44,16 @@ class Place:
     def __init__(self, tasks: TaskSet, limits: SessionLimits) -> None:
         self.sessions = McpSessions(tasks, limits)
         self.started: list[int] = []
-        self._tasks = tasks
+        self.tasks = tasks
 
     def caller(self, *faults: str, server: str = "one", name: str = "me") -> Caller:
         """Return who asks a server that has these faults."""
         assert set(faults) <= set(FAULTS)
-        return Caller(self.sessions, self._tasks, Owner(server, name), lambda: self._start(faults))
+        return Caller(self.sessions, self.tasks, Owner(server, name), lambda: self._start(faults))
 
     async def _start(self, faults: tuple[str, ...]) -> LineChild:
         child = await start_child(
-            self._tasks,
+            self.tasks,
             lambda: LineChild(lambda data: None, 100_000),
             (sys.executable, "-IS", str(PROGRAM), *faults),
             env={"PATH": "/usr/bin:/bin"},
@@ -252,12 +252,10 @@ async def test_the_sessions_of_one_server_can_be_ended() -> None:
     async with place() as there:
         one, two = there.caller(), there.caller(server="two")
         ended, kept = await one.begun(), await two.begun()
-        _, begins = there.caller("hang").begin_to_ask(message=INITIALIZE)
+        begins = there.tasks.spawn(there.caller("hang").refusal(message=INITIALIZE), name="begin")
         await until(lambda: there.alive == 3)
         await there.sessions.ended(lambda owner: owner.server == "one")
-        assert there.alive == 1
-        with pytest.raises(Refused, match="the session was ended"):
-            await begins
+        assert (there.alive, await begins) == (1, "502 the session was ended")
         assert await one.refusal(message=PING, session=ended) == NOT_FOUND
         assert await two.refusal(message=PING, session=kept) == "answered"
 
@@ -268,7 +266,7 @@ async def test_a_process_that_cannot_be_started_is_told() -> None:
         async def start() -> LineChild:
             raise Refused(503, "not_running", "it does not run")
 
-        caller = Caller(there.sessions, there._tasks, Owner("one"), start)
+        caller = Caller(there.sessions, there.tasks, Owner("one"), start)
         assert await caller.refusal(message=INITIALIZE) == "503 it does not run"
 
 
