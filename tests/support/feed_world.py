@@ -12,10 +12,12 @@ from typing import Any, Final
 import httpx
 
 from control_client.feed_state import Tier
+from sallyport.net.orphans import find_marked
 from tests.support.background import in_background
 from tests.support.relay import Relay, Way
 from tests.support.work_program import PROGRAM
 from tests.support.worker_process import PartProcess, WorkerProcess
+from worker.integrations.launch import MARK, server_mark
 
 INSTANCE: Final = "default"
 ORGANIZATION: Final = "org_one"
@@ -154,10 +156,16 @@ class FeedWorld:
         await self.ask("DELETE", f"/api/shared-tools/{self.tools.pop(tool_id)['sharedToolId']}", status=204)
 
     async def crash(self, tool_id: str) -> None:
-        """Kill the process of one; its worker starts it again."""
+        """Kill every process of one, those of its callers' sessions too; its worker starts it again."""
         tool = self.tools[tool_id]
         status = await self._status(tool)
-        os.kill(status["pid"], signal.SIGKILL)
+        found = await asyncio.to_thread(find_marked, MARK, "")
+        ours = [mark for mark in found if server_mark(mark).endswith(f".{tool['sharedToolId']}")]
+        pids = [pid for mark in ours for pid in found[mark]]
+        assert status["pid"] in pids
+        assert len(pids) > len(Tier), "each tier's client has a session"
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
         async with asyncio.timeout(ASK_SECONDS):
             while True:
                 now = await self._status(tool)

@@ -108,7 +108,8 @@ async def main():
     async with integration_stage(Path(sys.argv[1])) as stage:
         for name in ("deaf", "escape"):
             integration = await stage.started(name, name=name, environment={"PIDS": sys.argv[1] + "/child"})
-            print(integration.pid, flush=True)
+            session = await integration._start_session()
+            print(integration.pid, session.pid, sep="\\n", flush=True)
         await asyncio.sleep(60)
 
 asyncio.run(main())
@@ -124,12 +125,13 @@ def other_worker(folder: Path) -> "subprocess.Popen[str]":
 async def test_what_a_killed_worker_left_is_ended_and_started_anew(tmp_path: Path) -> None:
     worker = other_worker(tmp_path)
     assert worker.stdout is not None
-    lines = [await asyncio.to_thread(next_number, worker) for _ in range(2)]
+    lines = [await asyncio.to_thread(next_number, worker) for _ in range(4)]
     child = int((tmp_path / "child").read_text())
     worker.send_signal(signal.SIGKILL)
     worker.wait()
     worker.stdout.close()
     assert is_alive(lines[0])
+    assert is_alive(lines[1])
     assert is_alive(child)
     async with integration_stage(tmp_path) as stage:
         await until(lambda: not any(map(is_alive, (*lines, child))))

@@ -41,7 +41,7 @@ async def test_what_is_left_of_a_server_is_ended_and_one_that_runs_is_left_alone
         processes = ServerProcesses(stage.integrations)
         running = await stage.started(name="runs")
         await stage.install(name="stands")
-        left = [left_behind(stage, name) for name in ("stands", "gone", "runs")]
+        left = [left_behind(stage, name) for name in ("stands", "gone/3", "runs", "runs/1")]
         try:
             found: list[Drift] = []
 
@@ -51,11 +51,11 @@ async def test_what_is_left_of_a_server_is_ended_and_one_that_runs_is_left_alone
 
             while not await two_are_seen():  # a program that was just started has no environment for a moment
                 pass
-            assert found == [Drift("processes of gone", None, "1 left"), Drift("processes of stands", None, "1 left")]
+            assert found == [Drift("processes of gone/3", None, "1 left"), Drift("processes of stands", None, "1 left")]
             for each in found:
                 await processes.repair(each.item, each.declared, each.actual)
             assert [child.wait(5) for child in left[:2]] == [-9, -9]
-            assert left[2].poll() is None
+            assert [child.poll() for child in left[2:]] == [None, None]
             assert running.pid is not None
             assert is_alive(running.pid)
             assert await drift(processes) == []
