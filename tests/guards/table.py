@@ -2506,6 +2506,8 @@ _MERGE: Final = "control_plane/feed/merge.py"
 _ADMISSION: Final = "control_plane/feed/admission.py"
 _CLIENT_FEED: Final = "control_plane/api/client_feed.py"
 _FRONT_ADMISSION: Final = "worker/integrations/front_admission.py"
+_SESSIONS: Final = "sallyport/mcp/sessions.py"
+_TEST_SESSIONS: Final = "tests/sallyport/mcp/test_sessions.py::"
 _TEST_MERGE: Final = "tests/control_plane/feed/test_merge.py::"
 _TEST_ADMISSION: Final = "tests/control_plane/feed/test_admission.py::"
 _TEST_CLIENT_FEED: Final = "tests/control_plane/api/test_client_feed.py::"
@@ -2602,6 +2604,69 @@ _SERVED: Final = (
         'if parts.scheme != "https" and not is_loopback(parts.hostname or ""):',
         "if False:",
         "tests/worker/integrations/test_sandbox_passages.py::test_a_token_does_not_travel_in_cleartext",
+    ),
+    Guard(
+        "the session of another key",
+        _SESSIONS,
+        "place.owner != owner or ",
+        "",
+        f"{_TEST_SESSIONS}test_a_session_is_found_by_its_owner_alone",
+    ),
+    Guard(
+        "a session with a request to answer, where another wants its place",
+        _SESSIONS,
+        " and not self.session.is_asked",
+        "",
+        f"{_TEST_SESSIONS}test_who_has_something_to_do_does_not_give_way",
+    ),
+    Guard(
+        "a process that gives way and is not gone",
+        _SESSIONS,
+        "await asyncio.wait({before.task})",
+        "await asyncio.sleep(0)",
+        f"{_TEST_SESSIONS}test_there_are_never_more_processes_than_places",
+    ),
+    Guard(
+        "a place that was asked for by somebody who went",
+        _SESSIONS,
+        "before.is_taken_over = False",
+        "pass",
+        f"{_TEST_SESSIONS}test_who_goes_while_another_gives_way_gives_the_place_back",
+    ),
+    Guard(
+        "a session whose begin nobody waits for",
+        _SESSIONS,
+        "            if not place.is_up:\n                self._end(place)",
+        "            pass",
+        f"{_TEST_SESSIONS}test_who_goes_before_the_answer_leaves_no_process",
+    ),
+    Guard(
+        "a session that nobody asks or listens to",
+        _SESSIONS,
+        "if session.is_idle:",
+        "if False:",
+        f"{_TEST_SESSIONS}test_one_that_nobody_asks_or_listens_to_ends",
+    ),
+    Guard(
+        "the processes of sessions with a server that is stopped",
+        "worker/integrations/integration.py",
+        "return owner.server == self.id",
+        "return False",
+        "tests/worker/integrations/test_front.py::test_they_end_with_their_server[stop]",
+    ),
+    Guard(
+        "what left the group of a session's process",
+        "worker/integrations/stdio_server.py",
+        "await asyncio.to_thread(end_orphans, MARK, self._mark)",
+        "pass",
+        "tests/worker/integrations/test_front.py::test_a_deleted_session_leaves_nothing",
+    ),
+    Guard(
+        "whoever is gone, at the front",
+        "worker/integrations/front_exchange.py",
+        "serving.cancel()",
+        "pass",
+        "tests/worker/integrations/test_front_exchange.py::test_whoever_is_gone_is_served_no_more",
     ),
 )
 
