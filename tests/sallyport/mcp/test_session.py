@@ -36,9 +36,9 @@ STOP = StopTimes(exit=0.2, terminate=0.2)
 class Child(LineChild):
     """One that keeps what it printed beside its messages."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_line_bytes: int) -> None:
         self.log: list[bytes] = []
-        super().__init__(self.log.append, 10_000)
+        super().__init__(self.log.append, most_line_bytes)
 
     def last_words(self) -> str:
         return self.log[-1].decode().strip() if self.log else ""
@@ -55,11 +55,13 @@ def response(number: int | str, **more: object) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def running(script: str = TOLD, most_requests: int = 64) -> AsyncIterator[tuple[McpSession, Child]]:
+async def running(
+    script: str = TOLD, *, most_requests: int = 64, most_line_bytes: int = 10_000
+) -> AsyncIterator[tuple[McpSession, Child]]:
     async with task_set() as tasks:
         child = await start_child(
             tasks,
-            Child,
+            lambda: Child(most_line_bytes),
             python(script),
             env={},
             cwd=None,
@@ -191,6 +193,20 @@ async def test_whoever_does_not_hear_holds_up_nobody_for_long(monkeypatch: pytes
         assert session.is_idle  # the listener was let go
         lines = [await listener.next() for _ in range(module.MAX_WAITING_MESSAGES + 1)]
         assert lines[-1] is None
+
+
+async def test_large_messages_are_few_that_wait_and_few_that_are_kept() -> None:
+    large = [notification("notifications/message", data=str(number) * 400_000) for number in range(5)]
+    async with running(most_line_bytes=1_000_000) as (session, _):
+        await session.tell(message(notification("x", say=large)))
+        await until(lambda: len(session._kept) == 2 and b"4444" in session._kept[-1])
+        listener = session.listen()
+        assert [await heard(listener) for _ in range(2)] == large[3:]
+        replies = await session.ask(message(request("x", 1, say=[*large, response(1)])))
+        await until(lambda: not listener._has_room.is_set())
+        assert listener._lines.qsize() == 3
+        assert [await heard(listener) for _ in range(5)] == large
+        assert await heard(replies) == response(1)
 
 
 async def test_one_whose_reader_goes_is_released() -> None:

@@ -15,14 +15,14 @@ from tests.support.setup_documents import is_alive, shell, task_set
 TIMES = StopTimes(exit=0.05, terminate=2.0)
 
 
-def child(log: list[bytes] | None = None) -> LineChild:
-    return LineChild((log if log is not None else []).append, 1000)
+def child(log: list[bytes] | None = None, most_line_bytes: int = 1000) -> LineChild:
+    return LineChild((log if log is not None else []).append, most_line_bytes)
 
 
-async def started(tasks: TaskSet, script: str, log: list[bytes] | None = None) -> LineChild:
+async def started(tasks: TaskSet, script: str, most_line_bytes: int = 1000) -> LineChild:
     return await start_child(
         tasks,
-        lambda: child(log),
+        lambda: child(None, most_line_bytes),
         shell(script),
         env={"PATH": "/usr/bin:/bin"},
         cwd=None,
@@ -79,15 +79,16 @@ async def test_a_session_of_lines() -> None:
         assert one.exited.result() == 0
 
 
-async def test_nothing_is_read_that_nobody_takes() -> None:
+@pytest.mark.parametrize(("count", "digits"), [(2000, 900), (60, 90_000)])
+async def test_nothing_is_read_that_nobody_takes(count: int, digits: int) -> None:
     async with task_set() as tasks:
-        one = await started(tasks, "seq -f %0900g 2000")
+        one = await started(tasks, f"seq -f %0{digits}g {count}", most_line_bytes=100_000)
         await asyncio.sleep(0.2)
         assert not one.exited.done()
         lines = 0
         while await one.next_line() is not None:
             lines += 1
-        assert lines == 2000
+        assert lines == count
         await one.stop(TIMES)
 
 

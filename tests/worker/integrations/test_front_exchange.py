@@ -113,7 +113,7 @@ async def test_whoever_is_gone_is_served_no_more() -> None:
             ends.append("cancelled")
 
     asked = Asked(b"")
-    async with asyncio.TaskGroup() as group:
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
         group.create_task(asked.run(serve))
         await until(lambda: len(asked.requests) == 1)
         asked.is_gone.set()
