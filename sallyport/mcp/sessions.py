@@ -294,6 +294,10 @@ class McpSessions:
             place.is_ending = True
             place.task.cancel()
 
+    def __len__(self) -> int:
+        """Return how many there are, those that begin or end included."""
+        return len(self._places)
+
     def __repr__(self) -> str:
         return f"<McpSessions: {len(self._places)}>"
 

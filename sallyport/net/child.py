@@ -155,6 +155,10 @@ async def start_child[C: Child](
         started = await asyncio.shield(starting)
     except asyncio.CancelledError:
         starting.add_done_callback(_abandon)
+        # Whoever counts processes counts this one until it is gone. Who is cancelled once more does not wait for that.
+        await asyncio.wait({starting})
+        if not starting.cancelled() and isinstance(child := starting.result(), Child):
+            await child.gone(KILL_SECONDS)
         raise
     if isinstance(started, ChildError):
         raise started

@@ -78,7 +78,7 @@ class StdioSessions:
         )
 
     def __repr__(self) -> str:
-        return f"<StdioSessions: {self._sessions}>"
+        return f"<StdioSessions: {len(self._sessions)}>"
 
 
 class _LoggedChild(LineChild):

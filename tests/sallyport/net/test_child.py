@@ -173,16 +173,23 @@ async def test_signals_to_what_is_gone_are_nothing() -> None:
 async def test_a_start_that_is_given_up_leaves_nothing(tmp_path: Path, turns: int) -> None:
     # The helper is there as soon as the leader runs, which may be before the start has been waited for.
     script = f"sleep 60 & echo $! > {tmp_path}/helper; wait"
+    made: list[Child] = []
+
+    def make() -> Child:
+        made.append(Child(lambda data: None))
+        return made[-1]
+
     async with task_set() as tasks, asyncio.TaskGroup() as group:
-        starting = group.create_task(
-            start_child(tasks, lambda: Child(lambda data: None), shell(script), env=ENVIRONMENT, cwd=None)
-        )
+        starting = group.create_task(start_child(tasks, make, shell(script), env=ENVIRONMENT, cwd=None))
         for _ in range(turns):
             await asyncio.sleep(0)
         time.sleep(0.02)  # noqa: ASYNC251  the program runs while this loop does not
         starting.cancel()
         await asyncio.wait({starting})
-        if not starting.cancelled():
+        if starting.cancelled():
+            # It was waited for.
+            assert not any(child.pid and is_alive(child.pid) for child in made)
+        else:
             starting.result().abandon()
         await until(lambda: len(tasks) == 0)
     await asyncio.sleep(0.05)  # the transport of what was killed closes by itself; the loop must not end before it

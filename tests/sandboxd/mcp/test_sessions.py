@@ -81,7 +81,7 @@ async def sandbox(tmp_path: Path, *declared: McpServer) -> AsyncIterator[Sandbox
             yield Sandbox(sessions, there)
         finally:
             await sessions.close()
-            assert repr(sessions) == "<StdioSessions: <McpSessions: 0>>"
+            assert repr(sessions) == "<StdioSessions: 0>"
 
 
 async def test_a_session_from_begin_to_end(tmp_path: Path) -> None:
