@@ -198,6 +198,7 @@ async def test_catalog_servers_are_installed_from_real_registries(tmp_path: Path
 
 # Conformance --------------------------------------------------------------------------------------------
 
+
 @contextlib.asynccontextmanager
 async def conformance_server() -> AsyncIterator[str]:
     """Yield the URL of the server that the scenarios expect."""
