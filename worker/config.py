@@ -206,6 +206,9 @@ class IntegrationLimits:
     session_processes_of_one: int = setting(
         count(1, 10_000), "32", "Those of one server.", "So that one in demand leaves room for others."
     )
+    session_processes_of_key: int = setting(
+        count(1, 10_000), "16", "Those of one key with one server.", "So that no key is served alone."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,12 +2,13 @@
 
 A session begins with `initialize`, which starts a process of its own, and ends by a DELETE, with its process, after a
 time in which nobody asks, or when its owner ends it. Where there is no more room, the session that has been idle
-longest gives way to a new one.
+longest gives way to a new one, of the caller that has most of them.
 """
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,6 +32,7 @@ class SessionLimits:
 
     sessions: int
     sessions_of_one: int  # server
+    sessions_of_caller: int  # with one server
     requests: int  # of one session, at once
     handshake_seconds: float
     # Nobody asks and nobody listens: a client that went away without a word.
@@ -75,11 +77,10 @@ class _Place:
         return self.is_ending or (self.is_up and self.session is not None and not self.session.is_asked)
 
     @property
-    def rank(self) -> tuple[bool, bool, float]:
-        """Who gives way first: one that ends anyway, then one whose client is gone, then the one idle longest."""
+    def rank(self) -> tuple[bool, float]:
+        """Who gives way first: one whose client is gone, then the one idle longest."""
         session = self.session
-        is_listened_to = session is not None and session.is_listened_to
-        return not self.is_ending, is_listened_to, 0.0 if session is None else session.active_at
+        return (False, 0.0) if session is None else (session.is_listened_to, session.active_at)
 
 
 class McpSessions:
@@ -233,13 +234,14 @@ class McpSessions:
 
     def _room_for(self, owner: Owner) -> _Place | None:
         """Have a place given up for a new session where there is none free, and return it; raises Refused."""
+        limits = self._limits
         held = [place for place in self._places.values() if not place.is_taken_over]
         of_one = [place for place in held if place.owner.server == owner.server]
-        if len(of_one) >= self._limits.sessions_of_one:
-            crowd = of_one
-        elif len(held) >= self._limits.sessions:
-            crowd = held
-        else:
+        of_caller = [place for place in of_one if place.owner == owner]
+        # Each is a part of the next, so that room in the first that is full is room in all.
+        crowds = (of_caller, limits.sessions_of_caller), (of_one, limits.sessions_of_one), (held, limits.sessions)
+        crowd = next((crowd for crowd, most in crowds if len(crowd) >= most), None)
+        if crowd is None:
             return None
         place = _first_to_go(crowd)
         if place is None:
@@ -307,8 +309,14 @@ def _session(place: _Place) -> McpSession:
     return place.session
 
 
-def _first_to_go(places: Iterable[_Place]) -> _Place | None:
-    return min((place for place in places if place.may_give_way), key=lambda place: place.rank, default=None)
+def _first_to_go(places: Sequence[_Place]) -> _Place | None:
+    """Return one that ends anyway, or else one of the caller that has most of them: nobody pushes out all others."""
+    share = Counter(place.owner.caller for place in places)
+    return min(
+        (place for place in places if place.may_give_way),
+        key=lambda place: (not place.is_ending, -share[place.owner.caller], place.rank),
+        default=None,
+    )
 
 
 def _give_back(place: _Place) -> None:

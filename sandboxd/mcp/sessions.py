@@ -21,6 +21,7 @@ LIMITS: Final = SessionLimits(
     # Each is a process, of a size that is its program's.
     sessions=32,
     sessions_of_one=32,
+    sessions_of_caller=32,
     # Each waits on a stream of its own, of which `local_streams` has as many.
     requests=256,
     # Contracts section 8: a server runs once its handshake is over. npx and uvx may fetch a program first.

@@ -2620,6 +2620,20 @@ _SERVED: Final = (
         f"{_TEST_SESSIONS}test_who_has_something_to_do_does_not_give_way",
     ),
     Guard(
+        "the caller that has most, where somebody wants a place",
+        _SESSIONS,
+        "-share[place.owner.caller]",
+        "0",
+        f"{_TEST_SESSIONS}test_who_has_most_gives_way_first",
+    ),
+    Guard(
+        "a caller's share of a server",
+        _SESSIONS,
+        "(of_caller, limits.sessions_of_caller), ",
+        "",
+        f"{_TEST_SESSIONS}test_a_caller_has_its_share_of_a_server_and_no_more",
+    ),
+    Guard(
         "a process that gives way and is not gone",
         _SESSIONS,
         "await asyncio.wait({before.task})",

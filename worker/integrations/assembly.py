@@ -125,6 +125,7 @@ def _session_limits(settings: IntegrationSettings) -> SessionLimits:
     return SessionLimits(
         sessions=limits.session_processes,
         sessions_of_one=limits.session_processes_of_one,
+        sessions_of_caller=limits.session_processes_of_key,
         requests=limits.calls,
         handshake_seconds=times.handshake,
         idle_seconds=times.session_idle,

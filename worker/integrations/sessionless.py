@@ -39,8 +39,10 @@ async def answer_alone(exchange: Exchange, request: McpRequest, ask: Ask) -> Non
         await exchange.accept()
         return
     document = json.loads(asked.line)
-    params = dict(document.get("params") or {})
-    meta = dict(params.pop("_meta", None) or {})
+    params = document.get("params") or {}
+    meta = (params.pop("_meta", None) or {}) if isinstance(params, dict) else None
+    if not isinstance(meta, dict):
+        raise Refused.of(Code.INVALID_REQUEST, "params, and _meta in them, are objects")
     token = meta.pop("progressToken", None)
     kept = {name: value for name, value in meta.items() if not name.startswith(_OF_THE_PROTOCOL)}
     if kept:

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.uvloop
 LIMITS = SessionLimits(
     sessions=8,
     sessions_of_one=8,
+    sessions_of_caller=8,
     requests=8,
     handshake_seconds=10.0,
     idle_seconds=60.0,
@@ -115,7 +116,7 @@ async def test_one_whose_process_ended_is_over() -> None:
         assert await me.begun() != session
 
 
-@pytest.mark.parametrize("limit", ["sessions", "sessions_of_one"])
+@pytest.mark.parametrize("limit", ["sessions", "sessions_of_one", "sessions_of_caller"])
 async def test_the_one_that_has_been_idle_longest_gives_way(limit: str) -> None:
     async with place(**{limit: 3}) as there:
         me = there.caller("mute-pages")
@@ -175,6 +176,36 @@ async def test_a_server_in_demand_takes_no_place_of_others_while_it_has_its_own(
         # And where there is no place at all, anybody's.
         await there.caller(server="three").begun()
         assert await two.refusal(message=PING, session=other) == NOT_FOUND
+
+
+async def test_who_has_most_gives_way_first() -> None:
+    async with place(sessions=3) as there:
+        one, many = there.caller(), there.caller(name="many")
+        oldest = await one.begun()
+        first, second = [await many.begun() for _ in range(2)]
+        await there.caller(name="new").begun()
+        assert await many.refusal(message=PING, session=first) == NOT_FOUND
+        # Where all have the same, it is again the one that has been idle longest.
+        await many.refusal(message=PING, session=second)
+        await there.caller(name="newer").begun()
+        assert await one.refusal(message=PING, session=oldest) == NOT_FOUND
+
+
+async def test_a_caller_has_its_share_of_a_server_and_no_more() -> None:
+    async with place(sessions_of_caller=1) as there:
+        other = await there.caller(name="you").begun()
+        me = there.caller("mute-pages")
+        mine = await me.begun()
+        elsewhere = await there.caller("mute-pages", server="two").begun()
+        asked, busy = me.begin_to_ask(message=HANGS, session=mine)
+        await asked.began_events.wait()
+        words = "503 1 such processes run already, and each has something to do"
+        assert await me.refusal(message=INITIALIZE) == words
+        await gone(busy)
+        await me.begun()
+        assert await me.refusal(message=PING, session=mine) == NOT_FOUND
+        assert await there.caller(name="you").refusal(message=PING, session=other) == "answered"
+        assert await there.caller(server="two").refusal(message=PING, session=elsewhere) == "answered"
 
 
 async def test_there_are_never_more_processes_than_places() -> None:

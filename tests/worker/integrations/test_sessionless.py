@@ -68,7 +68,14 @@ async def test_a_notification_is_taken_and_goes_nowhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "message", "status"), [("POST", b"no message", 400), ("GET", b"", 405), ("DELETE", b"", 405)]
+    ("method", "message", "status"),
+    [
+        ("POST", b"no message", 400),
+        ("POST", b'{"jsonrpc": "2.0", "id": 1, "method": "ping", "params": [1]}', 400),
+        ("POST", b'{"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {"_meta": "m"}}', 400),
+        ("GET", b"", 405),
+        ("DELETE", b"", 405),
+    ],
 )
 async def test_what_is_refused(method: str, message: bytes, status: int) -> None:
     with pytest.raises(Refused) as caught:
