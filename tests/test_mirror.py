@@ -42,6 +42,7 @@ WITHOUT_A_TEST: dict[str, str] = {
     "control_plane/store/migrations/versions/0004_client_feed.py": "likewise",
     "control_plane/store/migrations/versions/0005_push.py": "likewise",
     "control_plane/store/migrations/versions/0006_plan_servers.py": "likewise, with plans that were there before",
+    "worker/integrations/parts.py": "fields alone, which every test of an integration fills",
 }
 # Test files of a part that mirror no module, each with the reason.
 WITHOUT_A_MODULE: dict[str, str] = {}
@@ -77,7 +78,7 @@ def strangers(root: pathlib.Path) -> list[str]:
 
 
 def test_every_module_has_its_test_file() -> None:
-    assert untested(ROOT) == sorted(WITHOUT_A_TEST)
+    assert sorted(untested(ROOT)) == sorted(WITHOUT_A_TEST)
 
 
 def test_every_test_file_has_its_module() -> None:

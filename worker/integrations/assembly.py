@@ -18,9 +18,9 @@ from worker.integrations.front import Front
 from worker.integrations.front_admission import ControlAdmission, EitherAdmission, FileAdmission
 from worker.integrations.front_keys import KeyFile
 from worker.integrations.installation import Installers
-from worker.integrations.integration import Parts, ServerLimits, ServerTimes
 from worker.integrations.integrations import InstallLimits, Integrations
 from worker.integrations.launch import Outbound, Surroundings
+from worker.integrations.parts import Parts, ServerLimits, ServerTimes
 from worker.integrations.sandbox_passages import PassageLimits, SandboxPassages
 from worker.integrations.store import IntegrationStore, open_store
 from worker.owned_folder import StateTaken

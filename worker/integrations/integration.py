@@ -1,7 +1,7 @@
 """The life of one integration server, in time order: start, handshake, running, end, and again after a crash.
 
-One task owns the process and its session, and enters and leaves both. Requests of others only ask it: by `_stop_asked`,
-and by the session's own requests. Callers of a program have sessions of their own, each with a process of its own;
+One task makes one try after the other (`attempt.py`). Requests of others only ask it: by `_stop_asked`, and by the
+session's own requests. Callers of a program have sessions of their own, each with a process of its own;
 these begin while it runs, live on while it is started again, and end with its life.
 """
 
@@ -9,13 +9,9 @@ import asyncio
 import contextlib
 import enum
 import random
-import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final
 
-import httpx2
 import structlog
 from mcp.client.session import ClientSession
 from mcp.shared.dispatcher import ProgressFnT
@@ -25,33 +21,27 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sallyport.mcp.exchange import Exchange, McpRequest, Refused
-from sallyport.mcp.sessions import McpSessions, Owner
+from sallyport.mcp.sessions import Owner
 from sallyport.net.child import ChildError
-from sallyport.net.line_child import LineChild, StopTimes
-from sallyport.net.orphans import end_orphans
-from sallyport.net.tasks import TaskSet
+from sallyport.net.line_child import LineChild
 from sallyport.problem import Code
+from worker.integrations.attempt import Attempt, first_of, told
 from worker.integrations.errors import Category, IntegrationError, provider_error
-from worker.integrations.launch import MARK, Call, Launch, Surroundings, prepare, session_mark
+from worker.integrations.launch import Call, Launch, prepare, session_mark
 from worker.integrations.mcp_session import (
     Handshake,
     SessionRefused,
-    http_session,
     list_tools,
-    shake_hands,
-    stdio_session,
 )
+from worker.integrations.parts import Parts
 from worker.integrations.passage import Passage
 from worker.integrations.server_log import ServerLog
 from worker.integrations.sessionless import answer_alone
 from worker.integrations.stdio_server import (
     SessionServer,
-    StdioServer,
-    signal_name,
     start_stdio_server,
-    told_exit,
 )
-from worker.integrations.store import IntegrationStore, Stored, with_desired
+from worker.integrations.store import Stored, with_desired
 
 # Lines of its errors that a failed start is answered with.
 TOLD_LINES: Final = 20
@@ -77,62 +67,6 @@ class Status(enum.Enum):
     REMOVING = "removing"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerTimes:
-    """How long each phase of a server's life may take, in seconds."""
-
-    handshake: float
-    call: float
-    ping: float
-    stop: StopTimes
-    first_restart: float
-    longest_restart: float
-    # One that ran this long has not crashed at its start: its failures are counted anew.
-    stable: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerLimits:
-    """How much one server may cost."""
-
-    crashes: int
-    tools: int
-    calls: int
-    message_bytes: int
-    log_lines: int
-    log_line_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What every integration of a worker shares."""
-
-    store: IntegrationStore
-    tasks: TaskSet
-    sessions: McpSessions  # of callers with programs, each a process; an owner's server is its integration's id
-    around: Surroundings
-    times: ServerTimes
-    limits: ServerLimits
-    trust: ssl.SSLContext
-    wall: Callable[[], float]
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """One try to have the server run. `ended` says why it does no more; None: it was asked to stop."""
-
-    started_at: float
-    log_from: int
-    exit_code: int | None = None
-    got_to_run: bool = False
-    pid: int | None = None
-    handshake: Handshake | None = None
-    session: ClientSession | None = None
-    call: Call | None = None
-    running_since: float = 0.0
-    reason: str | None = field(default=None)
-
-
 class Integration:
     """One installed server. Always: `_life` runs exactly while the server runs, is being started, or will be again."""
 
@@ -152,7 +86,7 @@ class Integration:
         self.restart_count = 0
         self._last_exit: dict[str, object] | None = None
         self._last_error: str | None = None
-        self._attempt: _Attempt | None = None
+        self._attempt: Attempt | None = None
         self._life: asyncio.Task[None] | None = None
         self._stop_asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # What becomes of the try that goes on, or of the next one.
@@ -389,13 +323,14 @@ class Integration:
 
     async def _live(self, insists: bool) -> None:
         failures = 0
-        attempt: _Attempt | None = None
+        attempt: Attempt | None = None
         try:
             while True:
-                attempt = self._attempt = _Attempt(asyncio.get_running_loop().time(), self.log.written)
+                attempt = self._attempt = Attempt(self, self.id, self._parts, self.log, self._stop_asked)
                 self._start_now.clear()
-                await self._try(attempt)
+                await attempt.run(lambda: self._prepare(self._mark), self._mark)
                 self._attempt = None
+                self._last_exit = attempt.exit or self._last_exit
                 if self._stop_asked.done():
                     return
                 self._note_end(attempt)
@@ -428,7 +363,7 @@ class Integration:
                 self._outcome.set_result(self._failed_start(attempt))
             self._on_ended(self.id)
 
-    def _tell_outcome(self, attempt: _Attempt) -> None:
+    def _tell_outcome(self, attempt: Attempt) -> None:
         """Tell who waits for this try that it has failed, and have others wait for the next."""
         if not attempt.got_to_run and not self._outcome.done():
             self._outcome.set_result(self._failed_start(attempt))
@@ -438,17 +373,10 @@ class Integration:
         if self._outcome.done():
             self._outcome = asyncio.get_running_loop().create_future()
 
-    def _lose(self, attempt: _Attempt) -> None:
-        """The session is over. From now on calls wait for the next, also while the server is being cleared away."""
-        attempt.session = None
-        if attempt.got_to_run and not self._stop_asked.done():
-            self._await_next()
-            self._become(Status.RESTARTING)
-
     async def _has_waited(self, failures: int) -> bool:
         """Wait before the next try; True when it was asked for meanwhile."""
         asked = self._parts.tasks.spawn(self._start_now.wait(), name=f"next try of {self.id}")
-        await _first_of(self._stop_asked, asked, seconds=self._pause(failures))
+        await first_of(self._stop_asked, asked, seconds=self._pause(failures))
         asked.cancel()
         return self._start_now.is_set()
 
@@ -456,21 +384,6 @@ class Integration:
         times = self._parts.times
         # Jitter: what one cause has ended does not all come back in one moment.
         return min(times.first_restart * 2.0 ** (failures - 1), times.longest_restart) * random.uniform(0.75, 1.25)
-
-    async def _try(self, attempt: _Attempt) -> None:
-        """Start it and stay until it ends or is to end; why it ended is noted in the attempt."""
-        try:
-            match self._prepare(self._mark):
-                case Launch() as launch:
-                    await self._run_child(launch, attempt)
-                case Call() as call:
-                    await self._stay_connected(call, attempt)
-        except (IntegrationError, ChildError, SessionRefused, MCPError) as error:
-            attempt.reason = attempt.reason or str(error)
-        except (httpx2.HTTPError, OSError, RuntimeError, ExceptionGroup) as error:
-            attempt.reason = attempt.reason or _told(error)
-        finally:
-            self._lose(attempt)
 
     def _prepare(self, mark: str) -> Launch | Call:
         parts = self._parts
@@ -481,101 +394,10 @@ class Integration:
     def _mark(self) -> str:
         return f"{self._parts.store.mark}.{self.id}"
 
-    # A child of this worker
+    # What a try tells -------------------------------------------------------------------------------
 
-    async def _run_child(self, launch: Launch, attempt: _Attempt) -> None:
-        parts = self._parts
-
-        server = await start_stdio_server(
-            parts.tasks, launch, self.log, lambda: StdioServer(self.log, parts.limits.message_bytes)
-        )
-        attempt.pid = server.pid
-        try:
-            async with stdio_session(server, self._tools_changed) as session:
-                await self._shake_hands(session, attempt, server.silent)
-                if attempt.got_to_run:
-                    await _first_of(server.silent, self._stop_asked)
-        finally:
-            self._lose(attempt)
-            await server.stop(parts.times.stop)
-            # A descendant that left the group still carries the mark.
-            await asyncio.to_thread(end_orphans, MARK, self._mark)
-            self._note_exit(server, attempt)
-
-    def _note_exit(self, server: StdioServer, attempt: _Attempt) -> None:
-        code = attempt.exit_code = server.exited.result() if server.exited.done() else None
-        self._last_exit = {
-            "code": code if code is not None and code >= 0 else None,
-            "signal": signal_name(code) if code is not None and code < 0 else None,
-            "at": datetime.fromtimestamp(int(self._parts.wall()), UTC).isoformat().replace("+00:00", "Z"),
-        }
-        if server.misbehaved is not None:
-            attempt.reason = server.misbehaved
-        elif attempt.reason is None and not self._stop_asked.done():
-            attempt.reason = "its output ended" if code is None else told_exit(code)
-
-    # A server elsewhere
-
-    async def _stay_connected(self, call: Call, attempt: _Attempt) -> None:
-        parts = self._parts
-        self.log.hide(call.hidden)
-        attempt.call = call
-        async with http_session(
-            call,
-            trust=parts.trust,
-            timeout_seconds=parts.times.handshake,
-            most_message_bytes=parts.limits.message_bytes,
-            on_tools_changed=self._tools_changed,
-        ) as session:
-            await self._shake_hands(session, attempt, None)
-            # Nothing announces the end of a server elsewhere.
-            while attempt.got_to_run and not self._stop_asked.done():
-                await asyncio.wait({self._stop_asked}, timeout=parts.times.ping)
-                if not self._stop_asked.done():
-                    async with asyncio.timeout(parts.times.handshake):
-                        await session.send_ping()
-
-    # Both
-
-    async def _shake_hands(
-        self, session: ClientSession, attempt: _Attempt, silent: asyncio.Future[None] | None
-    ) -> None:
-        """Have it said what it is; then it runs. Ends early when it is to stop, or says nothing any more."""
-
-        async def shake() -> Handshake | Exception:
-            try:
-                return await shake_hands(session, self._parts.limits.tools)
-            except (MCPError, SessionRefused, ValidationError, RuntimeError, httpx2.HTTPError) as error:
-                return error
-
-        shaking = self._parts.tasks.spawn(shake(), name=f"handshake {self.id}")
-        seconds = self._parts.times.handshake
-        try:
-            await _first_of(shaking, self._stop_asked, *(() if silent is None else (silent,)), seconds=seconds)
-            if silent is not None and silent.done():
-                # Its last words may have been the answer, or a refusal: it is given the moment it takes to read them.
-                await _first_of(shaking, seconds=0.2)
-        finally:
-            shaking.cancel()
-            await asyncio.wait({shaking})
-        if self._stop_asked.done():
-            return
-        has_ended = silent is not None and silent.done()
-        if shaking.cancelled():
-            # How it ended says more than that it did not answer.
-            attempt.reason = None if has_ended else f"no handshake within {seconds:g} s"
-            return
-        found = shaking.result()
-        if isinstance(found, Handshake):
-            self._begin_to_run(found, session, attempt)
-        elif not has_ended:
-            attempt.reason = f"the handshake failed: {_told(found)}"
-
-    def _begin_to_run(self, found: Handshake, session: ClientSession, attempt: _Attempt) -> None:
-        attempt.handshake = found
-        attempt.session = session
-        attempt.running_since = asyncio.get_running_loop().time()
-        attempt.got_to_run = True
+    def began_to_run(self, attempt: Attempt, found: Handshake) -> None:
+        """It runs, and this is what it says of itself."""
         self._keep(
             self._stored.model_copy(
                 update={
@@ -591,7 +413,13 @@ class Integration:
         if not self._outcome.done():
             self._outcome.set_result(None)
 
-    def _tools_changed(self) -> None:
+    def lost(self, attempt: Attempt) -> None:
+        """The session is over. From now on calls wait for the next, also while the server is being cleared away."""
+        if attempt.got_to_run and not self._stop_asked.done():
+            self._await_next()
+            self._become(Status.RESTARTING)
+
+    def tools_changed(self) -> None:
         """It says that its tools are others now. One look at a time; what changes meanwhile is told again."""
         if self._tools_task is None or self._tools_task.done():
             self._tools_task = self._parts.tasks.spawn(self._look_at_tools(), name=f"tools of {self.id}")
@@ -604,17 +432,17 @@ class Integration:
             async with asyncio.timeout(self._parts.times.handshake):
                 tools = await list_tools(session, self._parts.limits.tools)
         except (MCPError, SessionRefused, ValidationError, TimeoutError) as error:
-            self.log.note(f"its tools could not be read again: {_told(error)}")
+            self.log.note(f"its tools could not be read again: {told(error)}")
             return
         self._keep(self._stored.model_copy(update={"tools": tools}))
 
-    def _note_end(self, attempt: _Attempt) -> None:
+    def _note_end(self, attempt: Attempt) -> None:
         reason = self.log.without_secrets(attempt.reason or "it ended")
         self._last_error = reason
         self.log.note(reason)
         _log.warning("integration_ended", integration=self.id, reason=reason)
 
-    def _failed_start(self, attempt: _Attempt | None) -> IntegrationError:
+    def _failed_start(self, attempt: Attempt | None) -> IntegrationError:
         if self._stop_asked.done():
             return IntegrationError(Category.INVALID_STATE, f"{self.id} was stopped while it was being started")
         lines = [] if attempt is None else self.log.tail(self.log.written - attempt.log_from)
@@ -643,16 +471,3 @@ class Integration:
 
     def __repr__(self) -> str:
         return f"<Integration {self.id} {self.status.value}>"
-
-
-async def _first_of(*ends: asyncio.Future[Any], seconds: float | None = None) -> None:
-    await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-
-
-def _told(error: BaseException) -> str:
-    """Say what happened in words; a group of one is what is in it."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if isinstance(error, ValidationError):
-        return "it answers with something that is no answer"
-    return str(error) or type(error).__name__

@@ -9,9 +9,10 @@ import structlog
 
 from worker.integrations.errors import Category, IntegrationError, provider_error
 from worker.integrations.installation import Installation, Installers, Report
-from worker.integrations.integration import Integration, Parts
+from worker.integrations.integration import Integration
 from worker.integrations.launch import end_processes
 from worker.integrations.manifest import Manifest
+from worker.integrations.parts import Parts
 from worker.integrations.store import Owner, Stored
 
 _log = structlog.get_logger(__name__)
