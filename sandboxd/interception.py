@@ -188,6 +188,7 @@ class Interception(asyncio.Protocol):
             return
         if self._stream is not None:
             self._is_over = True
+            self._opening = None
             relay = JoinedStream(self._parts, inside, self._stream, self._on_end)
             relay.start(up=self._buffer, down=self._early)
         elif self._refusal:

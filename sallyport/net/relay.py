@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from sallyport.net.bulk_turns import BULK_BYTES, BulkTurns
 from sallyport.net.clock import NEVER, Clock
@@ -278,7 +278,10 @@ class Relay:
         """One end is gone; when both are, the relay is over."""
         if self._up.is_lost and self._down.is_lost:
             self.deadline_at = NEVER
-            self._on_end(self._up.bytes, self._down.bytes)
+            up, down = self._up, self._down
+            # In a ring they, and all that they hold, would wait for the collector.
+            self._up = self._down = up.other = down.other = _GONE
+            self._on_end(up.bytes, down.bytes)
 
     def cut(self, transport: asyncio.Transport) -> None:
         """End one side because the other was lost."""
@@ -294,4 +297,28 @@ class Relay:
         self._down.transport.abort()
 
     def __repr__(self) -> str:
+        if self._up is _GONE:
+            return f"<{type(self).__name__}, over>"
         return f"<{type(self).__name__} {self._up.bytes} bytes up, {self._down.bytes} down>"
+
+
+class _Closed(asyncio.Transport):
+    """What is left of a transport."""
+
+    def is_closing(self) -> bool:
+        return True
+
+    def abort(self) -> None:
+        pass
+
+
+def _gone() -> Side:
+    """Make what stands where the sides of a relay were: one that has been over from the beginning."""
+    relay = Relay.__new__(Relay)
+    side = Side(relay, _Closed(), None)
+    side.has_ended = side.is_lost = True
+    side.other = relay._up = relay._down = side
+    return side
+
+
+_GONE: Final = _gone()

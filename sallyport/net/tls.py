@@ -42,6 +42,11 @@ class _State(enum.Enum):
 _OPEN: Final[_State] = _State.OPEN
 # Stands where the upper protocol was once nothing more can come: an ended transport must not keep it alive.
 _NOBODY: Final = asyncio.Protocol()
+# Likewise where the SSL object was: OpenSSL's 20 KiB for it are in no collector's count, and whoever uses transports
+# mostly has them in cycles.
+_NO_OBJECT: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).wrap_bio(
+    ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="closed.invalid"
+)
 
 
 class TlsTransport(asyncio.Transport, asyncio.Protocol):
@@ -158,12 +163,18 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._linger_timer is not None:
             self._linger_timer.cancel()
+        self._loop.call_soon(self._release)  # who has ended it may be about to use it once more
         if self._state is _State.HANDSHAKING:
             self._tell_handshake(exc or ConnectionAbortedError("closed during the TLS handshake"), _State.CLOSED)
         elif self._state is not _State.CLOSED:
             self._state = _State.CLOSED
             upper, self._upper = self._upper, _NOBODY
             upper.connection_lost(self._failure or exc)
+
+    def _release(self) -> None:
+        """Give back what OpenSSL holds, whoever still holds this."""
+        self._object = _NO_OBJECT
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
 
     def pause_writing(self) -> None:
         self._writing_paused = True

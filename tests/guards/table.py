@@ -2613,6 +2613,20 @@ _SERVED: Final = (
         f"{_TEST_SESSIONS}test_a_session_is_found_by_its_owner_alone",
     ),
     Guard(
+        "what OpenSSL holds for a connection that has ended",
+        "sallyport/net/tls.py",
+        "        self._object = _NO_OBJECT\n",
+        "",
+        "tests/sallyport/net/test_tls.py::test_one_that_has_ended_holds_nothing_of_openssl",
+    ),
+    Guard(
+        "the ring of a relay that is over",
+        "sallyport/net/relay.py",
+        "self._up = self._down = up.other = down.other = _GONE",
+        "pass",
+        "tests/sallyport/net/test_relay.py::test_one_that_is_over_is_no_ring",
+    ),
+    Guard(
         "a session with a request to answer, where another wants its place",
         _SESSIONS,
         " and not self.session.is_asked",

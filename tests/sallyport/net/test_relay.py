@@ -1,6 +1,7 @@
 """Bytes between two transports: both ways, half-close, backpressure, loss of one side, silence."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -74,6 +75,22 @@ async def test_bytes_go_both_ways_and_each_end_on_its_own(clock: Clock) -> None:
     between.origin.transport.write_eof()
     await until(lambda: bool(between.ends))
     assert between.ends == [(8, 36)]
+
+
+async def test_one_that_is_over_is_no_ring(clock: Clock) -> None:
+    """What connections leave behind goes at once, and not when a collector looks for it."""
+    between = Between(clock)
+    between.relay.start(up=b"", down=b"")
+    up, down = between.relay.sides
+    between.client.transport.write_eof()
+    between.origin.transport.write_eof()
+    await until(lambda: bool(between.ends))
+    for one, other in ((between.relay, up), (between.relay, down), (up, down), (down, up)):
+        assert not any(each is other for each in gc.get_referents(one))
+    # And whatever still calls finds nothing to do.
+    up.data_received(b"late")
+    between.relay.abort()
+    assert repr(between.relay) == "<Relay, over>"
 
 
 async def test_what_a_filter_holds_back_goes_out_at_the_end(clock: Clock) -> None:

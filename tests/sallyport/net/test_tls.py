@@ -2,6 +2,7 @@ import asyncio
 import re
 import socket
 import ssl
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -362,6 +363,25 @@ async def test_bytes_after_close_notify_are_dropped(trust: TlsTrust) -> None:
     assert upper.events == ["made", "eof"]
     upper.transport.close()
     await upper.until_event("lost")
+
+
+async def test_one_that_has_ended_holds_nothing_of_openssl(trust: TlsTrust) -> None:
+    upper = End()
+    peer = await joined(trust, upper)
+    tls = upper.transport
+    ended = weakref.ref(tls.get_extra_info("ssl_object"))
+    assert ended() is not None
+    peer.send(peer.close_notify())
+    assert peer.lower is not None
+    peer.lower.close()
+    await upper.until(lambda end: "lost" in str(end.events))
+    await asyncio.sleep(0)
+    assert ended() is None
+    # Whoever still asks is told what there is.
+    assert isinstance(tls, TlsTransport)
+    assert (tls.ssl_session, tls.is_closing()) == (None, True)
+    tls.close()
+    tls.abort()
 
 
 async def test_reset_below_arrives_as_an_error(trust: TlsTrust) -> None:
