@@ -68,4 +68,5 @@ async def answer_alone(exchange: Exchange, request: McpRequest, ask: Ask) -> Non
 
 
 def _line(**members: object) -> bytes:
-    return json.dumps({"jsonrpc": "2.0", **members}, ensure_ascii=False, separators=(",", ":")).encode()
+    # By escapes: half of a surrogate pair is a text of JSON, and none of UTF-8.
+    return json.dumps({"jsonrpc": "2.0", **members}, separators=(",", ":")).encode("ascii")

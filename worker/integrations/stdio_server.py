@@ -43,7 +43,8 @@ class StdioServer(LineChild):
     async def send(self, message: SessionMessage) -> None:
         """Write a message on its standard input, when that has room; nothing happens when it has ended."""
         document = message.message.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        await self.send_line(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode())
+        # By escapes: a caller's half of a surrogate pair has no UTF-8, and would end the session that all share.
+        await self.send_line(json.dumps(document, separators=(",", ":")).encode("ascii"))
 
     async def stop(self, times: StopTimes) -> None:
         """End it: its input first, then its group by SIGTERM, then by SIGKILL. Returns when the group is gone."""

@@ -56,6 +56,15 @@ async def test_progress_comes_as_events_before_the_result() -> None:
     assert exchange.began_events.is_set()
 
 
+async def test_half_of_a_surrogate_pair_goes_both_ways() -> None:
+    program = Program()
+    exchange = await answered(
+        program, b'{"jsonrpc": "2.0", "id": "\\ud800", "method": "x", "params": {"a": "\\udfff"}}'
+    )
+    assert program.asked == [("x", {"a": "\udfff"})]
+    assert exchange.messages[0]["id"] == "\ud800"
+
+
 async def test_an_error_is_passed_on() -> None:
     exchange = await answered(Program(), request("refused"))
     assert exchange.messages[0]["error"] == {"code": -32602, "message": "not like this", "data": {"why": 1}}
