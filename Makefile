@@ -26,7 +26,7 @@ ON_LINUX := $(filter Linux,$(shell uname))
 AUDITWHEEL := .venv-wheel/.made-$(call key,requirements/wheel.txt)
 SCHEMATHESIS := .venv-schemathesis/.made-$(call key,requirements/schemathesis.txt)
 
-.PHONY: help setup demo test test-all test-compiled check fix compiled wheel bench bench-quick bench-deps fuzz api-fuzz lock clean python coverage guards
+.PHONY: help setup demo test test-all test-compiled test-twins check fix compiled wheel bench bench-quick bench-deps fuzz api-fuzz lock clean python coverage guards
 
 help:
 	@echo 'setup        make the environments (.venv, .venv-clients, .venv-mitmproxy) from the locks in requirements/'
@@ -38,6 +38,7 @@ help:
 	@echo 'compiled     a wheel with the hot path compiled, in .venv-compiled; needs a C compiler'
 	@echo 'wheel        what is given out, in dist/: compiled where there is a C compiler, pure elsewhere'
 	@echo 'test-compiled  the tests of gateway and wire against that wheel'
+	@echo 'test-twins   of them, the vectors, and the two codecs beside each other'
 	@echo 'check        format, lint, types, docs, tests'
 	@echo 'fix          format, and repair what the linter can'
 	@echo 'bench-quick  first figures beside other proxies, under two minutes; bench: all of them'
@@ -172,10 +173,18 @@ test: setup
 # The same tests with the wheel before the tree on the path; PYTHONSAFEPATH keeps the tree from slipping in front. A
 # coroutine that mypyc compiled passes exceptions on in a form that Python deprecates: the one warning that is let pass.
 COMPILED_TESTS = tests/gateway tests/sallyport tests/flow
+TWIN_TESTS = tests/sallyport/wire tests/flow/test_twins.py tests/flow/test_http_vectors.py
 THROW = ignore:the (type, exc, tb) signature of throw() is deprecated:DeprecationWarning
 test-compiled: setup $(WHEEL)
+	$(call test_wheel,$(COMPILED_TESTS))
+
+test-twins: setup $(WHEEL)
+	$(call test_wheel,$(TWIN_TESTS))
+
+define test_wheel
 	@PYTHONSAFEPATH=1 .venv-compiled/bin/python -m pytest -m 'not full' -n 2 --dist loadfile --tb=short -r fEs -W '$(THROW)' \
-	  -o "pythonpath=$$(echo .venv-compiled/lib/python3*/site-packages) ." $(COMPILED_TESTS)
+	  -o "pythonpath=$$(echo .venv-compiled/lib/python3*/site-packages) ." $(1)
+endef
 
 test-all: setup $(CONFORMANCE) $(MCP_SERVERS)
 	@$(RUN) -m pytest --full -n 2 --dist loadfile --tb=short -r fEs
