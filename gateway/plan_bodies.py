@@ -6,6 +6,7 @@ while, but never while the control plane is away, which could not give them back
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final, Protocol
@@ -26,8 +27,11 @@ from sallyport.plan.codec import PlanError
 
 # A sandbox may be used in the moment it is made; its announcement is on its way then.
 ANNOUNCEMENT_SECONDS: Final = 1.0
-# At once: compiling is one at a time anyway, and this keeps the control plane's answers coming.
+# At once, of those that replace a plan and of the others: compiling is one at a time anyway, and this keeps the control
+# plane's answers coming.
 CONCURRENT_FETCHES: Final = 8
+# A burst of plans is fetched by then; a control plane that hangs holds up none that is here for longer.
+OTHERS_SECONDS: Final = 1.0
 # Nobody has held the sandbox for so long: an agent that pauses to think comes back sooner.
 UNHELD_SECONDS: Final = 600.0
 # A sandbox nobody holds is not fetched for ever.
@@ -74,7 +78,8 @@ class PlanBodies:
         self._now = now
         self._sleep = sleep
         self._fetches = Fetches(tasks, "plan")
-        self._slots = asyncio.Semaphore(CONCURRENT_FETCHES)
+        # What is to replace a plan may take something away: it does not wait for plans of sandboxes that come.
+        self._slots = {loaded: asyncio.Semaphore(CONCURRENT_FETCHES) for loaded in (False, True)}
         self._announcements: dict[str, asyncio.Event] = {}
         # When each loaded plan's sandbox was last seen held, the longest ago first.
         self._held_at: dict[str, float] = {}
@@ -186,7 +191,7 @@ class PlanBodies:
     async def _try(self, sandbox_id: str, announced: Announced) -> bool:
         """Fetch once; say whether that settles it, well or badly, for what was announced."""
         try:
-            async with self._slots:
+            async with self._slots[self._is_loaded(sandbox_id)]:
                 body = await fetch_plan(self._session, sandbox_id, most_bytes=self._max_plan_bytes)
         except ControlError as error:
             self._metrics.plan_fetched("temporary" if error.temporary else "permanent")
@@ -205,8 +210,10 @@ class PlanBodies:
 
     async def _apply(self, sandbox_id: str, body: bytes) -> bool:
         """Put a fetched plan in force if it is what is announced; False where another fetch may bring the right one."""
+        if not self._plans.takes_away(sandbox_id, body):
+            await self._let_others_be_fetched()
         try:
-            prepared = await self._plans.compile(body)
+            prepared = await self._plans.compile(body, sandbox_id)
         except PlanError as error:
             self._metrics.plan_fetched("invalid")
             self._metrics.plan_applied("invalid")
@@ -221,6 +228,12 @@ class PlanBodies:
         self._metrics.plan_fetched("ok")
         self._commit(prepared, sandbox_id)
         return True
+
+    async def _let_others_be_fetched(self) -> None:
+        """Come behind the plans that are still to be fetched: one of them may take something away."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(OTHERS_SECONDS), self._slots[True]:
+                pass
 
     def _commit(self, prepared: PreparedPlan, sandbox_id: str) -> None:
         if not self._is_loaded(sandbox_id):

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, Protocol
 
 import structlog
 
+from gateway.core.plan_reach import takes_away
 from gateway.core.request_limit import RequestLimit
 from gateway.core.route_table import RouteTable
 from sallyport.plan.codec import PlanError, parse_plan
@@ -88,8 +89,9 @@ class PlanHolder:
         # Hears of each change first, with the table before it and the one after it, where there are any.
         self.on_replaced: Callable[[str, RouteTable | None, RouteTable | None], object] = lambda *change: None
         self._documents: dict[str, bytes] = {}
-        # Each may take a second of a core and 50 MiB. A quick one may take away what must not wait for that.
-        self._compiling = {quick: asyncio.Lock() for quick in (False, True)}
+        # Each may take a second of a core and 50 MiB. A quick one must not wait for that, nor what takes something away
+        # for hundreds that do not.
+        self._compiling = {(away, quick): asyncio.Lock() for away in (False, True) for quick in (False, True)}
         self._subscribers: list[Callable[[str], None]] = []
 
     def table(self, sandbox_id: str) -> RouteTable | None:
@@ -131,13 +133,23 @@ class PlanHolder:
         """Compile a plan document; raise PlanError with every issue. Changes nothing, so any thread may call it."""
         return PreparedPlan(RouteTable(parse_plan(body)), body)
 
-    async def compile(self, body: bytes) -> PreparedPlan:
+    async def compile(self, body: bytes, sandbox_id: str) -> PreparedPlan:
         """Compile as prepare() does, on a thread: requests are served between the interpreter's switches.
 
-        One plan at a time, and beside it one of the quick ones.
+        One plan at a time, and beside it one of the quick ones; and of either kind one that takes something away from
+        this sandbox, so that what it takes away ends within a second.
         """
-        async with self._compiling[is_quick(body)]:
+        quick = is_quick(body)
+        turn = self._compiling[False, quick]
+        if turn.locked() and self.takes_away(sandbox_id, body):
+            turn = self._compiling[True, quick]
+        async with turn:
             return await asyncio.to_thread(self.prepare, body)
+
+    def takes_away(self, sandbox_id: str, document: bytes) -> bool:
+        """Say whether a plan may end something that is open by the one that is loaded; as good as a glance is."""
+        known = self._documents.get(sandbox_id)
+        return known is not None and takes_away(known, document)
 
     def commit(self, prepared: PreparedPlan, *, sandbox_id: str | None = None) -> Applied:
         """Put a compiled plan in force; raise PlanConflict or PlanLimitError and keep the old one.

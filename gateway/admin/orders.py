@@ -64,9 +64,9 @@ class _Orders:
     async def put_plan(self, request: web.Request) -> web.Response:
         sandbox_id, change = request.match_info["sandbox_id"], _change(request)
         body = await read_body(request, self._parts.max_plan_bytes)
-        await self._ahead.wait(sandbox_id)
+        await self._ahead.wait(change)
         if self._turns.take(sandbox_id, change):
-            with self._in_turn.on(sandbox_id):
+            with self._in_turn.on(change):
                 await self._apply(sandbox_id, change, body)
         return web.Response(status=204)
 
@@ -74,16 +74,16 @@ class _Orders:
         sandbox_id, change = request.match_info["sandbox_id"], _change(request)
         body = await read_body(request, self._parts.max_plan_bytes)
         if self._turns.come_ahead(sandbox_id, change):
-            with self._ahead.on(sandbox_id):
+            with self._ahead.on(change):
                 await self._apply(sandbox_id, change, body)
         else:
-            await self._in_turn.wait(sandbox_id)
+            await self._in_turn.wait(change)
         return web.Response(status=204)
 
     async def _apply(self, sandbox_id: str, change: int, body: bytes) -> None:
         plans = self._parts.plans
         try:
-            prepared = await plans.compile(body)
+            prepared = await plans.compile(body, sandbox_id)
             if not self._turns.is_void(sandbox_id, change):
                 plans.commit(prepared, sandbox_id=sandbox_id)
         except (PlanError, PlanConflict, PlanLimitError) as error:
@@ -147,27 +147,26 @@ class _Orders:
 
 
 class _Working:
-    """The plan that a lane compiles now: one, because a lane takes its orders one after the other."""
+    """The changes whose plans are compiled now: one for each lane, because a lane takes its orders one by one."""
 
     def __init__(self) -> None:
-        self._sandbox_id: str | None = None
-        self._is_over = asyncio.Event()
+        self._over: dict[int, asyncio.Event] = {}
 
     @contextlib.contextmanager
-    def on(self, sandbox_id: str) -> Iterator[None]:
-        """Work on the plan of a sandbox while the block runs."""
-        self._sandbox_id = sandbox_id
-        self._is_over.clear()
+    def on(self, change: int) -> Iterator[None]:
+        """Work on a change while the block runs."""
+        over = self._over[change] = asyncio.Event()
         try:
             yield
         finally:
-            self._sandbox_id = None
-            self._is_over.set()
+            del self._over[change]
+            over.set()
 
-    async def wait(self, sandbox_id: str) -> None:
-        """Wait for the end of what is done for this sandbox, if it is this one's turn."""
-        if self._sandbox_id == sandbox_id:
-            await self._is_over.wait()
+    async def wait(self, change: int) -> None:
+        """Wait for the end of the work on a change, if there is any."""
+        over = self._over.get(change)
+        if over is not None:
+            await over.wait()
 
 
 def _change(request: web.Request) -> int:

@@ -232,7 +232,7 @@ class _Surface:
     async def _apply(self, request: web.Request) -> Applied:
         plans, sandbox_id = self._parts.plans, request.match_info["sandbox_id"]
         body = await read_body(request, self._parts.max_plan_bytes)
-        return plans.commit(await plans.compile(body), sandbox_id=sandbox_id)
+        return plans.commit(await plans.compile(body, sandbox_id), sandbox_id=sandbox_id)
 
 
 def _no_plan() -> Refused:

@@ -16,9 +16,10 @@ import structlog
 
 from gateway.admin.surface import REVOCATION_KINDS
 from gateway.core.credential_cache import RevocationsFull
+from gateway.core.plan_reach import takes_away
 from gateway.core.route_table import RouteTable
 from gateway.denials import Denials
-from gateway.plan_holder import PlanHolder, is_quick
+from gateway.plan_holder import Applied, PlanHolder, PreparedPlan, is_quick
 from gateway.processes.link import Answered, LinkError
 from gateway.processes.serving_process import Lane, Order, ServingProcess
 from gateway.processes.tally import Tally
@@ -39,6 +40,14 @@ class SharedPlans(PlanHolder):
         super().__init__(max_sandboxes=max_sandboxes, max_plan_bytes=max_plan_bytes)
         self.is_withheld = False
         self.on_withheld: Callable[[bool], object] = lambda withheld: None
+        # Whether the plan that on_replaced hears of takes something away.
+        self.is_taking_away = False
+
+    def commit(self, prepared: PreparedPlan, *, sandbox_id: str | None = None) -> Applied:
+        """Put a compiled plan in force, as PlanHolder does."""
+        before = self.document(prepared.table.sandbox_id)
+        self.is_taking_away = before is not None and takes_away(before, prepared.document)
+        return super().commit(prepared, sandbox_id=sandbox_id)
 
     def withhold(self) -> None:
         """Put every plan out of force, here and there."""
@@ -251,8 +260,9 @@ class Fleet:
             self._removing.add(sandbox_id)
         elif before is not None and sandbox_id not in self._removing:
             document = self.plans.document(sandbox_id) or b""
-            if is_quick(document):
-                told = self._tell_all(Order("PUT", target, document, Lane.AHEAD))
+            lane = _lane(is_taking_away=self.plans.is_taking_away, is_quick=is_quick(document))
+            if lane is not Lane.IN_TURN:
+                told = self._tell_all(Order("PUT", target, document, lane))
         self._under_way[sandbox_id] = told
         told.add_done_callback(functools.partial(self._taken, sandbox_id))
 
@@ -342,6 +352,13 @@ class Fleet:
 
 def _plan_target(sandbox_id: str) -> str:
     return f"/internal/plans/{quote(sandbox_id, safe='')}"
+
+
+def _lane(*, is_taking_away: bool, is_quick: bool) -> Lane:
+    """Return what a plan that replaces another waits behind."""
+    if is_taking_away:
+        return Lane.AWAY if is_quick else Lane.AWAY_LARGE
+    return Lane.AHEAD if is_quick else Lane.IN_TURN
 
 
 def _document(members: Mapping[str, object]) -> bytes:

@@ -52,6 +52,8 @@ class Lane(Enum):
 
     IN_TURN = "in turn"
     AHEAD = "ahead"  # plans that compile at once and replace others
+    AWAY = "away"  # those of them that take something away, of which there are few
+    AWAY_LARGE = "away, large"  # and those that take a while to compile
     URGENT = "urgent"  # nothing that compiles
 
 

@@ -398,3 +398,46 @@ async def test_what_is_withdrawn_overtakes_a_flood_of_plans(
             opened.abort()
     finally:
         clock.close()
+
+
+# Of a size that one sandbox has: each takes some milliseconds to compile, and a burst of them seconds.
+BURST = 150
+ORDINARY = [route(f"ordinary_{number}", [f"api{number}.test"], "con_ordinary") for number in range(100)]
+
+
+def ordinary_plan(sandbox_id: str, revision: int) -> bytes:
+    return seal(plan_document(ORDINARY, default="deny", revision=revision) | {"sandboxId": sandbox_id})
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("by", [by_admin, by_watch], ids=["admin", "watch"])
+async def test_a_binding_that_is_gone_overtakes_a_burst_of_newer_plans(
+    tmp_path: Path, by: Callable[..., contextlib.AbstractAsyncContextManager[Stand]], workers: int
+) -> None:
+    """Each of them replaces the plan of a sandbox that is there, as this one does; but they take nothing away."""
+    clock = Clock(asyncio.get_running_loop())
+    names = [f"sbx_ordinary_{number}" for number in range(BURST)]
+    try:
+        async with raw_origin() as api, raw_origin() as opaque, by(tmp_path, workers, api, opaque, clock) as stand:
+            several = stand.several
+            await stand.publish(the_plan(0))
+            for name in names:
+                await stand.publish(ordinary_plan(name, 1))
+                client = await several.client()
+                client.send(several.request("http://none.test/", stand.token("sallyport-proxy", name)))
+                assert (await client.answer()).status == 403
+            opened = await open_everything(stand, 0)
+            burst = [ordinary_plan(name, 2) for name in names]
+            for document in burst:
+                await stand.push(document)
+            begun_at = time.perf_counter()
+            await stand.push(the_plan(0, revision=2, has_binding=False))
+            for end in opened.injected:
+                assert await end.gone() == b""
+            seconds = time.perf_counter() - begun_at
+            taken = len([each for each in several.said("plan_applied", revision=2) if each["sandbox_id"] in names])
+            figure(f"binding gone when {taken} of {BURST * workers} plans were taken, {by.__name__}", seconds)
+            assert seconds < WITHIN_SECONDS
+            opened.abort()
+    finally:
+        clock.close()

@@ -225,6 +225,40 @@ async def test_what_hangs_holds_up_nobody_else(stage: ControlStage) -> None:
     assert stage.revision("sbx_2") == 1
 
 
+async def test_a_plan_that_takes_something_away_is_put_in_force_before_those_that_came_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_bodies, "CONCURRENT_FETCHES", 1)
+    names = ["sbx_1", "sbx_2", "sbx_3"]
+    async with control_stage(tmp_path) as stage:
+        know(stage, *(document(name) for name in names))
+        for name in names:
+            await want(stage, name)
+        applied: list[str] = []
+        stage.plans.subscribe(applied.append)
+        for body in (document("sbx_1", 2), document("sbx_2", 2), document("sbx_3", 2, "else.test")):
+            sandbox_id = parse_plan(body).sandbox_id
+            stage.control.plans[sandbox_id] = body
+            stage.bodies.announce(sandbox_id, announced(body))
+        await until(lambda: len(applied) == 3)
+        assert applied == ["sbx_3", "sbx_1", "sbx_2"]
+
+
+async def test_a_replacement_that_hangs_holds_up_nobody_else_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_bodies, "CONCURRENT_FETCHES", 1)
+    monkeypatch.setattr(plan_bodies, "OTHERS_SECONDS", 0.05)
+    async with control_stage(tmp_path) as stage:
+        know(stage, document())
+        await want(stage)
+        stage.control.misbehave(path(), hang)
+        know(stage, document(revision=2), document("sbx_2"))
+        await until(lambda: stage.control.count(path()) == 2)
+        await want(stage, "sbx_2")
+        assert (stage.revision("sbx_1"), stage.revision("sbx_2")) == (1, 1)
+
+
 # ---- what is kept, and what is dropped
 
 

@@ -1,6 +1,7 @@
 """Plans in force: what may replace what, and that nothing wrong changes anything (T2)."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.core.request_limit import RequestLimit
-from gateway.plan_holder import Applied, PlanConflict, PlanFilesError, PlanHolder, PlanLimitError
+from gateway.plan_holder import Applied, PlanConflict, PlanFilesError, PlanHolder, PlanLimitError, PreparedPlan
 from sallyport.plan.codec import MAX_PLAN_BYTES, PlanError, seal
 from tests.support.plan_documents import plan_document, route_document
 
@@ -235,3 +236,28 @@ def test_a_sandbox_s_limit_outlives_revisions_and_not_its_plan() -> None:
     assert limit("sbx_one") is not limits[0][0]
     plans.apply(body("sbx_two", revision=3, organizationId="org_other"))
     assert limit("sbx_two") is not limits[0][1], "another organization begins anew"
+
+
+async def test_what_takes_something_away_is_compiled_beside_what_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of plans may wait for each other; it waits for none of them, and they go on in their order."""
+    plans, may_end, loop = holder(), threading.Event(), asyncio.get_running_loop()
+    begun: asyncio.Queue[bytes] = asyncio.Queue()
+    prepare = plans.prepare
+    newer, without = body(revision=2), body(revision=3, egressRoutes=[])
+
+    def slowly(document: bytes) -> PreparedPlan:
+        loop.call_soon_threadsafe(begun.put_nowait, document)
+        assert document == without or may_end.wait(20)
+        return prepare(document)
+
+    plans.apply(body())
+    monkeypatch.setattr(plans, "prepare", slowly)
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        others = [tasks.create_task(plans.compile(newer, "sbx_one")) for _ in range(3)]
+        assert await begun.get() == newer
+        prepared = await plans.compile(without, "sbx_one")
+        assert await begun.get() == without
+        assert begun.empty()
+        may_end.set()
+    assert plans.commit(prepared).changed
+    assert [other.result().table.revision for other in others] == [2, 2, 2]

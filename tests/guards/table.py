@@ -2795,10 +2795,47 @@ _TOLD: Final = (
 )
 
 _ORDERS: Final = (
+    *(
+        Guard(
+            f"what takes away {what}",
+            "gateway/core/plan_reach.py",
+            guard,
+            "False",
+            f"{_CORE}test_plan_reach.py::test_a_newer_plan",
+        )
+        for what, guard in (
+            ("a rule or a way in", "any(old[name] != new[name] for name in _DECIDING)"),
+            ("a binding", "not _bindings(old) <= _bindings(new)"),
+            ("opaque bytes by a route", "not set(_claims(new)) <= set(_claims(old))"),
+        )
+    ),
+    Guard(
+        "what takes something away is compiled beside the others",
+        "gateway/plan_holder.py",
+        "if turn.locked() and self.takes_away(sandbox_id, body):",
+        "if False:",
+        "tests/gateway/test_plan_holder.py::test_what_takes_something_away_is_compiled_beside_what_does_not",
+    ),
+    Guard(
+        "what takes something away is compiled before what was fetched sooner",
+        "gateway/plan_bodies.py",
+        "            await self._let_others_be_fetched()\n",
+        "            pass\n",
+        "tests/gateway/test_plan_bodies.py::"
+        "test_a_plan_that_takes_something_away_is_put_in_force_before_those_that_came_first",
+    ),
+    Guard(
+        "what takes something away has a lane of its own",
+        "gateway/processes/fleet.py",
+        "    if is_taking_away:\n",
+        "    if False:\n",
+        "tests/gateway/processes/test_serving_process.py::"
+        "test_a_plan_that_takes_something_away_does_not_wait_for_those_that_do_not",
+    ),
     Guard(
         "the second order of a plan that its first compiles",
         "gateway/admin/orders.py",
-        "await self._in_turn.wait(sandbox_id)",
+        "await self._in_turn.wait(change)",
         "pass",
         "tests/gateway/admin/test_orders.py::"
         "test_of_the_two_orders_of_a_plan_the_second_is_answered_when_it_is_in_force",
@@ -2806,7 +2843,7 @@ _ORDERS: Final = (
     Guard(
         "the turn of a plan that compiles ahead of it",
         "gateway/admin/orders.py",
-        "await self._ahead.wait(sandbox_id)",
+        "await self._ahead.wait(change)",
         "pass",
         "tests/gateway/admin/test_orders.py::"
         "test_of_the_two_orders_of_a_plan_the_second_is_answered_when_it_is_in_force",

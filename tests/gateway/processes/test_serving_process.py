@@ -94,7 +94,7 @@ async def test_a_removal_does_not_wait_for_plans_that_compile(stubs: StubFleet) 
 
 
 async def test_a_newer_plan_that_compiles_quickly_does_not_wait_for_others(stubs: StubFleet) -> None:
-    """It may take something away; the first plan of a sandbox, and a large one, come in their turn."""
+    """The first plan of a sandbox, and a large one, come in their turn."""
     stubs.start()
     await stubs.serving()
     stubs.plans.apply(plan([]))
@@ -106,12 +106,49 @@ async def test_a_newer_plan_that_compiles_quickly_does_not_wait_for_others(stubs
     stubs.plans.apply(plan([], revision=2))
     async with asyncio.timeout(5):
         await stubs.fleet.settled("sbx_one")
+    assert [line for line in stubs.asked() if "ahead" in line] == ["PUT /internal/ahead/sbx_one?change=3"]
+    assert not is_quick(large_plan(3))
+    for revision in (3, 4):  # the first of these takes something away: it claims hosts
+        stubs.plans.apply(large_plan(revision))
+    await eventually(lambda: "PUT /internal/ahead/sbx_one?change=4" in stubs.asked())
+    stubs.plans.apply(plan([], revision=5))
+    async with asyncio.timeout(5):
+        await stubs.fleet.settled("sbx_one")
+    assert not any("change=5" in line for line in stubs.asked())
+
+
+def large_plan(revision: int, *, is_whole: bool = True) -> bytes:
     hosts = [f"{'x' * 60}.{'y' * 60}.{'z' * 30}-{number}.test" for number in range(900)]
-    large = plan([route("r", hosts, "con_one")], revision=3)
-    assert not is_quick(large)
-    stubs.plans.apply(large)
-    asked = [line for line in stubs.asked() if "ahead" in line]
-    assert asked == ["PUT /internal/ahead/sbx_one?change=3"]
+    routes = [route("r", hosts, "con_one"), route("s", ["s.test"], "con_two")]
+    return plan(routes if is_whole else routes[:1], revision=revision)
+
+
+def small_plan(sandbox_id: str, revision: int, *, is_whole: bool = True) -> bytes:
+    routes = [route("r", ["r.test"], "con_one")] if is_whole else []
+    return seal(plan_document(routes, default="deny", revision=revision) | {"sandboxId": sandbox_id})
+
+
+async def test_a_plan_that_takes_something_away_does_not_wait_for_those_that_do_not(stubs: StubFleet) -> None:
+    """However many others there are that replace one, and of what size it is; a small one waits for no large one."""
+    stubs.start()
+    await stubs.serving()
+    stubs.plans.apply(large_plan(1))
+    for sandbox_id in ("sbx_two", "sbx_three"):
+        stubs.plans.apply(small_plan(sandbox_id, 1))
+        await stubs.fleet.settled(sandbox_id)
+    stubs.write("hangs", "change=4")
+    stubs.plans.apply(small_plan("sbx_three", 2))
+    await eventually(lambda: "PUT /internal/ahead/sbx_three?change=4" in stubs.asked())
+    stubs.plans.apply(large_plan(2, is_whole=False))
+    async with asyncio.timeout(5):
+        await stubs.fleet.settled("sbx_one")
+    stubs.write("hangs", "change=6")
+    stubs.plans.apply(large_plan(3))
+    await eventually(lambda: "PUT /internal/ahead/sbx_one?change=6" in stubs.asked())
+    stubs.plans.apply(small_plan("sbx_two", 2, is_whole=False))
+    async with asyncio.timeout(5):
+        await stubs.fleet.settled("sbx_two")
+    assert not any("plans" in line and line.endswith(("=5", "=6", "=7")) for line in stubs.asked())
 
 
 @pytest.mark.parametrize("how", ["refuses", "hangs"])
