@@ -381,7 +381,7 @@ class Limits:
     memory: int | str = setting(
         MEMORY,
         "cgroup",
-        "Resident memory of a process; over it new requests are 503 and the streams that hold most are reset.",
+        "Resident memory of a process; over it those who hold most are reset and begin nothing: 503.",
         "Four fifths of the cgroup's limit, shared by the processes: shedding is better than being killed.",
     )
     leaf_contexts: int = setting(

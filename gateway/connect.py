@@ -41,7 +41,7 @@ def admit_connect(
             raise missing_plan(plans, claims.sandbox_id)
         if table.organization_id != claims.organization_id:
             raise Refused(of_another_organization())
-        if stream.parts.is_shedding:
+        if stream.parts.sheds(claims.sandbox_id):
             raise Refused(memory_is_full())
         excess = None if table.sandbox_limit is None else table.sandbox_limit.spend(stream.parts.clock.now)
         if excess is not None:

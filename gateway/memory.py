@@ -1,4 +1,7 @@
-"""What becomes of a gateway that holds too much memory: it takes nothing new and resets what holds most, and lives."""
+"""What becomes of a gateway that holds too much memory: it resets streams of the sandboxes that hold most, and lives.
+
+These sandboxes begin nothing new until there is room again. Where what they held is not enough, nobody does.
+"""
 
 import os
 from pathlib import Path
@@ -6,14 +9,13 @@ from typing import Final
 
 import structlog
 
-from gateway.core.memory_limit import MemoryLimit, limit_of_share
+from gateway.core.memory_limit import Held, MemoryLimit, choose_to_shed, limit_of_share
+from gateway.open_streams import OpenStream
 from gateway.parts import GatewayParts
 from gateway.setting_kinds import MEMORY_CGROUP, MEMORY_OFF
 from sallyport.net.clock import NEVER
 from sallyport.net.process import return_memory
 
-# A stream that holds less is let be: resetting it would cost its sandbox more than it gives us.
-SMALLEST_RESET_BYTES: Final = 64 * 1024
 # Half a second of a full 10 Gbit/s link is 600 MB, but what is held at once has limits of its own.
 LOOK_SECONDS: Final = 0.5
 # What a cgroup without a limit has as its limit is a number that no machine has.
@@ -23,11 +25,12 @@ _log = structlog.get_logger(__name__)
 
 
 class MemoryWatch:
-    """Looks at the process's memory by the clock; `parts.is_shedding` is what it found."""
+    """Looks at the process's memory by the clock; `parts.is_shedding` and `parts.shed_from` are what it found."""
 
     def __init__(self, parts: GatewayParts, limit_bytes: int) -> None:
         self._parts = parts
         self._limit = MemoryLimit(limit_bytes)
+        self._shed_from: set[str | None] = set()  # since it was over the limit
         self.deadline_at = self.filed_at = NEVER
         # Open for good: without a descriptor it is needed most.
         self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
@@ -44,14 +47,18 @@ class MemoryWatch:
         parts = self._parts
         surplus = self._limit.look(resident_bytes)
         if surplus:
-            reset = self._reset_largest(surplus)
+            shed = choose_to_shed(map(_held, parts.streams.all()), surplus)
+            reset = sum(each.stream.shed() for each in shed)
             parts.metrics.streams_shed += reset
             parts.upstreams.close_idle(lambda _: True)
             return_memory()
             if not parts.is_shedding:
                 _log.error("memory_over_limit", resident=resident_bytes, limit=self._limit.limit_bytes, reset=reset)
+            self._shed_from.update(each.owner for each in shed)
+            parts.shed_from = self._shed_from if sum(each.size for each in shed) >= surplus else None
         elif parts.is_shedding:
             _log.warning("memory_recovered", resident=resident_bytes)
+            self._shed_from.clear()
         parts.is_shedding = self._limit.is_over
 
     def close(self) -> None:
@@ -59,30 +66,16 @@ class MemoryWatch:
         self.deadline_at = NEVER
         os.close(self._statm)
 
-    def _reset_largest(self, surplus: int) -> int:
-        """Reset the streams that hold most until so much has gone; return how many those are."""
-        held = [(stream.held_bytes, stream) for stream in self._parts.streams.all()]
-        count = 0
-        for size, stream in sorted(held, key=lambda pair: -pair[0]):
-            if surplus <= 0 or size < SMALLEST_RESET_BYTES:
-                break
-            stream.abort()
-            surplus -= size
-            count += 1
-        budget = self._parts.tunnel_buffers
-        while surplus > 0 and budget.held >= SMALLEST_RESET_BYTES:
-            before = budget.held
-            budget.evict()
-            surplus -= before - budget.held
-            count += 1
-        return count
-
     def _resident_bytes(self) -> int:
         return int(os.pread(self._statm, 128, 0).split()[1]) * self._page_bytes
 
     def _watch(self) -> None:
         clock = self._parts.clock
         clock.watch(self, clock.now + LOOK_SECONDS)
+
+
+def _held(stream: OpenStream) -> Held[str | None, OpenStream]:
+    return Held(None if stream.claims is None else stream.claims.sandbox_id, stream.held_bytes, stream)
 
 
 def memory_limit(setting: int | str, processes: int, root: Path = Path("/")) -> int | None:

@@ -20,7 +20,7 @@ class OpenStream:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes kept in this process because one side does not take them; a tunnel's are those of its streams."""
+        """Bytes kept in this process that one side does not take; what a tunnel's streams receive is the tunnel's."""
         return 0
 
     def readers(self, everyone: bool) -> Iterable[BulkReader]:
@@ -46,6 +46,11 @@ class OpenStream:
     def abort(self) -> None:
         """End now, whatever is open."""
         raise NotImplementedError
+
+    def shed(self) -> int:
+        """Give back what is kept, by an end; returns how many streams ended."""
+        self.abort()
+        return 1
 
     def revoke(self) -> None:
         """End now: its authority was taken away."""

@@ -1,7 +1,7 @@
 """What every exchange of a gateway works with, put together once by assembly.py."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from gateway.audit import AuditLog
@@ -64,9 +64,14 @@ class GatewayParts:
     # Who renews tunnel tokens; nobody does for a gateway that stands alone.
     token_issuer: TokenIssuer | None = None
     is_draining: bool = False
-    # The process holds too much memory: nothing new is begun.
+    # The process holds too much memory: nothing new is begun by whose it was, or (None) by anybody.
     is_shedding: bool = False
+    shed_from: Collection[str | None] | None = None
     _requests: int = 0
+
+    def sheds(self, sandbox_id: str | None) -> bool:
+        """Whether a sandbox may begin nothing now, because there is no memory; None: who has not said which it is."""
+        return self.is_shedding and (self.shed_from is None or sandbox_id in self.shed_from)
 
     def next_request_id(self) -> str:
         """Return an id that is unique among all gateways: a random prefix per process and a number."""

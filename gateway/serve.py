@@ -159,7 +159,7 @@ class Exchange:
         if table.organization_id != claims.organization_id:
             raise Refused(of_another_organization())
         self.revision = table.revision
-        if self.parts.is_shedding:
+        if self.parts.is_shedding and self.parts.sheds(claims.sandbox_id):
             raise Refused(memory_is_full())
         limit = table.sandbox_limit
         if limit is not None:

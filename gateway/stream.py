@@ -94,7 +94,7 @@ class ServedStream(Downstream):
         of_sandbox = 0 if self.claims is None else parts.streams.claim(self, None, self.claims)
         if of_sandbox > parts.limits.streams_per_sandbox:
             self.refuse(sandbox_is_full())
-        elif parts.is_shedding:
+        elif parts.is_shedding and parts.sheds(None if self.claims is None else self.claims.sandbox_id):
             self.refuse(memory_is_full())
         elif parts.streams.open > parts.limits.open_streams:
             full = "the gateway has as many streams as it may"

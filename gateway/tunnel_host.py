@@ -207,6 +207,19 @@ class TunnelHost(OpenStream):
         """Close now."""
         self.tunnel.abort()
 
+    @property
+    def held_bytes(self) -> int:
+        """What its streams have received and not taken; what was written to them is counted for each."""
+        return self._share.held
+
+    def shed(self) -> int:
+        """Reset every stream that has something to take; the tunnel goes on."""
+        ended = 0
+        while self._share.held:
+            self._share.evict()
+            ended += 1
+        return ended
+
     def tunnel_lost(self, code: int | None, reason: str) -> None:
         """The tunnel is gone, and its streams with it."""
         self.deadline_at = NEVER

@@ -1,9 +1,13 @@
-"""When a process holds too much memory, and when no longer. Pure; gateway/memory.py looks and acts."""
+"""When a process holds too much memory, when no longer, and what goes. Pure; gateway/memory.py looks and acts."""
 
-from typing import Final
+import heapq
+from collections.abc import Hashable, Iterable
+from typing import Final, NamedTuple
 
 # Shedding ends an eighth below where it begins, so that one large answer does not turn it on and off.
 _RECOVERED_EIGHTHS: Final = 7
+# An owner that holds less in all is let be: resetting what it has would cost it more than it gives us.
+SMALLEST_SHED_BYTES: Final = 64 * 1024
 
 
 class MemoryLimit:
@@ -23,6 +27,39 @@ class MemoryLimit:
 
     def __repr__(self) -> str:
         return f"<MemoryLimit of {self.limit_bytes} bytes{', over' if self.is_over else ''}>"
+
+
+class Held[O: Hashable, S](NamedTuple):
+    """What is kept for one stream, and whose it is."""
+
+    owner: O
+    size: int
+    stream: S
+
+
+def choose_to_shed[O: Hashable, S](held: Iterable[Held[O, S]], surplus: int) -> list[Held[O, S]]:
+    """Choose what goes until so many bytes have, or nobody holds much: always the largest of who holds most in all.
+
+    So a thousand streams of one owner go before one of another that holds a little more than any of them.
+    """
+    owned: dict[O, list[Held[O, S]]] = {}
+    for each in held:
+        owned.setdefault(each.owner, []).append(each)
+    for streams in owned.values():
+        streams.sort(key=lambda each: each.size)
+    # The number stands between equal sums, so that owners are never compared.
+    ranks = [
+        (-sum(each.size for each in streams), number, owner) for number, (owner, streams) in enumerate(owned.items())
+    ]
+    heapq.heapify(ranks)
+    chosen: list[Held[O, S]] = []
+    while surplus > 0 and ranks and -ranks[0][0] >= SMALLEST_SHED_BYTES:
+        total, number, owner = ranks[0]
+        largest = owned[owner].pop()
+        chosen.append(largest)
+        surplus -= largest.size
+        heapq.heapreplace(ranks, (total + largest.size, number, owner))
+    return chosen
 
 
 def limit_of_share(cgroup_bytes: int, processes: int) -> int:

@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from gateway import memory
 from gateway.memory import MemoryWatch, memory_limit
 from gateway.setting_kinds import MEMORY_CGROUP, MEMORY_OFF
+from sallyport.plan.codec import seal
+from tests.support.gateway_plans import SANDBOX
+from tests.support.plan_documents import plan_document
 from tests.support.raw_end import RawEnd
-from tests.support.stage import OK, OPEN_URL, URL, Stage, stage
+from tests.support.stage import OK, OPEN_URL, URL, Stage, one_route, stage
 from tests.support.two_ways import WAYS, way_into
 from tests.support.until import until
 
@@ -20,13 +24,13 @@ GET = b"GET http://api.test/v1/x HTTP/1.1\r\nHost: api.test\r\n\r\n"
 CONNECT = b"CONNECT api.test:443 HTTP/1.1\r\nHost: api.test:443\r\n\r\n"
 
 
-async def stuck(scene: Stage, ask: object, size: int) -> tuple[RawEnd, RawEnd]:
-    """Answer with so many bytes, of which the sandbox takes none."""
+async def stuck(scene: Stage, ask: object, size: int, *, further: int = 0) -> tuple[RawEnd, RawEnd]:
+    """Answer with so many bytes, of which the sandbox takes none; so many are still to come."""
     end = await ask(GET)  # type: ignore[operator]
     link = await scene.origin.link()
     await link.head()
     end.writer.transport.pause_reading()
-    link.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+    link.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (size + further) + bytes(size))
     return end, link
 
 
@@ -110,6 +114,48 @@ async def test_what_tunnels_hold_goes_where_streams_hold_too_little(tmp_path: Pa
         watch.look(LIMIT + 1)
         await until(lambda: parts.tunnel_buffers.held == 0)
         assert await end.gone() == b""
+        watch.close()
+
+
+@pytest.mark.uvloop
+async def test_t5_who_holds_most_in_all_is_reset_and_refused_and_its_neighbour_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although no stream of it holds as much as the neighbour's one does."""
+    monkeypatch.setattr(memory, "LOOK_SECONDS", 3600)  # what this process really holds is not the question
+    limits = {"write_buffer_bytes": "2MiB", "memory": "off"}
+    async with stage(tmp_path, further={"limits": limits}) as scene:
+        parts = scene.gateway.parts
+        parts.plans.apply(seal({**plan_document([one_route()], [], default="deny"), "sandboxId": "sbx_two"}))
+        ask, neighbour = await way_into(scene.gateway, "tunnel"), await way_into(scene.gateway, "tunnel", "sbx_two")
+        kept, link = await stuck(scene, neighbour, 2 * MIB - 1, further=1)
+        for _ in range(8):
+            await stuck(scene, ask, MIB, further=1)
+
+        def held(sandbox_id: str) -> list[int]:
+            return [stream.held_bytes for stream in parts.streams.of_sandbox(sandbox_id) if stream.is_of_sandbox]
+
+        await until(lambda: min(held(SANDBOX)) > MIB // 2 and held("sbx_two")[0] > 3 * MIB // 2)
+        watch = MemoryWatch(parts, 16 * MIB)
+        watch.look(16 * MIB + 1)
+        assert sum(size > 0 for size in held(SANDBOX)) == 5
+        assert held("sbx_two")[0] > 3 * MIB // 2
+        refused = await (await ask(GET)).answer()
+        assert (refused.status, json.loads(refused.body)["code"]) == (503, "overloaded")
+        for asking in (neighbour, await way_into(scene.gateway, "explicit", "sbx_two")):
+            served = await asking(GET)
+            other = await scene.origin.link()
+            await other.head()
+            other.send(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+            assert (await served.answer()).status == 200
+        link.send(bytes(1))
+        kept.writer.transport.resume_reading()  # type: ignore[attr-defined]  # it reads as well
+        assert (await kept.answer()).body == bytes(2 * MIB)
+        watch.look(0)
+        again = await ask(GET)  # on the link that the kept answer came on
+        await link.head()
+        link.send(OK)
+        assert (await again.answer()).status == 200
         watch.close()
 
 
