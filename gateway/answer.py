@@ -10,6 +10,7 @@ from gateway.core.content_coding import CODING_FIELD, Coding, GzipReader, drop_c
 from gateway.core.downstream_head import answer_head, interim_head
 from gateway.core.scrub import Scrubber
 from gateway.upstream import UpstreamLink
+from sallyport.net.tls import unread_bytes
 from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.http1.body import BodyReader, UntilCloseReader, frame_chunk, frame_end
 from sallyport.wire.http1.codec import parse_response
@@ -248,7 +249,8 @@ class Answer:
         stream = self._exchange.stream
         self.is_request_held = True
         stream.hold_reading("link")
-        stream.backlog.hold(self, self.link.transport.get_write_buffer_size())
+        size = self.link.transport.get_write_buffer_size() + unread_bytes(stream.transport)
+        stream.backlog.hold(self, size)
 
     def resume_request(self) -> None:
         """The upstream reads again."""

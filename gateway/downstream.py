@@ -19,6 +19,7 @@ from sallyport.claims import Claims
 from sallyport.destination import Destination
 from sallyport.net.clock import NEVER
 from sallyport.net.parting import LINGER_BYTES, LINGER_SECONDS
+from sallyport.net.tls import unread_bytes
 from sallyport.wire.http1.head import RequestHead
 
 # Why a sandbox is not read: it has sent as much of later requests as is kept.
@@ -120,7 +121,7 @@ class Downstream(asyncio.Protocol, OpenStream):
     @property
     def held_bytes(self) -> int:
         """What was read and not used, and what was written and not taken."""
-        return len(self._buffer) + self.transport.get_write_buffer_size()
+        return len(self._buffer) + unread_bytes(self.transport) + self.transport.get_write_buffer_size()
 
     # The end ----------------------------------------------------------------------------------------
 

@@ -577,9 +577,16 @@ class Exchange:
 
     @property
     def held_bytes(self) -> int:
-        """What was written toward the upstream and not taken, and what is kept to be signed."""
+        """What was written toward the upstream and not taken, what is kept to be signed, and of the answer."""
         kept = 0 if self._kept is None else self._kept.held_bytes
-        return kept if self._answer is None else kept + self._answer.link.transport.get_write_buffer_size()
+        if self._answer is None:
+            return kept
+        return kept + self._answer.link.transport.get_write_buffer_size() + self.unread_bytes
+
+    @property
+    def unread_bytes(self) -> int:
+        """What its link has read and not passed on."""
+        return 0 if self._answer is None else self._answer.link.unread_bytes
 
     def resume_answer(self) -> None:
         """The sandbox reads again."""

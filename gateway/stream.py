@@ -402,7 +402,8 @@ class ServedStream(Downstream):
     def pause_writing(self) -> None:
         """The sandbox reads slowly."""
         self.is_writing_held = True
-        self.backlog.hold(self, self.transport.get_write_buffer_size())
+        unread = 0 if self._exchange is None else self._exchange.unread_bytes
+        self.backlog.hold(self, self.transport.get_write_buffer_size() + unread)
         if self._exchange is not None:
             self._exchange.hold_answer()
 

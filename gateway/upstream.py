@@ -12,7 +12,7 @@ from sallyport.net.bulk_turns import BULK_BYTES, BulkTurns
 from sallyport.net.clock import NEVER, Clock
 from sallyport.net.dial import Dialer
 from sallyport.net.dial_error import DialError, DialFault
-from sallyport.net.tls import TlsTransport
+from sallyport.net.tls import TlsTransport, unread_bytes
 from sallyport.problem import Code
 
 # TLS sessions kept for resumption, one a pool key: a resumed handshake costs a third of a full one.
@@ -124,6 +124,11 @@ class UpstreamLink(asyncio.Protocol):
     def is_reading_held(self) -> bool:
         """Whether bytes of the upstream are kept waiting."""
         return bool(self._holds)
+
+    @property
+    def unread_bytes(self) -> int:
+        """What was read of it and waits for its user to read on."""
+        return unread_bytes(self.transport)
 
     def read_on(self) -> None:
         """Drop every reason."""

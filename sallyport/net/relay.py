@@ -7,6 +7,7 @@ from typing import Final, Protocol
 from sallyport.net.bulk_turns import BULK_BYTES, BulkTurns
 from sallyport.net.clock import NEVER, Clock
 from sallyport.net.splice import SPLICE_AFTER_BYTES, Splice, Splices
+from sallyport.net.tls import unread_bytes
 from sallyport.net.transports import is_plain_socket
 
 
@@ -135,7 +136,7 @@ class Side(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.other.hold_reading("peer")
-        self._relay.slow(self, self.transport.get_write_buffer_size())
+        self._relay.slow(self, self.transport.get_write_buffer_size() + unread_bytes(self.other.transport))
 
     def resume_writing(self) -> None:
         self._relay.taken(self)

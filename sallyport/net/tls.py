@@ -78,6 +78,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         "_peer_ended",
         "_reading_paused",
         "_state",
+        "_unread",
         "_upper",
         "_write_ended",
         "_writing_paused",
@@ -116,6 +117,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._write_ended = False  # close_notify sent
         self._linger_timer: asyncio.TimerHandle | None = None
         self._held: bytes = b""  # plaintext taken out of the SSL object while reading was paused
+        self._unread: bytes | memoryview = b""  # the rest of a long read: behind what the SSL object has
 
     def start(self, initial: bytes = b"") -> None:
         """Take the lower transport over and begin the handshake; `initial` is what was read from it already."""
@@ -175,6 +177,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         """Give back what OpenSSL holds, whoever still holds this."""
         self._object = _NO_OBJECT
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._unread = b""
 
     def pause_writing(self) -> None:
         self._writing_paused = True
@@ -222,14 +225,20 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def _receive(self, data: bytes) -> None:
         if self._peer_ended:
             return  # nothing may follow close_notify, and nobody would take it out of the BIO
-        if len(data) <= _SLICE_BYTES:
+        if len(data) <= _SLICE_BYTES and not self._unread:
             self._incoming.write(data)
             self._deliver()
             return
-        view = memoryview(data)
-        for start in range(0, len(view), _SLICE_BYTES):
-            self._incoming.write(view[start : start + _SLICE_BYTES])
+        self._unread = memoryview(bytes(self._unread) + data if self._unread else data)
+        self._take_unread()
+
+    def _take_unread(self) -> None:
+        """Decrypt one slice after the other, for as long as the upper protocol takes what is in them."""
+        while self._unread and not self._reading_paused and self._state is _OPEN:
+            piece, self._unread = self._unread[:_SLICE_BYTES], self._unread[_SLICE_BYTES:]
+            self._incoming.write(piece)
             self._deliver()
+        self._unread = bytes(self._unread)  # a view would keep the whole read alive
 
     def _deliver(self) -> None:
         """Pass plaintext up until none is left, the upper protocol pauses, or the transport ends."""
@@ -389,6 +398,11 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self._lower.set_write_buffer_limits(high, low)
 
+    @property
+    def unread_bytes(self) -> int:
+        """How much was read below and not passed up: some of one read, where the upper protocol has paused in it."""
+        return self._incoming.pending + len(self._held) + len(self._unread)
+
     def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401  asyncio's own signature
         if name == "ssl_object":
             return self._object
@@ -405,6 +419,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._batching = True
         try:
             self._deliver()
+            self._take_unread()
         finally:
             self._batching = False
         self._flush()
@@ -454,6 +469,11 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
 def _already_told(_error: Exception | None) -> None:
     """Take the place of `on_handshake`, so that an open transport does not keep alive what waited for it."""
+
+
+def unread_bytes(transport: asyncio.BaseTransport) -> int:
+    """Return how much a transport has read and not passed up, where it is TLS; any other passes all of it up."""
+    return transport.unread_bytes if isinstance(transport, TlsTransport) else 0
 
 
 def client_context(ca_file: str | None) -> ssl.SSLContext:

@@ -356,6 +356,34 @@ async def test_t6_bodies_that_nobody_takes_are_bounded_for_a_sandbox_together(tm
         assert (backlog.held, backlog.is_over) == (0, False)
 
 
+async def test_t6_what_tls_has_read_and_nobody_takes_is_counted_too(tmp_path: Path) -> None:
+    """Of an answer by TLS most of a long read waits where it is decrypted, once its stream is paused."""
+    async with stage(tmp_path, further=BACKLOG) as scene:
+        client = await scene.gateway.tunnel()
+        end = await client.inside("api.test:443")
+        end.send(b"GET /v1/x HTTP/1.1\r\nHost: api.test\r\n\r\n")
+        link = await scene.tls_origin.link()
+        await link.head()
+        stop_reading(end)
+        (stream,) = [each for each in scene.gateway.parts.streams.of_sandbox(SANDBOX) if isinstance(each, ServedStream)]
+        assert stream.exchange is not None
+        upstream = stream.exchange.link
+        assert upstream is not None
+        # What the tunnel's window takes does not wait here.
+        first = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (UNREAD_BYTES * 4)
+        link.send(first + bytes(READ_BYTES))
+        await until(lambda: client.tunnel.bytes_in > READ_BYTES)
+        backlog = scene.gateway.parts.backlogs.of(SANDBOX)
+        upstream.hold_reading("test")  # so that much is there to be read at once
+        link.send(bytes(UNREAD_BYTES))
+        await asyncio.sleep(0.1)
+        upstream.resume_reading("test")
+        await until(lambda: backlog.held > 0)
+        waits = stream.transport.get_write_buffer_size()
+        assert upstream.unread_bytes > 0
+        assert backlog.held == stream.held_bytes == waits + upstream.unread_bytes
+
+
 @both_ways
 async def test_t6_opaque_bytes_that_nobody_reads_are_bounded_for_a_sandbox_together(tmp_path: Path, way: str) -> None:
     async with raw_origin() as origin:

@@ -1778,9 +1778,23 @@ _LIMITS: Final = (
     Guard(
         "bodies in a sandbox's backlog",
         "gateway/answer.py",
-        "stream.backlog.hold(self, self.link.transport.get_write_buffer_size())",
+        "stream.backlog.hold(self, size)",
         "pass",
         f"{_TEST_LIMITS}test_t6_bodies_that_nobody_takes_are_bounded_for_a_sandbox_together",
+    ),
+    Guard(
+        "what TLS has read in a sandbox's backlog",
+        _STREAM,
+        "unread = 0 if self._exchange is None else self._exchange.unread_bytes",
+        "unread = 0",
+        f"{_TEST_LIMITS}test_t6_what_tls_has_read_and_nobody_takes_is_counted_too",
+    ),
+    Guard(
+        "a long read that is not taken is not given to OpenSSL",
+        "sallyport/net/tls.py",
+        "while self._unread and not self._reading_paused and",
+        "while self._unread and",
+        "tests/sallyport/net/test_tls.py::test_what_waits_of_a_long_read_is_told_and_is_not_in_openssl",
     ),
     Guard(
         "a sandbox's limit over a push",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from demo.certificates import write_origin_files
 from sallyport.net.memory import MemoryTransport, memory_pair
-from sallyport.net.tls import ExposedKeyError, TlsTransport, client_context, server_context
+from sallyport.net.tls import ExposedKeyError, TlsTransport, client_context, server_context, unread_bytes
 from tests.support.transports import End, Handshake, TlsTrust, tls_pair
 
 TLS_VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
@@ -304,6 +304,31 @@ async def test_pause_holds_back_plaintext_that_is_here_already(trust: TlsTrust) 
     upper.transport.resume_reading()
     await upper.until_event("lost")
     assert upper.events == ["made", "eof", "lost"]
+
+
+async def test_what_waits_of_a_long_read_is_told_and_is_not_in_openssl(trust: TlsTrust) -> None:
+    """Its memory never shrinks, so each of a thousand links would keep its longest read for good."""
+    told: list[int] = []
+
+    def pause(end: End) -> None:
+        end.transport.pause_reading()
+        told.append(unread_bytes(end.transport))
+
+    upper = End(on_data=pause)
+    peer = await joined(trust, upper)
+    peer.send(peer.sealed(*[BLOCK] * 6))
+    await upper.until_delivery(1)
+    tls = upper.transport
+    assert isinstance(tls, TlsTransport)
+    assert told == [unread_bytes(tls)]
+    assert told[0] >= 3 * len(BLOCK)
+    assert tls._incoming.pending < len(BLOCK)
+    while len(upper.received) < len(BLOCK) * 6:
+        tls.resume_reading()
+        await upper.until_delivery(len(told) + 1)
+    assert upper.received == BLOCK * 6
+    assert told[-1] == unread_bytes(tls) == unread_bytes(tls._lower) == 0
+    tls.abort()
 
 
 async def test_truncation_while_paused_arrives_after_the_bytes_before_it(trust: TlsTrust) -> None:
