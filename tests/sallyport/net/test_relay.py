@@ -3,14 +3,16 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 
 from sallyport.net.bulk_turns import BULK_BYTES, TURN_READS, BulkTurns
 from sallyport.net.clock import Clock
 from sallyport.net.memory import MemoryTransport, memory_pair
-from sallyport.net.relay import Filter, Relay
-from tests.support.transports import End
+from sallyport.net.relay import Filter, Relay, Side
+from sallyport.net.tls import unread_bytes
+from tests.support.transports import End, TlsTrust, tls_pair
 from tests.support.until import until
 
 MIB = 1024 * 1024
@@ -111,6 +113,33 @@ async def test_a_slow_side_stops_the_other_from_being_read(clock: Clock) -> None
     assert _held(between.up) < MIB
     between.origin.transport.resume_reading()
     await between.origin.until(lambda end: len(end.received) == MIB)
+
+
+class Told(Relay):
+    """Keeps what it is told of slow sides."""
+
+    __slots__ = ("sizes",)
+
+    def slow(self, side: Side, size: int) -> None:
+        self.sizes = [size, side.transport.get_write_buffer_size(), unread_bytes(side.other.transport)]
+
+
+async def test_what_tls_has_read_waits_for_the_slow_side_too(clock: Clock, tmp_path: Path) -> None:
+    trust = TlsTrust(tmp_path / "ca")
+    origin, client, ours = End(), End(), End()
+    await tls_pair(ours, origin, trust, over_tcp=False)
+    down = memory_pair(asyncio.get_running_loop(), client, asyncio.Protocol())[1]
+    relay = Told(clock, down, ours.transport, idle_seconds=60.0, on_end=lambda up, down: None)
+    relay.start(up=b"", down=b"")
+    client.transport.pause_reading()
+    origin.transport.write(bytes(MIB))
+    await until(lambda: hasattr(relay, "sizes"))
+    size, written, unread = relay.sizes
+    assert size == written + unread
+    assert unread > 0
+    client.transport.resume_reading()
+    await client.until(lambda end: len(end.received) == MIB)
+    relay.abort()
 
 
 async def test_a_side_that_brings_bulk_waits_for_its_turn_and_for_the_other_side(clock: Clock) -> None:
