@@ -7,7 +7,7 @@ What an answer means for the exchange (a 101, a 401, an early end) is the exchan
 from typing import TYPE_CHECKING, Final
 
 from gateway.core.content_coding import CODING_FIELD, Coding, GzipReader, drop_coded_trailers, drop_coding, read_coding
-from gateway.core.downstream_head import answer_head, interim_head
+from gateway.core.downstream_head import answer_head, interim_head, without_hidden
 from gateway.core.scrub import Scrubber
 from gateway.upstream import UpstreamLink
 from sallyport.net.tls import unread_bytes
@@ -167,7 +167,7 @@ class Answer:
             if payload:
                 block += frame_chunk(payload)
             if is_over:
-                block += frame_end(self._scrub_trailers(reader.trailers))
+                block += frame_end(self._passed_on(reader.trailers))
         if block:
             self._exchange.stream.write(block)
         if is_over:
@@ -177,7 +177,11 @@ class Answer:
         if self._waits:
             self._call_on()
 
-    def _scrub_trailers(self, trailers: list[bytes]) -> list[bytes]:
+    def _passed_on(self, trailers: list[bytes]) -> list[bytes]:
+        """Return what goes on of the trailers, searched as the head was."""
+        if not trailers:
+            return trailers
+        trailers = without_hidden(trailers)
         if self._gzip is not None:
             trailers = drop_coded_trailers(trailers)
         if self.scrubber is None or not trailers:

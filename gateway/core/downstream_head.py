@@ -4,6 +4,7 @@ from typing import Final
 
 from sallyport.wire.http1.head import CHUNKED, ResponseHead
 from sallyport.wire.http1.scan import join_lines
+from sallyport.wire.http1.shape import field_name
 
 # A5: an alternative service would lead round the gateway. And no upstream speaks for us (docs/errors.md).
 HIDDEN: Final = frozenset({b"alt-svc", b"x-sallyport-error"})
@@ -38,6 +39,11 @@ def switching_head(head: ResponseHead) -> bytes:
     """Write a 101; what follows are raw bytes."""
     assert head.upgrade is not None, "the caller has checked it"
     return _head(head, b"Connection: Upgrade\r\nUpgrade: %b\r\n\r\n" % head.upgrade)
+
+
+def without_hidden(trailers: list[bytes]) -> list[bytes]:
+    """Return the trailers that may go on: a client may read what stands there as if it stood in the head."""
+    return [line for line in trailers if field_name(line.partition(b":")[0]) not in HIDDEN]
 
 
 def _head(head: ResponseHead, framing: bytes) -> bytes:

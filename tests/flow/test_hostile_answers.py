@@ -40,6 +40,9 @@ GZIP = OK + b"Content-Encoding: gzip\r\nContent-Length: 8\r\n\r\n"
 WITH_ALT_SVC = (
     b"HTTP/1.1 103 Hints\r\nAlt-Svc: clear\r\n\r\n" + OK + b'Alt-Svc: h3=":443"\r\nContent-Length: 2\r\n\r\nok'
 )
+# What a head hides, in trailers; the answer is searched for the credential, and may be gzip.
+GZIPPED_OK = compress(b"ok")
+HIDDEN_TRAILERS = b'Alt-Svc: h3=":443"\r\nALT_SVC: clear\r\nX-Sallyport-Error: denied_by_plan\r\nX-End: 1\r\n\r\n'
 
 # Sends a request, given its method, host, path and further lines, on a stream of its own.
 type Ask = Callable[[str, str, str, str], Awaitable[RawEnd]]
@@ -166,6 +169,27 @@ WHOLE = (
         is_pooled=True,
     ),
     Hostile(name="with-an-alternative-service", answer=WITH_ALT_SVC, body=b"ok", is_pooled=True),
+    Hostile(
+        name="with-what-is-hidden-in-trailers",
+        answer=CHUNKED + b"2\r\nok\r\n0\r\n" + HIDDEN_TRAILERS,
+        body=b"ok",
+        is_pooled=True,
+    ),
+    Hostile(
+        name="with-what-is-hidden-in-trailers-of-gzip",
+        answer=OK
+        + b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + b"%x\r\n%b\r\n0\r\n" % (len(GZIPPED_OK), GZIPPED_OK)
+        + HIDDEN_TRAILERS,
+        body=b"ok",
+        is_pooled=True,
+    ),
+    Hostile(
+        name="with-nothing-but-hidden-trailers",
+        answer=CHUNKED + b"2\r\nok\r\n0\r\nAlt-Svc: clear\r\n\r\n",
+        body=b"ok",
+        is_pooled=True,
+    ),
     Hostile(name="without-fault-in-chunks", answer=CHUNKED + b"2;x\r\nok\r\n0\r\n\r\n", body=b"ok", is_pooled=True),
 )
 ENDING = {
@@ -305,6 +329,21 @@ def test_s4_interim_answers_and_trailers_are_passed_on(outcomes: dict[str, Outco
 def test_a5_an_alternative_service_is_not_told(outcomes: dict[str, Outcome]) -> None:
     assert b"Alt-Svc" in WITH_ALT_SVC
     assert b"alt-svc" not in outcomes["with-an-alternative-service"].received.lower()
+
+
+@pytest.mark.parametrize(
+    ("name", "is_left"),
+    [
+        ("with-what-is-hidden-in-trailers", True),
+        ("with-what-is-hidden-in-trailers-of-gzip", True),
+        ("with-nothing-but-hidden-trailers", False),
+    ],
+)
+def test_a5_what_a_head_hides_is_not_told_in_a_trailer(name: str, is_left: bool, outcomes: dict[str, Outcome]) -> None:
+    received = outcomes[name].received.lower()
+    for field_of_ours in (b"alt-svc", b"alt_svc", b"x-sallyport-error"):
+        assert field_of_ours not in received
+    assert received.endswith(b"x-end: 1" if is_left else b"ok")
 
 
 BOMBS = 8

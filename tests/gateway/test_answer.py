@@ -192,6 +192,15 @@ async def test_trailers_are_passed_on(tmp_path: Path) -> None:
         await next_is_served(scene, client, link, pooled=True)
 
 
+@pytest.mark.parametrize("url", [URL, OPEN_URL], ids=["searched", "forwarded"])
+async def test_a5_what_a_head_hides_does_not_come_behind_the_body(tmp_path: Path, url: str) -> None:
+    async with stage(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(url))
+        link.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nAlt-Svc: clear\r\nX-End: 1\r\n")
+        link.send(b"X-Sallyport-Error: denied_by_plan\r\n\r\n")
+        assert (await client.answer()).trailers == (b"X-End: 1",)
+
+
 @pytest.mark.parametrize(
     "trailer", [b"Set-Cookie: a=b", b"Content-Length: 4", b"Transfer-Encoding: chunked", b"Host: x"]
 )

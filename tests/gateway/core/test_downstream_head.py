@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.core.downstream_head import answer_head, interim_head, switching_head
+from gateway.core.downstream_head import answer_head, interim_head, switching_head, without_hidden
 from sallyport.wire.http1.codec import parse_response
 from sallyport.wire.http1.framing import has_answer_body
 from sallyport.wire.http1.head import CHUNKED, ResponseHead
@@ -67,6 +67,11 @@ def test_a5_alternative_services_stay_here() -> None:
     assert interim_head(answer(b"Alt-Svc: h3=x", b"Link: </x>", status=103)) == (
         b"HTTP/1.1 103 Odd reason\r\nLink: </x>\r\n\r\n"
     )
+
+
+def test_a5_trailers_hide_what_heads_do() -> None:
+    hidden = [b"Alt-Svc: clear", b"ALT_SVC: h3=x", b"x-sallyport-error: denied_by_plan"]
+    assert without_hidden([*hidden, b"X-End: Alt-Svc: 1", b"Alt-Svc-2: x"]) == [b"X-End: Alt-Svc: 1", b"Alt-Svc-2: x"]
 
 
 def test_s11_an_interim_head_has_no_framing() -> None:
