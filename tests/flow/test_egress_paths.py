@@ -198,7 +198,10 @@ P9 = [
     for query, rest in (
         (b"?api_key=evil", b"?"),
         (b"?%61pi_key=evil&q=1", b"?q=1&"),
-        (b"?q=1&api_key=evil&API_KEY=other", b"?q=1&API_KEY=other&"),
+        (b"?q=1&api_key=evil&API_KEY=other", b"?q=1&"),
+        (b"?api.key=evil&+api_key=evil&api+key=evil&api_key%00=evil&q=%00", b"?q=%00&"),
+        (b"?api_key[]=evil&Api_Key%5Ba%5D=evil&[api_key]=evil&api[key=evil&q[]=1", b"?q[]=1&"),
+        (b"?%u0061pi_key=evil&LEGACY[]=evil&api-key=1&api[key]=2", b"?api-key=1&api[key]=2&"),
         (b"?q=1;api_key=evil;%61%70i%5fkey=evil&r", b"?q=1&r&"),
         (b"?api_key&api_key=&legacy=x&le%67acy", b"?"),
         (b"?xapi_key=1&api_keyx=2", b"?xapi_key=1&api_keyx=2&"),
@@ -218,6 +221,8 @@ P10 = kept(
     b"/v1?",
     b"/v1?a=/../b;c?d",
     b"/v1?a=\\&b=http://evil.test/",
+    # Without an injected parameter none has another spelling.
+    b"/v1?api_key=1&API_KEY=2&api.key=3&api_key[]=4&api_key%00=5",
 )
 
 

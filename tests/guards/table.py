@@ -89,9 +89,28 @@ _SLOT_REMOVAL: Final = (
     Guard(
         "encoded names of a parameter",
         "gateway/core/inject/query.py",
-        "if unquote_to_bytes(name) in names:",
-        "if name in names:",
+        'if b"%" in name:',
+        "if False:",
         f"{_CORE}inject/test_query.py::test_p9_every_spelling_is_taken_out",
+    ),
+    *(
+        Guard(
+            f"{what} of a parameter",
+            "gateway/core/inject/query.py",
+            text,
+            broken,
+            f"{_CORE}inject/test_query.py::test_p9_every_spelling_is_taken_out",
+        )
+        for what, text, broken in (
+            ("the case", "return name.lower()", "return name"),
+            ("a NUL behind the name", '.partition(b"\\0")[0].lstrip', ".lstrip"),
+            ("spaces before the name", '.lstrip(b" ").translate', ".translate"),
+            ("dots in the name", ".translate(_UNDERSCORES)", '.translate(bytes.maketrans(b" ", b"_"))'),
+            ("an unclosed bracket", 'if name.replace(b"[", b"_") in names:', "if False:"),
+            ("brackets round the name", '    name = name.lstrip(b"[]")\n', ""),
+            ("brackets behind the name", "or any(name[:end] in names for end in ends)", ""),
+            ("code units of UTF-16", 'if b"%u" in name else', "if False else"),
+        )
     ),
     Guard(
         "parameters behind a semicolon",

@@ -4,11 +4,20 @@ What is not taken out is forwarded byte for byte: signed URLs must survive (P10)
 """
 
 import re
+from itertools import islice
+from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
 from sallyport.secret import Secret
 
-_SEPARATOR = re.compile(rb"([&;])")
+_SEPARATOR: Final = re.compile(rb"([&;])")
+# How ASP.NET before Core, and ASP before that, read a code unit of UTF-16.
+_UNIT: Final = re.compile(rb"%u([0-9a-fA-F]{4})")
+# What PHP reads as an underscore.
+_UNDERSCORES: Final = bytes.maketrans(b" .", b"__")
+_BRACKET: Final = re.compile(rb"[\[\]]")
+# A name of 64 KiB of brackets must not cost a look at each; three levels of a table are more than any configured one.
+_MAX_BRACKETS: Final = 8
 
 
 def query_pair(parameter: str, secret: Secret) -> bytes:
@@ -19,19 +28,60 @@ def query_pair(parameter: str, secret: Secret) -> bytes:
 def strip_query(query: bytes, parameters: frozenset[str]) -> bytes:
     """Take every spelling of parameters out of query (P9): percent-encoded, repeated, after `;` as after `&`.
 
-    A name counts as spelled that way when it decodes to it, with `+` read as a space.
+    A name counts as spelled that way when a common framework reads it as the same parameter, because one that the
+    sandbox wrote could else stand in for ours, or be added to it:
+    - in any case of its letters (ASP.NET);
+    - with spaces before it, with a space, a dot or an unclosed `[` for an underscore, cut at a NUL (PHP);
+    - with what makes it a list or a table behind it, `api_key[]`, `api_key[a]` (PHP, Rack, qs), or in brackets of its
+      own, `[api_key]` (Rack, qs);
+    - with `%u0061` for a letter (ASP.NET before Core).
+    A `+` is a space in a name. Nothing else is touched: `api-key`, `api_key_2` and `xapi_key` are other parameters.
     """
-    names = {parameter.encode("utf-8") for parameter in parameters}
+    names = frozenset([_folded(parameter.encode("utf-8")) for parameter in parameters])
     pieces = _SEPARATOR.split(query)
     kept: list[bytes] = []
     for index in range(0, len(pieces), 2):
-        name = pieces[index].partition(b"=")[0].replace(b"+", b" ")
-        if unquote_to_bytes(name) in names:
+        if _is_one_of(names, _name_in(pieces[index])):
             continue
         if kept:
             kept.append(pieces[index - 1])
         kept.append(pieces[index])
     return b"".join(kept) if len(kept) < len(pieces) else query
+
+
+def _name_in(piece: bytes) -> bytes:
+    """Return the decoded name of one parameter, folded."""
+    name = piece.partition(b"=")[0].replace(b"+", b" ")
+    if b"%" in name:
+        name = unquote_to_bytes(_UNIT.sub(_unit, name) if b"%u" in name else name)
+    return _folded(name)
+
+
+def _unit(found: re.Match[bytes]) -> bytes:
+    # Half of a pair is no letter of anybody's parameter.
+    return chr(int(found[1], 16)).encode("utf-8", "surrogatepass")
+
+
+def _folded(name: bytes) -> bytes:
+    """Return what all spellings of a name have in common, brackets left out of account."""
+    name = name.partition(b"\0")[0].lstrip(b" ").translate(_UNDERSCORES)
+    if name.isascii():
+        return name.lower()
+    return name.decode("utf-8", "surrogateescape").casefold().encode("utf-8", "surrogateescape")
+
+
+def _is_one_of(names: frozenset[bytes], name: bytes) -> bool:
+    """Whether a folded name is one of these, with brackets or without."""
+    if name in names:
+        return True
+    if b"[" not in name and b"]" not in name:
+        return False
+    if name.replace(b"[", b"_") in names:
+        return True
+    name = name.lstrip(b"[]")
+    # A configured name may have brackets of its own, so it does not always end at the first.
+    ends = [found.start() for found in islice(_BRACKET.finditer(name), _MAX_BRACKETS)]
+    return name in names or any(name[:end] in names for end in ends)
 
 
 def with_pair(query: bytes | None, pair: bytes) -> bytes:

@@ -32,6 +32,17 @@ NAMES = frozenset({"api_key"})
         (b"api_key=a=b=c&d", b"d"),
         (b"&&api_key=x&&", b"&&&"),
         (b"?api_key=x&api_key=y", b"?api_key=x"),
+        # ASP.NET
+        (b"API_KEY=x&Api_Key=y&a=1", b"a=1"),
+        (b"%41PI_KEY=x", b""),
+        (b"%u0061pi%u005Fkey=x&%u0041PI_KEY", b""),
+        # PHP
+        (b"api.key=x&api+key=x&api%20key=x&api%2ekey=x&api[key=x&API%5bKEY", b""),
+        (b"+api_key=x&%20+api_key=x", b""),
+        (b"api_key%00=x&api_key%00y=x&+Api.Key%00[]", b""),
+        # PHP, Rack, qs
+        (b"api_key[]=x&api_key%5B%5D=x&api_key[a][b]=x&api_key[=x&api_key]=x", b""),
+        (b"[api_key]=x&[[api_key]=x&%5BAPI_KEY%5D[]=x", b""),
     ],
 )
 def test_p9_every_spelling_is_taken_out(query: bytes, left: bytes) -> None:
@@ -48,9 +59,14 @@ def test_p9_every_spelling_is_taken_out(query: bytes, left: bytes) -> None:
         b"&=&;=;",
         b"a=api_key",
         b"a=1&b=2;c",
-        b"API_KEY=x",
         b"xapi_key=x",
         b"api_keyx=x",
+        b"apikey=x&api-key=x&api__key=x&_api_key=x&api_key_=x&api_key+=x",
+        b"api_key.=x&.api_key=x&api_key%0D=x&%09api_key=x&api_key%25=x",
+        b"api[key]=x&api[]=x&key[api_key]=x&[]=x&[=x&]=x&api_k[]ey=x",
+        b"%00api_key=x&%00=x",
+        b"%U0061pi_key=x&%u006=x&%25u0061pi_key=x&%ud83d=x",
+        b"%uff21pi_key=x&\xef\xbd\x81pi_key=x&%ef%bd%81pi_key=x",  # fullwidth
         b"api_key%3Dx=y",
         b"%2561pi_key=x",  # double encoding stays literal (P1)
         b"%C1%A1pi_key=x",  # overlong UTF-8 is not what it imitates
@@ -72,7 +88,21 @@ def test_p9_a_plus_is_a_space_in_a_name() -> None:
     assert strip_query(b"api+key=1&api%2Bkey=3", frozenset({"api+key"})) == b"api+key=1"
 
 
+def test_p9_a_name_that_is_spelled_oddly_itself() -> None:
+    assert strip_query(b"Api-Key=1&api_key=2&API-KEY=3", frozenset({"API-Key"})) == b"api_key=2"
+    assert strip_query(b"api_key=1&api.key=2&a=3", frozenset({"api.key"})) == b"a=3"
+    query = b"auth[token]=1&AUTH%5btoken%5d[]=2&auth[user]=3&auth=4&auth[token=5"
+    assert strip_query(query, frozenset({"auth[token]"})) == b"auth[user]=3&auth=4&auth[token=5"
+
+
+def test_a_name_of_brackets_alone_costs_no_more_than_any_other() -> None:
+    query = b"a" + b"[" * 60_000
+    assert strip_query(query, NAMES) == query
+    assert strip_query(b"api_key" + b"[" * 60_000, NAMES) == b""
+
+
 def test_p9_a_name_beyond_ascii_and_several_names() -> None:
+    assert strip_query(b"SCHL%C3%9CSSEL=1&schl%u00fcssel=2&schl%FCssel=3", frozenset({"schlüssel"})) == b"schl%FCssel=3"
     assert strip_query("schlüssel=1&a=2&schl%C3%BCssel=3&b=4".encode(), frozenset({"schlüssel", "b"})) == b"a=2"
 
 
@@ -103,6 +133,9 @@ PIECES = st.sampled_from(
         b"kk=1",
         b"%256B=1",
         b"+k=1",
+        b"K=1",
+        b"k[]=1",
+        b"k%00",
         b"k%",
         b"\xff",
     ]
@@ -111,9 +144,10 @@ SEPARATORS = st.sampled_from([b"&", b";"])
 
 
 def parameters_of(query: bytes) -> list[bytes]:
-    """What any server may find: the decoded names, whichever separators it knows."""
+    """What any server may find of these pieces: the names as it reads them, whichever separators it knows."""
     pieces = query.replace(b";", b"&").split(b"&")
-    return [unquote_to_bytes(piece.partition(b"=")[0].replace(b"+", b" ")) for piece in pieces]
+    names = [unquote_to_bytes(piece.partition(b"=")[0].replace(b"+", b" ")) for piece in pieces]
+    return [name.lower().strip(b" \0").removesuffix(b"[]") for name in names]
 
 
 @given(st.lists(st.tuples(PIECES, SEPARATORS), max_size=6))
