@@ -16,7 +16,6 @@ from gateway.relay import OpaqueRelay
 from gateway.upstream import DIAL_CODES
 from sallyport.claims import Claims
 from sallyport.destination import Destination
-from sallyport.host import HostError, normalize_host
 from sallyport.net.bulk_turns import BulkReader
 from sallyport.net.clock import NEVER, read_clock
 from sallyport.net.dial_error import DialError
@@ -147,23 +146,30 @@ class Passthrough(asyncio.Protocol, OpenStream):
         if hello is None:
             # It has begun, so no server will speak first; a segment that was lost takes longer than that wait.
             self._parts.clock.watch(self, self._hello_due_at)
-        elif hello.server_name is None:
+        elif hello.server_name is None or self._repeats_address(hello.server_name):
             self._begin_opaque()
         elif self._may_pass(hello.server_name):
             self._begin()
         else:
             self._refuse_name()
 
-    def _may_pass(self, server_name: str) -> bool:
-        """The name must be the one of the CONNECT; for an address, one that the rules let pass (A1)."""
+    def _repeats_address(self, server_name: str) -> bool:
+        """Whether a hello to an address says that address again, which is no name that rules could see (A1).
+
+        RFC 6066 section 3 forbids it. Whoever hands OpenSSL what he connects to sends it all the same, so it is taken
+        as what it should have been, no name at all: it passes where a hello without one does, and nowhere else.
+        """
+        return server_name == self._destination.host and _is_address(server_name)
+
+    def _may_pass(self, name: str) -> bool:
+        """The name must be the one of the CONNECT; for an address, one that the rules let pass (A1).
+
+        Another address than the CONNECT's is none: a server that went by it would lead past the one that was checked.
+        """
         destination = self._destination
-        try:
-            name = normalize_host(server_name)
-        except HostError:
-            return False
         if name == destination.host:
             return True
-        if not _is_address(destination.host):
+        if not _is_address(destination.host) or _is_address(name):
             return False
         self._name = name
         return admit(self._table, name, destination.port, self._parts.passthrough_hosts) is Mode.PASSTHROUGH

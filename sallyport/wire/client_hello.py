@@ -29,6 +29,7 @@ _SUPPORTED_VERSIONS = 43
 class ClientHello:
     """What a client asks for. `server_name` is normalised (sallyport.host), None when it names none.
 
+    It may be an address: RFC 6066 section 3 forbids that and clients do it, so what it means is the caller's to say.
     `alpn` is in the client's order, bytes beyond ASCII as Latin-1. `versions` are wire numbers (0x0303 is TLS 1.2),
     those of the extension where it is present, GREASE values included.
     """

@@ -280,7 +280,8 @@ def hello(scene: Scene, name: str | None, *alpn: str) -> bytes:
     trust = trusting(scene.way.ca_pem, *alpn)
     if name is None:
         return TlsByHand(trust, None).hello()
-    stand_in = "x" * (len(name) - 2) + ".y" if len(name) > 2 else "x"
+    labels = "".join("." if at % 50 == 49 else "x" for at in range(len(name) - 3))
+    stand_in = f"{labels}x.y" if len(name) > 2 else "x"
     block = TlsByHand(trust, stand_in).hello()
     assert block.count(stand_in.encode()) == 1
     return block.replace(stand_in.encode(), name.encode("latin-1"))
@@ -288,17 +289,19 @@ def hello(scene: Scene, name: str | None, *alpn: str) -> bytes:
 
 # Longer than any hello may be; the length is in its first record already.
 LONG_HELLO = b"\x16\x03\x01\x3f\x00\x01\x00\x50\x00\x03\x03" + bytes(17_000)
-NAMES = (
-    "evil.test",
-    "x.{host}",
-    "{host}.evil.test",
+OTHER_NAMES = ("evil.test", "x.{host}", "{host}.evil.test", "127.0.0.9", "::1")
+NO_NAMES = (
     "{host}\0",
     "{host} x",
     "{host}/",
     "{host}@evil.test",
     "{host},x",
     "ä.{host}",
+    "127.0.0.09",
+    "127.1",
 )
+NAMES = (*OTHER_NAMES, *NO_NAMES)
+LONG_LABELS = ("a" * 64 + ".{host}", "a..{host}", ".{host}")
 
 
 async def intercepted_hello(scene: Scene, *pieces: bytes) -> bytes:
@@ -310,7 +313,7 @@ async def intercepted_hello(scene: Scene, *pieces: bytes) -> bytes:
     return await scene.cut(end)
 
 
-def names_another(name: str, alert: bytes, *alpn: str) -> Case:
+def names_another(name: str, alert: bytes, *alpn: str, word: str = "A1 H4") -> Case:
     async def play(scene: Scene) -> None:
         assert (
             await intercepted_hello(scene, hello(scene, scene.fill(name.encode("latin-1")).decode("latin-1"), *alpn))
@@ -319,7 +322,7 @@ def names_another(name: str, alert: bytes, *alpn: str) -> Case:
 
     code = "sni_mismatch" if alert == UNRECOGNIZED_NAME_ALERT else "invalid_request"
     return Case(
-        name=f"A1 H4 an intercepted hello for {name!r}",
+        name=f"{word} an intercepted hello for {name!r}",
         play=play,
         audited=[(None, code)],
         closes=True,
@@ -348,8 +351,8 @@ async def names_nothing(scene: Scene) -> None:
 
 
 A1_TLS = [
-    *(names_another(name, UNRECOGNIZED_NAME_ALERT) for name in NAMES[:3]),
-    *(names_another(name, HANDSHAKE_FAILURE_ALERT) for name in NAMES[3:]),
+    *(names_another(name, UNRECOGNIZED_NAME_ALERT) for name in OTHER_NAMES),
+    *(names_another(name, HANDSHAKE_FAILURE_ALERT) for name in NO_NAMES),
     *(
         Case(
             name=f"A1 {play.__name__}",
@@ -370,13 +373,18 @@ A1_TLS = [
 ]
 
 
-def passes(word: str, first: str | bytes | None, piece: int = 100_000, *, to: bytes = b"{host}") -> Case:
+PORT = b"%d" % OTHER_PORT
+
+
+def passes(
+    word: str, first: str | bytes | None, piece: int = 100_000, *, to: bytes = b"{host}", port: bytes = PORT
+) -> Case:
     """First bytes that pass through a CONNECT: a hello that names a host, or none, or other bytes."""
 
     async def play(scene: Scene) -> None:
         name = scene.fill(first.encode()).decode() if isinstance(first, str) else None
         data = (first if isinstance(first, bytes) else hello(scene, name)) + scene.fill(GET)
-        end = await scene.opaque(to + b":%d" % OTHER_PORT)
+        end = await scene.opaque(to + b":" + port)
         for start in range(0, len(data), piece):
             end.send(data[start : start + piece])
             await end.flush()
@@ -400,7 +408,7 @@ def is_reset(word: str, first: str | bytes | None, *, to: bytes = b"{host}") -> 
     async def play(scene: Scene) -> None:
         name = scene.fill(first.encode("latin-1")).decode("latin-1") if isinstance(first, str) else None
         data = first if isinstance(first, bytes) else hello(scene, name)
-        end = await scene.opaque(to + b":%d" % OTHER_PORT)
+        end = await scene.opaque(to + b":" + PORT)
         if data:
             end.send(data)
         assert await scene.cut(end) == b""
@@ -429,6 +437,41 @@ A1_OPAQUE = [
     is_reset("to an address, a name nobody allows", "evil.test", to=b"{address}"),
     is_reset("to an address, a first byte that is no TLS", b"GET / HTTP/1.1\r\n", to=b"{address}"),
     is_reset("to an address, silence", b"", to=b"{address}"),
+    is_reset("to an address, that address as a name", "{address}", to=b"{address}"),
+    is_reset("to an address, another address as a name", "127.0.0.9", to=b"{address}"),
+    is_reset("to an address, an IPv6 address as a name", "::1", to=b"{address}"),
+]
+H1_OPAQUE = [
+    *(
+        passes(f"H1 {name} in a CONNECT to {to!r}, port {port!r}", name, to=to, port=port)
+        for to, port, name in (
+            (b"{HOST}.", PORT, "{HOST}."),
+            (b"{host}", b"0" + PORT, "{host}"),
+            (b"{HOST}.", b"00" + PORT, "{host}"),
+            (b"{host}", PORT, "{HOST}."),
+            (b"{address}", b"0" + PORT, "{HOST}."),
+        )
+    ),
+    *(
+        Case(
+            name=f"H1 a denied CONNECT to {authority!r}",
+            play=asks_to_connect(b"CONNECT %b HTTP/1.1\r\nHost: {host}\r\n\r\n" % authority, OPAQUE),
+            status=403,
+            code="denied_by_plan",
+            closes=True,
+            rules=({"action": "deny", "hosts": ["{host}"]},),
+            routes=NO_ROUTE,
+        )
+        for authority in (b"{HOST}.:" + PORT, b"{host}:0" + PORT, b"{HOST}.:00" + PORT)
+    ),
+]
+H5_HELLOS = [
+    *(names_another(name, HANDSHAKE_FAILURE_ALERT, word="H5") for name in LONG_LABELS),
+    *(
+        is_reset(f"H5 {name!r}{word}", name, to=to)
+        for name in LONG_LABELS
+        for word, to in (("", b"{host}"), (", to an address", b"{address}"))
+    ),
 ]
 
 
@@ -594,7 +637,7 @@ def play(folder: Path, ways: Sequence[str] = WAYS) -> Played:
     requests = [*H1, *H2, *H3, *H4, *H5, *H9, *H10, *A1_REQUESTS, *A2, *A3, *A4, *A5, *A6, *A7]
     return play_all(
         folder,
-        [*requests, *A1_TLS, *A1_OPAQUE, *A1_CLEARTEXT],
+        [*requests, *H1_OPAQUE, *H5_HELLOS, *A1_TLS, *A1_OPAQUE, *A1_CLEARTEXT],
         answers={
             "/v1/services": Answer(
                 parts=(b'HTTP/1.1 200 OK\r\nAlt-Svc: h3=":443"\r\nX-Other: kept\r\nContent-Length: 0\r\n\r\n',)
@@ -617,6 +660,14 @@ def test_h1_one_host_has_many_spellings(case: Case, way: str, played: Played) ->
     played.check(case, way)
 
 
+@of(H1_OPAQUE)
+def test_h1_one_host_has_many_spellings_where_bytes_pass(case: Case, way: str, played: Played) -> None:
+    scene = played.check(case, way)
+    # A rule that is in the plan has decided, and not its default.
+    (record,) = scene.audited
+    assert str(record["egressRuleId"]).startswith("rule-")
+
+
 @of(H2)
 def test_h2_a_name_round_a_managed_one_is_another(case: Case, way: str, played: Played) -> None:
     played.check(case, way)
@@ -634,6 +685,11 @@ def test_h4_what_no_host_can_hold(case: Case, way: str, played: Played) -> None:
 
 @of(H5)
 def test_h5_labels_and_names_have_a_length(case: Case, way: str, played: Played) -> None:
+    played.check(case, way)
+
+
+@of(H5_HELLOS)
+def test_h5_the_labels_of_a_name_in_a_hello_have_a_length(case: Case, way: str, played: Played) -> None:
     played.check(case, way)
 
 

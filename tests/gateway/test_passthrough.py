@@ -47,6 +47,12 @@ def hello(server_name: str | None) -> bytes:
     return TlsByHand(ssl.create_default_context(), server_name).hello()
 
 
+def hello_to_address(address: str) -> bytes:
+    """Return a hello with an address in the place of a name, which Python's own TLS does not send."""
+    stand_in = "x" * (len(address) - 2) + ".y"
+    return hello(stand_in).replace(stand_in.encode(), address.encode())
+
+
 async def record_of(gateway: GatewayInProcess) -> dict[str, object]:
     (record,) = await gateway.audit.until(1)
     assert (record["mode"], record["method"], record["sandboxId"]) == ("passthrough", "CONNECT", "sbx_one")
@@ -229,7 +235,16 @@ async def test_a1_to_an_address_the_name_of_the_hello_counts(anywhere: GatewayIn
 
 
 @pytest.mark.parametrize(
-    ("first", "rule_id"), [(hello("evil.test"), "no-evil"), (hello(None), None), (b"GET / HTTP/1.1\r\n", None)]
+    ("first", "rule_id"),
+    [
+        (hello("evil.test"), "no-evil"),
+        (hello("evilx.test").replace(b"evilx.test", b"EVIL.test."), "no-evil"),
+        (hello(None), None),
+        (b"GET / HTTP/1.1\r\n", None),
+        (hello_to_address("127.0.0.1"), None),
+        (hello_to_address("127.0.0.9"), None),
+        (hello_to_address("::1"), None),
+    ],
 )
 async def test_a1_to_an_address_nothing_passes_that_names_no_allowed_host(
     anywhere: GatewayInProcess, origin: RawOrigin, first: bytes, rule_id: str | None
@@ -265,6 +280,37 @@ async def test_a1_where_no_rule_names_hosts_opaque_bytes_pass_to_an_address(tmp_
         client = await gateway.open_tunnel(f"127.0.0.1:{origin.port}")
         client.send(b"raw")
         assert await (await origin.link()).exactly(3) == b"raw"
+
+
+@pytest.mark.parametrize(("name", "passes"), [("127.0.0.1", True), ("127.0.0.9", False), ("::ffff:127.0.0.1", False)])
+async def test_a1_an_address_in_a_hello_is_no_name_and_no_other_address(
+    tmp_path: Path, origin: RawOrigin, name: str, passes: bool
+) -> None:
+    async with in_process_gateway(tmp_path, plan=plan([], [], default="passthrough")) as gateway:
+        client, first = await gateway.open_tunnel(f"127.0.0.1:{origin.port}"), hello_to_address(name)
+        client.send(first)
+        link = await origin.link()
+        if passes:
+            assert await link.exactly(len(first)) == first
+            # What passed without a name ends when a plan names hosts.
+            gateway.parts.plans.apply(
+                plan([], [denied("no-evil", "evil.test", "no")], default="passthrough", revision=2)
+            )
+            assert await client.gone() == b""
+            code = "authority_withdrawn"
+        else:
+            assert await client.gone() == b""
+            assert await link.gone() == b""
+            code = "sni_mismatch"
+        assert (await record_of(gateway))["code"] == code
+
+
+async def test_a1_an_address_in_a_hello_to_a_host_is_reset(gateway: GatewayInProcess, origin: RawOrigin) -> None:
+    client = await gateway.open_tunnel(OPEN)
+    client.send(hello_to_address("127.0.0.1"))
+    assert await client.gone() == b""
+    assert (await record_of(gateway))["code"] == "sni_mismatch"
+    assert await (await origin.link()).gone() == b""
 
 
 # ---- a managed host that the operator lets pass

@@ -1431,8 +1431,8 @@ _AGREEMENT: Final = (
     Guard(
         "the name of a ClientHello, passed through",
         "gateway/passthrough.py",
-        "        if not _is_address(destination.host):\n            return False\n",
-        "        if not _is_address(destination.host):\n            return True\n",
+        "        if not _is_address(destination.host) or _is_address(name):\n            return False\n",
+        "        if not _is_address(destination.host) or _is_address(name):\n            return True\n",
         "tests/gateway/test_passthrough.py::test_a1_another_name_than_the_connect_s_is_reset",
     ),
     Guard(
@@ -1448,6 +1448,20 @@ _AGREEMENT: Final = (
         "if _is_address(self._destination.host) and self._table.names_hosts:",
         "if False:",
         "tests/gateway/test_passthrough.py::test_a1_to_an_address_silence_is_refused_too",
+    ),
+    Guard(
+        "an address of its CONNECT as the name of a hello",
+        "gateway/passthrough.py",
+        " or self._repeats_address(hello.server_name):",
+        ":",
+        "tests/gateway/test_passthrough.py::test_a1_to_an_address_nothing_passes_that_names_no_allowed_host",
+    ),
+    Guard(
+        "another address as the name of a hello",
+        "gateway/passthrough.py",
+        "if not _is_address(destination.host) or _is_address(name):",
+        "if not _is_address(destination.host):",
+        "tests/gateway/test_passthrough.py::test_a1_an_address_in_a_hello_is_no_name_and_no_other_address",
     ),
     Guard(
         "two names in a ClientHello",

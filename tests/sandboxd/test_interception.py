@@ -2,8 +2,10 @@
 
 import pytest
 
+from sallyport.wire.client_hello import UNRECOGNIZED_NAME_ALERT
 from tests.support.sandboxd_in_process import SandboxdInProcess
 from tests.support.scripted_gateway import ADMITTED, ScriptedTunnel, fields_of, refusal
+from tests.support.tls_by_hand import TlsByHand
 from tests.support.until import until
 
 pytestmark = pytest.mark.uvloop
@@ -59,6 +61,24 @@ async def test_a1_another_name_by_sni_gets_an_alert(
     with pytest.raises(OSError, match="UNRECOGNIZED_NAME"):
         await client.start_tls(sandboxd.trust(), "evil.test")
     # Before a leaf is made or a stream opened: the context of a leaf would answer alike, but later.
+    assert '"result": "sni_mismatch"' in capfd.readouterr().err
+    assert not tunnel.has_streams()
+
+
+@pytest.mark.parametrize(
+    ("host", "name"), [("api.test", "192.0.2.1"), ("192.0.2.1", "192.0.2.9"), ("192.0.2.1", "::1")]
+)
+async def test_a1_another_address_by_sni_gets_an_alert(
+    sandboxd: SandboxdInProcess, tunnel: ScriptedTunnel, host: str, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tunnel.manage(8, "api.test", "192.0.2.1")
+    await sandboxd.managed(8)
+    client = await sandboxd.connect(f"{host}:443")
+    await client.head()
+    # Python's TLS sends no address, so one is put in the place of a name that is as long.
+    stand_in = "x" * (len(name) - 2) + ".y"
+    client.send(TlsByHand(sandboxd.trust(), stand_in).hello().replace(stand_in.encode(), name.encode()))
+    assert await client.gone() == UNRECOGNIZED_NAME_ALERT
     assert '"result": "sni_mismatch"' in capfd.readouterr().err
     assert not tunnel.has_streams()
 

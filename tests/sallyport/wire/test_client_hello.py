@@ -90,6 +90,13 @@ def test_name_is_normalised_h1() -> None:
     assert answer.server_name == "api.example.com"
 
 
+@pytest.mark.parametrize(("text", "address"), [(b"192.0.2.1", "192.0.2.1"), (b"2001:DB8:0::1", "2001:db8::1")])
+def test_a1_an_address_in_the_place_of_a_name_is_told_as_it_is(text: bytes, address: str) -> None:
+    answer = outcome(hello(server_name(text)))
+    assert isinstance(answer, ClientHello)
+    assert answer.server_name == address
+
+
 def test_grease_is_no_fault() -> None:
     extensions = extension(0x0A0A, b"") + extension(16, vector(2, vector(1, b"\xea\xea") + vector(1, b"h2")))
     extensions += extension(43, vector(1, b"\x1a\x1a\x03\x04"))
