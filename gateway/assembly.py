@@ -124,7 +124,7 @@ class Assembly:
         dialer = _dialer(config, own, self._opened)
         authorities = LocalAuthorities(config.interception.ca_dir) if control is None else control.authorities
         buffers = BufferBudget(config.limits.tunnel_buffer_bytes)
-        streams = StreamIndex()
+        streams = StreamIndex(config.limits.anonymous_streams)
         parts = GatewayParts(
             loop=self._loop,
             clock=clock,
@@ -409,6 +409,7 @@ def _watch_sizes(parts: GatewayParts) -> None:
     metrics.watch("audit_dropped", lambda: parts.audit.dropped)
     metrics.watch("audit_waiting", lambda: parts.audit.waiting)
     metrics.watch("active_streams", lambda: parts.streams.of_sandboxes)
+    metrics.watch("anonymous_dropped", lambda: parts.streams.dropped)
     metrics.watch("backlogged_sandboxes", lambda: parts.backlogs.over)
     metrics.watch("active_tunnels", parts.tunnels.__len__)
     metrics.watch("tunnel_bytes_up", lambda: parts.tunnels.bytes_up)

@@ -285,7 +285,16 @@ class Limits:
         count(16, 1000), "128", "Header fields of a request or answer head: 431, or 502.", "Apache: 100."
     )
     open_streams: int = setting(
-        count(1, 1_000_000), "10000", "Downstream streams of the process: 503.", "Two descriptors each; see ulimit -n."
+        count(1, 1_000_000),
+        "10000",
+        "Downstream streams of the process that a token was shown for, tunnels among them: 503.",
+        "Two descriptors each; see ulimit -n.",
+    )
+    anonymous_streams: int = setting(
+        count(1, 1_000_000),
+        "5000",
+        "Downstream streams beside these that no token was shown for yet; one more resets the oldest.",
+        "More than wait to be accepted: after a restart all sandboxes come at once. A descriptor each.",
     )
     streams_per_sandbox: int = setting(
         count(1, 100_000),

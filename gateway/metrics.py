@@ -212,6 +212,8 @@ class Metrics:
         yield _counter("scrub_unscanned", "Answers whose coding kept them from being scanned.", self.scrub_unscanned)
         yield _counter("scrub_short_secrets", "Credentials too short to be looked for.", self.scrub_short_secrets)
         yield _counter("streams_shed", "Streams reset because the process held too much memory.", self.streams_shed)
+        dropped = self.watched("anonymous_dropped")
+        yield _counter("anonymous_dropped", "Streams without a token that made room for others.", dropped)
         yield from self._of_control()
 
     def _of_process(self) -> Iterator[Metric]:
@@ -267,6 +269,7 @@ WATCHED: Final = (
     "audit_dropped",
     "audit_waiting",
     "active_streams",
+    "anonymous_dropped",
     "active_tunnels",
     "backlogged_sandboxes",
     "plans_lacking_seconds",

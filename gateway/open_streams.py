@@ -1,7 +1,7 @@
 """Which streams are open, and what any of them can be told."""
 
 import itertools
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import ClassVar
 
@@ -62,25 +62,46 @@ class OpenStream:
 
 
 class StreamIndex:
-    """Open streams by sandbox, so that limits, revocation and drain need not search."""
+    """Open streams by sandbox, so that limits, revocation and drain need not search.
 
-    def __init__(self) -> None:
+    Anonymous are those that no token has been shown for. They are counted apart and only so many are kept, because
+    anybody can open them: their number says nothing of what sandboxes do, and must take no place of theirs.
+    """
+
+    def __init__(self, max_anonymous: int) -> None:
         # In the order in which they became its own.
         self._by_sandbox: dict[str, dict[OpenStream, None]] = {}
-        self._anonymous: set[OpenStream] = set()
+        # Who has been anonymous for longest comes first; a plain dict would look for it among those that are gone.
+        self._anonymous: OrderedDict[OpenStream, None] = OrderedDict()
+        self._max_anonymous = max_anonymous
         self._apart: Counter[str] = Counter()  # how many of a sandbox's are not its own, where any are
         self.open = 0
+        self.admitted = 0  # of those that are open: by a token
+        self.dropped = 0  # to make room for others that are anonymous too
 
     def add(self, stream: OpenStream) -> None:
-        """Note a stream that is not yet anybody's."""
-        self._anonymous.add(stream)
+        """Note a stream; claim() follows at once."""
+        self._anonymous[stream] = None
         self.open += 1
+
+    def add_anonymous(self, stream: OpenStream) -> None:
+        """Note a stream that is nobody's yet. One too many ends the one that has been so for longest.
+
+        So a flood of them ends its own, and who shows his token in time is not asked to wait.
+        """
+        self.add(stream)
+        if len(self._anonymous) > self._max_anonymous:
+            # Taken out here: its end is told later, and the next one to come must find another.
+            longest, _ = self._anonymous.popitem(last=False)
+            self.dropped += 1
+            longest.abort()
 
     def claim(self, stream: OpenStream, before: Claims | None, claims: Claims) -> int:
         """Note whose the stream is from now on; returns how many streams of its own that sandbox has."""
         self._discard(stream, before)
         streams = self._by_sandbox.setdefault(claims.sandbox_id, {})
         streams[stream] = None
+        self.admitted += 1
         self._apart[claims.sandbox_id] += not stream.is_of_sandbox
         return len(streams) - self._apart[claims.sandbox_id]
 
@@ -113,11 +134,12 @@ class StreamIndex:
 
     def _discard(self, stream: OpenStream, claims: Claims | None) -> None:
         if claims is None:
-            self._anonymous.discard(stream)
+            self._anonymous.pop(stream, None)
             return
         streams = self._by_sandbox.get(claims.sandbox_id)
         if streams is not None and stream in streams:
             del streams[stream]
+            self.admitted -= 1
             self._apart[claims.sandbox_id] -= not stream.is_of_sandbox
             if not streams:
                 del self._by_sandbox[claims.sandbox_id]

@@ -45,6 +45,7 @@ class GatewayParts:
     revocations: Revocations
     plans: PlanHolder
     credentials: Credentials
+    streams: StreamIndex
     upstreams: UpstreamPool
     dialer: Dialer
     splices: Splices
@@ -56,7 +57,6 @@ class GatewayParts:
     request_prefix: str
     denials: Denials = field(default_factory=Denials)
     recorder: Recorder = field(default_factory=Recorder)
-    streams: StreamIndex = field(default_factory=StreamIndex)
     tunnels: Tunnels = field(default_factory=Tunnels)
     tunnel_buffers: BufferBudget = field(default_factory=BufferBudget)
     kept_bodies: KeptBodies = field(default_factory=KeptBodies)

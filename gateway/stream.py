@@ -10,7 +10,7 @@ from typing import Final, Protocol, cast
 
 from gateway.core.authority import Refused, invalid
 from gateway.core.decision import Deny, Mode
-from gateway.core.errors import memory_is_full, sandbox_is_full, unauthenticated
+from gateway.core.errors import gateway_is_full, memory_is_full, sandbox_is_full, unauthenticated
 from gateway.core.route_table import RouteTable
 from gateway.downstream import PIPELINE, Downstream
 from gateway.not_yet import NotYet
@@ -89,16 +89,26 @@ class ServedStream(Downstream):
         self.transport = cast(asyncio.Transport, transport)
         parts = self.parts
         self.transport.set_write_buffer_limits(high=parts.limits.write_buffer_bytes)
-        parts.streams.add(self)
         self.due_in(parts.timeouts.head)
-        of_sandbox = 0 if self.claims is None else parts.streams.claim(self, None, self.claims)
-        if of_sandbox > parts.limits.streams_per_sandbox:
-            self.refuse(sandbox_is_full())
-        elif parts.is_shedding and parts.sheds(None if self.claims is None else self.claims.sandbox_id):
-            self.refuse(memory_is_full())
-        elif parts.streams.open > parts.limits.open_streams:
-            full = "the gateway has as many streams as it may"
-            self.refuse(Deny(code=Code.OVERLOADED, detail=full, retry_after_seconds=1))
+        deny: Deny | None = None
+        if self.claims is None:
+            parts.streams.add_anonymous(self)
+        else:
+            parts.streams.add(self)
+            deny = self._enter(None, self.claims)
+        if deny is None and parts.is_shedding and parts.sheds(None if self.claims is None else self.claims.sandbox_id):
+            deny = memory_is_full()
+        if deny is not None:
+            self.refuse(deny)
+
+    def _enter(self, before: Claims | None, claims: Claims) -> Deny | None:
+        """Be counted as a sandbox's; returns what to refuse with where it, or all of them, have one too many."""
+        limits, streams = self.parts.limits, self.parts.streams
+        if streams.claim(self, before, claims) > limits.streams_per_sandbox:
+            return sandbox_is_full()
+        # One that was another sandbox's, or shows another token, has its place.
+        is_new = before is None
+        return gateway_is_full() if is_new and streams.admitted > limits.open_streams else None
 
     def data_received(self, data: bytes) -> None:
         """Give bytes to the exchange that wants them, or to the next head."""
@@ -295,15 +305,19 @@ class ServedStream(Downstream):
             claims = self.parts.tokens.verify(token, wall)
         except TokenError as error:
             raise self._nobody(f"the proxy token is refused: {error.reason.value}") from None
-        count = self.parts.streams.claim(self, self.claims, claims)
+        self._proven = value
+        self.be_of(claims)
+        return claims
+
+    def be_of(self, claims: Claims) -> None:
+        """Note whose the stream is from now on; raises Refused (503) where it is one too many."""
+        deny = self._enter(self.claims, claims)
         self.claims = claims
         self._count_in(self.parts.backlogs.of(claims.sandbox_id))
         self.who = self._describe()
-        self._proven = value
-        if count > self.parts.limits.streams_per_sandbox:
+        if deny is not None:
             self.close_after_answer = True
-            raise Refused(sandbox_is_full())
-        return claims
+            raise Refused(deny)
 
     def _nobody(self, detail: str) -> Refused:
         """Say what to raise: a request without a good token is nobody's, whosever the one before it was."""
@@ -313,7 +327,7 @@ class ServedStream(Downstream):
             self.claims = self._proven = None
             self._count_in(self.parts.backlogs.nobody)
             self.who = self._describe()
-            streams.add(self)
+            streams.add_anonymous(self)
         return Refused(unauthenticated(detail))
 
     def feed_exchange(self) -> None:

@@ -13,6 +13,7 @@ import structlog
 
 from gateway.core.authority import Refused, invalid
 from gateway.core.decision import Deny, Mode
+from gateway.core.errors import gateway_is_full
 from gateway.not_yet import NotYet
 from gateway.open_streams import OpenStream
 from gateway.parts import GatewayParts
@@ -69,18 +70,22 @@ class Handshake(asyncio.Protocol, OpenStream):
         self.deadline_at = self.filed_at = NEVER
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin the handshake; it has as long as any other."""
+        """Begin the handshake, which has as long as any other; once TLS is up, give way to the stream inside."""
         parts = self._parts
+        if isinstance(transport, TlsTransport):
+            self._handshake_ended(None)  # before the stream is counted: one socket makes room once
+            transport.set_protocol(self._stream)
+            self._stream.connection_made(transport)
+            return
         # uvloop's transports do not inherit from asyncio.Transport.
         self._transport = cast(asyncio.Transport, transport)
-        parts.streams.add(self)
-        if parts.streams.open > parts.limits.open_streams:
-            self.abort()  # nothing can be said before there is TLS
+        if parts.streams.admitted >= parts.limits.open_streams:
+            self._is_over = True
+            self._transport.abort()  # nothing can be said before there is TLS
             return
+        parts.streams.add_anonymous(self)
         parts.clock.watch(self, parts.clock.now + parts.timeouts.handshake)
-        tls = TlsTransport(
-            self._transport, self._stream, self._context, server_side=True, on_handshake=self._handshake_ended
-        )
+        tls = TlsTransport(self._transport, self, self._context, server_side=True, on_handshake=self._handshake_ended)
         tls.start()
 
     def _handshake_ended(self, error: Exception | None) -> None:
@@ -114,10 +119,11 @@ class Handshake(asyncio.Protocol, OpenStream):
 class Arrival:
     """The doorman of one accepted socket: it becomes a tunnel, or is refused."""
 
-    __slots__ = ("_outcome", "_parts")
+    __slots__ = ("_is_exchanging", "_outcome", "_parts")
 
     def __init__(self, parts: GatewayParts) -> None:
         self._parts = parts
+        self._is_exchanging = False
         self._outcome: tuple[Claims, RenewedTokens, str] | Deny | None = None  # of an exchange, once it is over
 
     def connect(self, stream: ServedStream, head: RequestHead, rest: bytes) -> None:
@@ -134,7 +140,7 @@ class Arrival:
             upgrade = accept_upgrade(head)
         except RemoteProtocolError as error:
             raise invalid(f"this is no opening of a tunnel: {error.reason}") from None
-        claims, renewed, request_id = self._admit(head)
+        claims, renewed, request_id = self._admit(stream, head)
         table = self._parts.plans.loaded(claims.sandbox_id)
         if table is not None and table.organization_id != claims.organization_id:
             raise Refused(_unauthorized("the token is not of the organization that the sandbox's plan is of"))
@@ -145,8 +151,11 @@ class Arrival:
         TunnelHost(self._parts, claims).start(transport, early, renewed, request_id)
         return b""
 
-    def _admit(self, head: RequestHead) -> tuple[Claims, RenewedTokens | None, str]:
-        """Say whose tunnel this is, and what a renewal token was exchanged for; raises Refused or NotYet."""
+    def _admit(self, stream: ServedStream, head: RequestHead) -> tuple[Claims, RenewedTokens | None, str]:
+        """Say whose tunnel this is, and what a renewal token was exchanged for; raises Refused or NotYet.
+
+        While it is exchanged the socket is its sandbox's: what a token has been shown for makes no room for others.
+        """
         parts, outcome = self._parts, self._outcome
         if parts.is_draining:
             raise Refused(_come_back(Code.DRAINING, "the gateway is going away"))
@@ -154,9 +163,15 @@ class Arrival:
             raise Refused(outcome)
         if outcome is not None:
             return outcome
+        in_time = _come_back(Code.OVERLOADED, "the token was not renewed in time")
+        if self._is_exchanging:
+            raise Refused(in_time)  # a plan of another organization has come meanwhile
         token = _token(head)
         try:
-            return parts.tunnel_tokens.verify(token, parts.clock.wall), None, ""
+            claims = parts.tunnel_tokens.verify(token, parts.clock.wall)
+            if parts.streams.admitted >= parts.limits.open_streams:
+                raise Refused(gateway_is_full())
+            return claims, None, ""
         except TokenError as error:
             if error.reason is not TokenFault.WRONG_AUDIENCE or parts.token_issuer is None:
                 raise Refused(_unauthorized(f"the token is refused: {error.reason.value}")) from None
@@ -164,7 +179,9 @@ class Arrival:
             claims = parts.renewal_tokens.verify(token, parts.clock.wall)
         except TokenError as error:
             raise Refused(_unauthorized(f"the token is refused: {error.reason.value}")) from None
-        raise NotYet(self._exchange(claims, token), _come_back(Code.OVERLOADED, "the token was not renewed in time"))
+        stream.be_of(claims)
+        self._is_exchanging = True
+        raise NotYet(self._exchange(claims, token), in_time)
 
     async def _exchange(self, claims: Claims, token: str) -> None:
         """Give the renewal token for a tunnel token, and keep what came of it."""

@@ -29,6 +29,11 @@ def sandbox_is_full() -> Deny:
     return Deny(code=Code.OVERLOADED, detail="the sandbox has as many streams as it may", retry_after_seconds=1)
 
 
+def gateway_is_full() -> Deny:
+    """The limit on the open streams of all sandboxes."""
+    return Deny(code=Code.OVERLOADED, detail="the gateway has as many streams as it may", retry_after_seconds=1)
+
+
 def memory_is_full() -> Deny:
     """The limit on the memory of the process."""
     return Deny(code=Code.OVERLOADED, detail="the gateway holds as much memory as it may", retry_after_seconds=1)

@@ -21,7 +21,7 @@ from tests.support.passing_time import let_time_pass
 from tests.support.plan_documents import plan_document
 from tests.support.raw_end import RawAnswer, RawEnd, raw_origin
 from tests.support.stage import HOST, OK, Stage, one_route, stage
-from tests.support.tunnel_client import TunnelClient
+from tests.support.tunnel_client import OpeningRefused, TunnelClient
 from tests.support.two_ways import WAYS, Ask, way_into
 from tests.support.until import until
 
@@ -87,6 +87,96 @@ async def test_s10_a_sandbox_s_requests_at_once(tmp_path: Path, way: str) -> Non
         assert (await first.answer()).status == 200
         await scene.gateway.audit.until(3)
         assert await served(scene, await ask(OPEN)) == 200
+
+
+async def sockets(scene: Stage, way: str, count: int) -> list[RawEnd]:
+    """Open sockets that say nothing, at the listener of this way, and wait until the gateway has them all."""
+    gateway = scene.gateway.gateway
+    assert gateway.tunnel is not None
+    port = gateway.proxy.port if way == "explicit" else gateway.tunnel.port
+    return [await RawEnd.dial(port) for _ in range(count)]
+
+
+FEW = {"limits": {"open_streams": 20, "streams_per_sandbox": 10, "anonymous_streams": 20}}
+
+
+@pytest.mark.parametrize("flooded", WAYS)
+@both_ways
+async def test_s10_sockets_that_show_no_token_take_no_place_of_a_sandbox(
+    tmp_path: Path, way: str, flooded: str
+) -> None:
+    async with stage(tmp_path, further=FEW) as scene:
+        streams = scene.gateway.parts.streams
+        open_before = await way_into(scene.gateway, way)
+        assert await served(scene, await open_before(GET)) == 200
+        silent = await sockets(scene, flooded, 25)
+        # A new stream of what is open already, and one whose connection comes after all of them.
+        assert await served(scene, await open_before(GET)) == 200
+        comes_after = await way_into(scene.gateway, way)
+        assert await served(scene, await comes_after(GET)) == 200
+        assert streams.open - streams.admitted <= 20
+        dropped = scene.gateway.metric("sallyport_anonymous_dropped_total")
+        assert dropped >= 5
+        for end in silent[: int(dropped)]:
+            assert await end.gone() == b""
+        assert await silent[-1].is_quiet()
+        for end in silent:
+            end.abort()
+
+
+@pytest.mark.parametrize("flooded", WAYS)
+async def test_s10_who_is_slow_with_a_token_has_as_long_as_others_leave_room(tmp_path: Path, flooded: str) -> None:
+    """Who was dropped has been answered nothing, and may come again."""
+    async with stage(tmp_path, further=FEW) as scene:
+        head = scene.gateway.request(f"http://{HOST}/v1/x")
+        silent = await sockets(scene, flooded, 25)
+        for newcomers, is_served in ((19, True), (20, False), (0, True)):
+            slow = await scene.gateway.client()
+            slow.send(head[:20])
+            await until(lambda: any(getattr(stream, "_buffer", b"") for stream in scene.gateway.parts.streams.all()))
+            silent += await sockets(scene, flooded, newcomers)
+            if is_served:
+                slow.send(head[20:])
+                assert await served(scene, slow) == 200
+            else:
+                assert await slow.gone() == b""
+        for end in silent:
+            end.abort()
+
+
+async def test_s10_streams_whose_token_is_taken_back_by_their_next_request_are_anonymous_too(tmp_path: Path) -> None:
+    async with stage(tmp_path, further={"limits": {"anonymous_streams": 2}}) as scene:
+        streams = scene.gateway.parts.streams
+        ends = []
+        for _ in range(4):
+            ends.append(end := await scene.gateway.client())
+            end.send(scene.gateway.request(f"http://{HOST}/%00"))
+            await end.answer()
+        assert (streams.admitted, streams.dropped) == (4, 0)
+        for end in ends:
+            end.send(b"GET http://open.test/ HTTP/1.1\r\nHost: open.test\r\n\r\n")
+            await end.head()
+        assert (streams.admitted, streams.dropped) == (0, 2)
+        for end in ends:
+            end.abort()
+
+
+@both_ways
+async def test_s10_sandboxes_still_have_a_limit_together(tmp_path: Path, way: str) -> None:
+    limits = {"limits": {"open_streams": 3, "streams_per_sandbox": 3}}
+    async with stage(tmp_path, further=limits) as scene:
+        asks = [await way_into(scene.gateway, way, sandbox) for sandbox in ("sbx_one", "sbx_two")]
+        held = [await asks[0](OPEN) for _ in range(3 if way == "explicit" else 1)]
+        for _ in held:
+            await (await scene.origin.link()).head()
+        answer = await (await asks[1](OPEN)).answer()
+        assert (answer.status, json.loads(answer.body)["detail"][:11]) == (503, "the gateway")
+        # A tunnel is one of them; and where nothing is free it is told so.
+        with pytest.raises(OpeningRefused) as caught:
+            await scene.gateway.tunnel("sbx_two")
+        assert (caught.value.answer.status, caught.value.answer.value("Retry-After")) == (503, "1")
+        for end in held:
+            end.writer.transport.abort()
 
 
 @both_ways

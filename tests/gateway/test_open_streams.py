@@ -25,6 +25,7 @@ def claims_of(sandbox_id: str) -> Claims:
     )
 
 
+MANY = 100
 ONE, TWO = claims_of("sbx_one"), claims_of("sbx_two")
 
 
@@ -37,7 +38,7 @@ def add(index: StreamIndex, claims: Claims | None) -> Stream:
 
 
 def test_a_stream_is_nobody_s_until_it_is_claimed() -> None:
-    index = StreamIndex()
+    index = StreamIndex(MANY)
     stream = add(index, None)
     assert (index.open, list(index.all()), list(index.of_sandbox("sbx_one"))) == (1, [stream], [])
     assert index.claim(stream, None, ONE) == 1
@@ -46,7 +47,7 @@ def test_a_stream_is_nobody_s_until_it_is_claimed() -> None:
 
 
 def test_t1_streams_of_one_sandbox_are_not_another_s() -> None:
-    index = StreamIndex()
+    index = StreamIndex(MANY)
     mine = {add(index, ONE), add(index, ONE)}
     theirs = add(index, TWO)
     assert set(index.of_sandbox("sbx_one")) == mine
@@ -57,7 +58,7 @@ def test_t1_streams_of_one_sandbox_are_not_another_s() -> None:
 
 
 def test_a_claim_counts_the_sandbox_s_streams_and_moves_between_them() -> None:
-    index = StreamIndex()
+    index = StreamIndex(MANY)
     first, second = add(index, ONE), Stream()
     index.add(second)
     assert index.claim(second, None, ONE) == 2
@@ -71,7 +72,7 @@ def test_a_sandbox_s_tunnels_are_not_counted_among_its_streams() -> None:
     class Tunnel(Stream):
         is_of_sandbox = False
 
-    index = StreamIndex()
+    index = StreamIndex(MANY)
     tunnels = [Tunnel(ONE), Tunnel(ONE)]
     for tunnel in tunnels:
         index.add(tunnel)
@@ -88,15 +89,53 @@ def test_a_sandbox_s_tunnels_are_not_counted_among_its_streams() -> None:
 
 
 def test_what_has_ended_is_forgotten() -> None:
-    index = StreamIndex()
+    index = StreamIndex(MANY)
     streams = [add(index, claims) for claims in (None, ONE, ONE, TWO)]
     for stream in streams:
         index.remove(stream)
     assert (index.open, list(index.all()), index._by_sandbox) == (0, [], {})
 
 
+def test_s10_one_anonymous_stream_too_many_ends_the_one_that_is_so_for_longest() -> None:
+    class Aborted(Stream):
+        is_aborted = False
+
+        def abort(self) -> None:
+            self.is_aborted = True
+
+    index = StreamIndex(max_anonymous=2)
+    streams = [Aborted() for _ in range(5)]
+    mine = add(index, ONE)
+    for stream in streams[:3]:
+        index.add_anonymous(stream)
+    assert [stream.is_aborted for stream in streams] == [True, False, False, False, False]
+    index.claim(streams[1], None, ONE)  # it has shown a token, and is no longer looked at
+    streams[1].claims = ONE
+    for stream in streams[3:]:
+        index.add_anonymous(stream)
+    assert [stream.is_aborted for stream in streams] == [True, False, True, False, False]
+    # Those that were ended are open until their transports say so, and nobody's place is taken by them.
+    assert (index.open, index.admitted, index.dropped, len(list(index.all()))) == (6, 2, 2, 4)
+    index.remove(streams[0])
+    index.remove(streams[2])
+    assert (index.open, index.admitted) == (4, 2)
+    for left in (mine, streams[1], streams[3], streams[4]):
+        index.remove(left)
+    assert (index.open, index.admitted, list(index.all())) == (0, 0, [])
+
+
+def test_s10_streams_that_are_claimed_at_once_end_no_anonymous_one() -> None:
+    index = StreamIndex(max_anonymous=1)
+    anonymous = Stream()
+    index.add_anonymous(anonymous)
+    add(index, ONE)
+    assert (index.dropped, index.admitted, set(index.all()) >= {anonymous}) == (0, 1, True)
+    assert index.claim(next(iter(index.of_sandbox("sbx_one"))), ONE, TWO) == 1
+    assert index.admitted == 1
+
+
 def test_forgetting_twice_disturbs_no_other_stream() -> None:
-    index = StreamIndex()
+    index = StreamIndex(MANY)
     gone, stays = add(index, ONE), add(index, TWO)
     index.remove(gone)
     index._discard(gone, ONE)
@@ -104,7 +143,7 @@ def test_forgetting_twice_disturbs_no_other_stream() -> None:
 
 
 def test_a_list_of_streams_may_be_walked_while_they_end() -> None:
-    index = StreamIndex()
+    index = StreamIndex(MANY)
     for claims in (None, ONE, ONE):
         add(index, claims)
     for stream in index.all():
@@ -125,7 +164,7 @@ def test_what_every_stream_must_say_for_itself() -> None:
 
 
 def test_sandboxes_with_an_open_stream() -> None:
-    index = StreamIndex()
+    index = StreamIndex(MANY)
     stream = add(index, ONE)
     add(index, TWO)
     add(index, None)

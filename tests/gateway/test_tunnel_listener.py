@@ -14,10 +14,12 @@ from cryptography.x509.oid import NameOID
 
 from gateway.renewal import RenewedTokens, TokenRenewalError
 from sallyport.net.websocket_upgrade import upgrade_request
+from sallyport.plan.codec import seal
 from sallyport_cli.keys import mint, new_private_key
 from tests.support.gateway_plans import ORGANIZATION, SANDBOX, plan
 from tests.support.in_process import GatewayInProcess, Settings, in_process_gateway, signed_token
 from tests.support.passing_time import let_time_pass
+from tests.support.plan_documents import plan_document
 from tests.support.raw_end import RawAnswer, RawEnd
 from tests.support.token_issuer import ScriptedIssuer, renewed
 from tests.support.tunnel_client import OpeningRefused, dial_tunnel
@@ -295,6 +297,40 @@ async def test_an_exchange_that_fails_opens_no_tunnel(
     assert gateway.metric("sallyport_active_tunnels") == 0
 
 
+async def test_s10_a_socket_whose_token_is_exchanged_makes_room_for_nobody(tmp_path: Path) -> None:
+    limits = {"anonymous_streams": 1, "streams_per_sandbox": 1}
+    async with in_process_gateway(tmp_path, plan=PLAN, further={"limits": limits}) as gateway:
+        gateway.parts.token_issuer = issuer = ScriptedIssuer()
+        opening = gateway.parts.tasks.spawn(gateway.tunnel(token=signed_token("sallyport-renewal")), name="opening")
+        asked = await issuer.asked()
+        # It counts as one of its sandbox's, so there are only so many of them either.
+        answer = await refusal(gateway, signed_token("sallyport-renewal"))
+        assert (answer.status, answer.value("X-Sallyport-Error")) == (503, "overloaded")
+        silent = [await RawEnd.dial(port_of(gateway)) for _ in range(3)]
+        for end in silent[:2]:
+            assert await end.gone() == b""
+        asked.answer.set_result(renewed())
+        await opening
+        for end in silent:
+            end.close()
+
+
+async def test_a_plan_of_another_organization_ends_an_exchange(
+    gateway: GatewayInProcess, issuer: ScriptedIssuer
+) -> None:
+    token = signed_token("sallyport-renewal", "sbx_two")
+    opening = gateway.parts.tasks.spawn(refusal(gateway, token), name="opening")
+    asked = await issuer.asked()
+    gateway.parts.plans.apply(
+        seal({**plan_document([], default="deny"), "sandboxId": "sbx_two", "organizationId": "org_two"})
+    )
+    answer = await opening
+    assert (answer.status, answer.value("X-Sallyport-Error")) == (503, "overloaded")
+    asked.answer.set_result(renewed("sbx_two"))
+    answer = await refusal(gateway, signed_token("sallyport-tunnel", "sbx_two"))
+    assert answer.status == 401
+
+
 async def test_an_exchange_has_its_time(tmp_path: Path) -> None:
     async with in_process_gateway(tmp_path, plan=PLAN, further={"timeouts": {"credential": "100ms"}}) as gateway:
         gateway.parts.token_issuer = ScriptedIssuer()
@@ -372,12 +408,34 @@ async def test_a_full_gateway_begins_no_handshake(tmp_path: Path, certificate: t
         "limits": {"open_streams": 1, "streams_per_sandbox": 1},
     }
     async with in_process_gateway(tmp_path, plan=PLAN, further=further) as gateway:
-        waiting = await RawEnd.dial(port_of(gateway))
-        await until(lambda: gateway.parts.streams.open == 1)
+        waiting = await gateway.client()
+        waiting.send(gateway.request("http://unclaimed.test/"))
+        await waiting.answer()
+        assert gateway.parts.streams.admitted == 1
         refused = await RawEnd.dial(port_of(gateway))
         assert await refused.gone() == b""
         assert gateway.parts.streams.open == 1
         for end in (waiting, refused):
+            end.close()
+
+
+async def test_s10_a_handshake_too_many_ends_the_oldest(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+    further: Settings = {
+        "tunnel": {"tls": {"certificate_file": str(certificate[0]), "key_file": str(certificate[1])}},
+        "limits": {"anonymous_streams": 2},
+    }
+    trust = ssl.create_default_context(cafile=str(certificate[0]))
+    async with in_process_gateway(tmp_path, plan=PLAN, further=further) as gateway:
+        silent = [await RawEnd.dial(port_of(gateway)) for _ in range(3)]
+        assert await silent[0].gone() == b""
+        assert gateway.parts.streams.open == 2
+        # A sandbox's, whose TLS and token come at once.
+        client = await dial_tunnel(gateway.parts.clock, port_of(gateway), tunnel_token(), tls=trust)
+        await client.message("interception.set")
+        assert await silent[1].gone() == b""
+        assert gateway.metric("sallyport_anonymous_dropped_total") == 2
+        client.abort()
+        for end in silent:
             end.close()
 
 

@@ -1899,26 +1899,70 @@ _LIMITS: Final = (
         "if True:",
         _LOWER_BODY,
     ),
-    Guard(
-        "a sandbox's streams, by its requests",
-        _STREAM,
-        "        if count > self.parts.limits.streams_per_sandbox:\n",
-        "        if False:\n",
-        "tests/gateway/test_stream.py::test_s10_a_stream_too_many_is_503",
-    ),
-    Guard(
-        "a sandbox's streams, in its tunnel",
-        _STREAM,
-        "        if of_sandbox > parts.limits.streams_per_sandbox:\n",
-        "        if False:\n",
-        "tests/gateway/test_tunnel_stream.py::test_the_sandbox_s_streams_have_a_limit",
+    *(
+        Guard(
+            name,
+            _STREAM,
+            "if streams.claim(self, before, claims) > limits.streams_per_sandbox:",
+            "if streams.claim(self, before, claims) < 0:",
+            test,
+        )
+        for name, test in (
+            ("a sandbox's streams, by its requests", "tests/gateway/test_stream.py::test_s10_a_stream_too_many_is_503"),
+            (
+                "a sandbox's streams, in its tunnel",
+                "tests/gateway/test_tunnel_stream.py::test_the_sandbox_s_streams_have_a_limit",
+            ),
+        )
     ),
     Guard(
         "everybody's streams",
         _STREAM,
-        "parts.streams.open > parts.limits.open_streams:",
-        "False:",
+        "is_new and streams.admitted > limits.open_streams",
+        "False",
         "tests/gateway/test_stream.py::test_s10_a_stream_too_many_is_503",
+    ),
+    Guard(
+        "everybody's streams, tunnels among them",
+        "gateway/tunnel_listener.py",
+        "            if parts.streams.admitted >= parts.limits.open_streams:\n                raise",
+        "            if False:\n                raise",
+        "tests/gateway/test_tunnel_listener.py::test_a_gateway_that_is_full_says_when_to_come_back",
+    ),
+    Guard(
+        "streams without a token, counted apart",
+        _STREAM,
+        "is_new and streams.admitted > limits.open_streams",
+        "is_new and streams.open > limits.open_streams",
+        "tests/flow/test_limits.py::test_s10_sockets_that_show_no_token_take_no_place_of_a_sandbox",
+    ),
+    Guard(
+        "streams without a token, so many",
+        "gateway/open_streams.py",
+        "if len(self._anonymous) > self._max_anonymous:",
+        "if False:",
+        "tests/flow/test_limits.py::test_s10_sockets_that_show_no_token_take_no_place_of_a_sandbox",
+    ),
+    Guard(
+        "streams without a token: the oldest goes",
+        "gateway/open_streams.py",
+        "popitem(last=False)",
+        "popitem(last=True)",
+        "tests/flow/test_limits.py::test_s10_who_is_slow_with_a_token_has_as_long_as_others_leave_room",
+    ),
+    Guard(
+        "streams whose token was taken back",
+        _STREAM,
+        "            streams.add_anonymous(self)\n        return Refused",
+        "            streams.add(self)\n        return Refused",
+        "tests/flow/test_limits.py::test_s10_streams_whose_token_is_taken_back_by_their_next_request_are_anonymous_too",
+    ),
+    Guard(
+        "sockets whose renewal token is exchanged",
+        "gateway/tunnel_listener.py",
+        "        stream.be_of(claims)\n",
+        "",
+        "tests/gateway/test_tunnel_listener.py::test_s10_a_socket_whose_token_is_exchanged_makes_room_for_nobody",
     ),
     Guard(
         "a sandbox's names",
@@ -1966,8 +2010,8 @@ _LIMITS: Final = (
     Guard(
         "memory: a stream",
         _STREAM,
-        "elif parts.is_shedding and",
-        "elif False and",
+        "if deny is None and parts.is_shedding and",
+        "if False and",
         f"{_TEST_MEMORY}test_t5_a_stream_that_has_asked_nothing_yet_is_refused",
     ),
     Guard("memory: what holds most is reset", "gateway/memory.py", "each.stream.shed() for", "1 for", _SHEDDING),

@@ -156,7 +156,7 @@ class World:
             metrics=nothing,
             tasks=self.tasks,
             request_prefix="",
-            streams=StreamIndex(),
+            streams=StreamIndex(max_anonymous=100),
         )
         self.gateway = Gateway(self.parts, nothing, None, 0, contextlib.AsyncExitStack())
         self.plans.on_replaced = self.gateway.plan_replaced
