@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import signal
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -13,6 +12,9 @@ import hypothesis
 import pytest
 import structlog
 import uvloop
+
+from tests.support.counts import counts_of
+from tests.support.figures import InTime, figure
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CORPORA = pathlib.Path(os.environ.get("SALLYPORT_CORPORA", ROOT.parent / "shared" / "corpora"))
@@ -39,22 +41,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how much was tried, and how often what must not happen did: `counted(what was tried, what was found)`.
-
-    A test that tries many in a loop adds them itself: `record_property("tried", ["vectors", 179])`.
-    """
-    tried, found = Counter[str](), Counter[str]()
-    for report in (*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")):
-        for name, value in report.user_properties:
-            if name == "counted":
-                tried[value[0]] += 1
-                found[value[1]] += report.failed
-            elif name == "tried":
-                tried[value[0]] += value[1]
-    if tried:
-        counts = [f"{what} tried: {count}" for what, count in sorted(tried.items())]
-        counts += [f"{what}: {count}" for what, count in sorted(found.items())]
-        terminalreporter.write_line("; ".join(counts))
+    """Say what was tried, and how often what must not happen did."""
+    reports = [report for kind in ("passed", "failed", "error") for report in terminalreporter.getreports(kind)]
+    if counts := counts_of(report for report in reports if isinstance(report, pytest.TestReport)):
+        terminalreporter.write_line(counts)
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -68,6 +58,21 @@ def _log_of_one_test() -> Iterator[None]:
     """Forget how a command run in this process set the log up: it would write to the output of a test that is over."""
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def in_time(pytestconfig: pytest.Config) -> InTime:
+    """Return what says how long something took, and fails where that is too long and `--full` is given.
+
+    Without it a test asserts order alone: a machine that runs many things at once is not a fault of the gateway's.
+    """
+    is_full = bool(pytestconfig.getoption("--full"))
+
+    def check(name: str, seconds: float, most_seconds: float) -> None:
+        figure(name, seconds)
+        assert seconds < most_seconds or not is_full, f"{name}: {seconds:.3f} s"
+
+    return check
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Published disguises of addresses, and names that rebind, against a gateway: by the explicit listener and by a tunnel.
 
 Egress cases H6 to H8. The gateway is a whole one on real sockets; below its Dialer stands a network of the test's, so
-that what would be dialled can be told (tests/support/staged_network.py). Each test says how many it has tried.
+that what would be dialled can be told (tests/support/staged_network.py). Each test counts how many it tries.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from sallyport.host import HostError, split_authority
-from tests.support.figures import figure
+from tests.support.figures import RecordProperty
 from tests.support.gateway_plans import plan, route
 from tests.support.in_process import GatewayInProcess, in_process_gateway
 from tests.support.origin import Answer, RecordingOrigin, recording_origin
@@ -26,6 +26,7 @@ from tests.support.staged_network import PUBLIC, StagedNetwork
 QUICK_SIDES = [pytest.param("explicit", marks=pytest.mark.full), "tunnel"]
 SECRET = "canary-7f00a9fec0a8+/=Zq"
 OK = Told(200, "")
+NO_PROXY_S_SCHEME = Told(400, "invalid_request")
 # Every link carries one exchange, so that each request is a dial of its own.
 ONE_EACH = Answer(parts=(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",))
 
@@ -181,6 +182,31 @@ PUBLIC_HOSTS = {
     "test",
     "www.googleapis.com",
 }
+# Of those, the ones that are refused in absolute form all the same: no proxy is asked for another scheme than http, and
+# https goes by CONNECT.
+PUBLIC_AND_NOT_HTTP = {
+    "https://307.r3dir.me/--to/?url=http://localhost",
+    "https://62epax5fhvj3zzmzigyoe5ipkbn7fysllvges3a.302.r3dir.me",
+    "https://azure.microsoft.com/en-us/blog/what-just-happened-to-my-vm-in-vm-metadata-service/",
+    "https://developers.digitalocean.com/documentation/metadata/",
+    "https://docs.microsoft.com/en-us/azure/virtual-machines/windows/instance-metadata-service",
+    "https://example.com/ssrf.php?url=http://brutelogic.com.br/poc.svg",
+    "https://help.redacted.com/plugins/servlet/oauth/users/icon-uri"
+    "?consumerUri=http://169.254.169.254/metadata/v1/maintenance",
+    "https://www.googleapis.com/auth/compute",
+    "https://www.googleapis.com/auth/devstorage.read_write",
+    "https://www.googleapis.com/auth/logging.write",
+    "https://www.googleapis.com/auth/monitoring",
+    "https://www.googleapis.com/compute/v1/projects/1042377752888/setCommonInstanceMetadata",
+    "https://www.googleapis.com/oauth2/v1/tokeninfo?access_token=ya29.XXXXXKuXXXXXXXkGT0rJSA",
+    "dict://attacker:11111/",
+    "jar:scheme://domain/path!/",
+    "sftp://evil.com:11111/",
+    "tftp://evil.com:12346/TESTUDPPACKET",
+}
+
+
+DISGUISED = pytest.mark.counted("disguised addresses", "led inwards")
 
 
 @pytest.fixture(scope="module")
@@ -192,10 +218,12 @@ def host_of(url: str) -> str:
     return with_port(naive_authority(url), url).decode().rpartition(":")[0]
 
 
+@DISGUISED
 @pytest.mark.parametrize("side", QUICK_SIDES)
 async def test_h6_h7_under_deny_every_disguise_is_refused_and_nothing_asked_for(
-    tmp_path: Path, disguises: list[str], side: str
+    tmp_path: Path, disguises: list[str], side: str, record_property: RecordProperty
 ) -> None:
+    record_property("tried", ["disguised addresses", len(disguises)])
     refused = 0
     async with scene(tmp_path, side, plan([], default="deny"), inward) as on:
         connected: dict[str, Outcome] = {}
@@ -205,15 +233,16 @@ async def test_h6_h7_under_deny_every_disguise_is_refused_and_nothing_asked_for(
             outcomes = [await on.ask_for(url), connected[host_of(url)]]
             assert {(each.asked, each.reached) for each in outcomes} == {((), ())}, url
             refused += all(each.is_refused for each in outcomes)
-    figure(f"disguises refused under deny, {side}", refused, f"of {len(disguises)}")
     assert (refused, len(disguises)) == (179, 179), f"{refused} of {len(disguises)} refused"
 
 
+@DISGUISED
 @pytest.mark.parametrize("mode", ["forwarded and passed through", "injected"])
 @pytest.mark.parametrize("side", QUICK_SIDES)
 async def test_h6_h7_only_what_is_public_is_reached_whatever_the_plan_lets_through(
-    tmp_path: Path, disguises: list[str], side: str, mode: str
+    tmp_path: Path, disguises: list[str], side: str, mode: str, record_property: RecordProperty
 ) -> None:
+    record_property("tried", ["disguised addresses", len(disguises)])
     document = plan([], default="passthrough")
     if mode == "injected":
         hosts, ports = claimed(disguises)
@@ -229,23 +258,26 @@ async def test_h6_h7_only_what_is_public_is_reached_whatever_the_plan_lets_throu
             plain = await on.ask_for(url)
             if host not in connected:
                 connected[host] = await on.connect_to(url, CLEARTEXT if mode == "injected" else PASSTHROUGH)
-            assert plain.is_refused == (not is_public or not url.startswith("http://")), (url, plain)
+            assert plain.is_refused == (not is_public or url in PUBLIC_AND_NOT_HTTP), (url, plain)
+            if url in PUBLIC_AND_NOT_HTTP:
+                assert plain.told == NO_PROXY_S_SCHEME, (url, plain)
             assert connected[host].is_refused == (not is_public), (url, connected[host])
             reached |= {address for each in (plain, connected[host]) for address, _ in each.reached}
             refused += plain.is_refused and connected[host].is_refused
         assert (SECRET.encode() in on.origin.received) == (mode == "injected")
-    figure(f"disguises refused, {mode}, {side}", refused, f"of {len(disguises)}")
     assert reached == {PUBLIC, "1.1.1.1"}
     assert (refused, len(disguises)) == (153, 179), f"{refused} of {len(disguises)} refused"
 
 
-def test_the_table_of_public_hosts_names_nothing_else(disguises: list[str]) -> None:
+def test_the_tables_of_what_is_public_name_nothing_else(disguises: list[str]) -> None:
     assert {host_of(url) for url in disguises} >= PUBLIC_HOSTS
+    assert {url for url in disguises if host_of(url) in PUBLIC_HOSTS} > PUBLIC_AND_NOT_HTTP
 
 
 # ---- what a URL names (urltestdata.json)
 
 EVERYTHING = ("0.0.0.0/0", "::/0")
+URLS = pytest.mark.counted("URLs", "led to another host")
 
 # Hosts and ports that the URL standard accepts and writes so, and that are refused.
 REFUSED_ALL_THE_SAME = {
@@ -289,11 +321,13 @@ def urls(corpus: Callable[[str], Any]) -> list[UrlCase]:
     ]
 
 
+@URLS
 @pytest.mark.full
 @pytest.mark.parametrize("side", SIDES)
 async def test_h3_h6_the_host_that_a_url_names_is_dialled_or_the_url_is_refused(
-    tmp_path: Path, urls: list[UrlCase], side: str
+    tmp_path: Path, urls: list[UrlCase], side: str, record_property: RecordProperty
 ) -> None:
+    record_property("tried", ["URLs", len(urls)])
     tried: Counter[tuple[object, ...]] = Counter()
     answered: dict[tuple[str, bytes], Outcome] = {}
     async with scene(tmp_path, side, plan([], default="passthrough"), inward, allow=EVERYTHING) as on:
@@ -316,18 +350,19 @@ async def test_h3_h6_the_host_that_a_url_names_is_dialled_or_the_url_is_refused(
                     assert outcome.host == case.host, (form, case, outcome)
     for form in ("absolute form", "CONNECT", "Host"):
         failures, refused = tried[form, True], tried[form, True, "refused"]
-        figure(f"failures refused, {form}, {side}", refused, f"of {failures}")
         assert refused == failures, f"{refused} of {failures} refused, {form}"
     assert tried["absolute form", True] == 267, tried
     assert tried["absolute form", False] > tried["absolute form", False, "refused"], tried
 
 
+@URLS
 @pytest.mark.full
 @pytest.mark.parametrize("side", SIDES)
 async def test_h1_h3_what_the_standard_makes_of_a_url_reaches_its_host(
-    tmp_path: Path, urls: list[UrlCase], side: str
+    tmp_path: Path, urls: list[UrlCase], side: str, record_property: RecordProperty
 ) -> None:
     hosts = {case.href: case.host for case in urls if case.href is not None and case.href.startswith("http")}
+    record_property("tried", ["URLs", len(hosts)])
     refused = 0
     async with scene(tmp_path, side, plan([], default="passthrough"), inward, allow=EVERYTHING) as on:
         for href, host in hosts.items():
@@ -339,7 +374,6 @@ async def test_h1_h3_what_the_standard_makes_of_a_url_reaches_its_host(
                 assert outcome.is_refused == (url in REFUSED_ALL_THE_SAME), (url, outcome)
                 assert outcome.is_refused or outcome.host == host, (url, outcome)
             refused += url in REFUSED_ALL_THE_SAME
-    figure(f"hosts reached, {side}", len(hosts) - refused, f"of {len(hosts)}")
     assert refused == len(REFUSED_ALL_THE_SAME), f"{refused} of {len(hosts)} refused"
 
 
@@ -375,9 +409,13 @@ REBINDERS = {
 }
 
 
+@pytest.mark.counted("rebinding names", "led inwards")
 @pytest.mark.parametrize("tries", [40, pytest.param(1_000, marks=pytest.mark.full)])
 @pytest.mark.parametrize("side", SIDES)
-async def test_h8_a_name_that_rebinds_never_leads_inwards(tmp_path: Path, side: str, tries: int) -> None:
+async def test_h8_a_name_that_rebinds_never_leads_inwards(
+    tmp_path: Path, side: str, tries: int, record_property: RecordProperty
+) -> None:
+    record_property("tried", ["rebinding names", tries])
     asked: Counter[str] = Counter()
 
     def rebind(host: str) -> tuple[str, ...]:
@@ -396,7 +434,6 @@ async def test_h8_a_name_that_rebinds_never_leads_inwards(tmp_path: Path, side: 
             reached.update(address for address, _ in outcome.reached)
             dials += not outcome.is_refused
     inwards = reached.total() - reached[PUBLIC]
-    figure(f"rebinding names led inwards, {side}", inwards, f"of {tries}")
     assert inwards == 0, f"{inwards} of {tries} tries led inwards: {reached}"
     assert reached == {PUBLIC: dials}
     assert 0 < dials < tries

@@ -21,6 +21,7 @@ from demo.leaks import leaks, spellings
 from demo.tap import Tap, tapping
 from tests.support.background import in_background
 from tests.support.busy_run import CANARIES, MARKER, SECRETS, Asked, BusyScene, ask_everything, busy_scene, read_memory
+from tests.support.figures import RecordProperty
 from tests.support.gateway_plans import SANDBOX, plan
 from tests.support.gateway_process import Setting, gateway_process
 from tests.support.operator import Operator
@@ -233,9 +234,11 @@ def test_c14_no_sink_of_the_whole_way_holds_a_canary(whole: Busy, sink: str) -> 
     _assert_clean(whole, sink)
 
 
-def test_c3_echoed_secrets_are_blanked_at_the_same_length(busy: Busy) -> None:
+@pytest.mark.counted("echoes of a credential", "leaks")
+def test_c3_echoed_secrets_are_blanked_at_the_same_length(busy: Busy, record_property: RecordProperty) -> None:
     echoes = [body for status, _, body in busy.answers.answers if status == 200 and body.startswith("you sent: ")]
     assert echoes
+    record_property("tried", ["echoes of a credential", len(echoes)])
     assert leaks("".join(echoes).encode("latin-1"), SECRETS) == []
     assert len({len(body) for body in echoes}) == 2  # whole ones, and those that were cut short
 

@@ -22,6 +22,7 @@ from sallyport.net.setting_kinds import HostPort
 from sallyport.plan.codec import seal
 from tests.support.background import in_background
 from tests.support.feed_world import INSTANCE, FeedWorld, RecordingRelay, feed_world, order, recording_relay
+from tests.support.figures import waited_for_a_core
 from tests.support.front_stage import session
 from tests.support.gateway_plans import ORGANIZATION, SANDBOX
 from tests.support.gateway_process import Setting
@@ -29,7 +30,7 @@ from tests.support.mcp_program import PROGRAM as BAD_PROGRAM
 from tests.support.mcp_servers import NODE_FOLDER, server
 from tests.support.operator import Operator
 from tests.support.plan_documents import plan_document
-from tests.support.tool_load import BUILT_IN, CALLERS, Load, waited_for_a_core
+from tests.support.tool_load import BUILT_IN, CALLERS, Load
 from tests.support.tool_server_process import ToolServerProcess, tool_server_processes
 from tests.support.up_process import UpProcess, up_process
 from tests.support.work_program import PROGRAM

@@ -10,11 +10,13 @@ from types import ModuleType
 import pytest
 
 from tests.flow import test_egress_authority, test_egress_credentials, test_egress_framing, test_egress_paths
+from tests.support.afterwards import AFTERWARDS
 from tests.support.egress_stage import HOSTILE, Case, Played, each_way
 from tests.support.egress_ways import SANDBOXD, WAYS
+from tests.support.figures import InTime, RecordProperty
 from tests.support.raw_end import RawEnd
 
-pytestmark = [HOSTILE, pytest.mark.full, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.full, pytest.mark.timeout(300)]
 
 SUITES = {
     "paths": test_egress_paths,
@@ -57,7 +59,8 @@ def cases_of(suite: ModuleType) -> list[Case]:
 
 def again(*ways: str) -> pytest.MarkDecorator:
     cases = [(name, case, way) for name, suite in SUITES.items() for case, way in each_way(cases_of(suite), ways)]
-    return pytest.mark.parametrize(("suite", "case", "way"), cases, ids=str)
+    each = [pytest.param(*one, marks=HOSTILE) for one in cases]
+    return pytest.mark.parametrize(("suite", "case", "way"), each, ids=str)
 
 
 @again(SANDBOXD)
@@ -68,6 +71,15 @@ def test_a_sandboxd_between_changes_no_answer(suite: str, case: Case, way: str, 
 @again(*WAYS)
 def test_pieces_of_a_byte_change_no_answer(suite: str, case: Case, way: str, play_again: PlayAgain) -> None:
     play_again(suite, True).check(case, way)
+
+
+@AFTERWARDS
+@pytest.mark.parametrize("in_pieces", [False, True])
+@pytest.mark.parametrize("suite", SUITES)
+def test_t6_a_plain_request_succeeds_after_each(
+    suite: str, in_pieces: bool, play_again: PlayAgain, record_property: RecordProperty, in_time: InTime
+) -> None:
+    play_again(suite, in_pieces).check_afterwards(record_property, in_time)
 
 
 @pytest.mark.parametrize("in_pieces", [False, True])

@@ -13,11 +13,11 @@ import pytest
 from cryptography import x509
 
 from sallyport.wire.client_hello import HANDSHAKE_FAILURE_ALERT, UNRECOGNIZED_NAME_ALERT
+from tests.support.afterwards import AFTERWARDS
 from tests.support.egress_stage import (
     ADDED_LINES,
     ALLOWED,
     EVERYBODYS_PORT,
-    HOSTILE,
     OTHER_PORT,
     ROUTE,
     Case,
@@ -31,12 +31,11 @@ from tests.support.egress_stage import (
     play_all,
 )
 from tests.support.egress_ways import SANDBOXD, WAYS, established
+from tests.support.figures import InTime, RecordProperty
 from tests.support.gateway_plans import plan, route
 from tests.support.origin import OK, Answer, Then
 from tests.support.plan_documents import Document
 from tests.support.tls_by_hand import TlsByHand, trusting
-
-pytestmark = HOSTILE
 
 GET = b"GET /v1/x HTTP/1.1\r\nHost: {host}\r\n\r\n"
 PLAIN_GET = b"GET http://{host}/v1/x HTTP/1.1\r\nHost: {host}\r\n\r\n"
@@ -751,6 +750,13 @@ def test_a6_a_leaf_names_one_host(case: Case, way: str, played: Played) -> None:
 @of(A7)
 def test_a7_a_link_that_dies_is_replaced_once(case: Case, way: str, played: Played) -> None:
     played.check(case, way)
+
+
+@AFTERWARDS
+def test_t6_a_plain_request_succeeds_after_each(
+    played: Played, record_property: RecordProperty, in_time: InTime
+) -> None:
+    played.check_afterwards(record_property, in_time)
 
 
 def test_nothing_happened_that_belongs_to_no_case(played: Played) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.afterwards import AFTERWARDS
 from tests.support.egress_stage import (
     ADDED_LINES,
     BEARER_LINE,
-    HOSTILE,
     IDENTITY_LINE,
     OTHER_CONNECTION,
     OTHER_PORT,
@@ -30,11 +30,10 @@ from tests.support.egress_stage import (
     play_all,
 )
 from tests.support.egress_ways import WAYS
+from tests.support.figures import InTime, RecordProperty
 from tests.support.origin import Answer
 from tests.support.plan_documents import Document
 from tests.support.raw_end import RawEnd
-
-pytestmark = HOSTILE
 
 BEGIN = b" HTTP/1.1\r\nHost: {host}\r\n"
 END = IDENTITY_LINE + b"\r\n"
@@ -484,6 +483,13 @@ def test_c13_nothing_is_answered_from_a_cache(case: Case, way: str, played: Play
 @of(TOLD)
 def test_an_agent_is_told_what_to_do(case: Case, way: str, played: Played) -> None:
     played.check(case, way)
+
+
+@AFTERWARDS
+def test_t6_a_plain_request_succeeds_after_each(
+    played: Played, record_property: RecordProperty, in_time: InTime
+) -> None:
+    played.check_afterwards(record_property, in_time)
 
 
 def test_nothing_happened_that_belongs_to_no_case(played: Played) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from tests.support.afterwards import AFTERWARDS
 from tests.support.egress_stage import (
     ADDED_LINES,
     ALLOWED,
-    HOSTILE,
     OTHER_PORT,
     Case,
     Play,
@@ -22,9 +22,8 @@ from tests.support.egress_stage import (
     play_all,
 )
 from tests.support.egress_ways import TunnelWay, established
+from tests.support.figures import InTime, RecordProperty
 from tests.support.plan_documents import Document
-
-pytestmark = HOSTILE
 
 HOST = b"Host: {host}\r\n"
 CONNECT = b"CONNECT {host}:443 HTTP/1.1\r\n"
@@ -238,6 +237,13 @@ def test_a_mode_is_the_gateway_s_to_choose(case: Case, way: str, played: Played)
 @of(BELIEVED)
 def test_what_a_sandboxd_may_do(case: Case, way: str, played: Played) -> None:
     played.check(case, way)
+
+
+@AFTERWARDS
+def test_t6_a_plain_request_succeeds_after_each(
+    played: Played, record_property: RecordProperty, in_time: InTime
+) -> None:
+    played.check_afterwards(record_property, in_time)
 
 
 def test_nothing_happened_that_belongs_to_no_case(played: Played) -> None:

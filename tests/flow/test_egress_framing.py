@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.afterwards import AFTERWARDS
 from tests.support.egress_stage import (
     ADDED_LINES,
     ALLOWED,
     CLOSED_PORT,
-    HOSTILE,
     OTHER_PORT,
     ROUTE,
     Case,
@@ -25,10 +25,9 @@ from tests.support.egress_stage import (
     play_all,
 )
 from tests.support.egress_ways import WAYS, established
+from tests.support.figures import InTime, RecordProperty
 from tests.support.origin import OK, Answer, On, Then
 from tests.support.plan_documents import Document
-
-pytestmark = HOSTILE
 
 BEGIN = b" HTTP/1.1\r\nHost: {host}\r\n"
 SMUGGLED = b"0\r\n\r\nGET /v1/smuggled HTTP/1.1\r\nHost: {host}\r\n\r\n"
@@ -548,6 +547,13 @@ def test_s9_what_comes_before_the_200_goes_nowhere(case: Case, way: str, played:
 def test_s10_heads_and_bodies_have_their_size_and_time(case: Case, way: str, played: Played) -> None:
     scene = played.check(case, way)
     assert scene.bodies == []
+
+
+@AFTERWARDS
+def test_t6_a_plain_request_succeeds_after_each(
+    played: Played, record_property: RecordProperty, in_time: InTime
+) -> None:
+    played.check_afterwards(record_property, in_time)
 
 
 def test_nothing_happened_that_belongs_to_no_case(played: Played) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.afterwards import AFTERWARDS
 from tests.support.egress_stage import (
     ADDED_LINES,
-    HOSTILE,
     IDENTITY_LINE,
     ROUTE,
     SECRET,
@@ -22,9 +22,8 @@ from tests.support.egress_stage import (
     play_all,
 )
 from tests.support.egress_ways import WAYS
+from tests.support.figures import InTime, RecordProperty
 from tests.support.plan_documents import Document
-
-pytestmark = HOSTILE
 
 FIELDS = b" HTTP/1.1\r\nHost: {host}\r\n\r\n"
 
@@ -284,6 +283,13 @@ def test_p9_the_injected_parameter_is_the_only_one_of_its_name(case: Case, way: 
 @of(P10)
 def test_p10_any_other_query_goes_on_byte_for_byte(case: Case, way: str, played: Played) -> None:
     played.check(case, way)
+
+
+@AFTERWARDS
+def test_t6_a_plain_request_succeeds_after_each(
+    played: Played, record_property: RecordProperty, in_time: InTime
+) -> None:
+    played.check_afterwards(record_property, in_time)
 
 
 def test_nothing_happened_that_belongs_to_no_case(played: Played) -> None:

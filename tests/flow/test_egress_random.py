@@ -8,12 +8,14 @@ import asyncio
 import random
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from dataclasses import dataclass
 
 import pytest
 
-from tests.support.egress_stage import SECRET, Case, Play, Scene, play_all
+from tests.support.afterwards import AFTERWARDS
+from tests.support.egress_stage import SECRET, Case, Play, Played, Scene, play_all
 from tests.support.egress_ways import WAYS
+from tests.support.figures import InTime, RecordProperty
 from tests.support.strict_http import Malformed, read_all
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(300)]
@@ -99,9 +101,18 @@ def asks(request: bytes, is_inside: bool, told: Callable[[Scene, bytes], object]
     return play
 
 
-def test_what_is_damaged_is_refused_or_read_one_way(
-    tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damaged:
+    """What was sent, by the names of its cases, and what came of it; answers by the hosts of their scenes."""
+
+    seed: int
+    requests: Mapping[str, bytes]
+    answers: Mapping[str, bytes]
+    played: Played
+
+
+@pytest.fixture(scope="module")
+def damaged_ones(tmp_path_factory: pytest.TempPathFactory) -> Damaged:
     seed = random.SystemRandom().randrange(2**32)
     chance = random.Random(seed)
     requests: dict[str, bytes] = {}
@@ -113,23 +124,35 @@ def test_what_is_damaged_is_refused_or_read_one_way(
         request = requests[str(number)] = damaged(good, chance)
         play = asks(request, is_inside, lambda scene, answer: answered.__setitem__(scene.host, answer))
         cases.append(Case(name=str(number), play=play))
-    played = play_all(tmp_path, cases)
-    faults: Mapping[str, object] = {
-        f"{requests[name]!r} by {way}": fault
-        for (name, way), scene in played.scenes.items()
-        if (fault := fault_of(scene, answered[scene.host])) is not None
-    }
-    assert faults == {}, f"seed {seed}"
-    assert played.links_of_none == []
+    played = play_all(tmp_path_factory.mktemp("damaged"), cases)
+    return Damaged(seed=seed, requests=requests, answers=answered, played=played)
+
+
+@pytest.mark.counted("damaged requests", "read in two ways")
+def test_what_is_damaged_is_refused_or_read_one_way(damaged_ones: Damaged, record_property: RecordProperty) -> None:
     record_property("tried", ["damaged requests", VECTORS * len(WAYS)])
+    faults: Mapping[str, object] = {
+        f"{damaged_ones.requests[name]!r} by {way}": fault
+        for (name, way), scene in damaged_ones.played.scenes.items()
+        if (fault := fault_of(scene, damaged_ones.answers.get(scene.host, b""))) is not None
+    }
+    assert faults == {}, f"seed {damaged_ones.seed}"
+    assert damaged_ones.played.links_of_none == []
+
+
+@AFTERWARDS
+def test_t6_a_plain_request_succeeds_after_each(
+    damaged_ones: Damaged, record_property: RecordProperty, in_time: InTime
+) -> None:
+    damaged_ones.played.check_afterwards(record_property, in_time)
 
 
 def fault_of(scene: Scene, answer: bytes) -> str | None:
     """Say what must not have been; None where nothing was."""
+    if scene.fault is not None:
+        return repr(scene.fault)
     if SECRET.encode() in answer:
         return "the secret came back"
-    if scene.afterwards is None or scene.afterwards.status != 200:
-        return "no plain request succeeded afterwards"
     for received in scene.received:
         try:
             reading = read_all(received)

@@ -20,6 +20,14 @@ import pytest
 
 from sallyport.net.clock import Clock
 from sallyport.wire import websocket
+from tests.support.afterwards import (
+    AFTERWARDS,
+    MOST_SECONDS,
+    Afterwards,
+    ask_afterwards,
+    check_time,
+)
+from tests.support.figures import InTime, RecordProperty
 from tests.support.gateway_plans import plan, route
 from tests.support.gateway_process import GatewayProcess, Setting, gateway_process
 from tests.support.origin import Answer, Link, RecordingOrigin, Then, recording_origin
@@ -29,7 +37,6 @@ from tests.support.tunnel_client import dial_tunnel
 SECRET = "answers/credential+91bd2e"
 AT_ONCE = 8
 WHOLE_SECONDS = 10.0
-AFTERWARDS_SECONDS = 1.0  # T6
 
 # In every byte that must reach nobody.
 SMUGGLED = b"smuggled"
@@ -270,7 +277,7 @@ class Outcome:
     status: int | None = None
     body: bytes = b""
     received: bytes = b""
-    afterwards: RawAnswer | None = None
+    afterwards: Afterwards[RawAnswer] = field(init=False)
     links: list[Link] = field(default_factory=list)
     audited: list[dict[str, Any]] = field(default_factory=list)
 
@@ -281,6 +288,7 @@ def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return asyncio.run(_play_all(tmp_path_factory.mktemp("answers"), by_tunnel=request.param == "tunnel"))
 
 
+@pytest.mark.counted("hostile answers", "harmed others")
 @pytest.mark.parametrize("hostile", HOSTILE, ids=str)
 def test_s11_a_hostile_answer_harms_its_own_exchange_alone(hostile: Hostile, outcomes: dict[str, Outcome]) -> None:
     outcome = outcomes[hostile.name]
@@ -292,12 +300,23 @@ def test_s11_a_hostile_answer_harms_its_own_exchange_alone(hostile: Hostile, out
     else:
         assert (outcome.status, outcome.body) == (hostile.status, hostile.body)
         assert "code" not in record
-    assert outcome.afterwards is not None
-    assert (outcome.afterwards.status, outcome.afterwards.body) == (200, b"ok")
     asked = [[request.head.target for request in link.requests] for link in outcome.links]
     assert asked == ([[f"/{hostile.name}", "/plain"]] if hostile.is_pooled else [[f"/{hostile.name}"], ["/plain"]])
 
 
+@AFTERWARDS
+@pytest.mark.parametrize("played", PLAYED, ids=str)
+def test_t6_a_plain_request_succeeds_afterwards(
+    played: Hostile, outcomes: dict[str, Outcome], record_property: RecordProperty, in_time: InTime
+) -> None:
+    afterwards = outcomes[played.name].afterwards
+    assert afterwards.fault is None
+    assert afterwards.answer is not None
+    assert (afterwards.answer.status, afterwards.answer.body) == (200, b"ok")
+    check_time([afterwards], record_property, in_time)
+
+
+@pytest.mark.counted("echoes of a credential", "leaks")
 @pytest.mark.parametrize("echo", ECHOING, ids=str)
 def test_c3_the_credential_does_not_come_back(echo: Hostile, outcomes: dict[str, Outcome]) -> None:
     outcome = outcomes[echo.name]
@@ -379,7 +398,7 @@ async def test_c3_gzip_bombs_cost_little_memory_and_nobody_elses_time(tmp_path: 
 
 
 async def _plain(ask: Ask) -> None:
-    async with asyncio.timeout(AFTERWARDS_SECONDS):
+    async with asyncio.timeout(MOST_SECONDS):
         stream = await ask("GET", "bomb.answers.test", "/plain", "")
         assert (await stream.answer()).body == b"ok"
     stream.writer.transport.abort()
@@ -400,7 +419,7 @@ async def _play_all(folder: Path, *, by_tunnel: bool) -> dict[str, Outcome]:
         setting = _setting([hostile.host for hostile in PLAYED], origin)
         with gateway_process(folder / "gateway", setting) as gateway:
             async with _tunnel(gateway) if by_tunnel else _explicit(gateway) as ask:
-                outcomes = await _play_some(ask)
+                outcomes = await _play_some(ask, gateway.process.pid)
             # The end of the gateway is the moment after which the audit file holds everything.
             assert await asyncio.to_thread(gateway.terminate) == 0
             records = gateway.audit(lambda _: True)
@@ -415,7 +434,7 @@ def _sort_out(outcomes: dict[str, Outcome], origin: RecordingOrigin, records: li
         outcomes[str(record["host"]).partition(".")[0]].audited.append(record)
 
 
-async def _play_some(ask: Ask) -> dict[str, Outcome]:
+async def _play_some(ask: Ask, gateway_pid: int) -> dict[str, Outcome]:
     outcomes = {hostile.name: Outcome() for hostile in PLAYED}
     waiting = list(reversed(PLAYED))
 
@@ -424,10 +443,7 @@ async def _play_some(ask: Ask) -> dict[str, Outcome]:
         async with asyncio.timeout(WHOLE_SECONDS):
             stream = await ask(hostile.method, hostile.host, f"/{hostile.name}", hostile.lines)
             await _note(stream, hostile.method, outcome)
-        async with asyncio.timeout(AFTERWARDS_SECONDS):
-            stream = await ask("GET", hostile.host, "/plain", "")
-            outcome.afterwards = await stream.answer()
-        stream.writer.transport.abort()
+        outcome.afterwards = await ask_afterwards(lambda: _ask_plainly(ask, hostile.host), gateway_pid)
 
     async def play_some() -> None:
         while waiting:
@@ -437,6 +453,14 @@ async def _play_some(ask: Ask) -> dict[str, Outcome]:
         for number in range(AT_ONCE):
             tasks.create_task(play_some(), name=f"answers {number}")
     return outcomes
+
+
+async def _ask_plainly(ask: Ask, host: str) -> RawAnswer:
+    stream = await ask("GET", host, "/plain", "")
+    try:
+        return await stream.answer()
+    finally:
+        stream.writer.transport.abort()
 
 
 async def _note(stream: RawEnd, method: str, outcome: Outcome) -> None:

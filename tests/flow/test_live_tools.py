@@ -22,7 +22,8 @@ from tests.support.client_feed import (
     ClientFeed,
     client_feed,
 )
-from tests.support.tool_load import CALLERS, Load, waited_for_a_core
+from tests.support.figures import waited_for_a_core
+from tests.support.tool_load import CALLERS, Load
 from tests.support.tool_server_process import ToolServerProcess, tool_server_processes
 
 CONVERGED_SECONDS = 2.0

@@ -19,7 +19,7 @@ from sallyport.net.clock import read_clock, read_wall
 from sallyport.secret import Secret
 from tests.support.client_keys import INSTANCE, make_client_key, make_instance
 from tests.support.control_plane import Replica, replica, settings
-from tests.support.tool_load import waited_for_a_core
+from tests.support.figures import waited_for_a_core
 from tests.support.until import until
 
 WORKER = "wrk_1"

@@ -2,10 +2,12 @@
 
 A suite is a list of cases, each played once by each way with a host of its own, a few at a time; so what reached an
 origin and what was recorded can be mistaken for no other's. `Played.check` then asks everything of one case: the
-answer, the bytes at the origins, the audit records, and that a plain request succeeded afterwards (T6).
+answer, the bytes at the origins, the audit records. `Played.check_afterwards` asks of all of them that a plain request
+succeeded behind each (T6).
 """
 
 import asyncio
+import functools
 import json
 import re
 from collections import Counter
@@ -19,7 +21,9 @@ import pytest
 
 from demo.certificates import write_origin_files
 from sallyport.problem import Code, proxy_status
+from tests.support.afterwards import Afterwards, ask_afterwards, check_time
 from tests.support.egress_ways import SANDBOXD, WAYS, Way, both_ways, connect_head, established, through_sandboxd
+from tests.support.figures import InTime, RecordProperty
 from tests.support.gateway_plans import BEARER, plan, route
 from tests.support.gateway_process import GatewayProcess, Setting, gateway_process
 from tests.support.origin import Answer, RecordingOrigin, recording_origin
@@ -74,7 +78,7 @@ class Scene:
     has_closed: bool = False  # after the last answer, or without any
     must_arrive: Sequence[bytes] | None = None  # set by a play whose case cannot know it beforehand
     fault: Exception | None = None  # the play did not go as its case says
-    afterwards: RawAnswer | None = None
+    afterwards: Afterwards[RawAnswer] = field(init=False)
     received: list[bytes] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)  # of each whole request at the origins
     audited: list[dict[str, Any]] = field(default_factory=list)
@@ -167,9 +171,9 @@ def each_way(cases: Sequence[Case], ways: Sequence[str] = WAYS) -> list[tuple[Ca
 
 
 def of(*tables: Sequence[Case]) -> pytest.MarkDecorator:
-    """Test each of these by each way."""
-    cases = [case for table in tables for case in table]
-    return pytest.mark.parametrize(("case", "way"), each_way(cases), ids=str)
+    """Test each of these by each way, and count it."""
+    each = each_way([case for table in tables for case in table])
+    return pytest.mark.parametrize(("case", "way"), [pytest.param(*one, marks=HOSTILE) for one in each], ids=str)
 
 
 def asks_inside(request: bytes, *, authority: bytes = b"{host}:443", method: str = "GET", closes: bool = False) -> Play:
@@ -236,9 +240,18 @@ class Played:
             # What sandboxd refuses by itself never reaches a gateway.
             expected = Counter({entry: count for entry, count in expected.items() if not entry[1] or entry in seen})
         assert seen == expected
-        assert scene.afterwards is not None
-        assert scene.afterwards.status == 200
         return scene
+
+    def check_afterwards(self, record_property: RecordProperty, in_time: InTime) -> None:
+        """Check that a plain request succeeded after each (T6), in its time where time is looked at."""
+        record_property("tried", ["plain requests after a vector", len(self.scenes)])
+        asked = {name: scene.afterwards for name, scene in self.scenes.items()}
+        assert {
+            name: each.fault or each.answer
+            for name, each in asked.items()
+            if each.answer is None or each.answer.status != 200
+        } == {}
+        check_time(asked.values(), record_property, in_time)
 
     def check_the_whole(self) -> None:
         """Nothing happened that belongs to no case, nothing tells a secret, and the metric counts what audit says."""
@@ -384,10 +397,9 @@ async def _play_some(plays: Iterable[tuple[Play, Scene]]) -> None:
                 await play(scene)
             except Exception as fault:
                 scene.fault = fault
-            try:
-                scene.afterwards = await _ask_plainly(scene.way)
-            except Exception as fault:
-                scene.fault = scene.fault or fault
+            scene.afterwards = await ask_afterwards(
+                functools.partial(_ask_plainly, scene.way), scene.way.gateway.process.pid
+            )
 
     async with asyncio.TaskGroup() as tasks:
         for number in range(AT_ONCE):

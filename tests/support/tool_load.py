@@ -5,7 +5,6 @@ import json
 import random
 from collections import Counter
 from collections.abc import Collection
-from pathlib import Path
 
 from control_client.feed_state import Tier
 from control_client.tool_client import ToolClient
@@ -79,9 +78,3 @@ class Load:
         self.answered[server] += 1
         if self.answered.total() >= CALLERS:
             self.is_steady.set()
-
-
-def waited_for_a_core() -> float:
-    """Say how long this thread could have run while others did, in seconds; 0 where the kernel does not tell."""
-    schedule = Path("/proc/self/schedstat")
-    return int(schedule.read_text().split()[1]) / 1e9 if schedule.exists() else 0.0
