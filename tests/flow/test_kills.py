@@ -12,7 +12,7 @@ import pytest
 from demo.origins import random_credentials, serve_origins
 from tests.support.background import in_background
 from tests.support.counting_origin import COUNTING_HOST, Arrivals, counting_application
-from tests.support.figures import figure
+from tests.support.figures import InTime, figure
 from tests.support.gateway_plans import plan, route
 from tests.support.gateway_process import Setting
 from tests.support.posting_load import PostingLoad, posting_load
@@ -85,14 +85,12 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 
 @pytest.mark.timeout(180)
-def test_each_part_is_killed_once(scene: Scene) -> None:
+def test_each_part_is_killed_once(scene: Scene, in_time: InTime) -> None:
     seconds = {part: scene.kill(part) for part in PARTS}
-    for part, measured in seconds.items():
-        figure(f"after {part} was killed", measured)
     scene.assert_nothing_lost_or_doubled()
-    # Neither is in a request's path.
-    assert seconds["control-plane"] < 1.0
-    assert seconds["worker"] < 1.0
+    for part, measured in seconds.items():
+        # Neither the control plane nor the worker is in a request's path.
+        in_time(f"after {part} was killed", measured, 1.0 if part in ("control-plane", "worker") else BACK_SECONDS)
 
 
 @pytest.mark.full

@@ -20,7 +20,7 @@ from sallyport.plan.codec import seal
 from tests.support import signed_tokens
 from tests.support.background import in_background
 from tests.support.fake_control import Answer, FakeControl, answer, break_off, fake_control, hang, hang_up, refusal
-from tests.support.figures import figure
+from tests.support.figures import InTime, figure
 from tests.support.gateway_plans import ORGANIZATION, SANDBOX, plan, route
 from tests.support.gateway_process import GatewayProcess, Setting, linked_gateway
 from tests.support.load_origin import LoadOrigin, load_origin
@@ -336,7 +336,9 @@ async def fake() -> AsyncIterator[tuple[FakeControl, asyncio.AbstractEventLoop]]
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_credential_that_does_not_come_is_a_documented_answer_and_nothing_is_sent(faked: Faked, name: str) -> None:
+def test_a_credential_that_does_not_come_is_a_documented_answer_and_nothing_is_sent(
+    faked: Faked, name: str, in_time: InTime
+) -> None:
     wrong, status, code = WRONG[name]
     number = list(WRONG).index(name)
     faked.control.misbehave(RESOLVE, *[wrong] * 10)  # more often than it is asked
@@ -350,7 +352,7 @@ def test_a_credential_that_does_not_come_is_a_documented_answer_and_nothing_is_s
     assert (answered.status, str(answered.code)[: len(code)]) == (status, code)
     assert ("Retry-After" in answered.headers) == (status == 503)
     assert b"Traceback" not in answered.body
-    assert seconds < 5
+    in_time(f"the answer where the control plane gives {name}", seconds, 5)
     assert ask(faked.sandboxd) == GOOD, "the others are served"
     assert faked.origin.asked == before + 1, "nothing but that was sent upstream"
 

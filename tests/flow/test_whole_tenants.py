@@ -40,7 +40,7 @@ from sallyport.wire.yamux.frames import (
 from sallyport_cli.keys import new_private_key
 from tests.support import signed_tokens
 from tests.support.background import in_background
-from tests.support.figures import figure
+from tests.support.figures import InTime, figure
 from tests.support.gateway_plans import ORGANIZATION, SANDBOX, route
 from tests.support.gateway_process import Setting
 from tests.support.load_origin import LoadOrigin, load_origin
@@ -65,9 +65,10 @@ SECRETS = {
     "con_two": "secret-of-organization-two-3d",
     "con_brief": "secret-that-is-soon-revoked-4c",
 }
-# Contracts: a revocation takes effect on what is open within a second. The machine may be busy with other tests.
+# Contracts: a revocation takes effect on what is open within a second. Held to it under `--full`.
 REVOKED_WITHIN_SECONDS = 1.0
-PUSHED_WITHIN_SECONDS = 5.0
+# No bound on anything but the patience of a test.
+PATIENCE_SECONDS = 30.0
 ANSWERED_WITHIN_SECONDS = 1.0
 # More than every window and every kernel on the way holds.
 UNREAD_BYTES = 32 * 1024 * 1024
@@ -232,16 +233,16 @@ def test_a_plan_reaches_a_running_sandbox_and_no_request_fails(tenants: Tenants)
         asking = Asking(program)
         running = pool.submit(asking.run)
         try:
-            wait_until(lambda: len(asking.answers) > 20, 20, "no requests")
+            wait_until(lambda: len(asking.answers) > 20, PATIENCE_SECONDS, "no requests")
             posted_at = time.perf_counter()
             tenants.operator.put_plan(the_plan("con_next", revision=2))
             accepted_at = time.perf_counter()
             wait_until(
                 lambda: any(label == "con_next" for _, _, label in asking.answers),
-                PUSHED_WITHIN_SECONDS,
+                PATIENCE_SECONDS,
                 "the new plan did not arrive",
             )
-            wait_until(lambda: asking.answers[-1][2] == "con_next", 1, "the old plan came back")
+            wait_until(lambda: asking.answers[-1][2] == "con_next", PATIENCE_SECONDS, "the old plan came back")
         finally:
             asking.stopped.set()
         running.result(10)
@@ -269,7 +270,9 @@ async def drained(end: RawEnd) -> None:
             pass
 
 
-async def test_a_revoked_connection_ends_what_uses_it_and_nothing_else(tenants: Tenants, sandbox_id: str) -> None:
+async def test_a_revoked_connection_ends_what_uses_it_and_nothing_else(
+    tenants: Tenants, sandbox_id: str, in_time: InTime
+) -> None:
     await asyncio.to_thread(tenants.operator.make_connection, ORGANIZATION, "con_brief", SECRETS["con_brief"])
     await asyncio.to_thread(tenants.operator.put_plan, the_plan("con_brief", sandbox_id=sandbox_id))
     token = (await asyncio.to_thread(tenants.operator.mint, sandbox_id))["token"]
@@ -279,11 +282,10 @@ async def test_a_revoked_connection_ends_what_uses_it_and_nothing_else(tenants: 
         gone = asyncio.get_running_loop().create_task(drained(end))
         begun_at = time.perf_counter()
         await asyncio.to_thread(tenants.operator.set_status, "con_brief", "revoked")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await gone
         seconds = time.perf_counter() - begun_at
-        figure("from the revocation of a connection to the end of its stream", seconds)
-        assert seconds < REVOKED_WITHIN_SECONDS
+        in_time("from the revocation of a connection to the end of its stream", seconds, REVOKED_WITHIN_SECONDS)
         assert tunnel.lost is None
         again = await tunnel.inside(AUTHORITY, "intercepted; revision=1")
         again.send(f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
@@ -292,7 +294,9 @@ async def test_a_revoked_connection_ends_what_uses_it_and_nothing_else(tenants: 
 
 
 @pytest.mark.parametrize("kind", ["jti", "sid", "sandbox"])
-async def test_what_is_revoked_loses_its_tunnel_and_stays_out(tenants: Tenants, sandbox_id: str, kind: str) -> None:
+async def test_what_is_revoked_loses_its_tunnel_and_stays_out(
+    tenants: Tenants, sandbox_id: str, kind: str, in_time: InTime
+) -> None:
     await asyncio.to_thread(tenants.operator.put_plan, the_plan("con_next", sandbox_id=sandbox_id))
     tokens = await asyncio.to_thread(tenants.operator.mint, sandbox_id)
     revoked = claims_of(tokens["token"])["sub" if kind == "sandbox" else kind]
@@ -304,10 +308,9 @@ async def test_what_is_revoked_loses_its_tunnel_and_stays_out(tenants: Tenants, 
         await asyncio.to_thread(tenants.operator.revoke, kind, revoked)
         await until(lambda: tunnel.lost is not None)
         seconds = time.perf_counter() - begun_at
-        figure(f"from the revocation of a {kind} to the end of its tunnel", seconds)
+        in_time(f"from the revocation of a {kind} to the end of its tunnel", seconds, REVOKED_WITHIN_SECONDS)
         assert tunnel.lost is not None
         assert tunnel.lost[0] == REVOKED
-        assert seconds < REVOKED_WITHIN_SECONDS
         await gone
     await refused_401(tenants, tokens["token"])
     if kind != "jti":  # of a token alone the lineage goes on
@@ -458,7 +461,7 @@ async def lie_and_listen(port: int, token: str, lie: bytes) -> int | None:
         end.close()
 
 
-async def test_frames_that_lie_end_their_own_tunnel_alone(tenants: Tenants, sandbox_id: str) -> None:
+async def test_frames_that_lie_end_their_own_tunnel_alone(tenants: Tenants, sandbox_id: str, in_time: InTime) -> None:
     token = (await asyncio.to_thread(tenants.operator.mint, sandbox_id))["token"]
     slowest = 0.0
     with tenants.program(2) as program:
@@ -469,8 +472,7 @@ async def test_frames_that_lie_end_their_own_tunnel_alone(tenants: Tenants, sand
             slowest = max(slowest, time.perf_counter() - begun_at)
             assert (name, code) == (name, PROTOCOL)
             assert (name, answered.body) == (name, b"con_two")
-    figure("slowest request of a neighbour beside a lying tunnel", slowest)
-    assert slowest < ANSWERED_WITHIN_SECONDS
+    in_time("slowest request of a neighbour beside a lying tunnel", slowest, ANSWERED_WITHIN_SECONDS)
     assert tenants.second.count("tunnel_ended") == 0
     assert tenants.ask(1) in ("con_one", "con_next")
 
