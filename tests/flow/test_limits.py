@@ -209,6 +209,7 @@ async def test_s10_a_body_over_the_lower_limit_is_413(
         post = GET.replace(b"GET", b"POST", 1)
         answer = await (await ask(post.replace(b"\r\n\r\n", b"\r\nContent-Length: %d\r\n\r\n" % (lower + 1)))).answer()
         assert told(answer) == (413, "body_too_large", setting)
+        assert answer.values("Retry-After") == []
         end = await ask(post.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n"))
         end.send(b"%x\r\n%b\r\n" % (lower, bytes(lower)))
         link = await scene.origin.link()

@@ -77,6 +77,18 @@ def test_retry_after_where_waiting_helps() -> None:
     assert fields["Retry-After"] == ["5"]
 
 
+def test_a_limit_that_passes_says_when_and_one_on_a_single_body_does_not() -> None:
+    """docs/errors.md: 429 and 503 have Retry-After, 413 has none; no room for a body is not 413."""
+    rate = Excess(retry_after_seconds=7, at_once=False)
+    passing = (errors.rate_limited(rate, "r"), errors.sandbox_rate_limited(rate), errors.kept_bodies_are_full())
+    for deny in (*passing, errors.memory_is_full(), errors.sandbox_is_full()):
+        assert (deny.code.status, deny.code.retryable) in ((429, True), (503, True))
+        assert "Retry-After" in fields_of(refusal(deny, "req1", method="POST", close=False))
+    for deny in (errors.body_too_large(5, 5), errors.body_too_large(5, None), errors.signed_body_too_large(5)):
+        assert (deny.code.status, deny.code.retryable) == (413, False)
+        assert "Retry-After" not in fields_of(refusal(deny, "req1", method="POST", close=True))
+
+
 def test_a_missing_credential_says_whether_to_try_again() -> None:
     temporary = errors.credential_missing("refresh_failed_temporary", True, 0, "r")
     assert (temporary.code, temporary.retry_after_seconds) == (Code.CREDENTIAL_TEMPORARILY_UNAVAILABLE, 1)
