@@ -16,9 +16,12 @@ import uvloop
 
 from demo.certificates import write_origin_files
 from sallyport.destination import DEFAULT_PORTS
+from sallyport.net.clock import Clock
+from tests.support.egress_ways import WAYS
 from tests.support.gateway_plans import plan, route
 from tests.support.gateway_process import GatewayProcess, Setting, gateway_process
 from tests.support.load_origin import BLOCK, LoadOrigin, load_origin
+from tests.support.tunnel_client import TunnelClient, tunnel_client
 
 HOST = "api.load.test"
 SECRETS = {"con_a": "load-credential-a-18c2", "con_b": "load-credential-b-77d0"}
@@ -36,9 +39,12 @@ class Load:
     gateway: GatewayProcess
     origin: LoadOrigin
     scheme: str
+    tunnel: TunnelClient | None  # whose sandboxd this test is; without it the way is the explicit listener
 
     async def open(self) -> "Client":
         """Open a stream; for https through CONNECT and interception."""
+        if self.tunnel is not None:
+            return await self._open_in(self.tunnel)
         reader, writer = await asyncio.open_connection("127.0.0.1", self.gateway.proxy_port)
         token = f"Proxy-Authorization: Bearer {self.gateway.token}\r\n"
         if self.scheme == "http":
@@ -49,21 +55,35 @@ class Load:
         await writer.start_tls(trust, server_hostname=HOST)
         return Client(reader, writer, "", "")
 
+    async def _open_in(self, tunnel: TunnelClient) -> "Client":
+        """Open a stream of a tunnel; its first head says what it is, and TLS has ended before it."""
+        reader, writer = tunnel.open_pair()
+        if self.scheme == "http":
+            return Client(reader, writer, f"http://{HOST}", "", "Sallyport-Stream: plain; revision=1\r\n")
+        declared = "Sallyport-Stream: intercepted; revision=1\r\n"
+        writer.write(f"CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n{declared}\r\n".encode())
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        return Client(reader, writer, "", "")
+
 
 class Client:
     """One keep-alive stream of a sandbox process."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, prefix: str, fields: str) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, prefix: str, fields: str, first: str = ""
+    ) -> None:
         self.reader = reader
         self.writer = writer
         self.is_told_to_close = False
         self._prefix = prefix
         self._fields = f"Host: {HOST}\r\n{fields}"
+        self._first_fields = first  # of the first request alone
 
     def send(self, method: str, path: str, body_bytes: int = 0) -> None:
         """Write a request head."""
         length = f"Content-Length: {body_bytes}\r\n" if method == "POST" else ""
-        self.writer.write(f"{method} {self._prefix}{path} HTTP/1.1\r\n{self._fields}{length}\r\n".encode())
+        fields, self._first_fields = self._first_fields + self._fields, ""
+        self.writer.write(f"{method} {self._prefix}{path} HTTP/1.1\r\n{fields}{length}\r\n".encode())
 
     async def read_head(self) -> tuple[int, int]:
         """Read an answer's head; return its status and length."""
@@ -87,7 +107,7 @@ def load_plan(connection_id: str, revision: int) -> bytes:
 
 
 @asynccontextmanager
-async def load(folder: Path, scheme: str = "http") -> AsyncIterator[Load]:
+async def load(folder: Path, scheme: str = "http", way: str = "explicit") -> AsyncIterator[Load]:
     files = write_origin_files(folder, [HOST])
     async with load_origin(LABELS, files.server_context() if scheme == "https" else None) as origin:
         setting = Setting(
@@ -98,7 +118,16 @@ async def load(folder: Path, scheme: str = "http") -> AsyncIterator[Load]:
             ca_file=files.ca_file,
         )
         with gateway_process(folder / "gateway", setting) as gateway:
-            yield Load(gateway=gateway, origin=origin, scheme=scheme)
+            if way == "explicit":
+                yield Load(gateway=gateway, origin=origin, scheme=scheme, tunnel=None)
+                return
+            clock = Clock(asyncio.get_running_loop())
+            token = gateway.mint_token("sallyport-tunnel")
+            try:
+                async with tunnel_client(clock, gateway.tunnel_port, token) as tunnel:
+                    yield Load(gateway=gateway, origin=origin, scheme=scheme, tunnel=tunnel)
+            finally:
+                clock.close()
 
 
 def run[T](work: Coroutine[object, object, T]) -> T:
@@ -119,6 +148,18 @@ async def until(condition: Callable[[], bool], within_seconds: float = 10) -> No
     """Wait until something outside this loop's reach is so."""
     async with asyncio.timeout(within_seconds):
         while not condition():  # noqa: ASYNC110  it is about another process, which sets no event of ours
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+
+async def until_refused(port: int) -> None:
+    """Wait until nobody listens there any more: one listener is closed after the other."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except ConnectionRefusedError:
+                return
+            writer.transport.abort()
             await asyncio.sleep(SAMPLE_SECONDS)
 
 
@@ -258,10 +299,14 @@ async def keep_asking(load: Load, tally: Tally, is_over: Callable[[], bool]) -> 
         client.close()
 
 
-def test_t5_sigterm_under_load_loses_no_request(tmp_path: Path) -> None:
+@schemes
+@pytest.mark.parametrize("way", WAYS)
+def test_t5_sigterm_under_load_loses_no_request(tmp_path: Path, way: str, scheme: str) -> None:
     async def work() -> None:
-        async with load(tmp_path) as here:
+        async with load(tmp_path, scheme, way) as here:
             tally = Tally()
+            idle = await here.open()
+            assert await idle.ask() == (200, "con_a")
             slow = [await here.open() for _ in range(8)]
             for client in slow:
                 client.send("GET", "/slow")
@@ -273,16 +318,25 @@ def test_t5_sigterm_under_load_loses_no_request(tmp_path: Path) -> None:
                 here.gateway.process.terminate()
             # The busy streams were told to close; the slow requests are still being served.
             assert here.gateway.process.poll() is None
-            with pytest.raises(ConnectionRefusedError):
-                await here.open()
+            await until_refused(here.gateway.proxy_port)
+            await until_refused(here.gateway.tunnel_port)
+            # What has nothing to wait for is closed after a moment; what has, is not.
+            async with asyncio.timeout(10):
+                assert await idle.reader.read() == b""
+            idle.close()
             here.origin.gate.set()
             for client in slow:
                 status, length = await client.read_head()
                 assert (status, await client.reader.readexactly(length)) == (200, b"con_a")
                 client.close()
+            if here.tunnel is not None:
+                # Its sandboxd was told, has gone elsewhere by now and has nothing left here.
+                await here.tunnel.message("drain")
+                assert here.tunnel.lost is None
+                here.tunnel.abort()
             assert await asyncio.to_thread(here.gateway.wait) == 0
             assert (tally.lost, tally.wrong) == (0, 0)
-            assert here.origin.answered == tally.answered + len(slow)
+            assert here.origin.answered == tally.answered + len(slow) + 1
 
     run(work())
 
