@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from demo.certificates import write_origin_files
 from sallyport.net.clock import Clock
 from tests.support.gateway_plans import plan, route
 from tests.support.gateway_process import GatewayProcess, Setting, gateway_process
@@ -33,12 +34,17 @@ class Scene:
     origin: LoadOrigin
     tunnel: TunnelClient
 
-    async def open(self, way: str) -> RawEnd:
-        """Open a stream by a way."""
+    async def open(self, way: str, host: str = HOST) -> RawEnd:
+        """Open a stream by a way; an intercepted one, in the tunnel, is for one host."""
+        if way == "intercepted":
+            return await self.tunnel.inside(f"{host}:443")
         return await RawEnd.dial(self.gateway.proxy_port) if way == "explicit" else self.tunnel.open()
 
     def send(self, end: RawEnd, way: str, host: str = HOST, *, first: bool = True) -> None:
         """Send a request; the first one on a tunnel's stream declares it."""
+        if way == "intercepted":
+            end.send(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            return
         own = "Sallyport-Stream: plain; revision=1\r\n" if first else ""
         if way == "explicit":
             own = f"Proxy-Authorization: Bearer {self.gateway.token}\r\n"
@@ -46,7 +52,7 @@ class Scene:
 
     async def ask(self, way: str, host: str = HOST) -> RawAnswer:
         """Ask on a stream of its own."""
-        end = await self.open(way)
+        end = await self.open(way, host)
         self.send(end, way, host)
         try:
             return await end.answer()
@@ -67,13 +73,17 @@ class Scene:
 
 @asynccontextmanager
 async def scene(folder: Path, **further: dict[str, object]) -> AsyncIterator[Scene]:
-    async with load_origin({SECRET: "con_one"}) as origin:
+    files = write_origin_files(folder, [HOST, OTHER])
+    labels = {SECRET: "con_one"}
+    async with load_origin(labels) as origin, load_origin(labels, files.server_context()) as tls_origin:
         setting = Setting(
             plan=plan([route("r", [HOST, OTHER, DEAD], "con_one", allowCleartext=True)]),
             credentials={"con_one": SECRET},
             in_files=True,
             connect_to={f"{host}:80": f"127.0.0.1:{origin.port}" for host in (HOST, OTHER)}
+            | {f"{host}:443": f"127.0.0.1:{tls_origin.port}" for host in (HOST, OTHER)}
             | {f"{DEAD}:80": "127.0.0.1:1"},
+            ca_file=files.ca_file,
             # Idle tunnels are waited for until half of the drain.
             further={"timeouts": {"drain": "1s"}, **further},
         )
@@ -99,20 +109,22 @@ def descriptors_left(here: Scene, left: int) -> Iterator[None]:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
-@pytest.mark.parametrize("way", ["explicit", "tunnel"])
+@pytest.mark.parametrize("way", ["explicit", "tunnel", "intercepted"])
 async def test_t5_without_descriptors_open_streams_are_served_and_dials_fail_closed(tmp_path: Path, way: str) -> None:
     async with scene(tmp_path) as here:
         kept = await here.open(way)
         here.send(kept, way)
         assert (await kept.answer()).body == b"con_one"
+        # Of an intercepted stream every request is for its host.
+        elsewhere = await here.open(way, OTHER) if way == "intercepted" else kept
         flood: list[RawEnd] = []
         with descriptors_left(here, 0):
             # The link of the first exchange is idle: no descriptor is needed for another.
             for _ in range(3):
                 here.send(kept, way, first=False)
                 assert (await kept.answer()).body == b"con_one"
-            here.send(kept, way, OTHER, first=False)
-            answer = await kept.answer()
+            here.send(elsewhere, way, OTHER, first=False)
+            answer = await elsewhere.answer()
             assert (answer.status, json.loads(answer.body)["code"]) == (503, "overloaded")
             assert answer.value("Retry-After") == "1"
             # What is accepted and has no descriptor is closed, and nothing spins on what waits.

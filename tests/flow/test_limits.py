@@ -31,6 +31,8 @@ both_ways = pytest.mark.parametrize("way", WAYS)
 GET = b"GET http://%b/v1/x HTTP/1.1\r\nHost: %b\r\n\r\n" % (HOST.encode(), HOST.encode())
 OPEN = b"GET http://open.test/x HTTP/1.1\r\nHost: open.test\r\n\r\n"
 CONNECT = b"CONNECT api.test:443 HTTP/1.1\r\nHost: api.test:443\r\n\r\n"
+INSIDE = b"GET /v1/x HTTP/1.1\r\nHost: api.test\r\n\r\n"
+CLOSING_OK = OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 REFUSED = b"GET http://api.test/%00 HTTP/1.1\r\nHost: api.test\r\n\r\n"
 
 
@@ -43,7 +45,7 @@ def told(answer: RawAnswer) -> tuple[int, str, str]:
 async def served(scene: Stage, end: RawEnd) -> int:
     link = await scene.origin.link()
     await link.head()
-    link.send(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    link.send(CLOSING_OK)
     return (await end.answer()).status
 
 
@@ -545,3 +547,44 @@ async def test_t5_a_clock_that_jumps_eight_days_hangs_and_unlocks_nothing(tmp_pa
         let_time_pass(clock, eight_days)
         again = await way_into(scene.gateway, way)
         assert await served(scene, await again(GET)) == 200
+
+
+async def intercepted(scene: Stage, way: str, count: int) -> list[RawEnd]:
+    """CONNECT so often to the route's host, and return the streams on which its requests are sent."""
+    inside = (await scene.gateway.tunnel()).inside if way == "tunnel" else scene.gateway.intercepted
+    return [await inside(f"{HOST}:443") for _ in range(count)]
+
+
+async def served_by_tls(scene: Stage, end: RawEnd) -> int:
+    end.send(INSIDE)
+    link = await scene.tls_origin.link()
+    await link.head()
+    link.send(CLOSING_OK)
+    return (await end.answer()).status
+
+
+@both_ways
+async def test_t5_a_clock_that_jumps_eight_days_unlocks_nothing_in_an_intercepted_stream(
+    tmp_path: Path, way: str
+) -> None:
+    eight_days = 8 * 86400.0
+    async with stage(tmp_path) as scene:
+        clock = scene.gateway.parts.clock
+        clock._timer.cancel()  # the next tick would put it right
+        waiting, before, after = await intercepted(scene, way, 3)
+        waiting.send(INSIDE)
+        link = await scene.tls_origin.link()
+        await link.head()
+        clock.wall += eight_days
+        before.send(INSIDE)
+        assert (await before.answer()).status == 407
+        clock.wall -= 2 * eight_days
+        assert await served_by_tls(scene, after) == 200
+        clock.wall = time.time_ns() / 1e9
+        # What was under way when the clock on the wall went wrong is answered.
+        link.send(OK)
+        assert (await waiting.answer()).status == 200
+        let_time_pass(clock, eight_days)
+        assert await waiting.gone() == b""
+        (again,) = await intercepted(scene, way, 1)
+        assert await served_by_tls(scene, again) == 200
