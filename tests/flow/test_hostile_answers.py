@@ -1,4 +1,5 @@
-"""Answers that no upstream should send (S11, C3), by a running gateway's explicit listener and by a tunnel.
+"""Answers that no upstream should send (S11, C3), by each road through a running gateway: the explicit listener, a
+tunnel and a real sandboxd, each in the clear and where TLS has ended, with a TLS origin behind it.
 
 Promise: each malformed one is a 502 or visibly cut, never whole; its link carries no other exchange, and no byte of
 it is in the next answer from the same host. What is well formed but followed by more arrives, and what follows it
@@ -9,7 +10,7 @@ import asyncio
 import contextlib
 import re
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from gzip import compress
 from pathlib import Path
@@ -18,7 +19,7 @@ from urllib.parse import quote
 
 import pytest
 
-from sallyport.net.clock import Clock
+from demo.certificates import write_origin_files
 from sallyport.wire import websocket
 from tests.support.afterwards import (
     AFTERWARDS,
@@ -27,12 +28,12 @@ from tests.support.afterwards import (
     ask_afterwards,
     check_time,
 )
+from tests.support.egress_ways import SANDBOXD, WAYS, Way, both_ways, through_sandboxd
 from tests.support.figures import InTime, RecordProperty
 from tests.support.gateway_plans import plan, route
 from tests.support.gateway_process import GatewayProcess, Setting, gateway_process
 from tests.support.origin import Answer, Link, RecordingOrigin, Then, recording_origin
-from tests.support.raw_end import RawAnswer, RawEnd
-from tests.support.tunnel_client import dial_tunnel
+from tests.support.raw_end import RawAnswer, RawEnd, RawOrigin, raw_origin
 
 SECRET = "answers/credential+91bd2e"
 AT_ONCE = 8
@@ -53,6 +54,34 @@ HIDDEN_TRAILERS = b'Alt-Svc: h3=":443"\r\nALT_SVC: clear\r\nX-Sallyport-Error: d
 
 # Sends a request, given its method, host, path and further lines, on a stream of its own.
 type Ask = Callable[[str, str, str, str], Awaitable[RawEnd]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Road:
+    """From a sandbox to an origin: by which way, and whether both speak TLS, which ends in between."""
+
+    way: str
+    is_intercepted: bool
+
+    def __str__(self) -> str:
+        return f"{self.way}-{'intercepted' if self.is_intercepted else 'plain'}"
+
+    def ask(self, ways: Mapping[str, Way]) -> Ask:
+        """Return how a request takes this road."""
+        way = ways[self.way]
+
+        async def plainly(method: str, host: str, path: str, lines: str) -> RawEnd:
+            return await way.plain(f"{method} http://{host}{path} HTTP/1.1\r\nHost: {host}\r\n{lines}\r\n".encode())
+
+        async def inside(method: str, host: str, path: str, lines: str) -> RawEnd:
+            stream = await way.inside(f"{host}:443", host)
+            stream.send(f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{lines}\r\n".encode())
+            return stream
+
+        return inside if self.is_intercepted else plainly
+
+
+ROADS = [Road(way=way, is_intercepted=tls) for tls in (False, True) for way in (*WAYS, SANDBOXD)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,6 +297,7 @@ ECHOING = tuple(
     for name, answer in ECHOES.items()
 )
 PLAYED = (*HOSTILE, *ECHOING)
+HOSTS = ("bomb.answers.test", *(hostile.host for hostile in PLAYED))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -282,10 +312,10 @@ class Outcome:
     audited: list[dict[str, Any]] = field(default_factory=list)
 
 
-@pytest.fixture(scope="module", params=["explicit", "tunnel"])
+@pytest.fixture(scope="module", params=ROADS, ids=str)
 def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     """Have every answer sent once, a few at a time, to one gateway, and a plain request behind each."""
-    return asyncio.run(_play_all(tmp_path_factory.mktemp("answers"), by_tunnel=request.param == "tunnel"))
+    return asyncio.run(_play_all(tmp_path_factory.mktemp("answers"), request.param))
 
 
 @pytest.mark.counted("hostile answers", "harmed others")
@@ -372,13 +402,14 @@ BOMB = compress(bytes(64 * MIB), 9) * 16
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("way", ["explicit", "tunnel"])
-async def test_c3_gzip_bombs_cost_little_memory_and_nobody_elses_time(tmp_path: Path, way: str) -> None:
-    async with recording_origin() as origin:
+@pytest.mark.parametrize("road", ROADS, ids=str)
+async def test_c3_gzip_bombs_cost_little_memory_and_nobody_elses_time(tmp_path: Path, road: Road) -> None:
+    async with _recording(tmp_path, road) as (origin, setting):
         head = OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(BOMB)
         origin.answers["/bomb"] = Answer(parts=(head + BOMB,))
-        with gateway_process(tmp_path / "gateway", _setting(["bomb.answers.test"], origin)) as gateway:
-            async with _tunnel(gateway) if way == "tunnel" else _explicit(gateway) as ask:
+        with gateway_process(tmp_path / "gateway", setting) as gateway:
+            async with _opened(gateway, road) as ways:
+                ask = road.ask(ways)
                 await _plain(ask)
                 before = gateway.resident_bytes()
                 streams = [await ask("GET", "bomb.answers.test", "/bomb", "") for _ in range(BOMBS)]
@@ -404,22 +435,44 @@ async def _plain(ask: Ask) -> None:
     stream.writer.transport.abort()
 
 
-def _setting(hosts: Sequence[str], origin: RecordingOrigin) -> Setting:
+@contextlib.asynccontextmanager
+async def _recording(folder: Path, road: Road) -> AsyncIterator[tuple[RecordingOrigin, Setting]]:
+    """Open the origin at the end of this road; yields it and what a gateway needs to reach it."""
+    files = write_origin_files(folder, ["*.answers.test"])
+    async with recording_origin(files.server_context() if road.is_intercepted else None) as origin:
+        yield origin, _setting(files.ca_file, {443 if road.is_intercepted else 80: origin.port})
+
+
+def _setting(ca_file: Path, ports: Mapping[int, int], **further: Mapping[str, object]) -> Setting:
     return Setting(
         plan=plan([route("answers", ["*.answers.test"], "con_answers", allowCleartext=True)]),
         credentials={"con_answers": SECRET},
-        connect_to={f"{host}:80": f"127.0.0.1:{origin.port}" for host in hosts},
+        connect_to={f"{host}:{here}": f"127.0.0.1:{port}" for host in HOSTS for here, port in ports.items()},
+        ca_file=ca_file,
+        further=further,
     )
 
 
-async def _play_all(folder: Path, *, by_tunnel: bool) -> dict[str, Outcome]:
-    async with recording_origin() as origin:
+@contextlib.asynccontextmanager
+async def _opened(gateway: GatewayProcess, *roads: Road) -> AsyncIterator[Mapping[str, Way]]:
+    """Open the ways that these roads begin with."""
+    names = {road.way for road in roads}
+    async with contextlib.AsyncExitStack() as opened:
+        ways: dict[str, Way] = {}
+        if names - {SANDBOXD}:
+            ways.update(await opened.enter_async_context(both_ways(gateway)))
+        if SANDBOXD in names:
+            ways.update(await opened.enter_async_context(through_sandboxd(gateway)))
+        yield ways
+
+
+async def _play_all(folder: Path, road: Road) -> dict[str, Outcome]:
+    async with _recording(folder, road) as (origin, setting):
         for hostile in PLAYED:
             origin.answers[f"/{hostile.name}"] = Answer(parts=(hostile.answer,), then=hostile.then)
-        setting = _setting([hostile.host for hostile in PLAYED], origin)
         with gateway_process(folder / "gateway", setting) as gateway:
-            async with _tunnel(gateway) if by_tunnel else _explicit(gateway) as ask:
-                outcomes = await _play_some(ask, gateway.process.pid)
+            async with _opened(gateway, road) as ways:
+                outcomes = await _play_some(road.ask(ways), gateway.process.pid)
             # The end of the gateway is the moment after which the audit file holds everything.
             assert await asyncio.to_thread(gateway.terminate) == 0
             records = gateway.audit(lambda _: True)
@@ -479,29 +532,3 @@ async def _note(stream: RawEnd, method: str, outcome: Outcome) -> None:
     except ConnectionError:
         pass
     stream.writer.transport.abort()
-
-
-@contextlib.asynccontextmanager
-async def _explicit(gateway: GatewayProcess) -> AsyncIterator[Ask]:
-    async def ask(method: str, host: str, path: str, lines: str) -> RawEnd:
-        stream = await RawEnd.dial(gateway.proxy_port)
-        head = f"{method} http://{host}{path} HTTP/1.1\r\nHost: {host}\r\nProxy-Authorization: Bearer {gateway.token}"
-        stream.send(f"{head}\r\n{lines}\r\n".encode())
-        return stream
-
-    yield ask
-
-
-@contextlib.asynccontextmanager
-async def _tunnel(gateway: GatewayProcess) -> AsyncIterator[Ask]:
-    clock = Clock(asyncio.get_running_loop())
-    client = await dial_tunnel(clock, gateway.tunnel_port, gateway.mint_token("sallyport-tunnel"))
-
-    async def ask(method: str, host: str, path: str, lines: str) -> RawEnd:
-        return client.ask(f"{method} http://{host}{path} HTTP/1.1\r\nHost: {host}\r\n{lines}\r\n".encode())
-
-    try:
-        yield ask
-    finally:
-        client.abort()
-        clock.close()
