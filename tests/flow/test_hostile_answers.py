@@ -9,8 +9,9 @@ does not. One that echoes the credential arrives without it, wherever and howeve
 import asyncio
 import contextlib
 import re
+import zlib
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from gzip import compress
 from pathlib import Path
@@ -45,6 +46,7 @@ EXTRA = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n" + SMUGGLED
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 GZIP = OK + b"Content-Encoding: gzip\r\nContent-Length: 8\r\n\r\n"
+OF_CODED_BYTES = b'ETag: "x"\r\nDigest: d\r\nContent-Digest: d\r\nRepr-Digest: d\r\n'
 WITH_ALT_SVC = (
     b"HTTP/1.1 103 Hints\r\nAlt-Svc: clear\r\n\r\n" + OK + b'Alt-Svc: h3=":443"\r\nContent-Length: 2\r\n\r\nok'
 )
@@ -238,6 +240,8 @@ HOSTILE = (
         for name, answer in REFUSED.items()
     ),
     *WHOLE,
+    # Behind its head it ends by nothing but an end in order.
+    Hostile(name="until-a-reset", answer=OK + b"\r\nok", then=Then.ABORT),
     *(
         Hostile(name=f"{name}-that-ends-at-{at}", answer=answer[:at], then=Then.CLOSE)
         for name, answer in ENDING.items()
@@ -258,7 +262,7 @@ NOT_TO_COME = [form[4:-4] if name.startswith("base64") else form for name, form 
 
 def _gzip(plain: bytes) -> bytes:
     body = compress(plain)
-    return OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    return OK + OF_CODED_BYTES + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
 
 def _in_chunks(plain: bytes) -> bytes:
@@ -297,7 +301,8 @@ ECHOING = tuple(
     for name, answer in ECHOES.items()
 )
 PLAYED = (*HOSTILE, *ECHOING)
-HOSTS = ("bomb.answers.test", *(hostile.host for hostile in PLAYED))
+BY_HAND = "by-hand.answers.test"
+HOSTS = ("bomb.answers.test", BY_HAND, *(hostile.host for hostile in PLAYED))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -361,6 +366,15 @@ def test_c3_the_credential_does_not_come_back(echo: Hostile, outcomes: dict[str,
         assert form not in outcome.received
 
 
+def test_c3_what_is_said_of_coded_bytes_goes_with_the_coding(outcomes: dict[str, Outcome]) -> None:
+    outcome = outcomes["echo-in-gzip"]
+    assert (outcome.status, len(outcome.body)) == (200, len(SECRET) + 2)
+    assert (outcome.body[:1], outcome.body[-1:]) == (b"<", b">")
+    names = [line.partition(b":")[0].lower() for line in outcome.received.split(b"\r\n")[1:]]
+    assert b"transfer-encoding" in names
+    assert not {b"content-encoding", b"etag", b"digest", b"content-digest", b"repr-digest"} & {*names}
+
+
 def test_c2_a_redirect_is_passed_on_and_nobody_follows_it(outcomes: dict[str, Outcome]) -> None:
     outcome = outcomes["echo-in-a-redirect"]
     assert outcome.status == 307
@@ -393,6 +407,100 @@ def test_a5_what_a_head_hides_is_not_told_in_a_trailer(name: str, is_left: bool,
     for field_of_ours in (b"alt-svc", b"alt_svc", b"x-sallyport-error"):
         assert field_of_ours not in received
     assert received.endswith(b"x-end: 1" if is_left else b"ok")
+
+
+# Answers that are played by hand, on every road of one gateway; a sandbox has one tunnel, so sandboxd's has its own.
+
+OPAQUE = {
+    "br": OK + b"Content-Encoding: br\r\n",
+    "two codings": OK + b"Content-Encoding: gzip, zstd\r\n",
+    "part of a gzip": b"HTTP/1.1 206 Part\r\nContent-Range: bytes 5-8/99\r\nContent-Encoding: gzip\r\n",
+}
+UNDECODABLE = b"\x1f\x8bzz"
+
+each_road = pytest.mark.parametrize(
+    "roads",
+    [[road for road in ROADS if road.way != SANDBOXD], [road for road in ROADS if road.way == SANDBOXD]],
+    ids=["-".join(WAYS), SANDBOXD],
+)
+
+# Sends a request by a road; returns the sandbox's end and the origin's, which has read its head.
+type Begin = Callable[[Road], Awaitable[tuple[RawEnd, RawEnd]]]
+
+
+@each_road
+@pytest.mark.parametrize("unscannable", ["pass", "refuse"])
+async def test_c3_what_cannot_be_undone_is_what_the_operator_says(
+    tmp_path: Path, unscannable: str, roads: list[Road]
+) -> None:
+    async with _by_hand(tmp_path, roads, unscannable) as (gateway, begin):
+        for road in roads:
+            for name, head in OPAQUE.items():
+                client, link = await begin(road)
+                link.send(head + b"Connection: close\r\nContent-Length: 4\r\n\r\n" + UNDECODABLE)
+                answer = await client.answer()
+                told = (answer.status, answer.values("X-Sallyport-Error"), answer.body == UNDECODABLE)
+                if unscannable == "refuse":
+                    assert told == (502, ["upstream_protocol_error"], False), (str(road), name)
+                    assert UNDECODABLE not in answer.body
+                else:
+                    assert told == (206 if name == "part of a gzip" else 200, [], True), (str(road), name)
+                assert await link.gone() == b""
+        counted = await asyncio.to_thread(gateway.metric, "sallyport_scrub_unscanned_total")
+        assert counted == (len(roads) * len(OPAQUE) if unscannable == "pass" else 0)
+
+
+@each_road
+async def test_c3_what_may_begin_a_secret_delays_no_event(tmp_path: Path, roads: list[Road]) -> None:
+    """Each event is here before the next one is sent, in gzip too; held is but what the secret may begin with."""
+    begins = SECRET[:9].encode()
+    async with _by_hand(tmp_path, roads) as (_, begin):
+        for road in roads:
+            for is_coded in (False, True):
+                coder = zlib.compressobj(wbits=31)
+                client, link = await begin(road)
+
+                def send(data: bytes, link: RawEnd = link, coder: Any = coder if is_coded else None) -> None:  # noqa: ANN401
+                    link.send(data if coder is None else coder.compress(data) + coder.flush(zlib.Z_SYNC_FLUSH))
+
+                coding = b"Content-Encoding: gzip\r\n" if is_coded else b""
+                link.send(OK + b"Content-Type: text/event-stream\r\n" + coding + b"\r\n")
+                await client.head()
+                for number in range(3):
+                    event = b"data: %d %b-\n\n" % (number, begins)
+                    send(event)
+                    assert await client.until(b"\n\n\r\n") == b"%x\r\n%b\r\n" % (len(event), event), str(road)
+                send(b"data: " + begins)
+                assert await client.until(b"data: \r\n") == b"6\r\ndata: \r\n", str(road)
+                send(b"!\n\n")
+                rest = begins + b"!\n\n"
+                assert await client.until(b"\n\n\r\n") == b"%x\r\n%b\r\n" % (len(rest), rest), str(road)
+                if is_coded:
+                    link.send(coder.flush())
+                link.close()
+                assert await client.until(b"0\r\n\r\n") == b"0\r\n\r\n"
+
+
+@contextlib.asynccontextmanager
+async def _by_hand(
+    folder: Path, roads: Sequence[Road], unscannable: str = "pass"
+) -> AsyncIterator[tuple[GatewayProcess, Begin]]:
+    files = write_origin_files(folder, ["*.answers.test"])
+    async with raw_origin() as plain, raw_origin(files.server_context()) as tls:
+        ports = {80: plain.port, 443: tls.port}
+        setting = _setting(files.ca_file, ports, scrub={"unscannable": unscannable})
+        with gateway_process(folder / "gateway", setting) as gateway:
+            async with _opened(gateway, *roads) as ways:
+
+                async def begin(road: Road) -> tuple[RawEnd, RawEnd]:
+                    client = await road.ask(ways)("GET", BY_HAND, "/", "")
+                    origin: RawOrigin = tls if road.is_intercepted else plain
+                    link = await origin.link()
+                    assert SECRET.encode() in await link.head()
+                    return client, link
+
+                yield gateway, begin
+            assert await asyncio.to_thread(gateway.terminate) == 0
 
 
 BOMBS = 8
