@@ -12,21 +12,18 @@ import hashlib
 import json
 import random
 import re
-import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from demo.certificates import write_origin_files
 from sallyport.net.clock import Clock
-from sallyport.net.interception import CaStore
 from sallyport.plan.codec import seal
 from tests.support.egress_ways import WAYS, connect_head, established
-from tests.support.fake_control import FakeControl, fake_control
+from tests.support.fake_control import FakeControl, authority_document, fake_control
 from tests.support.gateway_plans import route
 from tests.support.in_process import proxy_token, signed_token, signing_jwk
 from tests.support.origin import OK, Answer, RecordingOrigin, Then, recording_origin
@@ -215,11 +212,10 @@ async def world(folder: Path, *, workers: int) -> AsyncIterator[World]:
     """Start everything, and look through what was said when the block has ended."""
     files = write_origin_files(folder, [*HOSTS, LOST])
     clock = Clock(asyncio.get_running_loop())
-    authorities = CaStore(folder / "authorities")
     async with fake_control() as control, recording_origin(files.server_context()) as origin:
         control.keys = [{**signing_jwk(), "use": "sig"}]
         for organization_id, sandbox_id, word in TENANTS:
-            control.authorities[sandbox_id] = authority_document(authorities, folder / "authorities", sandbox_id)
+            control.authorities[sandbox_id] = authority_document(folder / "authorities", sandbox_id)
             await control.publish(the_plan(organization_id, sandbox_id, word, 1))
         settings = {
             "url": control.url,
@@ -258,15 +254,6 @@ async def served_from_disk(several: Several, tenant: Tenant) -> None:
     token = proxy_token(tenant.sandbox_id, organization_id=tenant.organization_id)
     answer = await several.get(await several.client(), f"http://{HOSTS[0]}/denied", token)
     assert (answer.status, json.loads(answer.body)["egressRuleId"]) == (403, f"{tenant.word}-denied")
-
-
-def authority_document(authorities: CaStore, folder: Path, sandbox_id: str) -> dict[str, Any]:
-    authorities.authority(sandbox_id, time.time_ns() / 1e9)
-    return {
-        "certificatePem": (folder / f"{sandbox_id}.pem").read_text(),
-        "privateKeyPem": (folder / f"{sandbox_id}.key").read_text(),
-        "notAfter": 2_000_000_000,
-    }
 
 
 async def test_c12_t1_nothing_crosses(tmp_path: Path) -> None:

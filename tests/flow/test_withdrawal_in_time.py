@@ -8,6 +8,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -15,9 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from demo.certificates import write_origin_files
 from sallyport.net.clock import Clock
 from sallyport.plan.codec import seal
-from tests.support.fake_control import fake_control
+from tests.support.egress_ways import connect_head, established
+from tests.support.fake_control import authority_document, fake_control
 from tests.support.figures import figure
 from tests.support.gateway_plans import ORGANIZATION, route
 from tests.support.gateway_process import Setting, gateway_process
@@ -26,6 +29,7 @@ from tests.support.plan_documents import plan_document, rule_document
 from tests.support.raw_end import RawEnd, RawOrigin, raw_origin
 from tests.support.sandbox_end import SandboxEnd
 from tests.support.several_processes import Several, controlled
+from tests.support.tls_by_hand import trusting
 from tests.support.tunnel_client import TunnelClient
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(180), pytest.mark.uvloop]
@@ -35,6 +39,9 @@ WITHDRAWN = ("jti", "sid", "sandbox", "connection", "binding", "plan removed", "
 OF_OPAQUE = ("jti", "sid", "sandbox", "plan removed", "host gone")
 # And these what the admin listener has open into the sandbox.
 OF_INWARD = ("jti", "sid", "sandbox", "plan removed")
+# An idle link goes with what it was opened for: a connection, or where it carried no credential the sandbox.
+OF_IDLE = ("connection", "binding", "plan removed", "binding gone")
+OF_IDLE_OWN = ("jti", "sid", "sandbox", "plan removed")
 WITHIN_SECONDS = 1.0
 UNTIL = 2_000_000_000
 SECRET = "canary-of-the-second"
@@ -44,6 +51,10 @@ UPGRADE = (
     b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 )
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+GET = b"GET / HTTP/1.1\r\nHost: api.test\r\n"
+# What is idle stays so for as long as the test takes.
+TIMEOUTS = {"pool_idle": "10m", "keep_alive": "10m"}
 # The kernel spreads connections by chance: so many are at both processes, or one has none worth speaking of.
 STREAMS = 6
 
@@ -68,12 +79,40 @@ def the_plan(number: int, *, revision: int = 1, has_binding: bool = True, allowe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origins:
+    """The managed host in the clear and by TLS, and the one that is allowed, in the clear and opaque."""
+
+    api: RawOrigin
+    tls: RawOrigin
+    own: RawOrigin
+    opaque: RawOrigin
+    ca_file: Path
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Where a gateway is to find them."""
+        return {
+            "api.test:80": self.api.port,
+            "api.test:443": self.tls.port,
+            "open.test:80": self.own.port,
+            "open.test:443": self.opaque.port,
+        }
+
+
+@contextlib.asynccontextmanager
+async def all_origins(folder: Path) -> AsyncIterator[Origins]:
+    files = write_origin_files(folder, ["api.test"])
+    plain, tls = raw_origin, raw_origin(files.server_context())
+    async with plain() as api, tls as managed, plain() as own, plain() as opaque:
+        yield Origins(api=api, tls=managed, own=own, opaque=opaque, ca_file=files.ca_file)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stand:
     """A gateway, its origins, and whoever gives it orders."""
 
     several: Several
-    api: RawOrigin
-    opaque: RawOrigin
+    origins: Origins
     clock: Clock
     token: Callable[[str, str], str]
     publish: Callable[[bytes], Awaitable[None]]
@@ -83,11 +122,13 @@ class Stand:
 
 
 @contextlib.asynccontextmanager
-async def by_admin(folder: Path, workers: int, api: RawOrigin, opaque: RawOrigin, clock: Clock) -> AsyncIterator[Stand]:
+async def by_admin(folder: Path, workers: int, origins: Origins, clock: Clock) -> AsyncIterator[Stand]:
     setting = Setting(
         plan=the_plan(len(WITHDRAWN)),
         credentials={names_of(number)[1]: f"{SECRET}-{number}" for number in range(len(WITHDRAWN) + 1)},
-        connect_to={"api.test:80": f"127.0.0.1:{api.port}", "open.test:443": f"127.0.0.1:{opaque.port}"},
+        connect_to={here: f"127.0.0.1:{port}" for here, port in origins.ports.items()},
+        ca_file=origins.ca_file,
+        further={"timeouts": TIMEOUTS},
         workers=workers,
     )
     entered = gateway_process(folder, setting)
@@ -119,8 +160,7 @@ async def by_admin(folder: Path, workers: int, api: RawOrigin, opaque: RawOrigin
 
             yield Stand(
                 several=several,
-                api=api,
-                opaque=opaque,
+                origins=origins,
                 clock=clock,
                 token=lambda audience, sandbox_id: gateway.mint_token(audience, sandbox_id=sandbox_id),
                 publish=publish,
@@ -133,20 +173,23 @@ async def by_admin(folder: Path, workers: int, api: RawOrigin, opaque: RawOrigin
 
 
 @contextlib.asynccontextmanager
-async def by_watch(folder: Path, workers: int, api: RawOrigin, opaque: RawOrigin, clock: Clock) -> AsyncIterator[Stand]:
+async def by_watch(folder: Path, workers: int, origins: Origins, clock: Clock) -> AsyncIterator[Stand]:
     async with fake_control() as control:
         control.keys = [{**signing_jwk(), "use": "sig"}]
         for number in range(len(WITHDRAWN)):
             value = {"kind": "value", "value": f"{SECRET}-{number}", "version": "1"}
             control.credentials[names_of(number)[1]] = value
+            sandbox_id = names_of(number)[0]
+            control.authorities[sandbox_id] = authority_document(folder / "authorities", sandbox_id)
         settings = {
             "url": control.url,
             "token_file": str(control.token_file(folder)),
             "gateway_id": "gw_in_time",
             "state_dir": str(folder / "state"),
         }
-        ports = {"api.test:80": api.port, "open.test:443": opaque.port}
-        async with controlled(folder, settings, ports, workers=workers) as several:
+        async with controlled(
+            folder, settings, origins.ports, workers=workers, ca_file=origins.ca_file, timeouts=TIMEOUTS
+        ) as several:
             await several.until(several.is_ready)
 
             async def revoke(kind: str, name: str) -> None:
@@ -159,8 +202,7 @@ async def by_watch(folder: Path, workers: int, api: RawOrigin, opaque: RawOrigin
 
             yield Stand(
                 several=several,
-                api=api,
-                opaque=opaque,
+                origins=origins,
                 clock=clock,
                 token=lambda audience, sandbox_id: (
                     proxy_token(sandbox_id) if audience == "sallyport-proxy" else signed_token(audience, sandbox_id)
@@ -181,6 +223,8 @@ class Open:
 
     injected: list[RawEnd] = field(default_factory=list)
     opaque: list[RawEnd] = field(default_factory=list)
+    idle: list[RawEnd] = field(default_factory=list)  # of the connection: the links alone
+    idle_own: list[RawEnd] = field(default_factory=list)  # and of the sandbox
     inward: list[RawEnd] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     tunnel: TunnelClient | None = None
@@ -189,8 +233,18 @@ class Open:
         """End all of it: what was only half closed, and an idle tunnel, would hold up the drain."""
         if self.tunnel is not None:
             self.tunnel.abort()
-        for end in self.injected + self.opaque + self.inward:
+        for end in self.injected + self.opaque + self.inward + self.idle + self.idle_own:
             end.writer.transport.abort()
+
+    def taken_by(self, what: str) -> list[RawEnd]:
+        """Return the ends of what a withdrawal ends."""
+        ends = [] if what == "host gone" else self.injected
+        ends = ends + (self.opaque if what in OF_OPAQUE else [])
+        ends = ends + (self.inward if what in OF_INWARD else [])
+        return ends + self.idle_taken_by(what)
+
+    def idle_taken_by(self, what: str) -> list[RawEnd]:
+        return (self.idle if what in OF_IDLE else []) + (self.idle_own if what in OF_IDLE_OWN else [])
 
 
 async def open_everything(stand: Stand, number: int) -> Open:
@@ -201,25 +255,68 @@ async def open_everything(stand: Stand, number: int) -> Open:
     tunnel, _ = await stand.several.tunnel(stand.clock, tunnel_token)
     opened.tunnel = tunnel
     await tunnel.message("interception.set")
+    trust = trusting(await authority_of(stand, authorization), "http/1.1")
     get, upgrade = (b"GET http://api.test/ HTTP/1.1\r\nHost: api.test\r\n" + lines for lines in (b"", UPGRADE))
     connect = b"CONNECT open.test:443 HTTP/1.1\r\nHost: open.test:443\r\n"
     for asked in (get, upgrade):
         for _ in range(STREAMS):
             client = await stand.several.client()
             client.send(asked + authorization + b"\r\n")
-            await begin(stand, opened, client, is_upgrade=asked is upgrade)
-        await begin(stand, opened, tunnel.ask(asked + b"\r\n"), is_upgrade=asked is upgrade)
+            await begin(stand.origins.api, opened, client, is_upgrade=asked is upgrade)
+        await begin(stand.origins.api, opened, tunnel.ask(asked + b"\r\n"), is_upgrade=asked is upgrade)
     for _ in range(STREAMS):
         client = await stand.several.client()
         client.send(connect + authorization + b"\r\n")
         await pass_through(stand, opened, client)
     await pass_through(stand, opened, tunnel.connect("open.test:443", "passthrough; revision=1"))
+    inside = [await intercepted(stand, authorization, trust) for _ in range(STREAMS)]
+    for client in (*inside, await tunnel.inside("api.test:443")):
+        client.send(GET + b"\r\n")
+        await begin(stand.origins.tls, opened, client, is_upgrade=False)
+    inside = [await intercepted(stand, authorization, trust) for _ in range(STREAMS)]
+    opened.idle += await leave_idle(stand.origins.tls, inside, GET + b"\r\n")
+    asked = b"GET http://open.test/ HTTP/1.1\r\nHost: open.test\r\n" + authorization + b"\r\n"
+    opened.idle_own += await leave_idle(
+        stand.origins.own, [await stand.several.client() for _ in range(STREAMS)], asked
+    )
     await reach_in(stand, opened, SandboxEnd(tunnel), sandbox_id)
     return opened
 
 
-async def begin(stand: Stand, opened: Open, client: RawEnd, *, is_upgrade: bool) -> None:
-    link = await stand.api.link()
+async def authority_of(stand: Stand, authorization: bytes) -> bytes:
+    """Fetch what signs the certificates that this sandbox is shown."""
+    client = await stand.several.client()
+    client.send(b"GET /v1/ca.pem HTTP/1.1\r\nHost: gateway.test\r\n" + authorization + b"\r\n")
+    answer = await client.answer()
+    assert answer.status == 200, answer
+    return answer.body
+
+
+async def intercepted(stand: Stand, authorization: bytes, trust: ssl.SSLContext) -> RawEnd:
+    """Return a stream of requests to the managed host, its TLS ended."""
+    client = await stand.several.client()
+    first, _, rest = connect_head("api.test:443").partition(b"\r\n")
+    client.send(first + b"\r\n" + authorization + rest)
+    await established(client)
+    await client.start_tls(trust, "api.test")
+    return client
+
+
+async def leave_idle(origin: RawOrigin, clients: list[RawEnd], request: bytes) -> list[RawEnd]:
+    """Ask on all of these at once, so that each has a link of its own, and return the links after their answers."""
+    for client in clients:
+        client.send(request)
+    links = [await origin.link() for _ in clients]
+    for link in links:
+        await link.head()
+        link.send(OK)
+    for client in clients:
+        assert (await client.answer()).body == b"ok"
+    return links
+
+
+async def begin(origin: RawOrigin, opened: Open, client: RawEnd, *, is_upgrade: bool) -> None:
+    link = await origin.link()
     assert SECRET.encode() in await link.head()
     link.send(SWITCHED if is_upgrade else EVENTS)
     await client.until(b"Upgrade: websocket\r\n" if is_upgrade else b"ping\r\n")
@@ -230,7 +327,7 @@ async def begin(stand: Stand, opened: Open, client: RawEnd, *, is_upgrade: bool)
 
 async def pass_through(stand: Stand, opened: Open, client: RawEnd) -> None:
     assert (await client.head()).startswith(b"HTTP/1.1 200 ")
-    link = await stand.opaque.link()
+    link = await stand.origins.opaque.link()
     client.send(b"up")
     assert await link.exactly(2) == b"up"
     opened.opaque += [client, link]
@@ -274,20 +371,19 @@ def claims_of(token: str) -> dict[str, str]:
 @pytest.mark.parametrize("by", [by_admin, by_watch], ids=["admin", "watch"])
 async def test_everything_of_it_ends_within_a_second(
     tmp_path: Path,
-    by: Callable[[Path, int, RawOrigin, RawOrigin, Clock], contextlib.AbstractAsyncContextManager[Stand]],
+    by: Callable[[Path, int, Origins, Clock], contextlib.AbstractAsyncContextManager[Stand]],
     workers: int,
 ) -> None:
     clock = Clock(asyncio.get_running_loop())
     try:
-        async with raw_origin() as api, raw_origin() as opaque, by(tmp_path, workers, api, opaque, clock) as stand:
+        async with all_origins(tmp_path) as origins, by(tmp_path, workers, origins, clock) as stand:
             for number in range(len(WITHDRAWN)):
                 await stand.publish(the_plan(number))
             every = [await open_everything(stand, number) for number in range(len(WITHDRAWN))]
             for number, what in enumerate(WITHDRAWN):
                 opened = every[number]
-                ends = [] if what == "host gone" else opened.injected
-                ends = ends + (opened.opaque if what in OF_OPAQUE else [])
-                ends = ends + (opened.inward if what in OF_INWARD else [])
+                ends = opened.taken_by(what)
+                assert not any(end.has_ended for each in every[number:] for end in each.idle + each.idle_own)
                 begun_at = time.perf_counter()
                 await withdraw(stand, what, number, opened)
                 for end in ends:
@@ -303,6 +399,8 @@ async def test_everything_of_it_ends_within_a_second(
                 for client, link in zip(left[::2], left[1::2], strict=True):
                     link.send(b"x")
                     assert await client.exactly(1) == b"x", what
+                idle = {*opened.idle, *opened.idle_own} - {*opened.idle_taken_by(what)}
+                assert not any(end.has_ended for end in idle), what
             for each in every:
                 each.abort()
             assert SECRET.encode() not in stand.several.gateway.log
@@ -344,7 +442,7 @@ async def test_what_is_withdrawn_overtakes_a_flood_of_plans(
     names = [f"sbx_busy_{number}" for number in range(BUSY)]
     flood = [large_plan(name, 2) for name in names]
     try:
-        async with raw_origin() as api, raw_origin() as opaque, by(tmp_path, 2, api, opaque, clock) as stand:
+        async with all_origins(tmp_path) as origins, by(tmp_path, 2, origins, clock) as stand:
             several = stand.several
             await stand.publish(the_plan(0))
             for name in names:
@@ -367,9 +465,7 @@ async def test_what_is_withdrawn_overtakes_a_flood_of_plans(
             await several.until(
                 lambda: taken("sbx_0", 2, by_process=False) == 1 and all_taken(by_process=False) >= BUSY // 2
             )
-            ends = [] if what == "host gone" else opened.injected
-            ends = ends + (opened.opaque if what in OF_OPAQUE else [])
-            ends = ends + (opened.inward if what in OF_INWARD else [])
+            ends = opened.taken_by(what)
             begun_at = time.perf_counter()
             match what:
                 case "plan removed":

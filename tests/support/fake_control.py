@@ -7,12 +7,14 @@ path. Stop it and start it again at the same port with `away`.
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
+from sallyport.net.interception import CaStore
 from sallyport.plan.codec import parse_plan
 from tests.support.signed_tokens import KEY, jwk
 
@@ -307,6 +309,16 @@ def stream(*pieces: bytes) -> Answer:
         return response
 
     return wrong
+
+
+def authority_document(folder: Path, sandbox_id: str) -> Document:
+    """Make the interception authority of a sandbox, and say it as a control plane does."""
+    CaStore(folder).authority(sandbox_id, time.time_ns() / 1e9)
+    return {
+        "certificatePem": (folder / f"{sandbox_id}.pem").read_text(),
+        "privateKeyPem": (folder / f"{sandbox_id}.key").read_text(),
+        "notAfter": 2_000_000_000,
+    }
 
 
 @contextlib.asynccontextmanager

@@ -127,6 +127,11 @@ class RawEnd:
         except ConnectionError:
             return b""
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the peer has ended or reset, as far as is known by now, and all that came before was read."""
+        return self._reader.at_eof() or self.writer.is_closing()
+
     async def is_quiet(self, seconds: float = 0.02) -> bool:
         """Say whether nothing comes for a moment. For what must not happen; everything else is waited for."""
         try:

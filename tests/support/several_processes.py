@@ -126,6 +126,7 @@ async def controlled(
     *,
     workers: int = 2,
     ca_file: Path | None = None,
+    timeouts: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Several]:
     """Run a gateway of several processes under a control plane until the block ends; tokens are that one's."""
     upstream: dict[str, object] = {"connect_to": {here: f"127.0.0.1:{port}" for here, port in connect_to.items()}}
@@ -138,7 +139,7 @@ async def controlled(
         "network": {"allow": ["127.0.0.0/8"]},
         "upstream": upstream,
         "audit": {"path": "audit.jsonl"},
-        "timeouts": {"drain": "5s"},  # an idle tunnel of a test is told to go, and does not
+        "timeouts": {"drain": "5s"} | dict(timeouts or {}),  # an idle tunnel of a test is told to go, and does not
     }
     config = folder / "gateway.yaml"
     config.write_text(yaml.safe_dump(document))
