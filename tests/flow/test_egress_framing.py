@@ -3,7 +3,8 @@
 Where a case has a meaning there: where TLS has ended, in the clear, and in the head of a CONNECT.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ from tests.support.egress_ways import WAYS, established
 from tests.support.figures import InTime, RecordProperty
 from tests.support.origin import OK, Answer, On, Then
 from tests.support.plan_documents import Document
+from tests.support.raw_end import RawEnd
 
 BEGIN = b" HTTP/1.1\r\nHost: {host}\r\n"
 SMUGGLED = b"0\r\n\r\nGET /v1/smuggled HTTP/1.1\r\nHost: {host}\r\n\r\n"
@@ -395,11 +397,46 @@ S7 += [switches("inside"), switches("plain")]
 EXPECTING = b"Content-Length: 5\r\nExpect: 100-continue\r\n"
 
 
-async def waits_in_vain(scene: Scene) -> None:
-    """The upstream answers at once, and no 100: the upload ends without having begun."""
-    end = await scene.inside(b"POST /v1/early" + BEGIN + EXPECTING + b"\r\n")
-    answer = await scene.read_last(end)
-    assert answer.value("Connection") == "close"
+def through(where: str, scene: Scene, request: bytes, *, method: bytes = b"POST") -> Awaitable[RawEnd]:
+    """Send a request, written from behind its host, where TLS has ended or in the clear."""
+    if where == "inside":
+        return scene.inside(method + b" " + request)
+    return scene.plain(method + b" http://{host}" + request)
+
+
+def answered_early(where: str) -> list[Case]:
+    """The upstream answers at once, and no 100: the upload ends without having begun, or in its midst."""
+
+    async def waits_in_vain(scene: Scene) -> None:
+        end = await through(where, scene, b"/v1/early" + BEGIN + EXPECTING + b"\r\n")
+        answer = await scene.read_last(end)
+        assert answer.value("Connection") == "close"
+
+    async def uploads_in_vain(scene: Scene) -> None:
+        end = await through(where, scene, b"/v1/early" + BEGIN + b"Content-Length: 1000000\r\n\r\nbegun")
+        answer = await scene.read(end)
+        assert answer.value("Connection") == "close"
+        with contextlib.suppress(ConnectionError):  # it may have gone by now
+            end.send(bytes(100_000))
+            await end.flush()
+        assert await scene.cut(end) == b""
+
+    return [
+        Case(
+            name=f"S8 an early answer {where}",
+            play=waits_in_vain,
+            status=413,
+            sent=(b"POST /v1/early" + BEGIN + EXPECTING + ADDED_LINES,),
+            closes=True,
+        ),
+        Case(
+            name=f"S8 an early answer during the upload {where}",
+            play=uploads_in_vain,
+            status=413,
+            sent=None,
+            closes=True,
+        ),
+    ]
 
 
 S8 = [
@@ -409,13 +446,8 @@ S8 = [
         EXPECTING + ADDED_LINES + b"hello",
         method="POST",
     ),
-    Case(
-        name="S8 an early answer",
-        play=waits_in_vain,
-        status=413,
-        sent=(b"POST /v1/early" + BEGIN + EXPECTING + ADDED_LINES,),
-        closes=True,
-    ),
+    *answered_early("inside"),
+    *answered_early("plain"),
     *unreadable(b"Expect: 200-ok\r\n"),
     *unreadable(b"Expect: 100-continue, x\r\n"),
 ]
@@ -445,6 +477,77 @@ S9 = [
         for lines in (b"Content-Length: 0\r\n", b"Content-Length: 5\r\n", CHUNKED)
     ),
 ]
+
+
+def slow_behind_an_answer(where: str) -> Case:
+    """The upstream has begun to answer, and the body stops: nothing is left to say, and the answer is cut."""
+
+    async def play(scene: Scene) -> None:
+        end = await through(where, scene, b"/v1/half" + BEGIN + b"Content-Length: 5\r\n\r\nhel")
+        await end.until(b"\r\n\r\nhalf")
+        assert await scene.cut(end) == b""
+
+    return Case(
+        name=f"S10 a slow body behind an answer {where}",
+        play=play,
+        sent=None,
+        audited=[(200, "request_timeout")],
+        closes=True,
+    )
+
+
+def idle_behind(where: str) -> Case:
+    """A stream that has been served, and on which nothing comes any more."""
+
+    async def play(scene: Scene) -> None:
+        end = await through(where, scene, b"/v1/x" + BEGIN + b"\r\n", method=b"GET")
+        await scene.read_last(end)
+
+    return Case(
+        name=f"S10 idle behind an answer {where}",
+        play=play,
+        status=200,
+        sent=(b"GET /v1/x" + BEGIN + ADDED_LINES,),
+        closes=True,
+    )
+
+
+def idle_socket(where: str) -> Case:
+    """A stream that was switched to another protocol, and on which nothing is said."""
+
+    async def play(scene: Scene) -> None:
+        lines = BEGIN + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        end = await through(where, scene, b"/v1/socket" + lines, method=b"GET")
+        await scene.read_last(end)
+
+    return Case(
+        name=f"S10 an idle socket {where}",
+        play=play,
+        status=101,
+        sent=(SOCKET + b"Connection: Upgrade\r\nUpgrade: websocket\r\n" + ADDED_LINES,),
+        closes=True,
+    )
+
+
+async def idles_opaquely(scene: Scene) -> None:
+    """Bytes that pass through, and then none."""
+    end = await scene.opaque(b"{host}:%d" % OTHER_PORT)
+    end.send(scene.fill(b"{host}"))
+    assert await scene.cut(end) == b""
+
+
+IDLE = [
+    *(idle_behind(where) for where in ("inside", "plain")),
+    *(idle_socket(where) for where in ("inside", "plain")),
+    Case(
+        name="S10 idle behind a CONNECT",
+        play=idles_opaquely,
+        sent=(b"{host}",),
+        audited=[(200, None)],
+        closes=True,
+        rules=ALLOWED,
+    ),
+]
 TOO_LONG = b"X-Long: " + b"x" * 70_000 + b"\r\n"
 TOO_MANY = b"X-Many: 1\r\n" * 130
 S10 = [
@@ -464,14 +567,22 @@ S10 = [
         code="request_timeout",
         closes=True,
     ),
-    Case(
-        name="S10 a slow body",
-        play=asks_inside(b"POST /v1/x" + BEGIN + b"Content-Length: 5\r\n\r\nhel", closes=True),
-        status=408,
-        code="request_timeout",
-        sent=None,
-        closes=True,
+    *(
+        Case(
+            name=f"S10 a slow body {lines!r} {where}",
+            play=asks(b"POST " + target + BEGIN + lines, closes=True),
+            status=408,
+            code="request_timeout",
+            sent=None,
+            closes=True,
+        )
+        for lines in (b"Content-Length: 5\r\n\r\nhel", CHUNKED + b"\r\n5\r\nhel")
+        for where, asks, target in (
+            ("inside", asks_inside, b"/v1/x"),
+            ("plain", asks_plainly, b"http://{host}/v1/x"),
+        )
     ),
+    *(slow_behind_an_answer(where) for where in ("inside", "plain")),
 ]
 
 
@@ -479,14 +590,19 @@ def play(folder: Path, ways: Sequence[str] = WAYS) -> Played:
     """Play the suite."""
     return play_all(
         folder,
-        [*S1, *S2, *S3, *S4, *S5, *S6, *S7, *S8, *S9, *S10],
+        [*S1, *S2, *S3, *S4, *S5, *S6, *S7, *S8, *S9, *S10, *IDLE],
         answers={
             "/v1/socket": Answer(
                 parts=(b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",), then=Then.RAW
             ),
+            "/v1/half": Answer(
+                parts=(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf",), on=On.HEAD, then=Then.HANG
+            ),
             "/v1/early": Answer(parts=(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n",), on=On.HEAD),
         },
-        further={"timeouts": {"head": "3s", "request_body": "3s"}},
+        further={
+            "timeouts": {"head": "3s", "request_body": "3s", "keep_alive": "3s", "opaque_idle": "3s"},
+        },
         ways=ways,
     )
 
@@ -547,6 +663,11 @@ def test_s9_what_comes_before_the_200_goes_nowhere(case: Case, way: str, played:
 def test_s10_heads_and_bodies_have_their_size_and_time(case: Case, way: str, played: Played) -> None:
     scene = played.check(case, way)
     assert scene.bodies == []
+
+
+@of(IDLE)
+def test_s10_a_stream_on_which_nothing_is_said_ends(case: Case, way: str, played: Played) -> None:
+    played.check(case, way)
 
 
 @AFTERWARDS
