@@ -25,6 +25,11 @@ MAX_SMALL_EVENT_BYTES: Final = 16 * 1024
 PARSE_HERE_BYTES: Final = 64 * 1024
 REVOCATION_KINDS: Final = frozenset({"jti", "sid", "sandbox", "connection", "binding"})
 INVALIDATION_KINDS: Final = frozenset({"connection", "binding", "organization", "all"})
+# What two organizations may call alike, and orders therefore say the organization of.
+ORGANIZATION_KINDS: Final = frozenset({"connection", "binding"})
+# Orders are read strictly, and so a control plane names organizations only to who says that it reads them.
+WATCH_HEADER: Final = "Sallyport-Watch"
+WATCH_WORD: Final = "organizations"
 
 
 class AnnouncedPlan(NamedTuple):
@@ -36,11 +41,15 @@ class AnnouncedPlan(NamedTuple):
 
 
 class Revoked(NamedTuple):
-    """A token, lineage, sandbox, connection or binding out of service until an instant in unix seconds."""
+    """A token, lineage, sandbox, connection or binding out of service until an instant in unix seconds.
+
+    organization_id narrows a connection or binding to that organization's; None means all that bear the id.
+    """
 
     kind: str
     revoked_id: str
     until: int
+    organization_id: str | None = None
 
 
 class Snapshot(NamedTuple):
@@ -57,10 +66,11 @@ class PlanRemoved(NamedTuple):
 
 
 class Invalidated(NamedTuple):
-    """Credentials to forget; kind `all` has no id."""
+    """Credentials to forget; kind `all` has no id. organization_id is as in Revoked."""
 
     kind: str
     name: str | None
+    organization_id: str | None = None
 
 
 type WatchEvent = Snapshot | AnnouncedPlan | PlanRemoved | Revoked | Invalidated
@@ -104,7 +114,7 @@ async def open_watch(
     session: ControlSession, last_event_id: str | None, *, idle_seconds: float = IDLE_SECONDS
 ) -> AsyncIterator[PlanWatch]:
     """Open the watch stream, behind last_event_id where one is given; raises ControlError."""
-    headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+    headers = {"Accept": "text/event-stream", "Cache-Control": "no-store", WATCH_HEADER: WATCH_WORD}
     if last_event_id is not None:
         headers["Last-Event-ID"] = last_event_id
     # Where nothing was missed there may be nothing to say before the first heartbeat, whatever stands in between.
@@ -155,12 +165,19 @@ def _removed(members: Members) -> PlanRemoved:
 
 
 def _revoked(members: Members) -> Revoked:
-    return Revoked(members.word("kind", REVOCATION_KINDS), members.text("id"), members.instant("until"))
+    kind = members.word("kind", REVOCATION_KINDS)
+    return Revoked(kind, members.text("id"), members.instant("until"), _organization(members, kind))
 
 
 def _invalidated(members: Members) -> Invalidated:
     kind = members.word("kind", INVALIDATION_KINDS)
-    return Invalidated(kind, members.optional_text("id") if kind == "all" else members.text("id"))
+    name = members.optional_text("id") if kind == "all" else members.text("id")
+    return Invalidated(kind, name, _organization(members, kind))
+
+
+def _organization(members: Members, kind: str) -> str | None:
+    """Take the organization where one may stand; elsewhere it is a member that nobody knows."""
+    return members.optional_text("organizationId") if kind in ORGANIZATION_KINDS else None
 
 
 def _whole[T](members: Members, read: Callable[[Members], T]) -> T:

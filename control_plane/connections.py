@@ -284,14 +284,16 @@ class ConnectionDesk:
         await changed(tx, connection, now)
         if connection.status == REVOKED:
             await rows.forget_credentials(tx, connection.id)
-            await revocations.record(tx, "connection", connection.id, int(now) + MAX_TTL_SECONDS, now)
+            until = int(now) + MAX_TTL_SECONDS
+            await revocations.record(tx, "connection", connection.id, until, now, connection.organization_id)
         await recompilation.request(tx, now, connection_id=connection.id)
 
 
 async def changed(tx: Transaction, connection: Connection, now: float) -> None:
     """Do what follows from another value of a secret: what was made of it is made anew, gateways forget theirs."""
     await rows.forget_made(tx, connection.id)
-    tx.emit("invalidation", {"kind": "connection", "id": connection.id}, now)
+    order = {"kind": "connection", "id": connection.id, "organizationId": connection.organization_id}
+    tx.emit("invalidation", order, now)
 
 
 async def redefined(tx: Transaction, connection: Connection, now: float) -> None:

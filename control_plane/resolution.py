@@ -120,7 +120,7 @@ class Resolver:
         sandbox = await sandboxes.sandbox(tx, wanted.sandbox_id)
         if sandbox is None:
             raise sandbox_not_found()
-        await self._refuse_revoked(tx, wanted, now)
+        await self._refuse_revoked(tx, wanted, sandbox.organization_id, now)
         if not await connection_rows.is_in_plan(tx, _reference(wanted)):
             detail = "the current plan has no such route, or another connection, secret type, slot or resolver on it"
             raise Refused(ControlCode.BINDING_NOT_IN_PLAN, detail)
@@ -165,9 +165,9 @@ class Resolver:
         place = connections.credential_place(connection, credential.secret_type, credential.slot_key)
         return await self._vault.open(tx, place, credential.value)
 
-    async def _refuse_revoked(self, tx: Transaction, wanted: Wanted, now: float) -> None:
+    async def _refuse_revoked(self, tx: Transaction, wanted: Wanted, organization_id: str, now: float) -> None:
         named = [("sandbox", wanted.sandbox_id), ("binding", wanted.binding_id), ("connection", wanted.connection_id)]
-        match await events.is_revoked(tx, named, now):
+        match await events.is_revoked(tx, named, now, organization_id):
             case "sandbox":
                 raise Refused(ControlCode.SANDBOX_NOT_FOUND, "it is revoked")
             case "binding":

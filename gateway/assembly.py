@@ -285,11 +285,11 @@ class Assembly:
         return listener
 
     def _admin_parts(self, plans: PlanHolder, credentials: Credentials) -> AdminParts:
-        async def invalidate(kind: str, identifier: str | None) -> int:
-            return credentials.invalidate(kind, identifier)
+        async def invalidate(kind: str, identifier: str | None, organization_id: str | None) -> int:
+            return credentials.invalidate(kind, identifier, organization_id)
 
-        async def revoke(kind: str, revoked_id: str, until: float) -> int:
-            return self._started().revoke(kind, revoked_id, until)
+        async def revoke(kind: str, revoked_id: str, until: float, organization_id: str | None) -> int:
+            return self._started().revoke(kind, revoked_id, until, organization_id)
 
         return AdminParts(
             plans=plans,

@@ -142,8 +142,8 @@ class ControlSide:
         self,
         holder: "Holder",
         *,
-        invalidate: Callable[[str, str | None], int],
-        revoke: Callable[[str, str, float], int],
+        invalidate: Callable[[str, str | None, str | None], int],
+        revoke: Callable[[str, str, float, str | None], int],
         admin_url: str,
     ) -> None:
         """Take up what an earlier process left, then follow the control plane."""

@@ -135,19 +135,21 @@ class Credentials:
             )
         return outcome
 
-    def invalidate(self, kind: str, identifier: str | None) -> int:
+    def invalidate(self, kind: str, identifier: str | None, organization_id: str | None = None) -> int:
         """Forget what was resolved for a connection, binding, organization or all; return how many values.
 
-        Raises ValueError for another kind. A resolution under way is done again before anyone gets its value.
+        With an organization its own alone. Raises ValueError for another kind. A resolution under way is done again
+        before anyone gets its value.
         """
-        return self._cache.invalidate(Invalidated(kind), identifier)
+        return self._cache.invalidate(Invalidated(kind), identifier, organization_id)
 
-    def revoke(self, kind: str, identifier: str, until: float) -> int:
+    def revoke(self, kind: str, identifier: str, until: float, organization_id: str | None = None) -> int:
         """Forget a `connection` or `binding` and refuse it credentials until then (unix seconds).
 
-        Returns how many values went; raises ValueError for another kind, RevocationsFull.
+        With an organization its own alone. Returns how many values went; raises ValueError for another kind,
+        RevocationsFull.
         """
-        return self._cache.revoke(Invalidated(kind), identifier, until, self._now())
+        return self._cache.revoke(Invalidated(kind), identifier, until, self._now(), organization_id)
 
     def rejected(self, key: CredentialKey, version: str, now: float) -> bool:
         """Note an upstream 401 to an injected request; at most once per key in 30 s (C9).

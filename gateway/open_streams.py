@@ -27,8 +27,11 @@ class OpenStream:
         """Return what reads for it now, on either side: everyone, or those whose bytes have not all been taken yet."""
         return ()
 
-    def carries(self, kind: str, identifier: str) -> bool:
-        """Whether an open exchange uses the credential of this "connection" or "binding"."""
+    def carries(self, kind: str, identifier: str, organization_id: str | None) -> bool:
+        """Whether an open exchange uses the credential of this "connection" or "binding".
+
+        None is any organization's.
+        """
         return False
 
     def goes_on_under(self, table: RouteTable | None) -> bool:

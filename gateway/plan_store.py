@@ -172,10 +172,14 @@ def _read_contact(content: bytes) -> Contact | None:
     """Read what was written here; the checksum was right, so only another version of us can have got it wrong."""
     try:
         document = json.loads(content)
-        revocations = tuple(
-            Revocation(str(kind), str(name), float(until)) for kind, name, until in document["revocations"]
-        )
+        revocations = tuple(_read_revocation(*members) for members in document["revocations"])
         return Contact(int(document["heardAt"]), revocations)
     except (ValueError, KeyError, TypeError):
         _log.error("state_not_read", file=_CONTACT, detail="it was written by another version")
         return None
+
+
+def _read_revocation(kind: object, name: object, until: float, organization_id: object = None) -> Revocation:
+    """Read one; a version before this one wrote down no organization, and meant all of them."""
+    whose = None if organization_id is None else str(organization_id)
+    return Revocation(str(kind), str(name), float(until), whose)

@@ -49,8 +49,8 @@ class PlanWatcher:
         freshness: Freshness,
         metrics: Metrics,
         *,
-        revoke: Callable[[str, str, float], int],
-        invalidate: Callable[[str, str | None], int],
+        revoke: Callable[[str, str, float, str | None], int],
+        invalidate: Callable[[str, str | None, str | None], int],
         now: Callable[[], float],
         idle_seconds: float = IDLE_SECONDS,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -68,7 +68,7 @@ class PlanWatcher:
         self._sleep = sleep
         self._last_event_id: str | None = None
         # What the stream has revoked and is still in force, for the disk and so that a snapshot repeats nothing.
-        self._revoked: dict[tuple[str, str], float] = {}
+        self._revoked: dict[tuple[str, str, str | None], float] = {}
         self._saved_at = float("-inf")
         self._was_heard = False
 
@@ -121,7 +121,7 @@ class PlanWatcher:
                 for revoked in revocations:
                     self._apply_revocation(Revocation(*revoked))
                 # Whatever was invalidated since the last word is not in a snapshot.
-                self._invalidate("all", None)
+                self._invalidate("all", None, None)
                 _log.info("snapshot", plans=len(plans), revocations=len(revocations))
                 self._saved_at = float("-inf")
             case AnnouncedPlan(sandbox_id=sandbox_id, revision=revision, digest=digest):
@@ -131,22 +131,22 @@ class PlanWatcher:
             case Revoked():
                 self._apply_revocation(Revocation(*event))
                 self._saved_at = float("-inf")
-            case Invalidated(kind=kind, name=name):
-                number = self._invalidate(kind, name)
-                _log.info("credentials_invalidated", kind=kind, id=name, entries=number)
+            case Invalidated(kind=kind, name=name, organization_id=whose):
+                number = self._invalidate(kind, name, whose)
+                _log.info("credentials_invalidated", kind=kind, id=name, organization_id=whose, entries=number)
 
     def _apply_revocation(self, revocation: Revocation) -> None:
-        kind, name, until = revocation
-        if until <= self._now() or self._revoked.get((kind, name), 0.0) >= until:
+        kind, name, until, whose = revocation
+        if until <= self._now() or self._revoked.get((kind, name, whose), 0.0) >= until:
             return
         try:
-            ended = self._revoke(kind, name, until)
+            ended = self._revoke(kind, name, until, whose)
         except (RevocationLimitError, RevocationsFull) as error:
             # What cannot be noted cannot be kept. The stream ends here, and what is known ages until it can be.
-            _log.error("revocation_not_noted", kind=kind, id=name, detail=str(error))
+            _log.error("revocation_not_noted", kind=kind, id=name, organization_id=whose, detail=str(error))
             raise unexpected("more revocations than can be held") from None
-        self._revoked[kind, name] = until
-        _log.warning("revoked", kind=kind, id=name, until=until, streams_ended=ended)
+        self._revoked[kind, name, whose] = until
+        _log.warning("revoked", kind=kind, id=name, organization_id=whose, until=until, streams_ended=ended)
 
     def _heard(self) -> None:
         self._was_heard = self._metrics.watch_connected = True
@@ -155,7 +155,9 @@ class PlanWatcher:
         if now >= self._saved_at + CONTACT_SECONDS:
             self._saved_at = now
             self._revoked = {named: until for named, until in self._revoked.items() if until > now}
-            revocations = tuple(Revocation(*named, until) for named, until in self._revoked.items())
+            revocations = tuple(
+                Revocation(kind, name, until, whose) for (kind, name, whose), until in self._revoked.items()
+            )
             self._store.save_contact(Contact(int(now), revocations))
 
     def __repr__(self) -> str:

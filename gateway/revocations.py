@@ -16,11 +16,15 @@ class RevocationLimitError(Exception):
 
 
 class Revocation(NamedTuple):
-    """What is out of service until an instant in unix seconds; kind is a word of the watch stream."""
+    """What is out of service until an instant in unix seconds; kind is a word of the watch stream.
+
+    organization_id narrows a connection or binding to one organization's; None means all that bear the id.
+    """
 
     kind: str
     revoked_id: str
     until: float
+    organization_id: str | None = None
 
 
 class Revocations:

@@ -98,25 +98,36 @@ class Gateway:
         parts.upstreams.close_idle(lambda _: True)
         await self._opened.aclose()
 
-    def revoke(self, kind: str, revoked_id: str, until: float) -> int:
-        """Take a token, session, sandbox, connection or binding out of service; return how many open streams ended."""
+    def revoke(self, kind: str, revoked_id: str, until: float, organization_id: str | None = None) -> int:
+        """Take a token, session, sandbox, connection or binding out of service; return how many open streams ended.
+
+        A connection or binding of one organization, where it is named; else all that bear the id.
+        """
         parts = self.parts
+        sandboxes: set[str] = set()
+        connections: set[str] = set()
         if kind in ("connection", "binding"):
-            parts.credentials.revoke(kind, revoked_id, until)
+            parts.credentials.revoke(kind, revoked_id, until, organization_id)
+            connections = self._connections(kind, revoked_id, organization_id)
         else:
             parts.revocations.revoke(kind, revoked_id, until)
+            sandboxes = {revoked_id} if kind == "sandbox" else set()
         wall = parts.clock.wall
-        owners = self._link_owners(kind, revoked_id)
         ended = 0
         for stream in parts.streams.all():
             claims = stream.claims
             if claims is not None and parts.revocations.cover(claims, wall):
-                owners.add(claims.sandbox_id)
-            elif not stream.carries(kind, revoked_id):
+                sandboxes.add(claims.sandbox_id)
+            elif not stream.carries(kind, revoked_id, organization_id):
                 continue
             stream.revoke()
             ended += 1
-        parts.upstreams.close_idle(lambda key: not owners.isdisjoint(key.owner[1:]))
+        parts.upstreams.close_idle(
+            lambda key: (
+                not (sandboxes if key.owner[0] == "sandbox" else connections).isdisjoint(key.owner[1:])
+                and organization_id in (None, key.organization_id)
+            )
+        )
         return ended
 
     def plan_replaced(self, sandbox_id: str, before: RouteTable | None, after: RouteTable | None) -> None:
@@ -139,12 +150,13 @@ class Gateway:
             organization_id = before.organization_id
             parts.upstreams.close_idle(lambda key: key.organization_id == organization_id and key.owner in owners)
 
-    def _link_owners(self, kind: str, revoked_id: str) -> set[str]:
-        """Whose idle links go with a revocation (gateway.core.route_table.PoolKey.owner)."""
-        if kind != "binding":
+    def _connections(self, kind: str, revoked_id: str, organization_id: str | None) -> set[str]:
+        """Whose idle links go with a connection, or with a binding (gateway.core.route_table.PoolKey.owner)."""
+        if kind == "connection":
             return {revoked_id}
-        routes = (route for table in self.parts.plans.tables() for route in table.routes.values())
-        return {owner for route in routes if route.binding_id == revoked_id for owner in route.connection_ids}
+        tables = (each for each in self.parts.plans.tables() if organization_id in (None, each.organization_id))
+        routes = (route for table in tables for route in table.routes.values() if route.binding_id == revoked_id)
+        return {connection_id for route in routes for connection_id in route.connection_ids}
 
     def __repr__(self) -> str:
         return f"<Gateway proxy {self.proxy.host}:{self.proxy.port}, {self.parts.streams.open} streams>"

@@ -447,12 +447,14 @@ class ServedStream(Downstream):
             found.append(self)
         return found
 
-    def carries(self, kind: str, identifier: str) -> bool:
+    def carries(self, kind: str, identifier: str, organization_id: str | None) -> bool:
         """Whether the open exchange uses the credential of this connection or binding."""
         route = None if self._exchange is None else self._exchange.route
-        if route is None:
+        if route is None or organization_id not in (None, route.organization_id):
             return False
-        return identifier in route.connection_ids if kind == "connection" else identifier == route.binding_id
+        if kind == "connection":
+            return identifier in route.connection_ids
+        return kind == "binding" and identifier == route.binding_id
 
     def goes_on_under(self, table: RouteTable | None) -> bool:
         """Whether the open exchange may finish; what comes after it is decided by the plan that is then in force."""

@@ -6,11 +6,12 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
 
+from control_client.plans import WATCH_HEADER, WATCH_WORD
 from control_plane import leases
 from control_plane.api.bodies import body_of, read_body
 from control_plane.api.caller import Caller, authenticate
 from control_plane.api.parts import IdPath, PartsOf, SandboxPath
-from control_plane.api.stream import EventStream, encode
+from control_plane.api.stream import EventStream, encode, encode_without_organizations
 from control_plane.resolution import Wanted
 from control_plane.store.leases import Held
 from sallyport.plan.fields import BindingId, ConnectionId, Count, HttpUrl, Id, Model, Positive, SandboxId
@@ -161,4 +162,6 @@ async def watch_plans(request: Request, caller: Caller, parts: PartsOf) -> Respo
     text = request.headers.get("Last-Event-ID", "")
     last_id = int(text) if text.isdecimal() and len(text) < 19 else None
     ends_at = min(caller.expires_at or math.inf, parts.now() + WATCH_SECONDS)
-    return EventStream(parts.watch.subscribe(last_id), encode, until=lambda: parts.now() >= ends_at)
+    # Gateways read orders strictly: one that does not say that it reads organizations there would refuse the stream.
+    write = encode if request.headers.get(WATCH_HEADER) == WATCH_WORD else encode_without_organizations
+    return EventStream(parts.watch.subscribe(last_id), write, until=lambda: parts.now() >= ends_at)

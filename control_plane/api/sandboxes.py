@@ -77,6 +77,7 @@ class NewRevocation(Model):
     kind: Literal["jti", "sid", "sandbox", "connection", "binding"]
     id: Id
     until: Positive
+    organization_id: OrganizationId | None = None
 
 
 @router.post("/sandbox/profiles", status_code=201, openapi_extra=body_of(NewProfile))
@@ -221,7 +222,7 @@ async def get_ca(sandbox_id: SandboxPath, parts: PartsOf) -> Response:
 async def revoke(request: Request, parts: PartsOf) -> Document:
     """Take a token, lineage, sandbox, connection or binding out of service until an instant."""
     body = await read_body(request, NewRevocation)
-    return await revocations.revoke(parts.database, body.kind, body.id, body.until, parts.now())
+    return await revocations.revoke(parts.database, body.kind, body.id, body.until, parts.now(), body.organization_id)
 
 
 def _revision(text: str) -> int:

@@ -76,6 +76,11 @@ def encode(entries: Sequence[Entry]) -> bytes:
     )
 
 
+def encode_without_organizations(entries: Sequence[Entry]) -> bytes:
+    """Write entries down for a reader that knows of no organizations in orders."""
+    return encode([entry.without_organizations() for entry in entries])
+
+
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

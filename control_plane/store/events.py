@@ -30,23 +30,27 @@ async def events_after(tx: Transaction, event_id: int, limit: int) -> Sequence[E
 async def revocations(tx: Transaction, now: float) -> Sequence[Revocation]:
     """Return what is revoked now."""
     query = select(Revocation).where(Revocation.until > int(now))
-    return await tx.all(query.order_by(Revocation.kind, Revocation.id))
+    return await tx.all(query.order_by(Revocation.kind, Revocation.id, Revocation.organization_id))
 
 
-async def is_revoked(tx: Transaction, named: Sequence[tuple[str, str]], now: float) -> str | None:
-    """Return the kind of the first of these (kind, id) that is revoked now, None where none is."""
+async def is_revoked(
+    tx: Transaction, named: Sequence[tuple[str, str]], now: float, organization_id: str = ""
+) -> str | None:
+    """Return the kind of the first of these (kind, id) that is revoked now, for this organization or for any."""
     for kind, identity in named:
-        row = await tx.get(Revocation, (kind, identity))
-        if row is not None and row.until > now:
+        query = select(Revocation).where(Revocation.kind == kind, Revocation.id == identity, Revocation.until > now)
+        if await tx.all(query.where(Revocation.organization_id.in_(("", organization_id)))):
             return kind
     return None
 
 
-async def put_revocation(tx: Transaction, kind: str, identity: str, until: int) -> None:
+async def put_revocation(
+    tx: Transaction, kind: str, identity: str, until: int, organization_id: str | None = None
+) -> None:
     """Revoke, or move the end of a revocation; never to an earlier instant."""
-    row = await tx.get(Revocation, (kind, identity), lock=True)
+    row = await tx.get(Revocation, (kind, identity, organization_id or ""), lock=True)
     if row is None:
-        await tx.add(Revocation(kind=kind, id=identity, until=until))
+        await tx.add(Revocation(kind=kind, id=identity, organization_id=organization_id or "", until=until))
     else:
         row.until = max(row.until, until)
 

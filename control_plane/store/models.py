@@ -558,11 +558,12 @@ class Event(Model):
 
 
 class Revocation(Model):
-    """Something that is out of service until an instant."""
+    """Something that is out of service until an instant, of one organization or ("") of any."""
 
     __tablename__ = "revocations"
     kind: Mapped[str] = mapped_column(primary_key=True)
     id: Mapped[str] = mapped_column(primary_key=True)
+    organization_id: Mapped[str] = mapped_column(primary_key=True, server_default="")
     until: Mapped[int] = mapped_column(index=True)
 
 

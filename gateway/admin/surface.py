@@ -5,7 +5,7 @@ drain; it never gives out a secret, because nothing behind it returns one. Every
 """
 
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,6 +32,8 @@ from sallyport.problem import Code
 
 # What a revocation may name (contracts section 5).
 REVOCATION_KINDS: Final = ("jti", "sid", "sandbox", "connection", "binding")
+# What two organizations may call alike. Tokens, lineages and sandboxes have their ids for themselves.
+ORGANIZATION_KINDS: Final = ("connection", "binding")
 
 _log = structlog.get_logger(__name__)
 
@@ -50,18 +52,18 @@ class AdminParts:
     """What the admin listener acts on.
 
     not_ready returns why the gateway should get no traffic, nothing when it should; notes what is worth knowing though
-    it gets it. With is_controlled plans come from a control plane and are not taken here. invalidate(kind, id) gives
-    how many credentials went, revoke(kind, id, until) how many open streams ended. drain is idempotent. Of a gateway
-    of several processes, applied(sandbox_id) waits until each of them has the plan as it is now, and scrape() adds
-    their metrics up.
+    it gets it. With is_controlled plans come from a control plane and are not taken here. invalidate(kind, id,
+    organization) gives how many credentials went, revoke(kind, id, until, organization) how many open streams ended.
+    drain is idempotent. Of a gateway of several processes, applied(sandbox_id) waits until each of them has the plan as
+    it is now, and scrape() adds their metrics up.
     With auth every request needs a token; without it only this machine is answered.
     """
 
     plans: PlanHolder
     metrics: Metrics
     not_ready: Callable[[], Sequence[str]]
-    invalidate: Callable[[str, str | None], Awaitable[int]]
-    revoke: Callable[[str, str, float], Awaitable[int]]
+    invalidate: Callable[[str, str | None, str | None], Awaitable[int]]
+    revoke: Callable[[str, str, float, str | None], Awaitable[int]]
     drain: Callable[[], None]
     drain_seconds: float
     max_plan_bytes: int
@@ -200,27 +202,29 @@ class _Surface:
             raise Refused(AdminCode.PLAN_CONFLICT, "plans come from the control plane; change them there")
 
     async def invalidate(self, request: web.Request) -> web.Response:
-        order = await read_order(request, {"kind", "id"})
+        order = await read_order(request, {"kind", "id", "organizationId"})
         kind, name = word(order, "kind", [kind.value for kind in Invalidated]), order.get("id")
         if kind == Invalidated.ALL.value:
             if name is not None:
                 raise Refused(Code.INVALID_REQUEST, "/id: leave it out, `all` names nothing")
         else:
             name = word(order, "id")
-        number = await self._parts.invalidate(kind, name if isinstance(name, str) else None)
-        _log.info("credentials_invalidated", kind=kind, id=name, entries=number)
+        whose = _organization(order, kind)
+        number = await self._parts.invalidate(kind, name if isinstance(name, str) else None, whose)
+        _log.info("credentials_invalidated", kind=kind, id=name, organization_id=whose, entries=number)
         return web.json_response({"invalidated": number})
 
     async def revoke(self, request: web.Request) -> web.Response:
-        order = await read_order(request, {"kind", "id", "until"})
+        order = await read_order(request, {"kind", "id", "until", "organizationId"})
         kind, name, until = word(order, "kind", REVOCATION_KINDS), word(order, "id"), order.get("until")
         if type(until) is not int or not 0 < until < 2**53:
             raise Refused(Code.INVALID_REQUEST, "/until: write an instant in whole unix seconds")
+        whose = _organization(order, kind)
         try:
-            ended = await self._parts.revoke(kind, name, float(until))
+            ended = await self._parts.revoke(kind, name, float(until), whose)
         except (RevocationLimitError, RevocationsFull) as error:
             raise Refused(Code.OVERLOADED, str(error)) from None
-        _log.warning("revoked", kind=kind, id=name, until=until, streams_ended=ended)
+        _log.warning("revoked", kind=kind, id=name, organization_id=whose, until=until, streams_ended=ended)
         return web.json_response({"streamsEnded": ended})
 
     async def drain(self, request: web.Request) -> web.Response:
@@ -233,6 +237,15 @@ class _Surface:
         plans, sandbox_id = self._parts.plans, request.match_info["sandbox_id"]
         body = await read_body(request, self._parts.max_plan_bytes)
         return plans.commit(await plans.compile(body, sandbox_id), sandbox_id=sandbox_id)
+
+
+def _organization(order: Mapping[str, object], kind: str) -> str | None:
+    """Return whose connection or binding is meant, None where all that bear the id are; raises Refused."""
+    if order.get("organizationId") is None:
+        return None
+    if kind not in ORGANIZATION_KINDS:
+        raise Refused(Code.INVALID_REQUEST, "/organizationId: it goes with `connection` and `binding` alone")
+    return word(order, "organizationId")
 
 
 def _no_plan() -> Refused:

@@ -2,7 +2,8 @@
 
 Pure: every call takes `now`, unix seconds. The rules are those of contracts section 4, "Gateway cache":
 a value is served until it expires, asked for again ahead of that, forgotten when its connection, binding or
-organization is invalidated; a refusal is remembered for a short time; an expired value is never served.
+organization is invalidated; a refusal is remembered for a short time; an expired value is never served. An order
+about a connection or binding is about that of one organization where it names one: two may give the same id.
 
 Invariants: every key in `entries` holds a value that was resolved after the last invalidation of that key;
 no table grows beyond `max_entries`.
@@ -146,8 +147,9 @@ class CredentialCache:
         self._refusals: dict[CredentialKey, Refusal] = {}
         self._tickets: dict[CredentialKey, Ticket] = {}
         self._rejected_at: dict[CredentialKey, float] = {}
-        # Until when a connection or binding gets no credential. Nothing in `entries` belongs to one of these.
-        self._revoked: dict[tuple[Invalidated, str], float] = {}
+        # Until when a connection or binding of an organization (None: of any) gets no credential. Nothing in `entries`
+        # belongs to one of these.
+        self._revoked: dict[tuple[Invalidated, str, str | None], float] = {}
 
     def usable(self, key: CredentialKey, now: float) -> Credential | None:
         """Return the value in hand if it has not expired; forget it if it has."""
@@ -235,34 +237,38 @@ class CredentialCache:
                 ticket.outdated = True
         return True
 
-    def invalidate(self, kind: Invalidated, identifier: str | None) -> int:
-        """Forget what kind and identifier name, refusals too; return how many values went."""
-        gone = _chosen(self.entries, kind, identifier)
+    def invalidate(self, kind: Invalidated, identifier: str | None, organization_id: str | None = None) -> int:
+        """Forget what is named, refusals too, of one organization or (None) of all; return how many values went."""
+        gone = _chosen(self.entries, kind, identifier, organization_id)
         for key in gone:
             del self.entries[key]
-        for key in _chosen(self._refusals, kind, identifier):
+        for key in _chosen(self._refusals, kind, identifier, organization_id):
             del self._refusals[key]
-        for key in _chosen(self._tickets, kind, identifier):
+        for key in _chosen(self._tickets, kind, identifier, organization_id):
             self._tickets[key].outdated = True
         return len(gone)
 
-    def revoke(self, kind: Invalidated, identifier: str, until: float, now: float) -> int:
+    def revoke(
+        self, kind: Invalidated, identifier: str, until: float, now: float, organization_id: str | None = None
+    ) -> int:
         """Forget the values of a connection or binding and refuse it new ones until then; return how many values went.
 
-        Raises ValueError for another kind, RevocationsFull.
+        Without an organization all that bear the id are meant. Raises ValueError for another kind, RevocationsFull.
         """
         if kind not in _REVOKED_CODES:
             raise ValueError(f"{kind.value} is not revoked, only a connection or a binding")
         revoked = {named: end for named, end in self._revoked.items() if end > now}
-        if (kind, identifier) not in revoked and len(revoked) >= self._max_entries:
+        named = (kind, identifier, organization_id)
+        if named not in revoked and len(revoked) >= self._max_entries:
             raise RevocationsFull(f"{self._max_entries} connections and bindings are revoked")
-        revoked[kind, identifier] = max(until, revoked.get((kind, identifier), until))
+        revoked[named] = max(until, revoked.get(named, until))
         self._revoked = revoked
-        return self.invalidate(kind, identifier)
+        return self.invalidate(kind, identifier, organization_id)
 
     def _revocation(self, key: CredentialKey, now: float) -> Refusal | None:
+        revoked = self._revoked
         for kind, name in ((Invalidated.CONNECTION, key.connection_id), (Invalidated.BINDING, key.binding_id)):
-            until = self._revoked.get((kind, name), 0)
+            until = max(revoked.get((kind, name, key.organization_id), 0), revoked.get((kind, name, None), 0))
             if now < until:
                 return Refusal(_REVOKED_CODES[kind], False, until)
         return None
@@ -300,16 +306,19 @@ def _same(known: Credential, credential: Credential) -> bool:
     )
 
 
-def _chosen(table: Mapping[CredentialKey, object], kind: Invalidated, identifier: str | None) -> list[CredentialKey]:
+def _chosen(
+    table: Mapping[CredentialKey, object], kind: Invalidated, identifier: str | None, organization_id: str | None
+) -> list[CredentialKey]:
+    theirs = [key for key in table if organization_id in (None, key.organization_id)]
     match kind:
         case Invalidated.CONNECTION:
-            return [key for key in table if key.connection_id == identifier]
+            return [key for key in theirs if key.connection_id == identifier]
         case Invalidated.BINDING:
-            return [key for key in table if key.binding_id == identifier]
+            return [key for key in theirs if key.binding_id == identifier]
         case Invalidated.ORGANIZATION:
-            return [key for key in table if key.organization_id == identifier]
+            return [key for key in theirs if key.organization_id == identifier]
         case Invalidated.ALL:
-            return list(table)
+            return theirs
         case _:
             assert_never(kind)
 

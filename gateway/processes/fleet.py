@@ -14,7 +14,7 @@ from urllib.parse import quote
 import orjson
 import structlog
 
-from gateway.admin.surface import REVOCATION_KINDS
+from gateway.admin.surface import ORGANIZATION_KINDS, REVOCATION_KINDS
 from gateway.core.credential_cache import RevocationsFull
 from gateway.core.plan_reach import takes_away
 from gateway.core.route_table import RouteTable
@@ -28,7 +28,7 @@ from sallyport.net.tasks import TaskSet
 
 # Waiting for a scrape of a process; then what it showed last is shown again.
 SCRAPE_SECONDS: Final = 5.0
-_OF_CREDENTIALS: Final = ("connection", "binding")
+_OF_CREDENTIALS: Final = ORGANIZATION_KINDS
 
 _log = structlog.get_logger(__name__)
 
@@ -169,7 +169,7 @@ class Fleet:
         self._max_credential_revocations = max_credential_revocations
         self._now = now
         self._keys: bytes | None = None
-        self._revoked: dict[tuple[str, str], float] = {}
+        self._revoked: dict[tuple[str, str, str | None], float] = {}
         # Changes of plans are numbered (gateway.core.plan_turns); this is the last one.
         self._change = 0
         # The last change of each plan that the processes have been told of and not all have said to have taken: those
@@ -191,7 +191,7 @@ class Fleet:
         """Return everything a new process has to know, what is out of service first."""
         now = self._now()
         self._revoked = {named: until for named, until in self._revoked.items() if until > now}
-        yield from (_revocation(kind, name, until) for (kind, name), until in self._revoked.items())
+        yield from (_revocation(kind, name, until, whose) for (kind, name, whose), until in self._revoked.items())
         if self._keys is not None:
             yield Order("PUT", "/internal/keys", self._keys)
         if self.plans.is_withheld:
@@ -203,23 +203,25 @@ class Fleet:
         self._keys = document
         self._tell_all(Order("PUT", "/internal/keys", document))
 
-    def revoke(self, kind: str, revoked_id: str, until: float) -> int:
+    def revoke(self, kind: str, revoked_id: str, until: float, organization_id: str | None = None) -> int:
         """Take something out of service, as gateway.running.Gateway.revoke; how many streams ended is not known yet."""
-        self._tell_all(self._revocation(kind, revoked_id, until))
+        self._tell_all(self._revocation(kind, revoked_id, until, organization_id))
         return 0
 
-    async def revoke_everywhere(self, kind: str, revoked_id: str, until: float) -> int:
+    async def revoke_everywhere(
+        self, kind: str, revoked_id: str, until: float, organization_id: str | None = None
+    ) -> int:
         """Take something out of service, and return how many open streams ended."""
-        return _sum(await self._tell_all(self._revocation(kind, revoked_id, until)), "streamsEnded")
+        return _sum(await self._tell_all(self._revocation(kind, revoked_id, until, organization_id)), "streamsEnded")
 
-    def invalidate(self, kind: str, identifier: str | None) -> int:
+    def invalidate(self, kind: str, identifier: str | None, organization_id: str | None = None) -> int:
         """Have credentials forgotten; how many is not known yet."""
-        self._tell_all(_invalidation(kind, identifier))
+        self._tell_all(_invalidation(kind, identifier, organization_id))
         return 0
 
-    async def invalidate_everywhere(self, kind: str, identifier: str | None) -> int:
+    async def invalidate_everywhere(self, kind: str, identifier: str | None, organization_id: str | None = None) -> int:
         """Have credentials forgotten, and return how many there were."""
-        return _sum(await self._tell_all(_invalidation(kind, identifier)), "invalidated")
+        return _sum(await self._tell_all(_invalidation(kind, identifier, organization_id)), "invalidated")
 
     async def settled(self, sandbox_id: str) -> None:
         """Wait until every process has taken the last that it was told of this sandbox's plan."""
@@ -227,20 +229,21 @@ class Fleet:
         if told is not None:
             await asyncio.wait([told])
 
-    def _revocation(self, kind: str, revoked_id: str, until: float) -> Order:
+    def _revocation(self, kind: str, revoked_id: str, until: float, organization_id: str | None) -> Order:
         """Note a revocation; raises RevocationLimitError or RevocationsFull, as one process would."""
         assert kind in REVOCATION_KINDS, "it was checked where it came from"
-        if (kind, revoked_id) not in self._revoked:
+        named = (kind, revoked_id, organization_id)
+        if named not in self._revoked:
             self._make_room(of_credentials=kind in _OF_CREDENTIALS)
         if kind not in _OF_CREDENTIALS:
             self.revocations.revoke(kind, revoked_id, until)
-        until = self._revoked[kind, revoked_id] = max(until, self._revoked.get((kind, revoked_id), until))
-        return _revocation(kind, revoked_id, until)
+        until = self._revoked[named] = max(until, self._revoked.get(named, until))
+        return _revocation(kind, revoked_id, until, organization_id)
 
     def _make_room(self, *, of_credentials: bool) -> None:
         most = self._max_credential_revocations if of_credentials else MAX_REVOCATIONS
         for attempt in range(2):
-            number = sum((kind in _OF_CREDENTIALS) is of_credentials for kind, _ in self._revoked)
+            number = sum((kind in _OF_CREDENTIALS) is of_credentials for kind, _, _ in self._revoked)
             if number < most:
                 return
             if attempt == 0:
@@ -369,14 +372,18 @@ def _withheld(*, withheld: bool) -> Order:
     return Order("POST", "/internal/plans-withheld", _document({"withheld": "yes" if withheld else "no"}))
 
 
-def _revocation(kind: str, revoked_id: str, until: float) -> Order:
-    document = _document({"kind": kind, "id": revoked_id, "until": int(until)})
-    return Order("POST", "/v1/tokens/revoke", document, Lane.URGENT)
+def _revocation(kind: str, revoked_id: str, until: float, organization_id: str | None) -> Order:
+    members = {"kind": kind, "id": revoked_id, "until": int(until)} | _of(organization_id)
+    return Order("POST", "/v1/tokens/revoke", _document(members), Lane.URGENT)
 
 
-def _invalidation(kind: str, identifier: str | None) -> Order:
-    members = {"kind": kind} if identifier is None else {"kind": kind, "id": identifier}
+def _invalidation(kind: str, identifier: str | None, organization_id: str | None) -> Order:
+    members = ({"kind": kind} if identifier is None else {"kind": kind, "id": identifier}) | _of(organization_id)
     return Order("POST", "/v1/credentials/invalidate", _document(members), Lane.URGENT)
+
+
+def _of(organization_id: str | None) -> dict[str, str]:
+    return {} if organization_id is None else {"organizationId": organization_id}
 
 
 async def _all(told: Sequence[Awaitable[Answered | None]]) -> list[Answered]:

@@ -50,8 +50,8 @@ class FollowedControl:
         self,
         parts: "GatewayParts",
         *,
-        invalidate: Callable[[str, str | None], int],
-        revoke: Callable[[str, str, float], int],
+        invalidate: Callable[[str, str | None, str | None], int],
+        revoke: Callable[[str, str, float, str | None], int],
         admin_url: str,
     ) -> None:
         """Ask the parent for plans from now on; everything else it orders by itself."""

@@ -26,6 +26,7 @@ from tests.support.fake_control import Answer, answer, event, hang, stream
 WATCH = "/internal/plans/watch"
 PLAN = {"sandboxId": "sbx_1", "revision": 2, "digest": "sha256:00"}
 REVOKED = {"kind": "jti", "id": "tok_1", "until": 1_900_000_000}
+OF_ONE = {"kind": "connection", "id": "con_1", "organizationId": "org_1"}
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,9 @@ REVOKED = {"kind": "jti", "id": "tok_1", "until": 1_900_000_000}
         ("plan", PLAN, AnnouncedPlan("sbx_1", 2, "sha256:00")),
         ("plan_removed", {"sandboxId": "sbx_1"}, PlanRemoved("sbx_1")),
         ("revocation", REVOKED, Revoked("jti", "tok_1", 1_900_000_000)),
+        ("revocation", OF_ONE | {"until": 1_900_000_000}, Revoked("connection", "con_1", 1_900_000_000, "org_1")),
+        ("invalidation", OF_ONE, Invalidated("connection", "con_1", "org_1")),
+        ("invalidation", OF_ONE | {"organizationId": None}, Invalidated("connection", "con_1")),
         ("invalidation", {"kind": "all"}, Invalidated("all", None)),
         ("invalidation", {"kind": "binding", "id": "bnd_1"}, Invalidated("binding", "bnd_1")),
         ("of_another_version", {"anything": 1}, None),
@@ -61,6 +65,10 @@ def test_events_are_read(name: str, document: dict[str, object], found: object) 
         ("plan_removed", {"sandboxId": ""}),
         ("revocation", REVOKED | {"kind": "planet"}),
         ("revocation", REVOKED | {"until": 1_900_000_000_000}),
+        ("revocation", REVOKED | {"organizationId": "org_1"}),
+        ("revocation", OF_ONE | {"until": 1_900_000_000, "organizationId": ""}),
+        ("invalidation", {"kind": "organization", "id": "org_1", "organizationId": "org_1"}),
+        ("invalidation", {"kind": "all", "organizationId": "org_1"}),
         ("invalidation", {"kind": "binding"}),
         ("invalidation", {"kind": "everything"}),
     ],

@@ -116,6 +116,15 @@ async def test_what_is_revoked_is_refused_until_then(
     await resolver.resolve(WANTED, "gateway", NOW + 10)
 
 
+async def test_what_another_organization_has_revoked_by_the_same_id_is_given(
+    base: Foundation, resolver: Resolver
+) -> None:
+    await revocations.revoke(base.database, "binding", "bnd_one", int(NOW) + 10, NOW, "org_two")
+    await resolver.resolve(WANTED, "gateway", NOW)
+    await revocations.revoke(base.database, "binding", "bnd_one", int(NOW) + 10, NOW, "org_one")
+    assert await refused(resolver) == "binding_not_in_plan"
+
+
 async def test_each_resolution_is_recorded_without_its_value(base: Foundation, resolver: Resolver) -> None:
     await resolver.resolve(WANTED._replace(plan_revision=9), "gateway-7", NOW)
     await refused(resolver, WANTED._replace(binding_id="bnd_other"))

@@ -7,13 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import psycopg
 import pytest
 
+from control_client.plans import read_event
 from control_plane import watch
 from control_plane.foundation import Foundation
 from control_plane.service_tokens import token_file
@@ -23,6 +26,7 @@ from control_plane.watch import Entry, Subscription, Watch, WatchFull
 from tests.support.control_plane import (
     CONNECTION,
     NOW,
+    ORGANIZATION,
     SANDBOX,
     Event,
     Replica,
@@ -35,6 +39,7 @@ from tests.support.control_plane import (
 from tests.support.until import until
 
 ROOT = Path(__file__).resolve().parents[2]
+OF_ORGANIZATION = {"kind": "connection", "id": CONNECTION, "organizationId": ORGANIZATION}
 
 
 async def emit(database: Database, number: int) -> None:
@@ -77,7 +82,7 @@ async def test_a_snapshot_comes_first_then_what_happens(api: Replica) -> None:
         posted = await api.ask("POST", f"/v1/sandboxes/{SANDBOX}/plans", content=sealed_plan(2), status=201)
         assert (await reader.next())[1:] == ("plan", posted)
         await api.ask("PUT", f"/v1/integration/connections/{CONNECTION}/api-key", {"value": "x"})
-        assert (await reader.next())[1:] == ("invalidation", {"kind": "connection", "id": CONNECTION})
+        assert (await reader.next())[1:] == ("invalidation", OF_ORGANIZATION)
         await api.ask("DELETE", f"/v1/sandboxes/{SANDBOX}", status=204)
         assert (await reader.next())[1:] == ("plan_removed", {"sandboxId": SANDBOX})
         revoked = await reader.next()
@@ -87,6 +92,26 @@ async def test_a_snapshot_comes_first_then_what_happens(api: Replica) -> None:
         again = await reader.next()
         assert again.data == {"plans": [], "revocations": [revoked.data]}
         assert again.data["revocations"][0]["until"] < until_at
+
+
+async def test_a_gateway_that_knows_of_no_organizations_is_told_of_none(api: Replica) -> None:
+    """It reads orders strictly, and would refuse the whole stream; without one an order is about all of that id."""
+    await api.prepare()
+    until_at = time.time_ns() // 10**9 + 1000
+    order = {"kind": "binding", "id": "bnd_one", "until": until_at}
+    async with api.watch() as reader, api.watch(knows_organizations=False) as older:
+        for each in (reader, older):
+            assert (await each.next()).kind == "snapshot"
+        await api.ask("PUT", f"/v1/integration/connections/{CONNECTION}/api-key", {"value": "x"})
+        await api.ask("POST", "/v1/revocations", {**order, "organizationId": ORGANIZATION}, status=201)
+        assert (await reader.next()).data == OF_ORGANIZATION
+        assert (await reader.next()).data == {**order, "organizationId": ORGANIZATION}
+        told = [await older.next(), await older.next()]
+    assert [each.data for each in told] == [{"kind": "connection", "id": CONNECTION}, order]
+    assert [read_event(each.kind, orjson.dumps(each.data)) is not None for each in told] == [True, True]
+    for knows, revoked in ((True, {**order, "organizationId": ORGANIZATION}), (False, order)):
+        async with api.watch(knows_organizations=knows) as reader:
+            assert (await reader.next()).data["revocations"] == [revoked]
 
 
 async def test_a_stream_resumes_behind_its_last_id(api: Replica) -> None:

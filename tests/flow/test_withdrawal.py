@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -70,7 +70,7 @@ class Source(CredentialSource):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """A gateway with two sandboxes of two organizations, whose plans call everything but the connection alike."""
+    """A gateway with two sandboxes of two organizations, whose plans call everything alike."""
 
     gateway: GatewayInProcess
     origin: RawOrigin
@@ -116,6 +116,13 @@ class Scene:
                 return refused
         return await tunnel.ask(request + b"\r\n").answer()
 
+    @contextlib.contextmanager
+    def as_neighbour(self) -> Iterator[None]:
+        """Have requests carry the other sandbox's token."""
+        token, self.gateway.token = self.gateway.token, proxy_token("sbx_two", organization_id="org_two")
+        yield
+        self.gateway.token = token
+
     async def admin(self, method: str, path: str, body: bytes = b"") -> RawAnswer:
         end = await RawEnd.dial(self.gateway.gateway.admin_port)
         end.send(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
@@ -132,9 +139,13 @@ class Scene:
         elif what in PLANS:
             answer = await self.admin("PUT", f"/v1/sandboxes/{SANDBOX}/plan", PLANS[what])
         else:
-            order = {"kind": what, "id": self._names()[what], "until": 2_000_000_000}
-            answer = await self.admin("POST", "/v1/tokens/revoke", json.dumps(order).encode())
+            whose = ORGANIZATION if what in BY_CREDENTIAL else None
+            answer = await self.revoke(what, self._names()[what], whose)
         assert answer.status in (200, 204), answer
+
+    async def revoke(self, kind: str, name: str, organization_id: str | None) -> RawAnswer:
+        order = {"kind": kind, "id": name, "until": 2_000_000_000, "organizationId": organization_id}
+        return await self.admin("POST", "/v1/tokens/revoke", json.dumps(order).encode())
 
     def _names(self) -> dict[str, str]:
         parts = self.gateway.parts
@@ -156,11 +167,10 @@ def the_plan(
     *,
     sandbox_id: str = SANDBOX,
     organization_id: str = ORGANIZATION,
-    number: str = "one",
     hosts: tuple[str, ...] = (HOST,),
     allowed: str = "open.test",
 ) -> bytes:
-    routes = [route("managed", hosts, f"con_{number}", bindingId=f"bnd_{number}", allowCleartext=True)]
+    routes = [route("managed", hosts, "con_one", bindingId="bnd_one", allowCleartext=True)]
     rules = [rule_document("open", "allow", allowed)]
     document = plan_document(routes if hosts else [], rules, default="deny", revision=revision)
     return seal(document | {"sandboxId": sandbox_id, "organizationId": organization_id})
@@ -180,8 +190,7 @@ async def scene_of(folder: Path, way: str) -> AsyncIterator[Scene]:
     async with raw_origin(origin_context(HOST)) as origin, raw_origin() as plain, raw_origin() as opaque:
         ports = {MANAGED: origin.port, f"{HOST}:80": plain.port, OPEN: opaque.port}
         async with in_process_gateway(folder, plan=the_plan(), connect_to=ports) as gateway:
-            two = the_plan(sandbox_id="sbx_two", organization_id="org_two", number="two")
-            gateway.parts.plans.apply(two)
+            gateway.parts.plans.apply(the_plan(sandbox_id="sbx_two", organization_id="org_two"))
             source = gateway.parts.credentials._source = Source()
             token = signed_token("sallyport-tunnel")
             tunnel = await gateway.tunnel(token=token) if way == "tunnel" else None
@@ -383,10 +392,9 @@ async def test_once_it_is_acknowledged_nothing_more_passes(tmp_path: Path, what:
 
 async def neighbour_of(scene: Scene) -> tuple[RawEnd, RawEnd]:
     """Open an event stream of the other sandbox, which has the same hosts and rules."""
-    token, scene.gateway.token = scene.gateway.token, proxy_token("sbx_two", organization_id="org_two")
     client = await scene.gateway.client()
-    client.send(scene.gateway.request("http://api.test/events"))
-    scene.gateway.token = token
+    with scene.as_neighbour():
+        client.send(scene.gateway.request("http://api.test/events"))
     link = await scene.plain.link()
     await link.head()
     link.send(EVENTS + PING)
@@ -432,6 +440,35 @@ async def test_the_idle_link_goes_with_what_it_was_opened_for(tmp_path: Path, wh
             answer = await end.answer()
             assert answer.status == REFUSED[what]
         assert scene.origin._waiting.empty()
+
+
+@pytest.mark.parametrize("way", ["explicit", "tunnel"])
+@pytest.mark.parametrize(("kind", "name"), [("connection", "con_one"), ("binding", "bnd_one")])
+async def test_c12_the_neighbours_link_and_credential_stay_and_go_by_an_order_about_all(
+    tmp_path: Path, kind: str, name: str, way: str
+) -> None:
+    """Two organizations call theirs alike: an order that names one is about that one, else about both."""
+    async with scene_of(tmp_path, way) as scene:
+        neighbour, its_link = await neighbour_of(scene)
+        its_link.send(b"0\r\n\r\n")
+        await neighbour.until(b"0\r\n\r\n")
+        parts = scene.gateway.parts
+        await until(lambda: parts.upstreams.state.idle == 1)
+        await scene.withdraw(kind)
+        assert (parts.upstreams.state.idle, len(parts.credentials)) == (1, 1)
+        await refused(scene, kind)
+        with scene.as_neighbour():
+            neighbour.send(scene.gateway.request("http://api.test/again"))
+            assert SECRET.encode() in await its_link.head()
+            its_link.send(EVENTS + PING)
+            await neighbour.until(PING)
+            assert (await scene.revoke(kind, name, None)).status == 200
+            assert await neighbour.gone() == b""
+            assert await its_link.gone() == b""
+            assert len(parts.credentials) == 0
+            again = await scene.gateway.client()
+            again.send(scene.gateway.request("http://api.test/again"))
+            assert (await again.answer()).status == 502
 
 
 # ---- what goes on

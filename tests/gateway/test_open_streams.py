@@ -156,7 +156,7 @@ def test_a_list_of_streams_may_be_walked_while_they_end() -> None:
 
 def test_what_every_stream_must_say_for_itself() -> None:
     stream = Stream()
-    assert not stream.carries("connection", "con_one")
+    assert not stream.carries("connection", "con_one", None)
     with pytest.raises(NotImplementedError):
         stream.drain()
     with pytest.raises(NotImplementedError):

@@ -12,7 +12,13 @@ from gateway.plan_store import Contact, PlanStore, Restored, StateError
 from gateway.revocations import Revocation
 from sallyport.net.tasks import TaskSet
 
-CONTACT = Contact(1_750_000_000, (Revocation("sandbox", "sbx_1", 1_760_000_000.0),))
+CONTACT = Contact(
+    1_750_000_000,
+    (
+        Revocation("sandbox", "sbx_1", 1_760_000_000.0),
+        Revocation("connection", "con_1", 1_760_000_000.0, "org_1"),
+    ),
+)
 NOTHING = Restored(None, None, ())
 
 
@@ -101,6 +107,14 @@ async def test_what_another_version_wrote_is_passed_over(tmp_path: Path, tasks: 
         store._put("contact", content)
         await store.flush()
         assert kept(tmp_path, tasks).contact is None
+
+
+async def test_revocations_of_a_version_without_organizations_are_of_all(tmp_path: Path, tasks: TaskSet) -> None:
+    store = PlanStore(tmp_path / "state", tasks)
+    store.open()
+    store._put("contact", b'{"heardAt": 1, "revocations": [["connection", "con_1", 2.0]]}')
+    await store.flush()
+    assert kept(tmp_path, tasks).contact == Contact(1, (Revocation("connection", "con_1", 2.0, None),))
 
 
 async def test_a_write_that_was_cut_short_leaves_the_old_file(tmp_path: Path, tasks: TaskSet) -> None:

@@ -50,6 +50,23 @@ async def test_a_snapshot_and_what_follows(stage: ControlStage) -> None:
     assert stage.metric("sallyport_control_watch_connected") == 1
 
 
+async def test_an_order_says_whose_connection_is_meant_and_so_does_the_disk(stage: ControlStage) -> None:
+    order = {"kind": "connection", "id": "con_1"}
+    stage.control.revocations = [{**order, "until": LATER, "organizationId": "org_one"}]
+    await follow(stage)
+    assert (stage.revoked, stage.organizations) == ([("connection", "con_1", LATER)], ["org_one", None])
+    # The same of another organization is another order, and so is one that names none.
+    await stage.control.tell("revocation", {**order, "until": LATER, "organizationId": "org_two"})
+    await stage.control.tell("revocation", {**order, "until": LATER})
+    await stage.control.tell("invalidation", {**order, "organizationId": "org_two"})
+    await until(lambda: len(stage.organizations) == 5)
+    assert stage.organizations[2:] == ["org_two", None, "org_two"]
+    await stage.store.flush()
+    contact = stage.store.open().contact
+    assert contact is not None
+    assert [each.organization_id for each in contact.revocations] == ["org_one", "org_two", None]
+
+
 async def test_a_broken_stream_goes_on_where_it_was(stage: ControlStage) -> None:
     await follow(stage)
     await stage.control.revoke("jti", "tok_1", LATER)
@@ -158,11 +175,11 @@ async def test_a_bug_of_ours_does_not_leave_the_watch_dead(
     revoke = stage.watcher._revoke
     calls: list[str] = []
 
-    def fail_once(kind: str, revoked_id: str, until_then: float) -> int:
+    def fail_once(kind: str, revoked_id: str, until_then: float, organization_id: str | None) -> int:
         calls.append(revoked_id)
         if len(calls) == 1:
             raise RuntimeError("a bug")
-        return revoke(kind, revoked_id, until_then)
+        return revoke(kind, revoked_id, until_then, organization_id)
 
     monkeypatch.setattr(stage.watcher, "_revoke", fail_once)
     await stage.control.revoke("jti", "tok_1", LATER)
@@ -175,7 +192,7 @@ async def test_what_cannot_be_noted_ends_the_stream_and_ages(
 ) -> None:
     await follow(stage)
 
-    def full(kind: str, revoked_id: str, until_then: float) -> int:
+    def full(kind: str, revoked_id: str, until_then: float, organization_id: str | None) -> int:
         raise RevocationsFull("full")
 
     monkeypatch.setattr(stage.watcher, "_revoke", full)

@@ -287,6 +287,42 @@ async def test_a_revocation_of_another_leaves_a_stream_alone(gateway: GatewayInP
     assert (await client.answer()).status == 200
 
 
+@pytest.mark.parametrize(("kind", "name"), [("connection", "con_one"), ("binding", "bnd_managed")])
+async def test_c8_a_revocation_of_one_organization_leaves_the_other_s_stream_and_link(
+    gateway: GatewayInProcess, origin: RawOrigin, kind: str, name: str
+) -> None:
+    wall = gateway.parts.clock.wall
+    client = await gateway.client()
+    client.send(gateway.request(API))
+    link = await origin.link()
+    await link.head()
+    assert gateway.gateway.revoke(kind, name, wall + 60, "org_two") == 0
+    link.send(OK)
+    assert (await client.answer()).status == 200
+    assert gateway.gateway.revoke(kind, name, wall + 60, "org_two") == 0
+    client.send(gateway.request(API))
+    await link.head()  # by the link that was idle meanwhile
+    assert gateway.gateway.revoke(kind, name, wall + 60, "org_one") == 1
+    assert await client.gone() == b""
+
+
+async def test_what_is_revoked_is_looked_for_among_its_own_kind(gateway: GatewayInProcess, origin: RawOrigin) -> None:
+    """Ids of different kinds may be spelled alike."""
+    wall = gateway.parts.clock.wall
+    client = await gateway.client()
+    client.send(gateway.request(API))
+    link = await origin.link()
+    await link.head()
+    for kind in ("jti", "sid", "sandbox"):
+        for name in ("bnd_managed", "con_one"):
+            assert gateway.gateway.revoke(kind, name, wall + 60) == 0
+    assert gateway.gateway.revoke("connection", "sbx_one", wall + 60) == 0
+    link.send(OK)
+    assert (await client.answer()).status == 200
+    assert gateway.gateway.revoke("sandbox", "con_one", wall + 60) == 0
+    assert gateway.parts.upstreams.state.idle == 1
+
+
 async def test_closing_at_once_ends_everything(gateway: GatewayInProcess, origin: RawOrigin) -> None:
     client, opaque = await gateway.client(), await gateway.open_tunnel("open.test:443")
     client.send(gateway.request(API))

@@ -1061,6 +1061,50 @@ _KEYS: Final = (
         "if usable_until <= now",
         f"{_CORE}test_credential_cache.py::test_a_value_that_was_fetched_before_an_invalidation_is_not_kept",
     ),
+    # Orders about a connection or binding of one organization: its credentials, their end, its streams, its links.
+    Guard(
+        "whose credentials an order forgets",
+        "gateway/core/credential_cache.py",
+        "theirs = [key for key in table if organization_id in (None, key.organization_id)]",
+        "theirs = list(table)",
+        f"{_CORE}test_credential_cache.py::test_c8_an_order_about_one_organization_leaves_what_another_calls_alike",
+    ),
+    Guard(
+        "whose credentials stay refused",
+        "gateway/core/credential_cache.py",
+        "        named = (kind, identifier, organization_id)\n",
+        "        named = (kind, identifier, None)\n",
+        f"{_CORE}test_credential_cache.py::test_c8_an_order_about_one_organization_leaves_what_another_calls_alike",
+    ),
+    Guard(
+        "whose streams an order ends",
+        "gateway/stream.py",
+        "if route is None or organization_id not in (None, route.organization_id):",
+        "if route is None:",
+        "tests/gateway/test_running.py::test_c8_a_revocation_of_one_organization_leaves_the_other_s_stream_and_link",
+    ),
+    Guard(
+        "whose links an order closes",
+        "gateway/running.py",
+        "                and organization_id in (None, key.organization_id)\n",
+        "",
+        "tests/gateway/test_running.py::test_c8_a_revocation_of_one_organization_leaves_the_other_s_stream_and_link",
+    ),
+    Guard(
+        "whose binding the control plane has revoked",
+        "control_plane/store/events.py",
+        'Revocation.organization_id.in_(("", organization_id))',
+        "True",
+        "tests/control_plane/test_resolution.py::"
+        "test_what_another_organization_has_revoked_by_the_same_id_is_given[sqlite]",
+    ),
+    Guard(
+        "organizations are named to who reads them",
+        "control_plane/api/internal.py",
+        "write = encode if request.headers.get(WATCH_HEADER) == WATCH_WORD else encode_without_organizations",
+        "write = encode",
+        "tests/control_plane/test_watch.py::test_a_gateway_that_knows_of_no_organizations_is_told_of_none[sqlite]",
+    ),
 )
 
 # --- one reading of a message (S1 to S11) ----------------------------------------------------------------------------

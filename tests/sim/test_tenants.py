@@ -79,7 +79,7 @@ class SimStream(OpenStream):
         world.parts.streams.add(self)
         world.parts.streams.claim(self, None, claims)
 
-    def carries(self, kind: str, identifier: str) -> bool:
+    def carries(self, kind: str, identifier: str, organization_id: str | None) -> bool:
         return identifier in (self.route.connection_ids if kind == "connection" else (self.route.binding_id,))
 
     def goes_on_under(self, table: RouteTable | None) -> bool:
@@ -325,7 +325,7 @@ class World:
         with contextlib.suppress(RevocationsFull):
             self.gateway.revoke(kind, name, self.wall + self.rng.choice((1, 5)))
             for stream in self.open():
-                assert kind not in ("connection", "binding") or not stream.carries(kind, name)
+                assert kind not in ("connection", "binding") or not stream.carries(kind, name, None)
             if kind == "connection":
                 assert self.parts.upstreams.state.idle_links(lambda key: name in key.owner) == []
 

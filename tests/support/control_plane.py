@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from control_client.plans import WATCH_HEADER, WATCH_WORD
 from control_plane.app import ControlPlane, started
 from control_plane.config import ControlPlaneConfig, load_config
 from control_plane.definitions.registry import Registry
@@ -159,9 +160,13 @@ class Replica:
             yield Replica(plane=self.plane, client=client, config=self.config)
 
     @contextlib.asynccontextmanager
-    async def watch(self, last_id: int | None = None) -> AsyncIterator[WatchReader]:
-        """Open the watch stream."""
+    async def watch(
+        self, last_id: int | None = None, *, knows_organizations: bool = True
+    ) -> AsyncIterator[WatchReader]:
+        """Open the watch stream, as a gateway does or (without organizations) as an older one did."""
         headers = {} if last_id is None else {"Last-Event-ID": str(last_id)}
+        if knows_organizations:
+            headers[WATCH_HEADER] = WATCH_WORD
         async with self.client.stream("GET", "/internal/plans/watch", headers=headers, timeout=None) as response:
             assert response.status_code == 200
             yield WatchReader(response)

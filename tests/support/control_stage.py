@@ -30,6 +30,7 @@ class ControlStage:
         self.failures: list[str] = []
         self.revoked: list[tuple[str, str, float]] = []
         self.invalidated: list[tuple[str, str | None]] = []
+        self.organizations: list[str | None] = []  # of whom each of these two was
         self.pauses: list[float] = []
         self.tasks = TaskSet(lambda name, error: self.failures.append(f"{name}: {error!r}"))
         self.clock = Clock(asyncio.get_running_loop())
@@ -74,13 +75,15 @@ class ControlStage:
         """Say what a test says."""
         return self.held
 
-    def revoke(self, kind: str, revoked_id: str, until: float) -> int:
+    def revoke(self, kind: str, revoked_id: str, until: float, organization_id: str | None) -> int:
         """Note a revocation."""
+        self.organizations.append(organization_id)
         self.revoked.append((kind, revoked_id, until))
         return 0
 
-    def invalidate(self, kind: str, name: str | None) -> int:
+    def invalidate(self, kind: str, name: str | None, organization_id: str | None) -> int:
         """Note an invalidation."""
+        self.organizations.append(organization_id)
         self.invalidated.append((kind, name))
         return 0
 

@@ -120,11 +120,12 @@ class Simulated(Model):
 
 
 class RevocationShown(Model):
-    """What is out of service, and until when."""
+    """What is out of service, and until when; without an organization all that bear the id."""
 
     kind: str
     id: str
     until: int
+    organization_id: str | None = None
 
 
 class DenialShown(Denial):

@@ -1,6 +1,7 @@
 """Sandboxes, profiles, plans and tokens as operators use them."""
 
 import json
+import time
 
 import jwt
 
@@ -103,6 +104,10 @@ async def test_tokens_over_http(api: Replica) -> None:
 async def test_revocations_over_http(api: Replica) -> None:
     body = {"kind": "jti", "id": "jti_1", "until": 4_000_000_000}
     assert await api.refused("POST", "/v1/revocations", body) == "400 invalid_request"  # decades away
+    soon = time.time_ns() // 10**9 + 100
+    of_one = {"kind": "binding", "id": "bnd_1", "until": soon, "organizationId": "org_one"}
+    assert await api.ask("POST", "/v1/revocations", of_one, status=201) == of_one
+    assert await api.refused("POST", "/v1/revocations", of_one | {"kind": "sid"}) == "400 invalid_request"
     for faulty in ({"kind": "jti", "id": "jti_1"}, {"kind": "other", "id": "x", "until": 1}):
         assert await api.refused("POST", "/v1/revocations", faulty) == "400 invalid_request"
 

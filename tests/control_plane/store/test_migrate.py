@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 
 from control_plane import sandboxes
 from control_plane.plans import PlanDesk
+from control_plane.store import events
 from control_plane.store import migrate as module
 from control_plane.store.database import Database, DatabaseUnavailable
 from control_plane.store.migrate import SchemaError, head, migrate
@@ -81,6 +82,23 @@ async def test_plans_in_force_have_their_servers_noted_whenever_they_were_put_th
         found = await connection.execute(text("SELECT sandbox_id, server_id FROM plan_servers ORDER BY 1, 2"))
         noted = [tuple(row) for row in found]
     assert noted == [(each, server) for each in ("sbx_before", "sbx_half") for server in ("files", "shell")]
+    await database.close()
+
+
+async def test_revocations_of_before_are_of_all_that_bear_the_id(empty_url: str) -> None:
+    database = Database.open(empty_url)
+    await migrate(database)
+    async with database.write() as tx:
+        for until, organization_id in ((5, None), (9, "org_one")):
+            await events.put_revocation(tx, "binding", "bnd_one", until, organization_id)
+    async with database.engine.begin() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '0006'"))
+    assert await migrate(database) == ("0006", head())
+    async with database.write() as tx:
+        [row] = await events.revocations(tx, 0)
+    assert (row.kind, row.id, row.organization_id, row.until) == ("binding", "bnd_one", "", 9)
+    async with database.engine.begin() as connection:  # as a replica of the version before writes
+        await connection.execute(text("INSERT INTO revocations (kind, id, until) VALUES ('binding', 'bnd_two', 9)"))
     await database.close()
 
 

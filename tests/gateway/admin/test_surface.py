@@ -35,16 +35,19 @@ class Orders:
     reasons: list[str] = dataclasses.field(default_factory=list)
     invalidated: list[tuple[str, str | None]] = dataclasses.field(default_factory=list)
     revoked: list[tuple[str, str, float]] = dataclasses.field(default_factory=list)
+    organizations: list[str | None] = dataclasses.field(default_factory=list)  # of whom each of these two was
     drains: int = 0
     failure: Exception | None = None
 
-    async def invalidate(self, kind: str, identifier: str | None) -> int:
+    async def invalidate(self, kind: str, identifier: str | None, organization_id: str | None) -> int:
+        self.organizations.append(organization_id)
         self.invalidated.append((kind, identifier))
         return 3
 
-    async def revoke(self, kind: str, identifier: str, until: float) -> int:
+    async def revoke(self, kind: str, identifier: str, until: float, organization_id: str | None) -> int:
         if self.failure is not None:
             raise self.failure
+        self.organizations.append(organization_id)
         self.revoked.append((kind, identifier, until))
         return 2
 
@@ -262,6 +265,15 @@ async def test_tokens_are_revoked(client: Client, orders: Orders, kind: str) -> 
     assert logs[0]["event"] == "revoked"
 
 
+@pytest.mark.parametrize("kind", ["connection", "binding"])
+async def test_orders_about_one_organizations_connection_or_binding(client: Client, orders: Orders, kind: str) -> None:
+    for whose in ({"organizationId": "org_one"}, {"organizationId": None}, {}):
+        order = {"kind": kind, "id": "x", **whose}
+        assert (await client.post("/v1/credentials/invalidate", json=order)).status == 200
+        assert (await client.post("/v1/tokens/revoke", json={**order, "until": 1_900_000_000})).status == 200
+    assert orders.organizations == ["org_one", "org_one", None, None, None, None]
+
+
 @pytest.mark.parametrize("failure", [RevocationLimitError("full"), RevocationsFull("full")])
 async def test_a_revocation_that_was_not_noted_is_told(client: Client, orders: Orders, failure: Exception) -> None:
     orders.failure = failure
@@ -282,6 +294,11 @@ async def test_a_revocation_that_was_not_noted_is_told(client: Client, orders: O
         ("credentials/invalidate", '{"kind":"connection","id":"a\\u0000b"}', "/id"),
         ("credentials/invalidate", '{"kind":"sandbox","id":"x"}', "/kind: write one of connection"),
         ("credentials/invalidate", '{"kind":"all","extra":1}', "/extra"),
+        ("credentials/invalidate", '{"kind":"all","organizationId":"x"}', "/organizationId"),
+        ("credentials/invalidate", '{"kind":"organization","id":"x","organizationId":"x"}', "/organizationId"),
+        ("credentials/invalidate", '{"kind":"binding","id":"x","organizationId":1}', "/organizationId"),
+        ("tokens/revoke", '{"kind":"sandbox","id":"x","until":1,"organizationId":"x"}', "/organizationId"),
+        ("tokens/revoke", '{"kind":"connection","id":"x","until":1,"organizationId":""}', "/organizationId"),
         ("tokens/revoke", '{"kind":"jti","id":"x"}', "/until"),
         ("tokens/revoke", '{"kind":"jti","id":"x","until":"soon"}', "/until"),
         ("tokens/revoke", '{"kind":"jti","id":"x","until":true}', "/until"),

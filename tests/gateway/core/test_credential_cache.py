@@ -199,6 +199,27 @@ def test_what_is_revoked_gets_no_credential_until_then(kind: Invalidated, name: 
     assert store(cache, key(), credential(), NOW + 100)
 
 
+@pytest.mark.parametrize(("kind", "name"), [(Invalidated.CONNECTION, "con_1"), (Invalidated.BINDING, "bnd_1")])
+def test_c8_an_order_about_one_organization_leaves_what_another_calls_alike(kind: Invalidated, name: str) -> None:
+    mine, theirs = key(organization_id="org_1"), key(organization_id="org_2")
+    cache = CredentialCache(16)
+    for of in (mine, theirs):
+        store(cache, of, credential())
+    under_way = cache.begin(theirs)
+    assert cache.invalidate(kind, name, "org_1") == 1
+    assert (cache.usable(mine, NOW), under_way.outdated) == (None, False)
+    store(cache, mine, credential())
+    assert cache.revoke(kind, name, NOW + 100, NOW, "org_1") == 1
+    assert cache.finish(under_way, request(theirs), credential("v2"), NOW)
+    assert cache.refusal(mine, NOW) is not None
+    assert cache.refusal(theirs, NOW) is None
+    assert not store(cache, mine, credential())
+    # One that names nobody is about all that bear the id, and the later end counts.
+    assert cache.revoke(kind, name, NOW + 50, NOW) == 1
+    assert [cache.refusal(of, NOW + 49) is None for of in (mine, theirs)] == [False, False]
+    assert [cache.refusal(of, NOW + 99) is None for of in (mine, theirs)] == [False, True]
+
+
 def test_a_revocation_that_finds_no_room_is_told() -> None:
     cache = CredentialCache(2)
     for name in ("con_1", "con_2", "con_1"):

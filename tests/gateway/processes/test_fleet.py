@@ -27,10 +27,14 @@ async def test_counts_are_the_sum_of_all(stubs: StubFleet) -> None:
     assert await stubs.fleet.revoke_everywhere("sid", "ses_one", 4e9) == 1 + 2
     assert await stubs.fleet.invalidate_everywhere("connection", "con_one") == 10 + 20
     assert await stubs.fleet.invalidate_everywhere("all", None) == 30
+    assert await stubs.fleet.invalidate_everywhere("binding", "bnd_one", "org_one") == 30
+    assert await stubs.fleet.revoke_everywhere("binding", "bnd_one", 4e9, "org_one") == 3
     expected = [
         'POST /v1/tokens/revoke {"kind": "sid", "id": "ses_one", "until": 4000000000}',
         'POST /v1/credentials/invalidate {"kind": "connection", "id": "con_one"}',
         'POST /v1/credentials/invalidate {"kind": "all"}',
+        'POST /v1/credentials/invalidate {"kind": "binding", "id": "bnd_one", "organizationId": "org_one"}',
+        'POST /v1/tokens/revoke {"kind": "binding", "id": "bnd_one", "until": 4000000000, "organizationId": "org_one"}',
     ]
     for number in (1, 2):
         assert stubs.orders(number)[1:] == expected
@@ -176,3 +180,11 @@ def test_streams_of_several_processes() -> None:
     streams.changed(1, [], ["b"])
     streams.gone(2)
     assert streams.sandboxes() == {"a"}
+
+
+async def test_a_new_process_hears_whose_connection_is_revoked(stubs: StubFleet) -> None:
+    for whose in ("org_one", None):
+        stubs.fleet.revoke("connection", "con_one", 4e9, whose)
+        stubs.fleet.revoke("connection", "con_one", 4e9, whose)
+    orders = [json.loads(order.body) for order in stubs.fleet.state() if order.target == "/v1/tokens/revoke"]
+    assert [order.get("organizationId") for order in orders] == ["org_one", None]
