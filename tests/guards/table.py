@@ -976,6 +976,7 @@ _TOKEN_CHECKS: Final = (
 
 # --- what is kept for one is not given to another (C8, C12) ----------------------------------------------------------
 
+_TENANTS: Final = "tests/sim/test_tenants.py::test_c12_organizations_never_cross"
 _POOL_KEY: Final = "PoolKey(organization_id, owner, destination.scheme, destination.host, destination.port)"
 
 _KEYS: Final = (
@@ -1060,6 +1061,38 @@ _KEYS: Final = (
         "if ticket.outdated or usable_until <= now",
         "if usable_until <= now",
         f"{_CORE}test_credential_cache.py::test_a_value_that_was_fetched_before_an_invalidation_is_not_kept",
+    ),
+    # Once more where they are met: by every byte that two organizations' sandboxes and origins see (tests/sim).
+    *(
+        Guard(f"in a thousand turns: {what}", file, text, replacement, _TENANTS)
+        for what, file, text, replacement in (
+            ("whose link", _ROUTE_TABLE, _POOL_KEY, _POOL_KEY.replace("organization_id", '""')),
+            (
+                "whose credential",
+                _ROUTE_TABLE,
+                "        organization_id=plan.organization_id,\n        sandbox_id=plan",
+                '        organization_id="",\n        sandbox_id=plan',
+            ),
+            ("whose plan", "gateway/serve.py", "if table.organization_id != claims.organization_id:", "if False:"),
+            (
+                "whose stream",
+                "gateway/stream.py",
+                "if claims is None or value != self._proven:",
+                "if claims is None:",
+            ),
+            (
+                "whose credential is ready",
+                "gateway/serve.py",
+                "            if known is not credential:\n                return False\n",
+                "",
+            ),
+            (
+                "which head goes out after a 401",
+                "gateway/serve.py",
+                '            self._request_block = b""\n            await',
+                "            await",
+            ),
+        )
     ),
     # Orders about a connection or binding of one organization: its credentials, their end, its streams, its links.
     Guard(
