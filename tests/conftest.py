@@ -25,7 +25,11 @@ hypothesis.settings.register_profile("full", deadline=None, max_examples=1_000, 
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full", action="store_true", help="search further in the tests by random examples")
+    parser.addoption(
+        "--full",
+        action="store_true",
+        help="search further in the tests by random examples, and hold what takes time to its bounds",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

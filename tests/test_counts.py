@@ -61,6 +61,15 @@ def test_that_is_not_run(): ...
 """
 
 
+LATE = """
+import pytest
+
+@pytest.mark.counted("revocations", "late")
+def test_late(in_time):
+    in_time("from the revocation to the end", 2.0, 1.0)
+"""
+
+
 def summary(folder: Path, text: str, *arguments: str) -> str:
     """Run these tests in a process of their own, with what every test has; returns the lines of counts."""
     (folder / "test_it.py").write_text(text)
@@ -92,3 +101,8 @@ def test_a_test_of_many_says_how_many(tmp_path: Path) -> None:
 def test_what_cannot_be_collected_takes_no_counts_away(tmp_path: Path) -> None:
     assert "deaths" not in summary(tmp_path, "import no_such_module")
     assert "INTERNALERROR" not in summary(tmp_path, "import no_such_module")
+
+
+@pytest.mark.parametrize(("arguments", "late"), [([], 0), (["--full"], 1)], ids=["fast", "full"])
+def test_time_is_looked_at_under_full_alone(tmp_path: Path, arguments: list[str], late: int) -> None:
+    assert summary(tmp_path, LATE, *arguments) == f"revocations tried: 1; late: {late}"
