@@ -104,17 +104,17 @@ class Scrubber:
     `matches` counts the needles found, those that overlap each one by one.
     """
 
-    __slots__ = ("_held", "_needles", "_spans", "matches")
+    __slots__ = ("_held", "_spans", "matches", "needles")
 
     def __init__(self, needles: Needles) -> None:
-        self._needles = needles
+        self.needles = needles
         self._held = b""  # as received: shorter than the longest needle
         self._spans: list[tuple[int, int]] = []  # matches that reach into _held, as offsets from its start
         self.matches = 0
 
     def feed(self, data: bytes) -> bytes:
         """Return what may go out now: `data` itself, the same object, where nothing is found or held."""
-        needles = self._needles
+        needles = self.needles
         buffer = self._held + data if self._held else data
         if self._spans or not needles.is_clean(buffer):
             return self._scan(buffer)
@@ -137,7 +137,7 @@ class Scrubber:
 
         Fields that frame the message keep their bytes, and the status line its version and code.
         """
-        if self._needles.is_clean(block):
+        if self.needles.is_clean(block):
             return block
         return b"\r\n".join(self._scrub_line(line) for line in block.split(b"\r\n"))
 
@@ -148,7 +148,7 @@ class Scrubber:
 
     def _scan(self, buffer: bytes) -> bytes:
         """Find every match in what was held and came, overwrite it, keep the end that may begin one."""
-        needles = self._needles
+        needles = self.needles
         already_scanned = len(self._held)
         spans = self._spans
         found = list(_find_all(needles.patterns, buffer, already_scanned))
@@ -161,7 +161,7 @@ class Scrubber:
 
     def _hold(self, buffer: bytes) -> int:
         """Keep the end that may begin a match, and return where it begins."""
-        cut = len(buffer) - self._needles.held_suffix(buffer)
+        cut = len(buffer) - self.needles.held_suffix(buffer)
         self._held = buffer[cut:]
         return cut
 
@@ -169,7 +169,7 @@ class Scrubber:
         if line[: line.find(b":")].lower() in _FRAMING_FIELDS:
             return line
         keep = _STATUS_CODE_END if line.startswith(b"HTTP/") else 0
-        spans = list(_find_all(self._needles.patterns, line[keep:], 0))
+        spans = list(_find_all(self.needles.patterns, line[keep:], 0))
         self.matches += len(spans)
         return line[:keep] + self._overwrite(line[keep:], spans)
 
@@ -179,7 +179,7 @@ class Scrubber:
         masked = bytearray(buffer)
         for start, end in spans:
             start, end = max(start, 0), min(end, len(buffer))
-            masked[start:end] = self._needles.fill * (end - start)
+            masked[start:end] = self.needles.fill * (end - start)
         return bytes(masked)
 
     def __repr__(self) -> str:

@@ -4,7 +4,6 @@ libuv reads one socket up to 32 times, each time as much as 256 KiB, before it l
 that bring all they can hold up everybody else for a second.
 """
 
-import itertools
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -34,22 +33,24 @@ class BulkTurns:
         self._turn_reads = turn_reads
         self._reads = 0  # in this turn
         self._is_called = False
-        self.waiting: dict[BulkReader, None] = {}  # those held; whose turn is first
+        self.waiting: dict[BulkReader, int] = {}  # those held, whose turn is first; with what they count as
 
-    def took(self, reader: BulkReader) -> None:
-        """Note that a reader has just taken BULK_BYTES or more."""
-        self._reads += 1
+    def took(self, reader: BulkReader, reads: int = 1) -> None:
+        """Note that a reader has just taken BULK_BYTES or more; reads is how many others it takes as long as."""
+        self._reads += reads
         if not self._is_called:
             self._is_called = True
             self._call_soon(self._next)
         if self._reads >= self._turn_reads:
             reader.hold_reading(_BULK)
-            self.waiting[reader] = None
+            self.waiting[reader] = reads
 
     def _next(self) -> None:
         self._reads = 0
-        for reader in list(itertools.islice(self.waiting, self._turn_reads)):
-            del self.waiting[reader]
+        left = self._turn_reads
+        while self.waiting and left > 0:
+            reader = next(iter(self.waiting))
+            left -= self.waiting.pop(reader)
             reader.resume_reading(_BULK)
         self._is_called = bool(self.waiting)
         if self._is_called:

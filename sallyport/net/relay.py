@@ -10,9 +10,17 @@ from sallyport.net.splice import SPLICE_AFTER_BYTES, Splice, Splices
 from sallyport.net.tls import unread_bytes
 from sallyport.net.transports import is_plain_socket
 
+# What a filter looks at in the time of a large read.
+_READ_PIECES: Final = 1024
+
 
 class Filter(Protocol):
-    """What may look at the bytes on their way down; it gives back what is to be sent."""
+    """What may look at the bytes on their way down; it gives back what is to be sent.
+
+    pieces is how many things the last feed looked at one by one: what it cost, where bytes do not tell.
+    """
+
+    pieces: int
 
     def feed(self, data: bytes) -> bytes:
         """Take some bytes; give those that can go on now."""
@@ -59,6 +67,9 @@ class Side(asyncio.Protocol):
             self._relay.bulk.took(self)
         if self.filter is not None:
             data = self.filter.feed(data)
+            reads = self.filter.pieces // _READ_PIECES
+            if reads and self._relay.bulk is not None:
+                self._relay.bulk.took(self, reads)
         if data:
             self._pass(data)
         self._relay.touch()

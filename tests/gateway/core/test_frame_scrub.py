@@ -1,12 +1,13 @@
 """Frames of a server after a 101 (C3): every cut, fragments, control frames between them, and what is no frame."""
 
+import sys
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.frame_scrub import MAX_WAITING_HEADS, FrameScrubber
+from gateway.core.frame_scrub import MAX_WAITING_HEADS, RUN_BYTES, FrameScrubber
 from gateway.core.scrub import Needles, Scrubber
 from sallyport.secret import Secret
 from sallyport.wire.websocket import BINARY, CLOSE, CONTINUATION, PING, TEXT, MessageReader, message
@@ -155,6 +156,46 @@ def test_c3_what_begins_a_secret_before_what_is_no_frame_keeps_its_place() -> No
         frame(TEXT, SECRET[:9], final=False) + frame(CONTINUATION, SECRET[9:12], final=False)[:1] + b"\xff" + b"x" * 9
     )
     assert every_cut(data) == (data, 0)
+
+
+@pytest.mark.parametrize("payload", [b"", b"x", SECRET[:1]], ids=["empty", "of a byte", "of a secret's first byte"])
+@pytest.mark.parametrize(("opcode", "final"), [(TEXT, True), (PING, True), (CONTINUATION, False)])
+def test_short_frames_are_not_looked_at_one_by_one(opcode: int, final: bool, payload: bytes) -> None:
+    """A server that sends nothing else would hold up all others."""
+    count = 10_000
+    data = frame(opcode, payload, final=final) * count
+    frames = FrameScrubber(Scrubber(NEEDLES))
+    calls = 0
+
+    def note(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        out = frames.feed(data)
+    finally:
+        sys.setprofile(before)
+    assert out + frames.finish() == data
+    assert calls < count / 10
+    assert frames.pieces >= count
+
+
+@pytest.mark.parametrize("size", [1, 5, len(SECRET)])
+@pytest.mark.parametrize("final", [False, True], ids=["of one message", "each a message"])
+def test_c3_a_secret_among_many_short_frames_is_blanked(size: int, final: bool) -> None:
+    """At the border of what is searched together, too; in frames that are messages there is none but in one of them."""
+    short = frame(CONTINUATION, b"x", final=final)
+    pieces = [SECRET[at : at + size] for at in range(0, len(SECRET), size)]
+    for before in (0, 1, 3, RUN_BYTES // 3 - 9, RUN_BYTES // 3 - 1, RUN_BYTES // 3, 2 * RUN_BYTES):
+        secret = b"".join(frame(CONTINUATION, piece, final=final) for piece in pieces)
+        data = (short * before + secret) * 2 + short * 50
+        out, matches = scrub(data, [])
+        assert (out, matches) == scrub(data, list(range(len(data))))
+        assert matches == (2 if not final or size == len(SECRET) else 0)
+        assert (out == data) is (matches == 0)
+        assert len(out) == len(data)
 
 
 HEX = SECRET.hex().encode()

@@ -82,3 +82,15 @@ def test_who_goes_on_and_brings_more_is_behind_the_others() -> None:
     assert first.holds == second.holds == {"bulk"}
     loop.turn()
     assert not first.holds | second.holds
+
+
+def test_one_that_takes_as_long_as_a_whole_turn_has_it_alone() -> None:
+    loop, readers = Loop(), [Reader() for _ in range(3)]
+    turns = BulkTurns(loop.call_soon)
+    for reader in readers:
+        turns.took(reader, TURN_READS)
+    assert all(reader.holds for reader in readers)
+    for turn in (1, 2, 3):
+        loop.turn()
+        assert [bool(reader.holds) for reader in readers] == [at >= turn for at in range(3)]
+    assert not loop.calls

@@ -23,6 +23,7 @@ class Shout:
 
     def __init__(self) -> None:
         self._held = b""
+        self.pieces = 0
 
     def feed(self, data: bytes) -> bytes:
         data = self._held + data.upper()
@@ -161,6 +162,17 @@ async def test_a_side_that_brings_bulk_waits_for_its_turn_and_for_the_other_side
         await asyncio.sleep(0)
     between.client.transport.write(b"end")
     await between.origin.until(lambda end: end.received.endswith(b"end"))
+
+
+async def test_a_side_whose_filter_looked_at_much_waits_for_its_turn_however_few_bytes_came(clock: Clock) -> None:
+    turns: list[Callable[[], None]] = []
+    through = Shout()
+    through.pieces = 1024 * TURN_READS
+    between = Between(clock, through=through, bulk=BulkTurns(turns.append))
+    between.relay.start(up=b"", down=b"little")
+    assert not between.up.is_reading()
+    turns.pop()()
+    assert between.up.is_reading()
 
 
 async def test_a_reset_resets_the_other_side(clock: Clock) -> None:

@@ -326,6 +326,8 @@ async def test_reasons_to_hold_outlive_a_splice(between: Between) -> None:
 
 async def test_a_filter_keeps_its_direction(clock: Clock, splices: Splices) -> None:
     class Nothing:
+        pieces = 0
+
         def feed(self, data: bytes) -> bytes:
             return data
 
