@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from demo.certificates import write_origin_files
 from sallyport.net.clock import Clock
 from sallyport.plan.codec import seal
 from tests.support.flood import COUNTS, CREDENTIAL
@@ -41,11 +42,14 @@ MIB = 1024 * 1024
 P99_SECONDS = 1.0
 GROWTH_BYTES = 96 * MIB
 # Each holds what is written for it, up to limits.write_buffer_bytes, one read beyond that, and itself: 5/8 MiB at most.
-READERS = ("slow_readers", "slow_opaque_readers")
+READERS = ("slow_readers", "slow_opaque_readers", "slow_tls_readers")
 READERS_GROWTH_BYTES = COUNTS["slow_readers"] * MIB * 5 // 8
 # What those who are paused hold, what those hold who are not, and themselves.
-STUCK = ("stuck_readers", "stuck_opaque_readers")
+STUCK = ("stuck_readers", "stuck_opaque_readers", "stuck_sockets")
 STUCK_GROWTH_BYTES = (64 + 64 + 64) * MIB
+# Where TLS has ended on the way, what was read when a link was paused waits coded beside that: 256 KiB at most.
+STUCK_TLS = "stuck_tls_readers"
+STUCK_TLS_GROWTH_BYTES = STUCK_GROWTH_BYTES + COUNTS[STUCK_TLS] * MIB // 4
 SECONDS = 4.0
 ASKED = 150
 
@@ -95,19 +99,21 @@ class Neighbour:
 
 @asynccontextmanager
 async def scene(
-    folder: Path, *, host: str = CALM_HOST, connection: str = "con_two", links: int = 256
+    folder: Path, *, host: str = CALM_HOST, connection: str = "con_two", links: int = 256, tls: bool = False
 ) -> AsyncIterator[Scene]:
     labels = {secret: name for name, secret in SECRETS.items()}
-    with load_origin_process(labels) as flooded, load_origin_process(labels) as calm:
+    files = write_origin_files(folder, [HOST]) if tls else None
+    with load_origin_process(labels, files) as flooded, load_origin_process(labels) as calm:
         routes = [route("r", [HOST], "con_one", allowCleartext=True)]
         setting = Setting(
             plan=plan(routes, [rule_document("open", "allow", OPEN_HOST)]),
             credentials=SECRETS,
             connect_to={
-                f"{HOST}:80": f"127.0.0.1:{flooded}",
+                f"{HOST}:{443 if tls else 80}": f"127.0.0.1:{flooded}",
                 f"{OPEN_HOST}:443": f"127.0.0.1:{flooded}",
                 f"{CALM_HOST}:80": f"127.0.0.1:{calm}",
             },
+            ca_file=None if files is None else files.ca_file,
             # Of a shared connection one sandbox has half the links: here a thousand are to be read.
             further={
                 "timeouts": {"drain": "1s", "head": "2s"},
@@ -196,6 +202,32 @@ async def test_s10_t6_a_flood_leaves_the_neighbour_served(tmp_path: Path, flood:
 async def test_s10_t6_a_flood_of_frames_leaves_the_neighbour_served(tmp_path: Path, flood: str, way: str) -> None:
     async with scene(tmp_path) as here:
         await judge(here, flood, "frames", way)
+
+
+@both_ways
+@pytest.mark.parametrize(
+    ("flood", "by"),
+    [
+        ("tls_handshakes", "explicit"),  # as many as go through; those of a tunnel are its sandboxd's
+        *(
+            (flood, by)
+            for by in WAYS
+            for flood in (
+                "slow_tls_readers",  # two hundred that take a little of 100 MB now and then
+                STUCK_TLS,  # three hundred that take nothing of it
+                "socket_frames",  # of one byte, as many as go through, both ways
+                "socket_fragments",  # of a message without end
+                "socket_pings",
+                "stuck_sockets",  # sixty that take nothing of such frames
+            )
+        ),
+    ],
+)
+async def test_s10_t6_a_flood_inside_tls_leaves_the_neighbour_served(
+    tmp_path: Path, flood: str, by: str, way: str
+) -> None:
+    async with scene(tmp_path, links=4096, tls=True) as here:
+        await judge(here, flood, by, way)
 
 
 @both_ways
@@ -293,6 +325,7 @@ async def judge(here: Scene, flood: str, by: str, way: str) -> None:
     )
     assert p99 < P99_SECONDS
     bounds = dict.fromkeys(READERS, READERS_GROWTH_BYTES) | dict.fromkeys(STUCK, STUCK_GROWTH_BYTES)
+    bounds[STUCK_TLS] = STUCK_TLS_GROWTH_BYTES
     assert peak - before < bounds.get(flood, GROWTH_BYTES)
     # T6: it harms only itself, and is over when it is over.
     assert await neighbour.ask() < 1

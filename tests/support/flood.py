@@ -7,6 +7,7 @@ Says `flooding` once it is at it, and goes on until it is killed. What is refuse
 import asyncio
 import itertools
 import random
+import ssl
 import struct
 import sys
 from collections.abc import Awaitable, Callable
@@ -35,10 +36,19 @@ COUNTS: Final = {
     "slow_opaque_readers": 200,
     "stuck_readers": 1000,
     "stuck_opaque_readers": 1000,
+    "slow_tls_readers": 200,
+    "stuck_tls_readers": 300,  # each costs a handshake on either side before it is stuck
+    "stuck_sockets": 60,
 }
 BUSY: Final = 8
 MASK: Final = b"mask"
 BULK_BYTES: Final = 100_000_000
+UPGRADE: Final = (
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+SMALL_FRAMES: Final = websocket.message(websocket.TEXT, b"x", MASK) * 8000
+PINGS: Final = websocket.message(websocket.PING, b"", MASK) * 8000
 
 type Opened = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -54,6 +64,10 @@ class Flood:
         self._proxy_token = proxy_token.encode()
         self._tunnel: TunnelClient | None = None
         self._dialling = asyncio.Lock()
+        self._trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._trust.check_hostname = False
+        self._trust.verify_mode = ssl.CERT_NONE  # a flood does not look whom it floods
+        self._trust.set_alpn_protocols(["http/1.1"])
 
     def own(self, mode: str = "plain") -> bytes:
         """What a head says of its sender."""
@@ -81,6 +95,22 @@ class Flood:
                 clock = Clock(asyncio.get_running_loop())
                 self._tunnel = await dial_tunnel(clock, self._tunnel_port, self._tunnel_token)
             return self._tunnel.open_pair()
+
+    async def inside(self) -> Opened:
+        """Return a stream of requests to HOST where TLS has ended; in a tunnel sandboxd would have ended it."""
+        reader, writer = await self.dial()
+        writer.write(self.connect_to(HOST, "intercepted"))
+        await reader.readuntil(b"\r\n\r\n")
+        if self._way == "explicit":
+            await writer.start_tls(self._trust, server_hostname=HOST.decode())
+        return reader, writer
+
+    async def socket(self, target: bytes) -> Opened:
+        """Return a WebSocket of HOST, its 101 read."""
+        reader, writer = await self.inside()
+        writer.write(b"GET %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (target, HOST, UPGRADE))
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        return reader, writer
 
     async def tunnel(self) -> Opened:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._tunnel_port)
@@ -149,6 +179,25 @@ class Flood:
         writer.write(f"GET /bytes/{BULK_BYTES} HTTP/1.1\r\nAuthorization: Bearer {CREDENTIAL}\r\n\r\n".encode())
         await self._read_nothing(reader, writer)
 
+    async def slow_tls_readers(self) -> None:
+        """The first again, where TLS has ended, with an origin that speaks it too."""
+        reader, writer = await self.inside()
+        writer.write(b"GET /bytes/%d HTTP/1.1\r\nHost: %b\r\n\r\n" % (BULK_BYTES, HOST))
+        await self._read_slowly(reader, writer)
+
+    async def stuck_tls_readers(self) -> None:
+        """The same, of which nothing is taken."""
+        reader, writer = await self.inside()
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(b"GET /bytes/%d HTTP/1.1\r\nHost: %b\r\n\r\n" % (BULK_BYTES, HOST))
+        await self._read_nothing(reader, writer)
+
+    async def stuck_sockets(self) -> None:
+        """Take nothing of a WebSocket on which small frames come without end."""
+        reader, writer = await self.socket(b"/socket/frames")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await self._read_nothing(reader, writer)
+
     async def _read_nothing(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while not (reader.at_eof() or writer.is_closing()):  # noqa: ASYNC110  nobody tells a reader that is paused
             await asyncio.sleep(1)
@@ -176,6 +225,23 @@ class Flood:
         await reader.read()
 
     # Few that do much
+
+    async def tls_handshakes(self) -> None:
+        """Each whole, and left."""
+        _, writer = await self.inside()
+        writer.transport.abort()
+
+    async def socket_frames(self) -> None:
+        """Small ones, both ways."""
+        await self._pour(*await self.socket(b"/socket/frames"), SMALL_FRAMES)
+
+    async def socket_fragments(self) -> None:
+        """Of messages that never end: what may begin a secret is held."""
+        await self._pour(*await self.socket(b"/socket/fragments"), SMALL_FRAMES)
+
+    async def socket_pings(self) -> None:
+        """Pings, both ways."""
+        await self._pour(*await self.socket(b"/socket/pings"), PINGS)
 
     async def heads(self) -> None:
         reader, writer = await self.dial()

@@ -15,9 +15,19 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
+from demo.certificates import OriginFiles
+from sallyport.wire import websocket
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 BLOCK = bytes(range(256)) * 256  # 64 KiB
 _HEAD_BYTES = 64 * 1024
+SWITCHED: Final = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+# Blocks of whole frames, as many as one read of a gateway takes.
+SOCKETS: Final = {
+    "frames": websocket.message(websocket.TEXT, b"x", None) * 87_000,
+    "fragments": (bytes((websocket.CONTINUATION, 1)) + b"x") * 87_000,
+    "pings": websocket.message(websocket.PING, b"", None) * 131_000,
+}
 
 
 class LoadOrigin:
@@ -27,6 +37,7 @@ class LoadOrigin:
     GET /slow        the same, once `gate` is set
     GET /bytes/N     N bytes
     POST /upload     how many bytes arrived, read only while `gate` is set
+    GET /socket/...  a 101, and then small frames without end: "frames", "fragments" or "pings"; what comes is dropped
     """
 
     def __init__(self, labels: Mapping[str, str]) -> None:
@@ -60,6 +71,8 @@ class LoadOrigin:
         if label is None:
             writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
             return
+        if target.startswith("/socket/"):
+            await self._send_frames(SOCKETS[target.removeprefix("/socket/")], reader, writer)
         if target.startswith("/bytes/"):
             await self._send_bytes(int(target.removeprefix("/bytes/")), writer)
         else:
@@ -79,6 +92,20 @@ class LoadOrigin:
             writer.write(block)
             count -= len(block)
             await writer.drain()
+
+    async def _send_frames(self, block: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def drop() -> None:
+            while await reader.read(1 << 20):
+                pass
+
+        writer.write(SWITCHED)
+        async with asyncio.TaskGroup() as tasks:
+            dropping = tasks.create_task(drop(), name="drop frames")
+            while not dropping.done():
+                writer.write(block)
+                await writer.drain()
+                await asyncio.sleep(0)
+        raise ConnectionResetError("the other end has ended it")
 
     async def _take(self, count: int, reader: asyncio.StreamReader) -> int:
         await self._stand_at_gate()
@@ -122,10 +149,14 @@ async def load_origin(labels: Mapping[str, str], tls: ssl.SSLContext | None = No
 
 
 @contextmanager
-def load_origin_process(labels: Mapping[str, str]) -> Iterator[int]:
-    """Serve, in the clear, from a process of its own until the block ends; yields the port. Its gate stays shut."""
+def load_origin_process(labels: Mapping[str, str], files: OriginFiles | None = None) -> Iterator[int]:
+    """Serve from a process of its own until the block ends, by TLS where there are files for it; yields the port.
+
+    Its gate stays shut.
+    """
+    tls = [] if files is None else [str(files.certificate_file), str(files.key_file)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.load_origin"],
+        [sys.executable, "-m", "tests.support.load_origin", *tls],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE,
@@ -142,11 +173,16 @@ def load_origin_process(labels: Mapping[str, str]) -> Iterator[int]:
         process.communicate()
 
 
-async def _serve_for_ever(labels: Mapping[str, str]) -> None:
-    async with load_origin(labels) as origin:
+async def _serve_for_ever(labels: Mapping[str, str], tls: ssl.SSLContext | None) -> None:
+    async with load_origin(labels, tls) as origin:
         print(origin.port, flush=True)
         await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve_for_ever(json.loads(sys.stdin.readline())))
+    context = None
+    if sys.argv[1:]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*sys.argv[1:])
+        context.set_alpn_protocols(["http/1.1"])
+    asyncio.run(_serve_for_ever(json.loads(sys.stdin.readline()), context))
