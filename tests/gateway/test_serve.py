@@ -613,7 +613,7 @@ async def test_an_idle_link_that_was_closed_is_not_used(tmp_path: Path) -> None:
 
 
 async def test_a_key_with_all_its_links_busy_is_503(tmp_path: Path) -> None:
-    few: Settings = {"limits": {"links_per_key": 1, "idle_links_per_key": 1}, "timeouts": {"connect": "100ms"}}
+    few: Settings = {"limits": {"links_per_key": 1, "idle_links_per_key": 1}, "timeouts": {"connect": "1s"}}
     async with stage(tmp_path, further=few) as scene:
         busy, link, _ = await scene.ask(scene.gateway.request(URL))
         client = await scene.gateway.client()

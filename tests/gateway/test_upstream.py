@@ -253,7 +253,7 @@ async def test_bulk_that_is_taken_in_turns_is_whole_both_ways_and_its_link_is_us
 
 async def test_who_waits_too_long_is_told_that_the_gateway_is_overloaded(tmp_path: Path, origin: RawOrigin) -> None:
     one = {"links_per_key": 1, "idle_links_per_key": 1}
-    async with started(tmp_path, origin.port, limits=one, timeouts={"connect": "100ms"}) as gateway:
+    async with started(tmp_path, origin.port, limits=one, timeouts={"connect": "1s"}) as gateway:
         await ask(gateway, API)
         link = await origin.link()
         assert await status(gateway, API) == (503, "overloaded")

@@ -23,6 +23,7 @@ from gateway.credentials import Credentials
 from gateway.denials import Denials
 from gateway.keys import KeyRing, KeySet
 from gateway.metrics import Metrics
+from gateway.open_streams import StreamIndex
 from gateway.parts import GatewayParts
 from gateway.plan_holder import PlanHolder
 from gateway.proxy_listener import SOURCE, ProxyDoorman
@@ -193,6 +194,7 @@ class TenantGateway:
             revocations=revocations,
             plans=PlanHolder(max_sandboxes=10, max_plan_bytes=100_000),
             credentials=self._credentials(clock),
+            streams=StreamIndex(max_anonymous=100),
             upstreams=None,
             dialer=None,
             audit=self.audit,
