@@ -43,6 +43,7 @@ class Setting:
     ca_file: Path | None = None
     further: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     workers: int = 1
+    environment: Mapping[str, str] = field(default_factory=dict)  # further variables of its process
 
     def __repr__(self) -> str:
         return f"<Setting {sorted(self.credentials)}>"
@@ -225,7 +226,7 @@ def gateway_process(folder: Path, setting: Setting) -> Iterator[GatewayProcess]:
     folder.mkdir(parents=True, exist_ok=True)
     keys = generate_key_files(folder / "keys")
     token = _mint(folder, "sallyport-proxy", SANDBOX, 3600)
-    environment: dict[str, str] = {}
+    environment: dict[str, str] = dict(setting.environment)
     config = _write_config(folder, setting, environment, keys.public)
     with running_gateway(folder, config, environment, token) as gateway:
         gateway.fetch_ca(_system_roots())
@@ -234,7 +235,11 @@ def gateway_process(folder: Path, setting: Setting) -> Iterator[GatewayProcess]:
 
 @contextlib.contextmanager
 def linked_gateway(
-    folder: Path, control: Mapping[str, object], upstream: Mapping[str, object], further: Mapping[str, object]
+    folder: Path,
+    control: Mapping[str, object],
+    upstream: Mapping[str, object],
+    further: Mapping[str, object],
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[GatewayProcess]:
     """Start a gateway that is told everything by a control plane; it may not have heard of it yet."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -247,7 +252,7 @@ def linked_gateway(
     }
     config = folder / "gateway.yaml"
     config.write_text(yaml.safe_dump(document | dict(further)))
-    with running_gateway(folder, config, {}) as gateway:
+    with running_gateway(folder, config, environment or {}) as gateway:
         yield gateway
 
 
