@@ -336,7 +336,7 @@ async def fake() -> AsyncIterator[tuple[FakeControl, asyncio.AbstractEventLoop]]
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_credential_that_does_not_come_is_a_documented_answer_and_nothing_is_sent(
+def test_c11_a_credential_that_does_not_come_is_a_documented_answer_and_nothing_is_sent(
     faked: Faked, name: str, in_time: InTime
 ) -> None:
     wrong, status, code = WRONG[name]
@@ -357,7 +357,7 @@ def test_a_credential_that_does_not_come_is_a_documented_answer_and_nothing_is_s
     assert faked.origin.asked == before + 1, "nothing but that was sent upstream"
 
 
-def test_a_plan_that_does_not_come_leaves_the_one_before_in_force(faked: Faked) -> None:
+def test_c11_a_plan_that_does_not_come_leaves_the_one_before_in_force(faked: Faked) -> None:
     path = f"/internal/sandboxes/{SANDBOX}/plan"
     passing: list[Answer] = [hang_up, break_off, answer(500, b"no"), answer(200, b"x" * 5_000_000)]
     for revision, wrong in enumerate(passing, start=2):

@@ -1049,6 +1049,22 @@ _KEYS: Final = (
         f"{_CORE}test_route_table.py::test_c8_credentials_are_named_by_tuples",
     ),
     Guard(
+        "cache keys are tuples",
+        "gateway/core/credential_cache.py",
+        "    resolver_key: str | None\n\n\nclass ResolveRequest",
+        '    resolver_key: str | None\n\n    def __hash__(self) -> int:\n        return hash("_".join(map(str, self)))\n\n'
+        "    def __eq__(self, other: object) -> bool:\n        return hash(self) == hash(other)\n\n\nclass ResolveRequest",
+        "tests/flow/test_credential_cases.py::"
+        "test_c8_names_that_are_alike_once_joined_are_different_credentials[explicit]",
+    ),
+    Guard(
+        "the control plane is asked without the environment's proxies",
+        "control_client/session.py",
+        "            cookie_jar=aiohttp.DummyCookieJar(),\n",
+        "            cookie_jar=aiohttp.DummyCookieJar(),\n            trust_env=True,\n",
+        "tests/flow/test_surroundings.py::test_t3_nor_is_the_control_plane_asked_by_it",
+    ),
+    Guard(
         "an expired credential",
         "gateway/core/credential_cache.py",
         "        if now < entry.usable_until:\n",
