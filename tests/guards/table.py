@@ -1633,7 +1633,7 @@ _SCRUBBING: Final = (
     Guard(
         "the beginning of a match is held",
         _SCRUB,
-        "cut = len(buffer) - self._needles.held_suffix(buffer)",
+        "cut = len(buffer) - self.needles.held_suffix(buffer)",
         "cut = len(buffer)",
         f"{_CORE}test_scrub.py::test_every_form_is_found_wherever_it_is_cut",
     ),
