@@ -2,9 +2,11 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 from sallyport.net.proc import environment_has, environment_value, is_group_alive, pids, stat_of
+from tests.support.busy_run import read_memory
 
 
 def test_ourselves() -> None:
@@ -39,3 +41,35 @@ def test_a_group_that_nobody_waited_for_is_not_alive() -> None:
     assert stat_of(child.pid) is None
     assert not environment_has(child.pid, b"")
     assert environment_value(child.pid, "A") is None
+
+
+def test_a_long_environment_is_read_to_its_end() -> None:
+    long = {f"V{number}": "x" * 60_000 for number in range(5)}
+    with subprocess.Popen(["sleep", "60"], env=long | {"LAST": "y"}) as child:
+        assert environment_value(child.pid, "LAST") == "y"
+        assert environment_has(child.pid, b"V4=" + b"x" * 60_000)
+        assert not environment_has(child.pid, b"V4=" + b"x" * 59_999)
+        child.kill()
+
+
+# Looks twice for what is not there, says so, and waits to be looked at.
+LOOKS = """
+import sys
+from sallyport.net.proc import environment_has, environment_value
+print(environment_value(int(sys.argv[1]), "MARK"), environment_has(int(sys.argv[1]), b"MARK=1"), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_c14_what_others_were_started_with_does_not_stay_in_memory() -> None:
+    secret = "environment-canary-" + os.urandom(8).hex()
+    with subprocess.Popen(["sleep", "60"], env={"KEY": secret, "PADDING": "x" * 40_000}) as other:
+        command = [sys.executable, "-c", LOOKS, str(other.pid)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as looking:
+            assert looking.stdout is not None
+            assert looking.stdout.readline() == b"None False\n"
+            memory = read_memory(looking.pid)
+            looking.kill()
+        other.kill()
+    assert b"MARK=1" in memory  # it is its memory that was read
+    assert secret.encode() not in memory
