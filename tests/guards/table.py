@@ -1052,8 +1052,10 @@ _KEYS: Final = (
         "cache keys are tuples",
         "gateway/core/credential_cache.py",
         "    resolver_key: str | None\n\n\nclass ResolveRequest",
-        '    resolver_key: str | None\n\n    def __hash__(self) -> int:\n        return hash("_".join(map(str, self)))\n\n'
-        "    def __eq__(self, other: object) -> bool:\n        return hash(self) == hash(other)\n\n\nclass ResolveRequest",
+        "    resolver_key: str | None\n\n"
+        '    def __hash__(self) -> int:\n        return hash("_".join(map(str, self)))\n\n'
+        "    def __eq__(self, other: object) -> bool:\n        return hash(self) == hash(other)\n\n\n"
+        "class ResolveRequest",
         "tests/flow/test_credential_cases.py::"
         "test_c8_names_that_are_alike_once_joined_are_different_credentials[explicit]",
     ),
