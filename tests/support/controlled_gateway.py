@@ -43,16 +43,20 @@ class Controlled:
             token = signed("sallyport-proxy", sandbox_id, organization_id)
             end = await RawEnd.dial(self.gateway.proxy_port)
             end.send(first + b"Proxy-Authorization: Bearer " + token.encode() + b"\r\n" + rest)
-            try:
-                return await end.answer()
-            finally:
-                end.writer.transport.abort()
+        else:
+            end = (await self._tunnel(sandbox_id, organization_id)).ask(first + rest)
+        try:
+            return await end.answer()
+        finally:
+            end.close()  # in good order: a tunnel takes only so many streams, and so many resets
+
+    async def _tunnel(self, sandbox_id: str, organization_id: str) -> TunnelClient:
         tunnel = self.tunnels.get((sandbox_id, organization_id))
         if tunnel is None:
             token = signed("sallyport-tunnel", sandbox_id, organization_id)
             tunnel = await dial_tunnel(self.clock, self.gateway.tunnel_port, token)
             self.tunnels[sandbox_id, organization_id] = tunnel
-        return await tunnel.ask(first + rest).answer()
+        return tunnel
 
     def injected(self) -> Counter[str]:
         """Return what came behind `Bearer` in each request so far, and how often."""
