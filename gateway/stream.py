@@ -21,7 +21,7 @@ from gateway.tokens import proxy_token
 from sallyport.claims import Claims, TokenError
 from sallyport.destination import Destination
 from sallyport.net.bulk_turns import BULK_BYTES, BulkReader
-from sallyport.net.clock import NEVER
+from sallyport.net.clock import NEVER, read_clock
 from sallyport.problem import AuditCode, Code
 from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.http1.codec import RequestReader
@@ -120,11 +120,12 @@ class ServedStream(Downstream):
             self._serve(self._buffer + data if self._buffer else data)
         elif exchange.wants_body:
             self._watch_body()
+            began_at = read_clock()
             rest = exchange.request_received(data)
             if rest:
                 self._keep(rest)
             elif len(data) >= BULK_BYTES and exchange.wants_body:
-                self.parts.upstreams.turns.took(self)
+                self.parts.upstreams.turns.took(self, read_clock() - began_at)
         else:
             self._keep(data)
 

@@ -9,7 +9,7 @@ from typing import Final, Protocol, cast
 from gateway.core.pool_state import Kept, PoolState, Room
 from gateway.core.route_table import PoolKey, RouteUpstream
 from sallyport.net.bulk_turns import BULK_BYTES, BulkTurns
-from sallyport.net.clock import NEVER, Clock
+from sallyport.net.clock import NEVER, Clock, read_clock
 from sallyport.net.dial import Dialer
 from sallyport.net.dial_error import DialError, DialFault
 from sallyport.net.tls import TlsTransport, unread_bytes
@@ -89,9 +89,13 @@ class UpstreamLink(asyncio.Protocol):
         if user is None:
             self.transport.abort()
             return
+        if len(data) < BULK_BYTES:
+            user.answer_received(data)
+            return
+        began_at = read_clock()
         user.answer_received(data)
-        if len(data) >= BULK_BYTES and self.user is user:
-            self._pool.turns.took(self)
+        if self.user is user:
+            self._pool.turns.took(self, read_clock() - began_at)
 
     def eof_received(self) -> bool:
         """Note that the upstream ended its side in good order; the link closes."""

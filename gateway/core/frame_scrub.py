@@ -47,7 +47,6 @@ class FrameScrubber:
         "_run_bytes",
         "_scrubber",
         "_waiting",
-        "pieces",
     )
 
     def __init__(self, scrubber: Scrubber) -> None:
@@ -60,12 +59,10 @@ class FrameScrubber:
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._placed = 0
         self._run_bytes = RUN_BYTES
-        self.pieces = 0
 
     def feed(self, data: bytes) -> bytes:
         """Return what may go on."""
         out: list[bytes] = []
-        self.pieces = 0
         at, end = 0, len(data)
         while at < end:
             if self._is_foreign:
@@ -81,7 +78,6 @@ class FrameScrubber:
                 out.append(data[at:run])
                 at = run
             else:
-                self.pieces += 1
                 at += self._read_head(data[at : at + 10], out)
         return b"".join(out)
 
@@ -94,7 +90,6 @@ class FrameScrubber:
             return at
         empty = _EMPTY_FRAMES.match(data, at)
         if empty is not None and empty.end() - at >= _MANY_BYTES:
-            self.pieces += (empty.end() - at) // 32
             return empty.end()
         parts: list[bytes] = []
         here, stop = at, min(len(data), at + self._run_bytes)
@@ -105,7 +100,6 @@ class FrameScrubber:
                 here = begins - 2
                 break
             parts.append(data[begins:here])
-        self.pieces += len(parts)
         if not parts:
             self._run_bytes = min(self._run_bytes * 2, RUN_BYTES)
             return at

@@ -1,7 +1,7 @@
 """Large reads of many sockets, so many in a turn of the loop.
 
 libuv reads one socket up to 32 times, each time as much as 256 KiB, before it looks at the next: two hundred of them
-that bring all they can hold up everybody else for a second.
+that bring all they can hold up everybody else for a second. So do eight that bring chunks or frames of a byte each.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,8 @@ from typing import Final, Protocol
 BULK_BYTES: Final = 64 * 1024
 # 4 MiB: a few milliseconds of work, and more than one socket alone brings before it is empty.
 TURN_READS: Final = 16
+# What one of them takes at most. One that takes longer counts as so many.
+READ_SECONDS: Final = 0.001
 
 _BULK: Final = "bulk"
 
@@ -35,8 +37,9 @@ class BulkTurns:
         self._is_called = False
         self.waiting: dict[BulkReader, int] = {}  # those held, whose turn is first; with what they count as
 
-    def took(self, reader: BulkReader, reads: int = 1) -> None:
-        """Note that a reader has just taken BULK_BYTES or more; reads is how many others it takes as long as."""
+    def took(self, reader: BulkReader, seconds: float) -> None:
+        """Note that a reader has just taken BULK_BYTES or more, and how long what became of them took."""
+        reads = 1 + int(seconds / READ_SECONDS)
         self._reads += reads
         if not self._is_called:
             self._is_called = True

@@ -5,22 +5,14 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from sallyport.net.bulk_turns import BULK_BYTES, BulkTurns
-from sallyport.net.clock import NEVER, Clock
+from sallyport.net.clock import NEVER, Clock, read_clock
 from sallyport.net.splice import SPLICE_AFTER_BYTES, Splice, Splices
 from sallyport.net.tls import unread_bytes
 from sallyport.net.transports import is_plain_socket
 
-# What a filter looks at in the time of a large read.
-_READ_PIECES: Final = 1024
-
 
 class Filter(Protocol):
-    """What may look at the bytes on their way down; it gives back what is to be sent.
-
-    pieces is how many things the last feed looked at one by one: what it cost, where bytes do not tell.
-    """
-
-    pieces: int
+    """What may look at the bytes on their way down; it gives back what is to be sent."""
 
     def feed(self, data: bytes) -> bytes:
         """Take some bytes; give those that can go on now."""
@@ -63,18 +55,22 @@ class Side(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.bytes += len(data)
-        if len(data) >= BULK_BYTES and self._relay.bulk is not None:
-            self._relay.bulk.took(self)
-        if self.filter is not None:
-            data = self.filter.feed(data)
-            reads = self.filter.pieces // _READ_PIECES
-            if reads and self._relay.bulk is not None:
-                self._relay.bulk.took(self, reads)
-        if data:
-            self._pass(data)
+        if len(data) < BULK_BYTES:
+            self._take(data)
+        else:
+            began_at = read_clock()
+            self._take(data)
+            if self._relay.bulk is not None:
+                self._relay.bulk.took(self, read_clock() - began_at)
         self._relay.touch()
         if self.bytes >= self.splice_at:
             self._prepare_splice()
+
+    def _take(self, data: bytes) -> None:
+        if self.filter is not None:
+            data = self.filter.feed(data)
+        if data:
+            self._pass(data)
 
     def _pass(self, data: bytes) -> None:
         to = self.other.transport
@@ -197,7 +193,7 @@ class Side(asyncio.Protocol):
     def spliced(self, size: int) -> None:
         self.bytes += size
         if size >= BULK_BYTES and self._relay.bulk is not None:
-            self._relay.bulk.took(self)
+            self._relay.bulk.took(self, 0.0)  # the kernel moves them
         self._relay.touch()
 
     def blocked(self, size: int) -> None:

@@ -13,6 +13,7 @@ from gateway.core.route_table import RouteUpstream, make_upstream
 from gateway.stream import ServedStream
 from gateway.upstream import UpstreamError, UpstreamLink
 from sallyport.destination import Destination
+from sallyport.net import bulk_turns
 from sallyport.net.bulk_turns import BulkTurns
 from sallyport.net.interception import _server_context
 from sallyport.plan.codec import seal
@@ -222,8 +223,17 @@ async def test_a_second_try_where_every_place_is_an_idle_link_s_takes_that_of_on
         fresh.drop()
 
 
+@pytest.fixture(params=["each read a turn", "what takes long a turn"])
+def turn_reads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many reads fit into a turn; where they are many, a moment counts as so many."""
+    if request.param == "each read a turn":
+        return 1
+    monkeypatch.setattr(bulk_turns, "READ_SECONDS", 1e-9)
+    return 1000
+
+
 async def test_bulk_that_is_taken_in_turns_is_whole_both_ways_and_its_link_is_used_again(
-    gateway: GatewayInProcess, origin: RawOrigin
+    gateway: GatewayInProcess, origin: RawOrigin, turn_reads: int
 ) -> None:
     loop = asyncio.get_running_loop()
     held: set[type] = set()
@@ -232,7 +242,7 @@ async def test_bulk_that_is_taken_in_turns_is_whole_both_ways_and_its_link_is_us
         held.update(map(type, turns.waiting))
         call()
 
-    turns = BulkTurns(lambda call: loop.call_soon(next_turn, call), turn_reads=1)
+    turns = BulkTurns(lambda call: loop.call_soon(next_turn, call), turn_reads=turn_reads)
     gateway.parts.upstreams.turns = turns
     bulk = bytes(range(256)) * 32 * 1024
     post = gateway.request(API).replace(b"GET", b"POST", 1).replace(b"\r\n\r\n", b"\r\nContent-Length: %d\r\n\r\n")

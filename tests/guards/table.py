@@ -1394,8 +1394,8 @@ _FRAMING: Final = (
     Guard(
         "bytes on an idle link",
         "gateway/upstream.py",
-        "            self.transport.abort()\n            return\n        user.answer_received(data)",
-        "            return\n        user.answer_received(data)",
+        "            self.transport.abort()\n            return\n        if len(data) < BULK_BYTES:",
+        "            return\n        if len(data) < BULK_BYTES:",
         "tests/gateway/test_upstream.py::test_s11_bytes_on_an_idle_link_spoil_it",
     ),
     Guard(
@@ -1832,12 +1832,27 @@ _CODED: Final = (
         f"{_TEST_FRAMES}test_c3_a_secret_among_many_short_frames_is_blanked",
     ),
     Guard(
-        "what a filter looks at takes turns",
+        "what a filter takes long for takes turns",
         "sallyport/net/relay.py",
-        "if reads and self._relay.bulk is not None:",
-        "if False:",
-        "tests/sallyport/net/test_relay.py"
-        "::test_a_side_whose_filter_looked_at_much_waits_for_its_turn_however_few_bytes_came",
+        "self._relay.bulk.took(self, read_clock() - began_at)",
+        "self._relay.bulk.took(self, 0.0)",
+        "tests/sallyport/net/test_relay.py::test_a_side_whose_filter_takes_long_waits_for_its_turn",
+    ),
+    Guard(
+        "what an answer takes long for takes turns",
+        "gateway/upstream.py",
+        "self._pool.turns.took(self, read_clock() - began_at)",
+        "self._pool.turns.took(self, 0.0)",
+        "tests/gateway/test_upstream.py::"
+        "test_bulk_that_is_taken_in_turns_is_whole_both_ways_and_its_link_is_used_again[what takes long a turn]",
+    ),
+    Guard(
+        "what a body takes long for takes turns",
+        _STREAM,
+        "self.parts.upstreams.turns.took(self, read_clock() - began_at)",
+        "self.parts.upstreams.turns.took(self, 0.0)",
+        "tests/gateway/test_upstream.py::"
+        "test_bulk_that_is_taken_in_turns_is_whole_both_ways_and_its_link_is_used_again[what takes long a turn]",
     ),
     Guard(
         "turns by what a read counts as",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from sallyport.net.bulk_turns import TURN_READS, BulkTurns
+from sallyport.net.bulk_turns import READ_SECONDS, TURN_READS, BulkTurns
 
 
 class Loop:
@@ -35,9 +35,9 @@ def test_one_that_brings_much_waits_for_the_next_turn_when_this_one_is_full() ->
     loop, reader = Loop(), Reader()
     turns = BulkTurns(loop.call_soon)
     for _ in range(TURN_READS - 1):
-        turns.took(reader)
+        turns.took(reader, 0.0)
     assert not reader.holds
-    turns.took(reader)
+    turns.took(reader, 0.0)
     assert reader.holds == {"bulk"}
     assert repr(turns) == "<BulkTurns: 1 wait>"
     loop.turn()
@@ -49,7 +49,7 @@ def test_a_turn_that_was_not_full_leaves_nothing_for_the_next() -> None:
     loop, reader = Loop(), Reader()
     turns = BulkTurns(loop.call_soon)
     for _ in range(5):
-        turns.took(reader)
+        turns.took(reader, 0.0)
         loop.turn()
     assert not reader.holds
     assert not loop.calls
@@ -59,7 +59,7 @@ def test_many_go_on_in_the_order_in_which_they_were_held() -> None:
     loop, readers = Loop(), [Reader() for _ in range(3 * TURN_READS)]
     turns = BulkTurns(loop.call_soon)
     for reader in readers:
-        turns.took(reader)
+        turns.took(reader, 0.0)
     held = readers[TURN_READS - 1 :]
     assert [bool(reader.holds) for reader in readers] == [False] * (TURN_READS - 1) + [True] * len(held)
     for turn in (1, 2, 3):
@@ -72,13 +72,13 @@ def test_who_goes_on_and_brings_more_is_behind_the_others() -> None:
     loop, first, second = Loop(), Reader(), Reader()
     turns = BulkTurns(loop.call_soon)
     for _ in range(TURN_READS):
-        turns.took(first)
-    turns.took(second)
+        turns.took(first, 0.0)
+    turns.took(second, 0.0)
     loop.turn()
     assert not first.holds | second.holds
     for _ in range(TURN_READS):
-        turns.took(second)
-    turns.took(first)
+        turns.took(second, 0.0)
+    turns.took(first, 0.0)
     assert first.holds == second.holds == {"bulk"}
     loop.turn()
     assert not first.holds | second.holds
@@ -88,7 +88,7 @@ def test_one_that_takes_as_long_as_a_whole_turn_has_it_alone() -> None:
     loop, readers = Loop(), [Reader() for _ in range(3)]
     turns = BulkTurns(loop.call_soon)
     for reader in readers:
-        turns.took(reader, TURN_READS)
+        turns.took(reader, TURN_READS * READ_SECONDS)
     assert all(reader.holds for reader in readers)
     for turn in (1, 2, 3):
         loop.turn()

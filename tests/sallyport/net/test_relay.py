@@ -2,12 +2,13 @@
 
 import asyncio
 import gc
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from sallyport.net.bulk_turns import BULK_BYTES, TURN_READS, BulkTurns
+from sallyport.net.bulk_turns import BULK_BYTES, READ_SECONDS, TURN_READS, BulkTurns
 from sallyport.net.clock import Clock
 from sallyport.net.memory import MemoryTransport, memory_pair
 from sallyport.net.relay import Filter, Relay, Side
@@ -23,7 +24,6 @@ class Shout:
 
     def __init__(self) -> None:
         self._held = b""
-        self.pieces = 0
 
     def feed(self, data: bytes) -> bytes:
         data = self._held + data.upper()
@@ -148,7 +148,7 @@ async def test_a_side_that_brings_bulk_waits_for_its_turn_and_for_the_other_side
     bulk = BulkTurns(turns.append)
     between = Between(clock, bulk=bulk)
     for _ in range(TURN_READS - 1):
-        bulk.took(between.relay._up)
+        bulk.took(between.relay._up, 0.0)
     between.origin.transport.pause_reading()
     between.relay.start(up=bytes(BULK_BYTES), down=b"")
     assert not between.down.is_reading()
@@ -164,12 +164,22 @@ async def test_a_side_that_brings_bulk_waits_for_its_turn_and_for_the_other_side
     await between.origin.until(lambda end: end.received.endswith(b"end"))
 
 
-async def test_a_side_whose_filter_looked_at_much_waits_for_its_turn_however_few_bytes_came(clock: Clock) -> None:
+class Slow(Shout):
+    """Takes as long for a large read as a turn of all, and lets little of it through."""
+
+    def feed(self, data: bytes) -> bytes:
+        if len(data) < BULK_BYTES:
+            return b"little"
+        time.sleep(TURN_READS * READ_SECONDS)
+        return b""
+
+
+async def test_a_side_whose_filter_takes_long_waits_for_its_turn(clock: Clock) -> None:
     turns: list[Callable[[], None]] = []
-    through = Shout()
-    through.pieces = 1024 * TURN_READS
-    between = Between(clock, through=through, bulk=BulkTurns(turns.append))
-    between.relay.start(up=b"", down=b"little")
+    between = Between(clock, through=Slow(), bulk=BulkTurns(turns.append))
+    between.relay.start(up=b"", down=bytes(BULK_BYTES - 1))
+    assert between.up.is_reading()
+    between.relay._down.data_received(bytes(BULK_BYTES))
     assert not between.up.is_reading()
     turns.pop()()
     assert between.up.is_reading()
