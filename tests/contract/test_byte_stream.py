@@ -44,9 +44,24 @@ def join(request: pytest.FixtureRequest, trust: TlsTrust) -> Join:
 def run(request: pytest.FixtureRequest, join: Join) -> Run:
     def run_on_loop(check: Callable[[Join], Coroutine[object, object, None]]) -> None:
         with asyncio.Runner(loop_factory=request.param) as runner:
-            runner.run(check(join))
+            runner.run(_checked(check, join))
 
     return run_on_loop
+
+
+async def _checked(check: Callable[[Join], Coroutine[object, object, None]], join: Join) -> None:
+    """Check, and have every transport told of its end: a loop does not close under one that is still closing."""
+    ends: list[End] = []
+
+    async def joined(a: End, b: End) -> None:
+        ends.extend((a, b))
+        await join(a, b)
+
+    await check(joined)
+    for end in ends:
+        end.transport.abort()
+    for end in ends:
+        await end.until_event("lost")
 
 
 def test_bytes_arrive_once_and_in_order_both_ways(run: Run) -> None:
