@@ -110,6 +110,7 @@ def test_c3_what_begins_a_secret_is_not_held_at_the_end_of_a_message() -> None:
     frames = FrameScrubber(Scrubber(NEEDLES))
     for data in (frame(TEXT, SECRET[:9]), frame(TEXT, b"", final=False) + frame(CONTINUATION, SECRET[:9])):
         assert frames.feed(data) == data
+        assert frames.feed(data[:3]) + frames.feed(data[3:]) == data
 
 
 def test_c3_what_begins_a_secret_waits_for_the_next_fragment_and_for_nothing_else() -> None:
