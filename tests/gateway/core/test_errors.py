@@ -81,7 +81,7 @@ def test_a_limit_that_passes_says_when_and_one_on_a_single_body_does_not() -> No
     """docs/errors.md: 429 and 503 have Retry-After, 413 has none; no room for a body is not 413."""
     rate = Excess(retry_after_seconds=7, at_once=False)
     passing = (errors.rate_limited(rate, "r"), errors.sandbox_rate_limited(rate), errors.kept_bodies_are_full())
-    for deny in (*passing, errors.memory_is_full(), errors.sandbox_is_full()):
+    for deny in (*passing, errors.memory_is_full(), errors.sandbox_is_full(), errors.gateway_is_full()):
         assert (deny.code.status, deny.code.retryable) in ((429, True), (503, True))
         assert "Retry-After" in fields_of(refusal(deny, "req1", method="POST", close=False))
     for deny in (errors.body_too_large(5, 5), errors.body_too_large(5, None), errors.signed_body_too_large(5)):
@@ -104,6 +104,7 @@ def test_a_missing_credential_says_whether_to_try_again() -> None:
     [
         (errors.no_plan(), Code.PLAN_UNAVAILABLE),
         (errors.sandbox_is_full(), Code.OVERLOADED),
+        (errors.gateway_is_full(), Code.OVERLOADED),
         (errors.memory_is_full(), Code.OVERLOADED),
         (errors.of_another_organization(), Code.PROXY_AUTHENTICATION_REQUIRED),
         (errors.answer_unreadable("r"), Code.UPSTREAM_PROTOCOL_ERROR),

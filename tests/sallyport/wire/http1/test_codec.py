@@ -760,6 +760,7 @@ def test_a_change_to_a_head_is_not_remembered() -> None:
 
 def test_a_stream_whose_heads_are_never_alike_is_let_alone() -> None:
     reader = RequestReader()
+    assert repr(reader) == "<RequestReader remembers 0 bytes>"
     heads = [b"GET / HTTP/1.1\r\nHost: a\r\nX-A: %d" % number for number in range(MAX_MISSES)]
     for head in heads:
         reader.read(head)

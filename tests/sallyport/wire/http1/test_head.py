@@ -63,3 +63,10 @@ def test_c1_lines_without_what_is_removed(
 
 def test_c1_lines_of_a_head_that_has_none() -> None:
     assert list(head_of().without(COOKIE)) == []
+
+
+@pytest.mark.parametrize("connection", [[], [b"Connection: x-b"]])
+def test_whether_a_field_is_there_whatever_its_spelling(connection: list[bytes]) -> None:
+    head = head_of(b"X_A: 1", b"COOKIE: 3", b"X-B: 4", *connection)
+    assert [head.has(name) for name in (b"x-a", b"cookie", b"x-c")] == [True, True, False]
+    assert head.has(b"x-b") is not bool(connection)  # it is between us and whoever sent it
