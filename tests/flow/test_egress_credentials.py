@@ -113,8 +113,8 @@ C1 = [
         "C1 a query",
         FOREIGN + b"\r\n",
         sent=END,
-        target=b"/v1/x?key=mine&a=b&KEY=c&k%65y",
-        arriving=b"/v1/x?a=b&KEY=c&key=" + SECRET_BYTES,
+        target=b"/v1/x?key=mine&a=b&KEY=mine&keys=c&k%65y",
+        arriving=b"/v1/x?a=b&keys=c&key=" + SECRET_BYTES,
         routes=on(authInjection={"type": "query", "parameter": "key"}),
     ),
     *put(

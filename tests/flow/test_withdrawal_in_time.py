@@ -514,7 +514,7 @@ async def test_a_binding_that_is_gone_overtakes_a_burst_of_newer_plans(
     clock = Clock(asyncio.get_running_loop())
     names = [f"sbx_ordinary_{number}" for number in range(BURST)]
     try:
-        async with raw_origin() as api, raw_origin() as opaque, by(tmp_path, workers, api, opaque, clock) as stand:
+        async with all_origins(tmp_path) as origins, by(tmp_path, workers, origins, clock) as stand:
             several = stand.several
             await stand.publish(the_plan(0))
             for name in names:

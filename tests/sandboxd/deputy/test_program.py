@@ -122,10 +122,11 @@ async def test_it_goes_on_without_its_sandboxd_and_comes_back(tmp_path: Path) ->
         side = Side(there)
         side.send(1, runtimeClients=[client_document(processes=[stay(tmp_path / "pid")])])
         await side.settled(1)
+        await until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text() != "")
+        pid = (tmp_path / "pid").read_text()
         assert there.door._link is not None
         there.door._link.tunnel.abort()
         await until(lambda: there.door.tunnel is None)
-        pid = (tmp_path / "pid").read_text()
         let_time_pass(there.door.clock, BETWEEN_LINKS_SECONDS)
         side.sent.clear()
         await until(lambda: there.door.tunnel is not None)
