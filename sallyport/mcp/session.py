@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from sallyport.mcp.exchange import WRITE_SECONDS, Refused
+from sallyport.net.clock import read_clock
 from sallyport.net.line_child import LineChild, StopTimes
 from sallyport.problem import Code
 from sallyport.wire.json_rpc import SERVER_ERROR, Kind, Message, error_response, read_message
@@ -90,8 +91,9 @@ class McpSession:
         self._kept: deque[bytes] = deque()
         self._kept_bytes = 0
         self.on_idle: Callable[[], None] = lambda: None
-        # When a client last said something, or had its answer.
-        self.active_at = asyncio.get_running_loop().time()
+        # When a client last said something, or had its answer. Not by the loop's clock: that of uvloop counts
+        # milliseconds, and what comes in one of them has an order too.
+        self.active_at = read_clock()
         self.is_over = False
         self._was_ended = False  # by its owner, and not by its server
 
@@ -158,7 +160,7 @@ class McpSession:
     def forget(self, replies: Replies) -> None:
         """Whoever asked has its answer, or is gone."""
         replies.close()
-        self.active_at = asyncio.get_running_loop().time()
+        self.active_at = read_clock()
         if self._listener is replies:
             self._listener = None
         elif replies.request is not None and self._waiting.get(replies.request.id or "") is replies:
@@ -184,7 +186,7 @@ class McpSession:
     async def _send(self, message: Message) -> None:
         if self.is_over:
             raise Refused.of(Code.UPSTREAM_UNREACHABLE, self.end())
-        self.active_at = asyncio.get_running_loop().time()
+        self.active_at = read_clock()
         try:
             async with asyncio.timeout(INPUT_SECONDS):
                 await self._child.send_line(message.line)

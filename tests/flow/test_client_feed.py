@@ -181,7 +181,9 @@ async def test_a_front_follows_what_the_control_plane_says(tmp_path: Path) -> No
         installed = await world.ask("POST", "/api/installations", body, status=201)
         url = (await world.served(Tier.STANDARD))["search"]
         front = url.removesuffix("search")
-        assert set(await world.served(Tier.STANDARD, "u@x")) == {"search", installed["name"]}
+        async with asyncio.timeout(PATIENCE_SECONDS):  # an installation is served once its worker has said that it runs
+            while set(await world.served(Tier.STANDARD, "u@x")) != {"search", installed["name"]}:
+                await asyncio.sleep(0.05)
         assert set(await world.served(Tier.ADMIN)) == {"search", "ops", BUILT_IN}
 
         async def asked(name: str, key: str) -> tuple[int, str]:

@@ -78,6 +78,10 @@ class World:
                 if one_by_one:
                     await self.converged(within)
             await self.converged(within)
+        # Changes may be quicker than calls: nothing is taken away before all that are there now have been called.
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not {*SHARED, *OPERATOR} <= set(self.load.answered):  # noqa: ASYNC110  nothing announces it
+                await asyncio.sleep(0.05)
         for name in (SHARED[3], OPERATOR[0], SHARED[0]):
             await self.remove(name)
             if one_by_one:

@@ -173,7 +173,8 @@ async def test_a_server_in_demand_takes_no_place_of_others_while_it_has_its_own(
         assert await one.refusal(message=PING, session=first) == NOT_FOUND
         for caller, session in ((two, other), (one, second), (one, third)):
             assert await caller.refusal(message=PING, session=session) == "answered"
-        # And where there is no place at all, anybody's.
+        # And where there is no place at all, anybody's; that of the first is one until its process has ended.
+        await until(lambda: there.alive == 3)
         await there.caller(server="three").begun()
         assert await two.refusal(message=PING, session=other) == NOT_FOUND
 
