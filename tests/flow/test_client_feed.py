@@ -182,7 +182,7 @@ async def test_a_front_follows_what_the_control_plane_says(tmp_path: Path) -> No
         url = (await world.served(Tier.STANDARD))["search"]
         front = url.removesuffix("search")
         async with asyncio.timeout(PATIENCE_SECONDS):  # an installation is served once its worker has said that it runs
-            while set(await world.served(Tier.STANDARD, "u@x")) != {"search", installed["name"]}:
+            while set(await world.served(Tier.STANDARD, "u@x")) != {"search", installed["name"]}:  # noqa: ASYNC110  nothing announces it
                 await asyncio.sleep(0.05)
         assert set(await world.served(Tier.ADMIN)) == {"search", "ops", BUILT_IN}
 
