@@ -28,7 +28,9 @@ def answered(message: bytes) -> Answered:
     assert (authority, additional) == (0, 0)
     end = 12
     if questions:
-        end = message.index(b"\0", 12) + 5
+        while message[end]:  # a label's length: there may be zeros within it
+            end += 1 + message[end]
+        end += 5
     asked, rest = message[12:end], message[end:]
     addresses = []
     for _ in range(answers):
