@@ -24,7 +24,7 @@ from control_plane.definitions.generic_http.manifest import (
     McpServer,
     Route,
 )
-from control_plane.definitions.generic_http.template import Template, Values, parse_template
+from control_plane.definitions.generic_http.template import Template, TemplateError, Values, parse_template
 from control_plane.definitions.generic_http.variables import Variable, faults_of
 from sallyport.plan.codec import MAX_ISSUES, json_pointer
 from sallyport.plan.model import AuthInjection, AwsSigv4Injection, BasicInjection, EgressRoute
@@ -110,7 +110,11 @@ def _issue(message: str, *path: str | int) -> ManifestIssue:
 
 
 def _check_text(text: str, rule: Rule, variables: Variables, *path: str | int) -> Iterator[ManifestIssue]:
-    template = parse_template(text)
+    try:
+        template = parse_template(text)
+    except TemplateError as error:  # a member of the plan's own schema, which knows of no templates
+        yield _issue(str(error), *path)
+        return
     for name in template.names:
         variable = variables.get(name)
         if variable is None:
