@@ -67,6 +67,7 @@ from sallyport.net.dial import Dialer
 from sallyport.net.interception import InterceptionContexts
 from sallyport.net.listener_tls import listener_context
 from sallyport.net.own_places import OwnPlaces
+from sallyport.net.process import descriptor_limit
 from sallyport.net.resolve import Resolver
 from sallyport.net.setting_kinds import HostPort
 from sallyport.net.splice import Splices
@@ -124,7 +125,8 @@ class Assembly:
         dialer = _dialer(config, own, self._opened)
         authorities = LocalAuthorities(config.interception.ca_dir) if control is None else control.authorities
         buffers = BufferBudget(config.limits.tunnel_buffer_bytes)
-        streams = StreamIndex(config.limits.anonymous_streams)
+        # Streams of sandboxes need two descriptors each, and what anybody can open must leave them some.
+        streams = StreamIndex(min(config.limits.anonymous_streams, descriptor_limit() // 4))
         parts = GatewayParts(
             loop=self._loop,
             clock=clock,

@@ -294,7 +294,7 @@ class Limits:
         count(1, 1_000_000),
         "5000",
         "Downstream streams beside these that no token was shown for yet; one more resets the oldest.",
-        "More than wait to be accepted: after a restart all sandboxes come at once. A descriptor each.",
+        "More than wait to be accepted: after a restart all sandboxes come at once. At most a quarter of ulimit -n.",
     )
     streams_per_sandbox: int = setting(
         count(1, 100_000),

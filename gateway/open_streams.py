@@ -67,8 +67,9 @@ class OpenStream:
 class StreamIndex:
     """Open streams by sandbox, so that limits, revocation and drain need not search.
 
-    Anonymous are those that no token has been shown for. They are counted apart and only so many are kept, because
-    anybody can open them: their number says nothing of what sandboxes do, and must take no place of theirs.
+    Anonymous are those that no token has been shown for, and those that are one too many of their sandbox: they only
+    wait for their end. They are counted apart and only so many are kept, because anybody can open them: their number
+    says nothing of what sandboxes do, and must take no place of theirs.
     """
 
     def __init__(self, max_anonymous: int) -> None:
@@ -93,11 +94,7 @@ class StreamIndex:
         So a flood of them ends its own, and who shows his token in time is not asked to wait.
         """
         self.add(stream)
-        if len(self._anonymous) > self._max_anonymous:
-            # Taken out here: its end is told later, and the next one to come must find another.
-            longest, _ = self._anonymous.popitem(last=False)
-            self.dropped += 1
-            longest.abort()
+        self._make_room()
 
     def claim(self, stream: OpenStream, before: Claims | None, claims: Claims) -> int:
         """Note whose the stream is from now on; returns how many streams of its own that sandbox has."""
@@ -107,6 +104,12 @@ class StreamIndex:
         self.admitted += 1
         self._apart[claims.sandbox_id] += not stream.is_of_sandbox
         return len(streams) - self._apart[claims.sandbox_id]
+
+    def disown(self, stream: OpenStream, claims: Claims) -> None:
+        """Note that a claimed stream is one too many: until it has ended it is counted with those that are nobody's."""
+        self._discard(stream, claims)
+        self._anonymous[stream] = None
+        self._make_room()
 
     def remove(self, stream: OpenStream) -> None:
         """Forget a stream that has ended."""
@@ -135,9 +138,17 @@ class StreamIndex:
         """Return every open stream."""
         return list(itertools.chain(self._anonymous, *self._by_sandbox.values()))
 
+    def _make_room(self) -> None:
+        if len(self._anonymous) > self._max_anonymous:
+            # Taken out here: its end is told later, and the next one to come must find another.
+            longest, _ = self._anonymous.popitem(last=False)
+            self.dropped += 1
+            longest.abort()
+
     def _discard(self, stream: OpenStream, claims: Claims | None) -> None:
+        if stream in self._anonymous:
+            del self._anonymous[stream]
         if claims is None:
-            self._anonymous.pop(stream, None)
             return
         streams = self._by_sandbox.get(claims.sandbox_id)
         if streams is not None and stream in streams:

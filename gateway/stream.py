@@ -104,11 +104,15 @@ class ServedStream(Downstream):
     def _enter(self, before: Claims | None, claims: Claims) -> Deny | None:
         """Be counted as a sandbox's; returns what to refuse with where it, or all of them, have one too many."""
         limits, streams = self.parts.limits, self.parts.streams
+        deny: Deny | None = None
         if streams.claim(self, before, claims) > limits.streams_per_sandbox:
-            return sandbox_is_full()
-        # One that was another sandbox's, or shows another token, has its place.
-        is_new = before is None
-        return gateway_is_full() if is_new and streams.admitted > limits.open_streams else None
+            deny = sandbox_is_full()
+        elif before is None and streams.admitted > limits.open_streams:
+            # One that was another sandbox's, or shows another token, has its place.
+            deny = gateway_is_full()
+        if deny is not None:
+            streams.disown(self, claims)  # its end takes a while: one sandbox's refusals would fill the gateway
+        return deny
 
     def data_received(self, data: bytes) -> None:
         """Give bytes to the exchange that wants them, or to the next head."""

@@ -23,6 +23,11 @@ def raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def descriptor_limit() -> int:
+    """Return how many descriptors this process may have."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
 def settle_memory() -> None:
     """Keep the collector away from what lives for ever, for requests make few cycles; give back what the start used.
 

@@ -60,8 +60,7 @@ def check_refused(answer: RawAnswer) -> None:
 
 def check_alert(gateway: GatewayProcess, asked: int) -> None:
     """The operator is told: a line of the log for each, and what the alert SallyportCredentialRefused looks at."""
-    lines = [json.loads(line) for line in gateway.log.splitlines() if b"credential_not_resolved" in line]
-    assert len(lines) == asked
+    lines = gateway.told("credential_not_resolved", asked)
     assert {(line["code"], line["temporary"], line["level"]) for line in lines} == {
         ("credential_unusable", False, "warning")
     }
@@ -90,8 +89,8 @@ async def test_c4_a_secret_that_would_break_a_head_is_refused_and_told(tmp_path:
                         end = await ways[way].plain(f"GET http://{host}/x HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
                         check_refused(await end.answer())
             await asyncio.to_thread(check_alert, gateway, len(CONNECTIONS))
-            at_start = [line for line in gateway.log.splitlines() if b"credential_not_readable" in line]
-            assert len(at_start) == len(CONNECTIONS), "each is told when it starts, before anybody asks"
+            # Each is told when it starts, before anybody asks.
+            await asyncio.to_thread(gateway.told, "credential_not_readable", len(CONNECTIONS))
         finally:
             await asyncio.to_thread(process.__exit__, None, None, None)
         assert origin.links == []

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 import socket
 import time
 from pathlib import Path
@@ -33,6 +34,7 @@ OPEN = b"GET http://open.test/x HTTP/1.1\r\nHost: open.test\r\n\r\n"
 CONNECT = b"CONNECT api.test:443 HTTP/1.1\r\nHost: api.test:443\r\n\r\n"
 INSIDE = b"GET /v1/x HTTP/1.1\r\nHost: api.test\r\n\r\n"
 CLOSING_OK = OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+PLAN_OF_TWO = seal({**plan_document([one_route()], [], default="passthrough"), "sandboxId": "sbx_two"})
 REFUSED = b"GET http://api.test/%00 HTTP/1.1\r\nHost: api.test\r\n\r\n"
 
 
@@ -55,9 +57,7 @@ async def test_s10_a_sandbox_s_requests_in_a_minute(tmp_path: Path, way: str) ->
     limits = {"limits": {"sandbox_requests_per_minute": 60, "sandbox_burst": 4}}
     async with stage(tmp_path, further=limits) as scene:
         gateway = scene.gateway
-        gateway.parts.plans.apply(
-            seal({**plan_document([one_route()], [], default="passthrough"), "sandboxId": "sbx_two"})
-        )
+        gateway.parts.plans.apply(PLAN_OF_TWO)
         ask = await way_into(gateway, way)
         assert await served(scene, await ask(GET)) == 200
         assert await served(scene, await ask(OPEN)) == 200
@@ -124,6 +124,46 @@ async def test_s10_sockets_that_show_no_token_take_no_place_of_a_sandbox(
         assert await silent[-1].is_quiet()
         for end in silent:
             end.abort()
+
+
+@pytest.mark.parametrize("flooded", WAYS)
+@both_ways
+async def test_s10_streams_too_many_of_one_sandbox_take_no_place_of_others(
+    tmp_path: Path, way: str, flooded: str
+) -> None:
+    """They linger until their answers have been read, and one sandbox can open any number of them."""
+    async with stage(tmp_path, further=FEW) as scene:
+        streams = scene.gateway.parts.streams
+        scene.gateway.parts.plans.apply(PLAN_OF_TWO)
+        theirs, other = await way_into(scene.gateway, flooded), await way_into(scene.gateway, way, "sbx_two")
+        held = []
+        for _ in range(10):
+            held.append(await theirs(OPEN))
+            await (await scene.origin.link()).head()
+        for _ in range(25):
+            held.append(end := await theirs(OPEN))
+            assert (await end.head()).startswith(b"HTTP/1.1 503 ")
+        assert streams.admitted <= 12
+        assert streams.open - streams.admitted <= 20
+        assert await served(scene, await other(OPEN)) == 200
+        for end in held:
+            end.writer.transport.abort()
+
+
+async def test_s10_where_there_are_few_descriptors_sockets_without_a_token_have_a_quarter(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (400, hard))
+    try:
+        async with stage(tmp_path) as scene:
+            silent = await sockets(scene, "explicit", 110)
+            streams = scene.gateway.parts.streams
+            await until(lambda: (streams.open, streams.dropped) == (100, 10))
+            ask = await way_into(scene.gateway, "explicit")
+            assert await served(scene, await ask(GET)) == 200
+            for end in silent:
+                end.abort()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("flooded", WAYS)
@@ -236,9 +276,7 @@ async def test_a_sandbox_whose_destinations_take_nothing_holds_up_no_other(tmp_p
     limits = {"limits": {"tunnel_buffer_bytes": "4MiB", "sandbox_buffer_bytes": "1MiB", "write_buffer_bytes": "16KiB"}}
     async with stage(tmp_path, further=limits) as scene:
         gateway = scene.gateway
-        gateway.parts.plans.apply(
-            seal({**plan_document([one_route()], [], default="passthrough"), "sandboxId": "sbx_two"})
-        )
+        gateway.parts.plans.apply(PLAN_OF_TWO)
         greedy, modest = await way_into(gateway, "tunnel"), await way_into(gateway, "tunnel", "sbx_two")
         post = GET.replace(b"GET", b"POST", 1).replace(b"\r\n\r\n", b"\r\nContent-Length: 50000000\r\n\r\n")
         stuck = []
@@ -350,9 +388,7 @@ async def test_t6_answers_that_nobody_reads_are_bounded_for_a_sandbox_together(t
     """Above the limit nothing of it is read; the neighbour is; and whoever reads in the end gets all of it."""
     async with stage(tmp_path, further=BACKLOG) as scene:
         gateway = scene.gateway
-        gateway.parts.plans.apply(
-            seal({**plan_document([one_route()], [], default="passthrough"), "sandboxId": "sbx_two"})
-        )
+        gateway.parts.plans.apply(PLAN_OF_TWO)
         ask, neighbour = await way_into(gateway, way), await way_into(gateway, way, "sbx_two")
         size = UNREAD_BYTES
         opened = await stuck_answers(scene, ask, COUNT, size)

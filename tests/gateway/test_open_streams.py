@@ -124,6 +124,28 @@ def test_s10_one_anonymous_stream_too_many_ends_the_one_that_is_so_for_longest()
     assert (index.open, index.admitted, list(index.all())) == (0, 0, [])
 
 
+def test_s10_a_stream_too_many_takes_no_place_and_makes_room_as_an_anonymous_one() -> None:
+    class Aborted(Stream):
+        is_aborted = False
+
+        def abort(self) -> None:
+            self.is_aborted = True
+
+    index = StreamIndex(max_anonymous=2)
+    mine = add(index, ONE)
+    refused = [Aborted(ONE) for _ in range(3)]
+    for stream in refused:
+        index.add(stream)
+        assert index.claim(stream, None, ONE) == 2
+        index.disown(stream, ONE)
+        assert (index.admitted, list(index.of_sandbox("sbx_one"))) == (1, [mine])
+    assert ([stream.is_aborted for stream in refused], index.dropped) == ([True, False, False], 1)
+    assert (index.open, set(index.all())) == (4, {mine, *refused[1:]})
+    for left in (*refused, mine):
+        index.remove(left)
+    assert (index.open, index.admitted, list(index.all()), index._by_sandbox) == (0, 0, [], {})
+
+
 def test_s10_streams_that_are_claimed_at_once_end_no_anonymous_one() -> None:
     index = StreamIndex(max_anonymous=1)
     anonymous = Stream()

@@ -2071,8 +2071,8 @@ _LIMITS: Final = (
     Guard(
         "everybody's streams",
         _STREAM,
-        "is_new and streams.admitted > limits.open_streams",
-        "False",
+        "elif before is None and streams.admitted > limits.open_streams:",
+        "elif False:",
         "tests/gateway/test_stream.py::test_s10_a_stream_too_many_is_503",
     ),
     Guard(
@@ -2085,8 +2085,8 @@ _LIMITS: Final = (
     Guard(
         "streams without a token, counted apart",
         _STREAM,
-        "is_new and streams.admitted > limits.open_streams",
-        "is_new and streams.open > limits.open_streams",
+        "before is None and streams.admitted > limits.open_streams",
+        "before is None and streams.open > limits.open_streams",
         "tests/flow/test_limits.py::test_s10_sockets_that_show_no_token_take_no_place_of_a_sandbox",
     ),
     Guard(
@@ -2102,6 +2102,20 @@ _LIMITS: Final = (
         "popitem(last=False)",
         "popitem(last=True)",
         "tests/flow/test_limits.py::test_s10_who_is_slow_with_a_token_has_as_long_as_others_leave_room",
+    ),
+    Guard(
+        "streams without a token, where descriptors are few",
+        "gateway/assembly.py",
+        "min(config.limits.anonymous_streams, descriptor_limit() // 4)",
+        "config.limits.anonymous_streams",
+        "tests/flow/test_limits.py::test_s10_where_there_are_few_descriptors_sockets_without_a_token_have_a_quarter",
+    ),
+    Guard(
+        "streams too many of a sandbox",
+        _STREAM,
+        "            streams.disown(self, claims)",
+        "            pass",
+        "tests/flow/test_limits.py::test_s10_streams_too_many_of_one_sandbox_take_no_place_of_others",
     ),
     Guard(
         "streams whose token was taken back",

@@ -107,6 +107,19 @@ class GatewayProcess:
         """Everything it has written to standard error so far."""
         return b"".join(self._log)
 
+    def told(self, event: str, times: int, within_seconds: float = 5) -> list[dict[str, Any]]:
+        """Return the log's lines of one event, which are so many; raises AssertionError when they are not.
+
+        The gateway writes its log by a thread, and another reads it here: a line may come after what it is about.
+        """
+        deadline = time.perf_counter() + within_seconds
+        while True:
+            lines = [json.loads(line) for line in self.log.splitlines() if f'"{event}"'.encode() in line]
+            if len(lines) >= times or time.perf_counter() > deadline:
+                assert len(lines) == times, lines
+                return lines
+            time.sleep(_POLL_SECONDS)
+
     @contextlib.contextmanager
     def unread_log(self) -> Iterator[None]:
         """Read nothing of its log while the block runs."""

@@ -6,7 +6,7 @@ import sys
 
 HARDENED = """
 import ctypes, gc, json, resource
-from sallyport.net.process import harden_process, raise_descriptor_limit, settle_memory
+from sallyport.net.process import descriptor_limit, harden_process, raise_descriptor_limit, settle_memory
 
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 64), hard))
@@ -16,7 +16,7 @@ settle_memory()
 print(json.dumps({
     "core": resource.getrlimit(resource.RLIMIT_CORE),
     "dumpable": ctypes.CDLL(None).prctl(3, 0, 0, 0, 0),
-    "descriptors": resource.getrlimit(resource.RLIMIT_NOFILE)[0] == hard,
+    "descriptors": descriptor_limit() == resource.getrlimit(resource.RLIMIT_NOFILE)[0] == hard,
     "frozen": gc.get_freeze_count() > 0,
 }))
 """
