@@ -138,14 +138,19 @@ async def inside(gateway: GatewayInProcess) -> AsyncIterator[Inside]:
     joining = gateway.parts.tasks.spawn(join_all(), name="a sandboxd")
     yield program
     joining.cancel()
+    await asyncio.wait([joining])
     await server.close()
 
 
 async def pump(source: RawEnd, sink: RawEnd) -> None:
-    with contextlib.suppress(ConnectionError, TimeoutError):
-        while data := await source._reader.read(65536):
-            sink.send(data)
-    sink.close()
+    try:
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            while data := await source._reader.read(65536):
+                sink.send(data)
+        sink.close()
+    except asyncio.CancelledError:
+        sink.writer.transport.abort()
+        raise
 
 
 # ---- endpoints
