@@ -180,9 +180,9 @@ async def test_a_defect_fails_it_and_is_in_our_log(stand: Stand) -> None:
         application = await stand.begun("sbx_broken")
         stand.broken.add(application.application_id)
         assert (await stand.ended(application)).state is ApplicationState.FAILED
-    assert {(each["event"], each["log_level"], str(each["exc_info"])) for each in logs} == {
-        ("workflows", "error", "a defect")
-    }
+    # A warning may be among them: of a worker that another test has had taken over, told so when it writes next.
+    errors = [each for each in logs if each["log_level"] == "error"]
+    assert {(each["event"], str(each["exc_info"])) for each in errors} == {("workflows", "a defect")}
 
 
 async def test_one_that_failed_is_rolled_back_once(stand: Stand) -> None:
