@@ -228,12 +228,16 @@ class UpstreamPool:
         """Give back a link whose exchange is over and which may carry another."""
         link.user = None
         kept = self.state.give_back(link.key, link)
+        while not isinstance(kept, Kept):
+            if not kept.done():
+                kept.set_result(link)
+                return
+            # Cancelled and not yet out of the queue, and so may be a thousand behind it.
+            kept = self.state.give_back(link.key, link)
         if kept is Kept.IDLE:
             link.due_in(self._idle_timeout)
-        elif kept is Kept.FULL:
-            link.transport.close()
         else:
-            self._hand_over(kept, link)
+            link.transport.close()
 
     async def open(self, upstream: RouteUpstream, sandbox_id: str) -> UpstreamLink:
         """Dial a fresh link for a sandbox, or wait for one where it has all it may have; raises UpstreamError."""
@@ -307,12 +311,6 @@ class UpstreamPool:
             link.leave_pool()
         elif not had.is_lost:
             self.release(had)
-
-    def _hand_over(self, waiter: "asyncio.Future[UpstreamLink]", link: UpstreamLink) -> None:
-        if waiter.done():
-            self.release(link)
-        else:
-            waiter.set_result(link)
 
     async def _connect(self, link: UpstreamLink, upstream: RouteUpstream, sandbox_id: str) -> None:
         destination = upstream.destination

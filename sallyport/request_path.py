@@ -15,6 +15,8 @@ _ESCAPE = re.compile(r"%(?:([0-9A-Fa-f]{2})|)")
 # %2F and %3B count as what they may be read as: `..%2F` climbs at an upstream that decodes before it splits, and
 # `..;x` at one that cuts parameters off first.
 _DOT_SEGMENT = re.compile(r"(?:/|%2F)\.{1,2}(?=/|;|%2F|%3B|\Z)")
+# What may as well stand as itself in a path: every visible character but "/", "#", "%", "?" and "\\".
+_NEEDLESS_ESCAPE = re.compile(r"%(2[1246-9A-CE]|3[A-E]|40|5[BDE]|60|7[B-D])")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
@@ -77,6 +79,11 @@ def canonical_path(path: bytes) -> str:
     if _PLAIN.fullmatch(text) is not None and "/." not in text:
         return text
     return _canonical_slowly(path)
+
+
+def without_needless_escapes(path: str) -> str:
+    """Give a canonical path as most upstreams read it: `%40` as `@`. What an escape keeps apart stays: `%2F`, `%25`."""
+    return _NEEDLESS_ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), path)
 
 
 def _canonical_slowly(path: bytes) -> str:

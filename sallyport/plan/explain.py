@@ -8,11 +8,13 @@ from typing import Final
 from sallyport.destination import DEFAULT_PORTS, Destination
 from sallyport.plan.match import Answer, AnswerKind, Matcher
 from sallyport.plan.model import CompiledRuntimePlan, EgressRoute
+from sallyport.plan.precedence import patterns_claiming
 from sallyport.plan.url import Url, UrlError, split_url
 from sallyport.request_path import PathError, canonical_path
 
 # Of a plan with more, the rest is not compared: a refusal costs every sandbox of a gateway its time.
 MAX_COMPARED_ROUTES = 200
+MAX_COMPARED_EACH = 20  # hosts and prefixes of each of them, where none claims the request
 MAX_EXPECTED = 8  # values shown per part: the answer goes into a refusal's body
 
 # What a caller would have to change, by how far that leads away: another host furthest, another scheme least.
@@ -131,10 +133,13 @@ def nearest(
     Linear in the number of routes: for refusals and `explain`, not for every request.
     """
     # A host weighs more than all the rest: where a route claims it, none that does not comes near.
-    of_host = [route for route in plan.egress_routes if _claims_host(route, host)]
+    claiming = frozenset(patterns_claiming(host))
+    of_host = [route for route in plan.egress_routes if any(str(each) in claiming for each in route.match.hosts)]
     best: tuple[tuple[int, int, int], EgressRoute, list[str]] | None = None
     for route in (of_host or plan.egress_routes)[:MAX_COMPARED_ROUTES]:
-        mismatch = _mismatch(route, scheme, host, port, method, path)
+        mismatch = _mismatch(route, scheme, port, method, path)
+        if not of_host:
+            mismatch.insert(0, "host")
         weight = sum(map(_WEIGHTS.__getitem__, mismatch))
         if best is not None and weight > best[0][0]:
             continue
@@ -148,12 +153,11 @@ def nearest(
     return {"egressRuleId": route.egress_rule_id, "mismatch": mismatch, "expected": expected}
 
 
-def _mismatch(route: EgressRoute, scheme: str, host: str, port: int, method: str | None, path: str | None) -> list[str]:
+def _mismatch(route: EgressRoute, scheme: str, port: int, method: str | None, path: str | None) -> list[str]:
+    """Return what beside the host it does not claim."""
     match = route.match
     prefixes, methods = match.path_prefixes, match.methods
     parts: list[str] = []
-    if not _claims_host(route, host):
-        parts.append("host")
     if port != DEFAULT_PORTS[scheme] if match.ports is None else port not in match.ports:
         parts.append("port")
     if path is not None and prefixes is not None and not any(_claims(prefix, path) for prefix in prefixes):
@@ -165,10 +169,6 @@ def _mismatch(route: EgressRoute, scheme: str, host: str, port: int, method: str
     return parts
 
 
-def _claims_host(route: EgressRoute, host: str) -> bool:
-    return any(pattern.matches(host) for pattern in route.match.hosts)
-
-
 def _claims(prefix: str, path: str) -> bool:
     return prefix == "/" or path == prefix or path.startswith(f"{prefix}/")
 
@@ -176,13 +176,15 @@ def _claims(prefix: str, path: str) -> bool:
 def _common_labels(route: EgressRoute, host: str) -> int:
     """How many labels, from the right, the host shares with the route's best pattern."""
     labels = host.split(".")[::-1]
-    return max(_common(pattern.value.split(".")[::-1], labels) for pattern in route.match.hosts)
+    patterns = route.match.hosts[:MAX_COMPARED_EACH]
+    return max(_common(pattern.value.split(".")[::-1], labels) for pattern in patterns)
 
 
 def _common_segments(route: EgressRoute, path: str) -> int:
     """How many segments, from the left, the path shares with the route's best prefix."""
     segments = path.split("/")
-    return max(_common(prefix.split("/"), segments) for prefix in route.match.path_prefixes or ("/",))
+    prefixes = (route.match.path_prefixes or ("/",))[:MAX_COMPARED_EACH]
+    return max(_common(prefix.split("/"), segments) for prefix in prefixes)
 
 
 def _common(first: list[str], second: list[str]) -> int:

@@ -11,6 +11,7 @@ from typing import Final
 from sallyport.destination import DEFAULT_PORTS
 from sallyport.plan.model import CompiledRuntimePlan, EgressRoute, EgressRule
 from sallyport.plan.precedence import ClaimIndex, Level, first_answer, patterns_claiming
+from sallyport.request_path import without_needless_escapes
 
 MAX_REMEMBERED_HOSTS: Final = 4_096  # of one sandbox; a scan over more starts the memory afresh
 EVERY_PORT: Final = 0  # in a managed set: a rule without ports that looks at requests
@@ -73,6 +74,12 @@ _REFUSED_SLASH: Final = Answer(
     code="invalid_request",
     hint='write the slash itself, or have the route say encodedSlash: "literal"',
 )
+_REFUSED_ESCAPE: Final = Answer(
+    AnswerKind.REFUSE,
+    "an escape in this path can be read as the character itself, and that request would be answered differently",
+    code="invalid_request",
+    hint="write characters that need no escape as they are: '@', not '%40'",
+)
 _BY_DEFAULT: Final = {
     "passthrough": Answer(AnswerKind.FORWARD, "no route and no rule of the plan claims this"),
     "deny": Answer(
@@ -108,7 +115,7 @@ class HostMatcher:
         """Answer a request; `path` is canonical (sallyport.request_path) and has no query."""
         if self._constant is not None:
             return self._constant
-        if "%2F" in path or not method.isupper():
+        if "%" in path or not method.isupper():
             return self._decide_between_readings(method, path)
         return self._walk(method, path)
 
@@ -123,13 +130,16 @@ class HostMatcher:
         return answer.over_cleartext if self._is_cleartext else answer
 
     def _decide_between_readings(self, method: str, path: str) -> Answer:
-        """Refuse what an upstream may read as another request than we matched: lower-case methods, encoded slashes."""
+        """Refuse what an upstream may read as another request than we matched: lower-case methods, escapes, slashes."""
         answer = self._walk(method, path)
         if not _lists_method(answer, method) and self._walk(method.upper(), path) is not answer:
             return _REFUSED_METHOD
-        if answer.route is not None and answer.route.match.encoded_slash == "literal":
+        read = without_needless_escapes(path)
+        if read != path and self._walk(method, read) is not answer:
+            return _REFUSED_ESCAPE
+        if "%2F" not in path or (answer.route is not None and answer.route.match.encoded_slash == "literal"):
             return answer
-        if self._walk(method, path.replace("%2F", "/")) is not answer:
+        if self._walk(method, read.replace("%2F", "/")) is not answer:
             return _REFUSED_SLASH
         return answer
 
@@ -192,8 +202,11 @@ def _reads_requests(levels: Levels) -> bool:
 def _index_routes(routes: Iterable[EgressRoute]) -> ClaimIndex[Answer]:
     """Index routes. Ties were refused when the plan was parsed, so no slot is wanted twice."""
     index: ClaimIndex[Answer] = ClaimIndex()
-    for route in routes:
-        index.put(route.match, _route_answer(route))
+    answers = [(route.match, _route_answer(route)) for route in routes]
+    for match, answer in answers:
+        index.put(match, answer)
+    for match, answer in answers:
+        index.put_unescaped(match, answer)
     return index
 
 
@@ -214,7 +227,9 @@ def _index_rules(rules: Iterable[EgressRule]) -> ClaimIndex[Answer]:
     """Index rules, denials first: they keep the slots that allowing rules want too. The first in the plan is named."""
     index: ClaimIndex[Answer] = ClaimIndex()
     for rule in sorted(rules, key=lambda rule: rule.action != "deny"):
-        index.put(rule, _rule_answer(rule))
+        answer = _rule_answer(rule)
+        index.put(rule, answer)
+        index.put_unescaped(rule, answer)
     return index
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from sallyport.host import HostPattern
+from sallyport.request_path import without_needless_escapes
 
 
 class Claimant(Protocol):
@@ -71,11 +72,19 @@ class ClaimIndex[Answer]:
 
     def put(self, claimant: Claimant, answer: Answer) -> None:
         """Let `answer` take every slot of a claimant that is still free."""
-        for host in claimant.hosts:
+        self._put(claimant, claimant.path_prefixes or ("/",), answer)
+
+    def put_unescaped(self, claimant: Claimant, answer: Answer) -> None:
+        """Let it take also those of its prefixes as upstreams may read them: of `/%40a`, those of `/@a`."""
+        prefixes = claimant.path_prefixes or ()
+        self._put(claimant, [read for each in prefixes if (read := without_needless_escapes(each)) != each], answer)
+
+    def _put(self, claimant: Claimant, prefixes: Sequence[str], answer: Answer) -> None:
+        for host in claimant.hosts if prefixes else ():
             by_port = self._levels.setdefault(str(host), {})
             for port in claimant.ports or (None,):
                 level = by_port.setdefault(port, Level())
-                for prefix in claimant.path_prefixes or ("/",):
+                for prefix in prefixes:
                     level.put(prefix, claimant.methods, answer)
 
     def levels(self, host: str, port: int, *, by_default: bool) -> tuple[Level[Answer], ...]:

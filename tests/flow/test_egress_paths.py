@@ -115,6 +115,8 @@ P3 = [
     *sent((b"/v1/a%2fb", b"/v1/a%2Fb")),
     *refused(b"/v1/public%2Fsecret", routes=[*on(), *on(match={"pathPrefixes": ["/v1/public/secret"]})]),
     *sent((b"/v1/group%2fproject", b"/v1/group%2Fproject"), routes=on(match={"encodedSlash": "literal"})),
+    *refused(b"/v1/%40acme/x", b"/v1/%40acme%2Fx", routes=[*on(), *on(match={"pathPrefixes": ["/v1/@acme"]})]),
+    *sent((b"/v1/%40other/x", b"/v1/%40other/x"), routes=[*on(), *on(match={"pathPrefixes": ["/v1/@acme"]})]),
     *unclaimed(b"/v1%2Fx%2f", routes=on(match={"hosts": ["{host}"], "pathPrefixes": ["/v2"]})),
 ]
 P4 = [*unclaimed(b"/v1;a=b", b"/v1;/x"), *kept(b"/v1/x;jsessionid=1/y", b"/v1/;a"), *sent((b"/v1/x%3Ba", b"/v1/x%3Ba"))]

@@ -300,6 +300,21 @@ async def test_a_waiter_that_was_cancelled_passes_on_the_link_it_was_given(tmp_p
         assert await second is link
 
 
+async def test_s10_a_link_goes_by_any_number_of_waiters_that_were_cancelled(tmp_path: Path, origin: RawOrigin) -> None:
+    """A tunnel with a thousand requests in line has ended, and a neighbour's answer in the same turn."""
+    async with started(tmp_path, origin.port, limits={"links_per_key": 1, "idle_links_per_key": 1}) as gateway:
+        pool, upstream = gateway.parts.upstreams, plain_upstream()
+        link = await pool.open(upstream, SANDBOX)
+        waiting = [gateway.parts.tasks.spawn(pool.open(upstream, SANDBOX), name="waiter") for _ in range(3000)]
+        await asyncio.sleep(0)
+        for each in waiting:
+            each.cancel()
+        pool.release(link)
+        assert (pool.state.open, pool.state.idle) == (1, 1)
+        await asyncio.wait(waiting)
+        assert pool.checkout(upstream.pool_key, SANDBOX) is link
+
+
 async def test_a_dial_that_is_given_up_gives_its_place_back(gateway: GatewayInProcess) -> None:
     async with raw_origin() as silent:
         gateway.parts.dialer._connect_to[("api.test", 443)] = ("127.0.0.1", silent.port)

@@ -357,6 +357,40 @@ _DECISIONS: Final = (
         f"{_TEST_MATCH}test_cleartext_is_refused_unless_the_route_allows_it",
     ),
     Guard(
+        "an escape with two readings",
+        _MATCH,
+        "if read != path and self._walk(method, read) is not answer:",
+        "if False:",
+        f"{_TEST_MATCH}test_an_escape_never_changes_who_answers",
+    ),
+    Guard(
+        "an escape and a slash together",
+        _MATCH,
+        'read.replace("%2F", "/")',
+        'path.replace("%2F", "/")',
+        f"{_TEST_MATCH}test_an_escape_never_changes_who_answers",
+    ),
+    Guard(
+        "a rule written with escapes",
+        _MATCH,
+        "        index.put_unescaped(rule, answer)",
+        "        pass",
+        f"{_TEST_MATCH}test_an_escape_never_changes_who_answers",
+    ),
+    Guard(
+        "a link and waiters that were cancelled",
+        "gateway/upstream.py",
+        """            if not kept.done():
+                kept.set_result(link)
+                return
+""",
+        """            if kept.done():
+                return self.release(link)
+            return kept.set_result(link)
+""",
+        "tests/gateway/test_upstream.py::test_s10_a_link_goes_by_any_number_of_waiters_that_were_cancelled",
+    ),
+    Guard(
         "cleartext inside a CONNECT",
         "gateway/interception.py",
         'destination = Destination("http", self._destination.host, self._destination.port)',
@@ -485,7 +519,7 @@ _DECISIONS: Final = (
     Guard(
         "an encoded slash that changes who answers",
         _MATCH,
-        '        if self._walk(method, path.replace("%2F", "/")) is not answer:\n            return _REFUSED_SLASH\n',
+        '        if self._walk(method, read.replace("%2F", "/")) is not answer:\n            return _REFUSED_SLASH\n',
         "",
         f"{_TEST_MATCH}test_an_encoded_slash_never_changes_who_answers",
     ),

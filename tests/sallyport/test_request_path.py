@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sallyport.request_path import PathError, PathFault, canonical_path, split_target
+from sallyport.request_path import PathError, PathFault, canonical_path, split_target, without_needless_escapes
 
 
 @pytest.mark.parametrize(
@@ -121,3 +121,11 @@ def test_an_unclear_target_is_refused(target: bytes, reason: PathFault) -> None:
     with pytest.raises(PathError) as refused:
         split_target(target)
     assert refused.value.reason is reason
+
+
+def test_the_needless_escapes_are_those_of_visible_characters_that_part_nothing() -> None:
+    refused = {0x5C, 0x7F}
+    codes = [code for code in range(0x20, 0x100) if code not in refused]
+    read = without_needless_escapes(canonical_path("".join(f"/a%{code:02X}" for code in codes).encode()))
+    needed = {0x20, *b"#%/?", *range(0x80, 0x100)}
+    assert read.split("/a")[1:] == [f"%{code:02X}" if code in needed else chr(code) for code in codes]

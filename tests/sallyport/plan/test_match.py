@@ -247,6 +247,50 @@ def test_an_encoded_slash_that_would_reach_a_deny_rule_is_refused() -> None:
     assert who(decide(matcher, "GET", "/v1/x%2Fz")) == "v1"
 
 
+ESCAPES = [
+    route_document("all", match={"hosts": [HOST]}),
+    route_document("scope", match={"hosts": [HOST], "pathPrefixes": ["/@scope"]}),
+    route_document("spelled", match={"hosts": [HOST], "pathPrefixes": ["/%40spelled"]}),
+    route_document("literal", match={"hosts": [HOST], "pathPrefixes": ["/p"], "encodedSlash": "literal"}),
+    route_document("first", match={"hosts": [HOST], "pathPrefixes": ["/%3Aboth"]}),
+    route_document("second", match={"hosts": [HOST], "pathPrefixes": ["/:both"]}),
+]
+NO_ESCAPES = [
+    rule_document("no", "deny", HOST, pathPrefixes=["/@acme", "/v1/m:go", "/p/(x)", "/%7Bid%7D"]),
+    rule_document("slash", "deny", HOST, pathPrefixes=["/@deep/pkg"]),
+    rule_document("yes", "allow", HOST, pathPrefixes=["/{id}"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        pytest.param("/@acme/pkg", "no", id="P3-as-it-is-denied"),
+        pytest.param("/%40acme/pkg", "refuse", id="P3-an-escape-by-a-deny-rule"),
+        pytest.param("/%40acme%2Fpkg", "refuse", id="P3-an-escape-and-a-slash"),
+        pytest.param("/@acme%2Fpkg", "refuse", id="P3-a-slash"),
+        pytest.param("/%40deep%2Fpkg", "refuse", id="P3-both-together"),
+        pytest.param("/v1/m%3Ago", "refuse", id="P3-a-verb"),
+        pytest.param("/v1/m%3ago", "refuse", id="P3-lower-case-hex"),
+        pytest.param("/p/%28x%29", "refuse", id="P3-where-slashes-are-literal"),
+        pytest.param("/p/%28x)", "refuse", id="P3-half-escaped"),
+        pytest.param("/%7Bid%7D", "no", id="P3-as-the-plan-escapes-it"),
+        pytest.param("/{id}", "no", id="P3-a-rule-written-with-escapes"),
+        pytest.param("/{id%7D", "refuse", id="P3-half-of-them"),
+        pytest.param("/%40scope/x", "refuse", id="P3-another-route"),
+        pytest.param("/@scope/x", "scope", id="P3-that-route"),
+        pytest.param("/@spelled", "spelled", id="P3-a-route-written-with-escapes"),
+        pytest.param("/:both", "second", id="P3-who-writes-it-so-has-it"),
+        pytest.param("/%3Aboth", "refuse", id="P3-and-its-escape-has-two-readings"),
+        pytest.param("/v1/a%40b", "all", id="P3-same-either-way"),
+        pytest.param("/v1/%20%C3%BC", "all", id="P3-what-must-be-escaped"),
+        pytest.param("/%2540acme", "all", id="P3-double-encoding-is-literal"),
+    ],
+)
+def test_an_escape_never_changes_who_answers(path: str, expected: str) -> None:
+    assert who(decide(Matcher(plan_of(ESCAPES, NO_ESCAPES)), "GET", path)) == expected
+
+
 @pytest.mark.parametrize(
     ("method", "expected"),
     [
