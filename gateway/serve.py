@@ -286,6 +286,9 @@ class Exchange:
         except PlaceholderLeft:
             self.refuse(placeholder_left(self.rule_id))
             return False
+        except Refused as refused:
+            self.refuse(refused.deny)
+            return False
         return True
 
     async def _settle_payload(self, table: RouteTable) -> bool:

@@ -102,6 +102,24 @@ def payload_signed_in_parts() -> Deny:
     )
 
 
+def too_many_parameters(limit: int) -> Deny:
+    """The route writes, strips or signs query parameters, and each has to be looked at."""
+    return Deny(
+        code=Code.INVALID_REQUEST,
+        detail=f"the query has more than {limit} parameters, and this route looks at each",
+        hint="send fewer, or send them in a body",
+    )
+
+
+def too_many_segments(limit: int) -> Deny:
+    """The route signs paths, segment by segment."""
+    return Deny(
+        code=Code.INVALID_REQUEST,
+        detail=f"the path has more than {limit} segments, and this route signs each",
+        hint="no service that takes such a signature has paths like that",
+    )
+
+
 def rate_limited(excess: Excess, rule_id: str) -> Deny:
     """The route's own limit on requests a minute, or at once."""
     return Deny(

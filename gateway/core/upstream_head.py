@@ -5,7 +5,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from gateway.core.inject.prepare import Injection
-from gateway.core.inject.query import strip_query, with_pair
+from gateway.core.inject.query import check_parameters, strip_query, with_pair
 from gateway.core.route_table import RouteTable, RouteUpstream
 from sallyport.wire.http1.head import CHUNKED, RequestHead
 from sallyport.wire.http1.scan import join_lines
@@ -30,7 +30,7 @@ def upstream_head(
     query: bytes | None,
     upgrade: bytes | None,
 ) -> bytes:
-    """Write the whole head; raises PlaceholderLeft.
+    """Write the whole head; raises PlaceholderLeft, Refused.
 
     Without an injection nothing is removed (a Forward). With one, in the order of contracts section 1: placeholders,
     removal of the sandbox's auth slots, then the credential in the one slot that is ours.
@@ -42,6 +42,7 @@ def upstream_head(
         removed = injection.removed if upgrade is None else injection.removed | _EXTENSIONS
         lines = head.without(removed)
         if query and injection.strip_query:
+            check_parameters(query)
             query = strip_query(query, injection.strip_query) or None
         block = injection.block
     if table.has_placeholders and _holds_placeholder(table, head, path, query, upstream, lines):

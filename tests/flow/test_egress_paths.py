@@ -217,6 +217,7 @@ P9 = [
         routes=BY_QUERY,
     )
 ]
+P9 += refused(b"/v1?" + b"&" * 1000, routes=BY_QUERY)  # each is looked at, and there is an end to that
 P10 = kept(
     b"/v1/x?X-Amz-Signature=a%2fb%2B&&=&x=%zz&y=%00&..%2f..",
     b"/v1?",

@@ -357,6 +357,27 @@ _DECISIONS: Final = (
         f"{_TEST_MATCH}test_cleartext_is_refused_unless_the_route_allows_it",
     ),
     Guard(
+        "a query of any number of parameters",
+        "gateway/core/upstream_head.py",
+        "            check_parameters(query)\n",
+        "",
+        "tests/flow/test_egress_paths.py::test_p9_the_injected_parameter_is_the_only_one_of_its_name",
+    ),
+    Guard(
+        "a query of any number of parameters, signed",
+        _SIGNER,
+        "    check_parameters(query)\n",
+        "",
+        "tests/gateway/core/inject/test_aws_sigv4.py::test_s10_a_query_of_more_parameters_than_are_looked_at_is_not_signed",
+    ),
+    Guard(
+        "a signed path of any number of segments",
+        _SIGNER,
+        'if path.count(b"/") > MAX_SEGMENTS:',
+        "if False:",
+        "tests/gateway/core/inject/test_aws_sigv4.py::test_s10_a_path_of_more_segments_than_any_key_has_is_refused",
+    ),
+    Guard(
         "an escape with two readings",
         _MATCH,
         "if read != path and self._walk(method, read) is not answer:",

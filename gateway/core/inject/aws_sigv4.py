@@ -15,8 +15,8 @@ from urllib.parse import quote, unquote_to_bytes
 
 from gateway.core.authority import Refused
 from gateway.core.aws_keys import AwsKeys
-from gateway.core.errors import payload_signed_in_parts
-from gateway.core.inject.query import strip_query
+from gateway.core.errors import payload_signed_in_parts, too_many_segments
+from gateway.core.inject.query import check_parameters, strip_query
 from sallyport.plan.model import AwsSigv4Injection
 from sallyport.secret import Secret
 from sallyport.wire.http1.head import RequestHead
@@ -30,6 +30,8 @@ EMPTY_HASH: Final = hashlib.sha256(b"").hexdigest().encode("ascii")
 
 # Their paths are keys of objects: encoded once, and nothing in them is normal or not.
 _OBJECT_STORES: Final = frozenset({"s3", "s3-outposts", "s3-object-lambda"})
+# A key of an object store has at most 1,024 bytes.
+MAX_SEGMENTS: Final = 1024
 _PAYLOAD_FIELD: Final = b"x-amz-content-sha256"
 _HASH: Final = re.compile(rb"[0-9A-Fa-f]{64}")
 _AMZ: Final = b"x-amz-"
@@ -68,9 +70,12 @@ def presigned_names(query: bytes) -> frozenset[str]:
 
 
 def without_presigned(query: bytes | None) -> bytes | None:
-    """Take a signature of the sandbox's own out of a query; the rest stays byte for byte."""
-    names = presigned_names(query) if query else frozenset()
-    return (strip_query(query, names) or None) if query and names else query
+    """Take a signature of the sandbox's own out of a query; the rest stays byte for byte. Raises Refused."""
+    if not query:
+        return query
+    check_parameters(query)
+    names = presigned_names(query)
+    return (strip_query(query, names) or None) if names else query
 
 
 class Signer:
@@ -92,7 +97,7 @@ class Signer:
         self._day = self._key = b""
 
     def sign(self, block: bytes, payload: Payload, at: float) -> bytes:
-        """Return a whole head with its signature of the instant `at` (unix seconds)."""
+        """Return a whole head with its signature of the instant `at` (unix seconds); raises Refused."""
         stamp = datetime.fromtimestamp(at, UTC).strftime("%Y%m%dT%H%M%SZ").encode("ascii")
         added = b"X-Amz-Date: %b\r\n%b" % (stamp, self._token_line)
         if self._is_object_store or payload.is_told:
@@ -116,6 +121,8 @@ class Signer:
         first, *lines = unsigned[: -len(CRLF)].split(CRLF)
         method, target, _ = first.split(b" ")
         path, _, query = target.partition(b"?")
+        if path.count(b"/") > MAX_SEGMENTS:
+            raise Refused(too_many_segments(MAX_SEGMENTS))
         fields, names = _canonical_fields(lines)
         spelled = _object_path(path) if self._is_object_store else _normal_path(path)
         return b"\n".join((method, spelled, _canonical_query(query), fields, names, payload)), names

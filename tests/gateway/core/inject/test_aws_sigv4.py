@@ -9,11 +9,13 @@ from hypothesis import given
 from gateway.core.authority import Refused
 from gateway.core.inject.aws_sigv4 import (
     EMPTY_HASH,
+    MAX_SEGMENTS,
     Payload,
     declared_payload,
     presigned_names,
     without_presigned,
 )
+from gateway.core.inject.query import MAX_PARAMETERS
 from sallyport.problem import Code
 from sallyport.wire.http1.codec import parse_request
 from tests.support.aws_requests import (
@@ -167,6 +169,19 @@ def test_object_keys_are_spelled_in_one_way_and_others_as_they_are_sent() -> Non
     assert signature(apart[0]) != signature(apart[1])
     slashes = [signer_of("s3").sign(head_of(f"GET {path}"), hashed(), AT) for path in ("/a//b", "/a/b", "/a%2Fb")]
     assert len(set(map(signature, slashes))) == 3
+
+
+@pytest.mark.parametrize("service", ["s3", "lambda"])
+def test_s10_a_path_of_more_segments_than_any_key_has_is_refused(service: str) -> None:
+    assert signer_of(service).sign(head_of("GET " + "/a" * MAX_SEGMENTS), hashed(), AT)
+    with pytest.raises(Refused) as caught:
+        signer_of(service).sign(head_of("GET " + "/" * (MAX_SEGMENTS + 1)), hashed(), AT)
+    assert caught.value.deny.code is Code.INVALID_REQUEST
+
+
+def test_s10_a_query_of_more_parameters_than_are_looked_at_is_not_signed() -> None:
+    with pytest.raises(Refused):
+        without_presigned(b"&" * MAX_PARAMETERS)
 
 
 def test_a_plus_in_a_query_is_a_space() -> None:

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.inject.query import query_pair, strip_query, with_pair
+from gateway.core.authority import Refused
+from gateway.core.inject.query import MAX_PARAMETERS, check_parameters, query_pair, strip_query, with_pair
+from sallyport.problem import Code
 from sallyport.secret import Secret
 
 NAMES = frozenset({"api_key"})
@@ -99,6 +101,14 @@ def test_a_name_of_brackets_alone_costs_no_more_than_any_other() -> None:
     query = b"a" + b"[" * 60_000
     assert strip_query(query, NAMES) == query
     assert strip_query(b"api_key" + b"[" * 60_000, NAMES) == b""
+
+
+@pytest.mark.parametrize("separator", [b"&", b";"])
+def test_p9_s10_more_parameters_than_are_looked_at_are_refused(separator: bytes) -> None:
+    check_parameters(separator.join([b"a=1"] * MAX_PARAMETERS))
+    with pytest.raises(Refused) as caught:
+        check_parameters(separator * MAX_PARAMETERS)
+    assert caught.value.deny.code is Code.INVALID_REQUEST
 
 
 def test_p9_a_name_beyond_ascii_and_several_names() -> None:
