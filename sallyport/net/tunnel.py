@@ -92,6 +92,7 @@ class Tunnel(asyncio.Protocol):
         "_state",
         "_streams",
         "_turn_began",
+        "_turn_scheduled",
         "_unread",
         "_writing_paused",
         "budget",
@@ -139,6 +140,7 @@ class Tunnel(asyncio.Protocol):
         self._in_line: dict[TunnelStream, None] = {}
         self._given = 0  # pieces in this turn
         self._turn_began = 0.0
+        self._turn_scheduled = False
         self._is_flushing = False
         self._flush_scheduled = False
         self._writing_paused = False
@@ -249,6 +251,12 @@ class Tunnel(asyncio.Protocol):
         else:
             self._take_slices(data)
         if self._unread or self._in_line:
+            self._schedule_turn()
+
+    def _schedule_turn(self) -> None:
+        """Read nothing until the streams in line have had theirs and what was read is taken."""
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
             self.transport.pause_reading()
             self.loop.call_soon(self._next_turn)
 
@@ -273,6 +281,7 @@ class Tunnel(asyncio.Protocol):
         if self._unread or self._in_line:
             self.loop.call_soon(self._next_turn)
         else:
+            self._turn_scheduled = False
             self.transport.resume_reading()
 
     def _give_turns(self) -> None:
@@ -424,6 +433,14 @@ class Tunnel(asyncio.Protocol):
                 return True
         self._in_line[stream] = None
         return False
+
+    def wait_for_turn(self, stream: TunnelStream) -> None:
+        """Let a stream that reads again take what it holds piece by piece, in turns of its own and others'.
+
+        All at once it, or a thousand that resume together, would hold up everybody else.
+        """
+        self._in_line[stream] = None
+        self._schedule_turn()
 
     def reset(self, mux: MuxStream) -> None:
         """Reset a stream."""

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from sallyport.net.tunnel import Tunnel
 
 HIGH_WATER_BYTES: Final = 64 * 1024  # asyncio's default
+# Smaller pieces are held as one: each is an object of its own, so two bytes would cost thirty times what the budget
+# counts. A full frame of ours stays as it came and is copied by nobody.
+PIECE_BYTES: Final = 16 * 1024
 # What may be asked of the tunnel's own transport. Not its socket: it belongs to all streams.
 _PASSED_ON: Final = ("peername", "sockname")
 # Stands where the protocol was once nothing more can come: an ended stream must not keep it alive.
@@ -44,7 +47,6 @@ class TunnelStream(asyncio.Transport):
         "_protocol",
         "_reading_paused",
         "_reset_waits",
-        "_resume_scheduled",
         "_tunnel",
         "_write_ended",
         "_writing_paused",
@@ -56,10 +58,10 @@ class TunnelStream(asyncio.Transport):
         self._tunnel = tunnel
         self.mux: MuxStream
         self._protocol = _NOBODY
-        self._held: deque[bytes] | None = None  # received while reading was paused, or in another's turn
+        # Received while reading was paused, or in another's turn. Two neighbours have more than PIECE_BYTES together.
+        self._held: deque[bytes | bytearray] | None = None
         self._owed = 0  # taken by the protocol, which then paused
         self._reading_paused = False
-        self._resume_scheduled = False
         self._eof_waits = False  # FIN received, to be told once reading goes on
         self._eof_told = False
         self._reset_waits = False  # RST received behind a FIN that waits
@@ -131,10 +133,9 @@ class TunnelStream(asyncio.Transport):
             owed, self._owed = self._owed, 0
             self._tunnel.budget.release(self, owed)
             self._delivered(owed)
-        if (self._held or self._eof_waits) and not self._resume_scheduled:
-            # Never from inside the call: the protocol may be in the middle of something.
-            self._resume_scheduled = True
-            self._tunnel.loop.call_soon(self._resumed)
+        if self._held or self._eof_waits:
+            # Never from inside the call: the protocol may be in the middle of something. Nor all at once.
+            self._tunnel.wait_for_turn(self)
 
     def is_reading(self) -> bool:
         return not self._reading_paused and not self._is_closing
@@ -185,16 +186,22 @@ class TunnelStream(asyncio.Transport):
         if self._is_closing:
             self._discard(len(data))
         elif self._reading_paused or self._held or not self._tunnel.has_turn(self):
-            if self._held is None:
-                self._held = deque()
-            self._held.append(data)
+            self._hold(data)
             self._tunnel.budget.hold(self, len(data))
         else:
             self._deliver(data)
 
     def take_turn(self) -> bool:
-        """Give the protocol one piece of what is held; True while another is to follow."""
-        self._resume(most=1)
+        """Give the protocol one piece of what is held, and the end behind the last; True while another is to follow."""
+        held = self._held
+        if held and not self._reading_paused and not self._is_closing:
+            piece = held.popleft()
+            self._tunnel.budget.release(self, len(piece))
+            self._deliver(piece if isinstance(piece, bytes) else bytes(piece))
+        if self._eof_waits and not (held or self._reading_paused or self._is_closing):
+            self._tell_eof()
+        if self._reset_waits and self._eof_told:
+            self._lose(ConnectionResetError("the peer reset the stream"))
         return bool(self._held) and not self._reading_paused and not self._is_closing
 
     def stream_ended(self) -> None:
@@ -247,6 +254,19 @@ class TunnelStream(asyncio.Transport):
 
     # Delivering
 
+    def _hold(self, data: bytes) -> None:
+        """Keep what came behind what is held, in one piece with the last while that is small."""
+        if self._held is None:
+            self._held = deque()
+        held = self._held
+        if not held or len(held[-1]) + len(data) > PIECE_BYTES:
+            held.append(data)
+            return
+        last = held[-1]
+        if isinstance(last, bytes):
+            held[-1] = last = bytearray(last)
+        last.extend(data)
+
     def _deliver(self, data: bytes) -> None:
         try:
             self._protocol.data_received(data)
@@ -274,23 +294,6 @@ class TunnelStream(asyncio.Transport):
         more = window.grow(read_clock(), tunnel.round_trip, limit)
         tunnel.session.return_credit(self.mux, window.take_credit() + more)
         tunnel.schedule_flush()
-
-    def _resumed(self) -> None:
-        self._resume_scheduled = False
-        self._resume(most=-1)
-
-    def _resume(self, most: int) -> None:
-        """Give the protocol what is held for as long as it reads, so many pieces at most (-1: all)."""
-        held, budget = self._held, self._tunnel.budget
-        while held and most and not self._reading_paused and not self._is_closing:
-            most -= 1
-            data = held.popleft()
-            budget.release(self, len(data))
-            self._deliver(data)
-        if self._eof_waits and not (held or self._reading_paused or self._is_closing):
-            self._tell_eof()
-        if self._reset_waits and self._eof_told:
-            self._lose(ConnectionResetError("the peer reset the stream"))
 
     def _tell_eof(self) -> None:
         self._eof_waits = False

@@ -1941,6 +1941,8 @@ _SERVE: Final = "gateway/serve.py"
 _REQUEST_LIMIT: Final = "gateway/core/request_limit.py"
 _TEST_REQUEST_LIMIT: Final = f"{_CORE}test_request_limit.py::"
 _BUDGET: Final = "sallyport/net/buffer_budget.py"
+_TUNNEL_STREAM: Final = "sallyport/net/tunnel_stream.py"
+_TEST_TUNNEL_STREAM: Final = "tests/sallyport/net/test_tunnel_stream.py::"
 _TEST_BUDGET: Final = "tests/sallyport/net/test_buffer_budget.py::"
 _TEST_MEMORY: Final = "tests/gateway/test_memory.py::"
 _SHEDDING: Final = f"{_TEST_MEMORY}test_t5_over_its_memory_a_gateway_refuses_what_is_new_and_resets_what_holds_most"
@@ -2213,6 +2215,27 @@ _LIMITS: Final = (
         "while self.held > self._evict_above:",
         "while False:",
         f"{_TEST_BUDGET}test_who_holds_most_goes_first_until_it_fits",
+    ),
+    Guard(
+        "memory: small pieces of a stream",
+        _TUNNEL_STREAM,
+        "if not held or len(held[-1]) + len(data) > PIECE_BYTES:",
+        "if True:",
+        f"{_TEST_TUNNEL_STREAM}test_t6_small_frames_are_held_for_about_what_the_budget_counts",
+    ),
+    Guard(
+        "turns: a stream that resumes",
+        _TUNNEL_STREAM,
+        "            self._tunnel.wait_for_turn(self)\n",
+        "            while self.take_turn():\n                pass\n",
+        f"{_TEST_TUNNEL_STREAM}test_t6_a_stream_that_resumes_leaves_others_their_turn",
+    ),
+    Guard(
+        "turns: streams that resume together",
+        _TUNNEL_STREAM,
+        "            self._tunnel.wait_for_turn(self)\n",
+        "            self._tunnel.loop.call_soon(self.take_turn)\n",
+        f"{_TEST_TUNNEL_STREAM}test_t6_streams_that_resume_together_share_a_turn",
     ),
     Guard(
         "memory: windows that grow",

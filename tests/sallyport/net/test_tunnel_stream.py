@@ -2,14 +2,17 @@
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator
+from types import FunctionType
 from typing import cast
 
 import pytest
 
 from sallyport.net.clock import Clock
-from sallyport.net.tunnel_limits import TunnelLimits
-from sallyport.net.tunnel_stream import TunnelStream
+from sallyport.net.tunnel import Tunnel
+from sallyport.net.tunnel_limits import TURN_PIECES, TunnelLimits
+from sallyport.net.tunnel_stream import PIECE_BYTES, TunnelStream
 from sallyport.wire.websocket import BINARY, message
 from sallyport.wire.yamux.frames import DATA, FIN
 from tests.support.transports import End
@@ -19,6 +22,9 @@ from tests.support.yamux import frame
 
 WINDOW = 256 * 1024
 MASK = b"\x01\x02\x03\x04"
+BUILT_IN = pytest.mark.skipif(
+    not isinstance(Tunnel.start, FunctionType), reason="a compiled tunnel has its constants built in"
+)
 
 
 @pytest.fixture
@@ -153,6 +159,145 @@ async def test_what_comes_between_resuming_and_delivering_keeps_its_place(clock:
     assert joined.gateway.deliveries == 0
     await joined.gateway.until_event("eof")
     assert joined.gateway.received == b"first, second, third"
+
+
+async def send_small_frames(joined: Joined, stream_id: int = 1, count: int = WINDOW // 2) -> bytes:
+    """Fill the window with frames of two bytes, each of which says which it is."""
+    payloads = [(number & 0xFFFF).to_bytes(2) for number in range(count)]
+    frames = b"".join(frame(DATA, 0, stream_id, each) for each in payloads)
+    before = joined.pair.gateway_budget.held
+    for at in range(0, len(frames), 60_000):
+        joined.pair.gateway.data_received(message(BINARY, frames[at : at + 60_000], MASK))
+    await until(lambda: joined.pair.gateway_budget.held == before + 2 * count)
+    return b"".join(payloads)
+
+
+def one_piece_is_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sallyport.net.tunnel.TURN_SECONDS", -1.0)
+    monkeypatch.setattr("sallyport.net.tunnel.TURN_PIECES", 1)
+
+
+async def test_t6_small_frames_are_held_for_about_what_the_budget_counts(clock: Clock) -> None:
+    joined = await join(clock, End(), End())
+    joined.gateway.transport.pause_reading()
+    sent = await send_small_frames(joined)
+    held = cast(TunnelStream, joined.gateway.transport)._held
+    assert held is not None
+    assert len(held) <= 2 * len(sent) // PIECE_BYTES
+    assert len(sent) <= sum(map(sys.getsizeof, held)) + sys.getsizeof(held) < 1.2 * len(sent)
+    joined.gateway.transport.resume_reading()
+    await joined.gateway.until_received(sent)
+    assert joined.pair.gateway_budget.held == 0
+
+
+async def test_a_large_frame_is_held_as_it_came(clock: Clock) -> None:
+    joined = await join(clock, End(), End())
+    joined.gateway.transport.pause_reading()
+    for size in (1, 2, PIECE_BYTES - 3, 1, 60_000, 5):
+        joined.pair.gateway.data_received(message(BINARY, frame(DATA, 0, 1, bytes(size)), MASK))
+    held = cast(TunnelStream, joined.gateway.transport)._held
+    assert held is not None
+    assert [(type(each), len(each)) for each in held] == [
+        (bytearray, PIECE_BYTES),
+        (bytes, 1),
+        (bytes, 60_000),
+        (bytes, 5),
+    ]
+
+
+@BUILT_IN
+async def test_t6_a_stream_that_resumes_leaves_others_their_turn(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    joined = await join(clock, End(), End(keeps_half_open=True))
+    end = joined.gateway
+    end.transport.pause_reading()
+    sent = await send_small_frames(joined)
+    joined.pair.gateway.data_received(message(BINARY, frame(DATA, FIN, 1), MASK))
+    one_piece_is_a_turn(monkeypatch)
+    end.transport.resume_reading()
+    turns = 0
+    while "eof" not in end.events:
+        before = len(end.received)
+        await asyncio.sleep(0)
+        assert len(end.received) - before <= PIECE_BYTES
+        assert ("eof" in end.events) == (len(end.received) == len(sent))
+        assert joined.pair.gateway_budget.held == len(sent) - len(end.received)
+        turns += 1
+    assert turns >= len(sent) // PIECE_BYTES
+    assert end.received == sent
+
+
+@BUILT_IN
+async def test_t6_streams_that_resume_together_share_a_turn(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sallyport.net.tunnel.TURN_SECONDS", -1.0)
+    joined = await join(clock, End(), End())
+    joined.pair.gateway_owner._accept = End
+    count = 3 * TURN_PIECES
+    writers = [End() for _ in range(count)]
+    for writer in writers:
+        joined.pair.sandbox.open_stream(writer)
+    await until(lambda: len(joined.pair.gateway_owner.accepted) == 1 + count)
+    ends = [cast(End, end) for end in joined.pair.gateway_owner.accepted[1:]]
+    for writer, end in zip(writers, ends, strict=True):
+        end.transport.pause_reading()
+        writer.transport.write(b"held")
+    await until(lambda: joined.pair.gateway_budget.held == 4 * count)
+    await until(joined.pair.gateway_transport.is_reading)
+    for end in ends:
+        end.transport.resume_reading()
+    assert sum(end.deliveries for end in ends) == 0
+    await asyncio.sleep(0)
+    assert sum(end.deliveries for end in ends) == TURN_PIECES
+    assert not joined.pair.gateway_transport.is_reading()
+    await until(joined.pair.gateway_transport.is_reading)
+    assert [end.received for end in ends] == [b"held"] * count
+
+
+async def test_who_pauses_in_the_middle_gets_the_rest_later(clock: Clock) -> None:
+    def pause_at_third(end: End) -> None:
+        if end.deliveries == 3:
+            end.transport.pause_reading()
+
+    joined = await join(clock, End(), End(on_data=pause_at_third, keeps_half_open=True))
+    end = joined.gateway
+    end.transport.pause_reading()
+    sent = await send_small_frames(joined)
+    joined.pair.gateway.data_received(message(BINARY, frame(DATA, FIN, 1), MASK))
+    end.transport.resume_reading()
+    await end.until_delivery(3)
+    await joined.settled()
+    assert (end.deliveries, end.events) == (3, ["made"])
+    assert bytes(end.received) == sent[: 3 * PIECE_BYTES]
+    # The third piece counts until the protocol goes on.
+    assert joined.pair.gateway_budget.held == len(sent) - 2 * PIECE_BYTES
+    assert joined.pair.gateway_transport.is_reading()
+    end.transport.resume_reading()
+    await end.until_event("eof")
+    assert end.received == sent
+    assert joined.pair.gateway_budget.held == 0
+
+
+@BUILT_IN
+@pytest.mark.parametrize("way", ["close", "abort"])
+async def test_who_ends_between_two_turns_gives_the_rest_back(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    joined = await join(clock, End(), End())
+    end = joined.gateway
+    end.transport.pause_reading()
+    await send_small_frames(joined)
+    one_piece_is_a_turn(monkeypatch)
+    end.transport.resume_reading()
+    await end.until_delivery(1)
+    received = len(end.received)
+    assert joined.pair.gateway_budget.held == WINDOW - received > 0
+    getattr(end.transport, way)()
+    assert joined.pair.gateway_budget.held == 0
+    await end.until_event("lost")
+    await joined.settled()
+    assert len(end.received) == received
+    assert joined.pair.gateway_transport.is_reading()
+    await joined.sandbox.until_event("lost")
+    await until(joined.is_clean)
 
 
 async def test_closing_with_bytes_unread_resets_the_peer_behind_the_answer(clock: Clock) -> None:
