@@ -4,6 +4,7 @@ import asyncio
 import json
 import resource
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -301,6 +302,37 @@ async def test_a_sandbox_whose_destinations_take_nothing_holds_up_no_other(tmp_p
         for end in stuck:
             end.writer.transport.abort()
         await until(lambda: budget.held == 0)
+
+
+async def test_t6_a_body_in_frames_of_two_bytes_is_held_for_about_what_it_counts(tmp_path: Path) -> None:
+    """And reaches its upstream whole once that takes it."""
+    async with stage(tmp_path, further={"limits": {"write_buffer_bytes": "16KiB"}}) as scene:
+        client = await scene.gateway.tunnel()
+        size = 240_000  # fits the window beside the head
+        body = b"".join((number & 0xFFFF).to_bytes(2) for number in range(size // 2))
+        end = client.ask(GET.replace(b"GET", b"POST", 1).replace(b"\r\n\r\n", b"\r\nContent-Length: %d\r\n\r\n" % size))
+        link = await scene.origin.link()
+        await link.head()
+        link.pause()
+        (stream,) = [each for each in scene.gateway.parts.streams.of_sandbox(SANDBOX) if isinstance(each, ServedStream)]
+        tunnel_stream = stream.transport
+        assert isinstance(tunnel_stream, TunnelStream)
+        stream.hold_reading("test")
+        header = frame_header(DATA, 0, tunnel_stream.mux.id, 2)
+        for at in range(0, size, 8000):
+            frames = b"".join(header + body[each : each + 2] for each in range(at, at + 8000, 2))
+            client.tunnel.transport.write(websocket.message(websocket.BINARY, frames, b"mask"))
+        budget = scene.gateway.parts.tunnel_buffers
+        await until(lambda: budget.held == size)
+        held = tunnel_stream._held
+        assert held is not None
+        assert sum(map(sys.getsizeof, held)) < 1.2 * size
+        stream.resume_reading("test")
+        link.resume()
+        assert await link.exactly(size) == body
+        link.send(OK)
+        assert (await end.answer("POST")).status == 200
+        assert budget.held == 0
 
 
 async def test_t6_what_costs_nothing_is_counted_over_all_tunnels_of_a_sandbox(tmp_path: Path) -> None:

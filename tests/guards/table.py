@@ -2224,6 +2224,13 @@ _LIMITS: Final = (
         f"{_TEST_TUNNEL_STREAM}test_t6_small_frames_are_held_for_about_what_the_budget_counts",
     ),
     Guard(
+        "memory: small pieces of a body",
+        _TUNNEL_STREAM,
+        "if not held or len(held[-1]) + len(data) > PIECE_BYTES:",
+        "if True:",
+        f"{_TEST_LIMITS}test_t6_a_body_in_frames_of_two_bytes_is_held_for_about_what_it_counts",
+    ),
+    Guard(
         "turns: a stream that resumes",
         _TUNNEL_STREAM,
         "            self._tunnel.wait_for_turn(self)\n",
