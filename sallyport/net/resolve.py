@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import socket
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -15,6 +16,9 @@ type Answer = tuple[str, ...] | DialError
 
 # A failed lookup is remembered only long enough to absorb a loop that retries without waiting.
 _FAILURE_TTL_SECONDS: Final = 1.0
+# Every address of an answer is kept, and checked at each dial. Whose name has thousands, as TCP lets an answer have,
+# would hold the loop up for a tenth of a second each time; the largest honest answers have a dozen or two.
+MAX_ADDRESSES: Final = 64
 # Whose lookup it is where it is nobody's: the operator's own.
 OPERATOR: Final = ""
 
@@ -78,8 +82,9 @@ class Resolver:
         self._threads = ThreadPoolExecutor(max_concurrent, thread_name_prefix="resolve")
         self._turns: Turns[str, _Asked] = Turns(at_once=max_concurrent, each=max_each)
         self._pending: dict[str, _Asked] = {}
-        # Oldest first, so that making room drops what expires soonest. A failure is kept as its DialError.
-        self._known: dict[str, tuple[float, Answer]] = {}
+        # Oldest first, so that making room drops what expires soonest; a plain dict would look for the oldest among
+        # those that are gone. A failure is kept as its DialError.
+        self._known: OrderedDict[str, tuple[float, Answer]] = OrderedDict()
 
     async def resolve(self, host: str, timeout_seconds: float, owner: str = OPERATOR) -> tuple[str, ...]:
         """Give every address of `host` as numeric text, at least one; DialError UNRESOLVED, TIMEOUT or OVERLOADED.
@@ -148,6 +153,10 @@ class Resolver:
             answer: Answer = _closed(asked.host)
         elif error is not None:
             answer = DialError(fault_of(error, DialFault.UNRESOLVED), f"{asked.host}: {error}")
+        elif (count := len(lookup.result())) > MAX_ADDRESSES:
+            # As a whole: an address that is left out would be one that nobody has checked (H8).
+            detail = f"{asked.host}: the answer has {count} addresses, more than {MAX_ADDRESSES}"
+            answer = DialError(DialFault.UNRESOLVED, detail)
         else:
             answer = lookup.result()
         self._settle(asked, answer)
@@ -162,10 +171,12 @@ class Resolver:
 
     def _remember(self, host: str, answer: Answer) -> None:
         ttl_seconds = _FAILURE_TTL_SECONDS if isinstance(answer, DialError) else self._ttl_seconds
-        self._known.pop(host, None)
-        while len(self._known) >= self._max_names:
-            del self._known[next(iter(self._known))]
-        self._known[host] = (self._time() + ttl_seconds, answer)
+        now, known = self._time(), self._known
+        known.pop(host, None)
+        # A failure behind answers that still hold is dropped with them: nothing is kept for longer than an answer is.
+        while known and (len(known) >= self._max_names or known[next(iter(known))][0] <= now):
+            known.popitem(last=False)
+        known[host] = (now + ttl_seconds, answer)
 
     def __repr__(self) -> str:
         return f"<Resolver: {len(self._known)} names known, {len(self._pending)} being looked up>"

@@ -438,3 +438,14 @@ async def test_h8_a_name_that_rebinds_never_leads_inwards(
     assert reached == {PUBLIC: dials}
     assert 0 < dials < tries
     assert asked.total() == tries
+
+
+@pytest.mark.parametrize("side", SIDES)
+async def test_h8_t5_an_answer_of_thousands_of_addresses_is_refused_as_a_whole(tmp_path: Path, side: str) -> None:
+    """None of them is dialled, and who asks again at once has the name looked up no second time."""
+    thousands = tuple(f"93.184.{number // 250}.{number % 250 + 1}" for number in range(6_410))
+    unreachable = Told(502, "upstream_unreachable")
+    async with scene(tmp_path, side, plan([], default="passthrough"), lambda host: thousands) as on:
+        for ask, asked in ((on.ask_for, ("many.test",)), (on.connect_to, ())):
+            outcome = await ask("http://many.test/")
+            assert (outcome.told, outcome.asked, outcome.reached) == (unreachable, asked, ())

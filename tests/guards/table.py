@@ -563,6 +563,8 @@ _POLICY: Final = "sallyport/address_policy.py"
 _TEST_POLICY: Final = "tests/sallyport/test_address_policy.py::"
 _DIAL: Final = "sallyport/net/dial.py"
 _TEST_DIAL: Final = "tests/sallyport/net/test_dial.py::"
+_RESOLVE: Final = "sallyport/net/resolve.py"
+_TEST_RESOLVE: Final = "tests/sallyport/net/test_resolve.py::"
 _RANGES: Final = (
     ("10.0.0.0/8", "PRIVATE"),
     ("172.16.0.0/12", "PRIVATE"),
@@ -677,6 +679,20 @@ _ADDRESSES: Final = (
         "        await self._check_every(addresses, port, policy)\n",
         "        await self._check_every(addresses[: self._max_attempts], port, policy)\n",
         f"{_TEST_DIAL}test_more_answers_than_attempts_are_still_all_checked_h8",
+    ),
+    Guard(
+        "an answer of thousands of addresses",
+        _RESOLVE,
+        "elif (count := len(lookup.result())) > MAX_ADDRESSES:",
+        "elif (count := 0) > MAX_ADDRESSES:",
+        f"{_TEST_RESOLVE}test_t5_an_answer_of_too_many_addresses_is_refused_as_a_whole_and_remembered",
+    ),
+    Guard(
+        "no answer is kept for longer than it holds",
+        _RESOLVE,
+        " or known[next(iter(known))][0] <= now):",
+        "):",
+        f"{_TEST_RESOLVE}test_t5_what_has_expired_is_dropped_when_something_new_is_remembered",
     ),
     Guard(
         "the address that was checked is dialled",

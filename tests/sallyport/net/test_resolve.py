@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from sallyport.net.dial_error import DialError, DialFault
-from sallyport.net.resolve import Resolver, lookup_addresses
+from sallyport.net.resolve import MAX_ADDRESSES, Resolver, lookup_addresses
 from tests.support.descriptors import no_descriptors
 from tests.support.names import PUBLIC, Names
 
@@ -61,6 +61,31 @@ async def test_empty_answer_is_unresolved() -> None:
     with pytest.raises(DialError) as caught:
         await Resolver(Names(a_test=())).resolve("a.test", 1)
     assert caught.value.kind is DialFault.UNRESOLVED
+
+
+async def test_t5_an_answer_of_too_many_addresses_is_refused_as_a_whole_and_remembered() -> None:
+    now = 0.0
+    most = tuple(f"93.184.216.{number}" for number in range(MAX_ADDRESSES))
+    names = Names(most_test=most, more_test=(*most, "93.184.216.250"))
+    resolver = Resolver(names, now=lambda: now)
+    assert await resolver.resolve("most.test", 1) == most
+    for now in (0.0, 0.9, 1.0):  # noqa: B007  the lambda reads it
+        with pytest.raises(DialError) as caught:
+            await resolver.resolve("more.test", 1)
+        assert caught.value.kind is DialFault.UNRESOLVED
+        assert caught.value.detail == "more.test: the answer has 65 addresses, more than 64"
+    assert names.asked == ["most.test", "more.test", "more.test"]
+
+
+async def test_t5_what_has_expired_is_dropped_when_something_new_is_remembered() -> None:
+    now = 0.0
+    names = Names(a_test=(PUBLIC,), b_test=(PUBLIC,), c_test=(PUBLIC,), d_test=(PUBLIC,))
+    resolver = Resolver(names, ttl_seconds=5, now=lambda: now)
+    kept = []
+    for now, host in ((0.0, "a.test"), (1.0, "b.test"), (5.9, "c.test"), (6.0, "d.test")):  # noqa: B007  the lambda reads it
+        await resolver.resolve(host, 1)
+        kept.append(repr(resolver).split()[1])
+    assert kept == ["1", "2", "2", "2"]
 
 
 async def test_names_kept_are_bounded() -> None:
