@@ -41,6 +41,8 @@ FIELDS: Final = (
 
 # What the formatter remembers: some 300 bytes each.
 MAX_KNOWN_RUNS: Final = 4096
+# Longer ones are made anew each time: a sandbox may invent a method as long as a head, another for each request.
+MAX_KNOWN_LENGTH: Final = 1024
 
 _PATH: Final = FIELDS.index("path")
 _DURATION: Final = FIELDS.index("durationMs")
@@ -116,9 +118,10 @@ class AuditFormatter:
             present = {name: value for name, value in zip(FIELDS[start:end], key[1], strict=True) if value is not None}
             text = _dump(present).decode("utf-8")[1:-2]
             text = f"{text}," if text else ""
-            if len(self._known) >= MAX_KNOWN_RUNS:
-                self._known.clear()
-            self._known[key] = text
+            if len(text) <= MAX_KNOWN_LENGTH:
+                if len(self._known) >= MAX_KNOWN_RUNS:
+                    self._known.clear()
+                self._known[key] = text
         return text
 
     def _time(self, when: float) -> str:

@@ -19,7 +19,7 @@ from sallyport.destination import Destination
 from sallyport.net.bulk_turns import BulkReader
 from sallyport.net.clock import NEVER, read_clock
 from sallyport.net.dial_error import DialError
-from sallyport.net.parting import LINGER_SECONDS
+from sallyport.net.parting import Parting
 from sallyport.problem import AuditCode, Code
 from sallyport.wire.client_hello import HANDSHAKE_RECORD, parse_client_hello
 from sallyport.wire.errors import RemoteProtocolError
@@ -217,6 +217,7 @@ class Passthrough(asyncio.Protocol, OpenStream):
 
     def _relay_ended(self, bytes_up: int, bytes_down: int) -> None:
         self._record("passthrough", {"status": 200, "bytesUp": bytes_up, "bytesDown": bytes_down})
+        self._leave()
 
     def _refuse_name(self) -> None:
         """Reset: the client believes it speaks TLS, no answer could be read."""
@@ -229,7 +230,12 @@ class Passthrough(asyncio.Protocol, OpenStream):
         self.abort()
 
     def _refuse(self, code: Code) -> None:
-        """Answer instead of the 200, and let the answer arrive: bytes that came unasked are read and dropped (S9)."""
+        """Answer instead of the 200, and let the answer arrive: bytes that came unasked are read and dropped (S9).
+
+        Until the sandbox has ended too it is one of its open streams: it still has a socket.
+        """
+        if self._is_over:
+            return
         parts = self._parts
         request_id = parts.next_request_id()
         deny = upstream_failed(code, self._rule_id)
@@ -239,12 +245,9 @@ class Passthrough(asyncio.Protocol, OpenStream):
             {"requestId": request_id, "status": code.status, "code": code.wire},
             deny,
         )
-        if self._transport.is_closing():
-            return
-        self._transport.write(refusal(deny, request_id, method="CONNECT", close=True))
-        self._transport.write_eof()
-        self._transport.resume_reading()
-        parts.clock.watch(self, parts.clock.now + LINGER_SECONDS)
+        self._buffer = b""
+        answer = refusal(deny, request_id, method="CONNECT", close=True)
+        Parting(parts.clock, self._transport, answer, self._leave).begin()
 
     def _record(self, outcome: str, fields: dict[str, object], deny: Deny | None = None) -> None:
         if self._is_over:
@@ -276,7 +279,10 @@ class Passthrough(asyncio.Protocol, OpenStream):
         parts.audit.record(record)
         if "code" in known:
             parts.denials.note(record, deny)
-        parts.streams.remove(self)
+
+    def _leave(self) -> None:
+        """Forget it: its socket is gone."""
+        self._parts.streams.remove(self)
 
     @property
     def _rule_id(self) -> str | None:
@@ -295,12 +301,11 @@ class Passthrough(asyncio.Protocol, OpenStream):
                 self._upstream.abort()
             elif self._task is not None:
                 self._task.cancel()
+        self._leave()
 
     def expire(self) -> None:
-        """No first byte: the server speaks first. The token's end. After a refusal: the sandbox does not end."""
-        if self._is_over:
-            self._transport.abort()
-        elif self._relay is not None:
+        """No first byte: the server speaks first. The token's end."""
+        if self._relay is not None:
             self._token_expired()
         elif self._buffer:
             self._refuse_name()

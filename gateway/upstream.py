@@ -17,6 +17,9 @@ from sallyport.problem import Code
 
 # TLS sessions kept for resumption, one a pool key: a resumed handshake costs a third of a full one.
 MAX_TLS_SESSIONS: Final = 4096
+# A session holds all certificates that its peer has sent, in several times their room, and a peer may send 100 KiB of
+# them. An honest chain has 3 to 8 KiB.
+MAX_SESSION_CHAIN_BYTES: Final = 16 * 1024
 
 
 class UpstreamError(Exception):
@@ -358,7 +361,9 @@ class UpstreamPool:
     def remember_session(self, link: UpstreamLink) -> None:
         """Keep a link's TLS session for the next dial of its key (TLS 1.3 tickets arrive with the first answer)."""
         tls = link.transport
-        if isinstance(tls, TlsTransport) and tls.ssl_session is not None:
+        if not isinstance(tls, TlsTransport) or tls.peer_chain_bytes > MAX_SESSION_CHAIN_BYTES:
+            return
+        if tls.ssl_session is not None:
             self._sessions[link.key] = tls.ssl_session
             self._sessions.move_to_end(link.key)
             if len(self._sessions) > MAX_TLS_SESSIONS:

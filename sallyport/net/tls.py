@@ -27,6 +27,8 @@ _DELIVERY_BYTES: Final = 256 * 1024
 _SLICE_BYTES: Final = 64 * 1024
 # OpenSSL takes certificate chains up to 100 KiB; no honest handshake comes near this.
 _MAX_HANDSHAKE_BYTES: Final = 256 * 1024
+# As little as a certificate of a peer is counted as: OpenSSL takes twice this to hold the smallest.
+_LEAST_CERTIFICATE_BYTES: Final = 2 * 1024
 # Bytes under way arrive in this time; an idle client that overlooks our end must not hold up a drain.
 _LINGER_SECONDS: Final = 1.0
 
@@ -139,6 +141,15 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def ssl_session(self) -> ssl.SSLSession | None:
         """The session to offer in a later handshake with the same peer, if there is one by now."""
         return self._object.session
+
+    @property
+    def peer_chain_bytes(self) -> int:
+        """How large the certificates are that the peer has sent, needed or not: `ssl_session` holds them all.
+
+        0 where a session was resumed: what was offered had lost them.
+        """
+        chain = self._object.get_unverified_chain()
+        return sum(max(len(certificate), _LEAST_CERTIFICATE_BYTES) for certificate in chain)
 
     # What the lower transport calls, in the order of a transport's life
 

@@ -33,6 +33,7 @@ both_ways = pytest.mark.parametrize("way", WAYS)
 GET = b"GET http://%b/v1/x HTTP/1.1\r\nHost: %b\r\n\r\n" % (HOST.encode(), HOST.encode())
 OPEN = b"GET http://open.test/x HTTP/1.1\r\nHost: open.test\r\n\r\n"
 CONNECT = b"CONNECT api.test:443 HTTP/1.1\r\nHost: api.test:443\r\n\r\n"
+DEAD = b"CONNECT dead.test:443 HTTP/1.1\r\nHost: dead.test:443\r\n\r\n"
 INSIDE = b"GET /v1/x HTTP/1.1\r\nHost: api.test\r\n\r\n"
 CLOSING_OK = OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 PLAN_OF_TWO = seal({**plan_document([one_route()], [], default="passthrough"), "sandboxId": "sbx_two"})
@@ -149,6 +150,29 @@ async def test_s10_streams_too_many_of_one_sandbox_take_no_place_of_others(
         assert await served(scene, await other(OPEN)) == 200
         for end in held:
             end.writer.transport.abort()
+
+
+@both_ways
+async def test_s10_a_refused_connect_takes_a_place_of_its_sandbox_until_it_has_ended(tmp_path: Path, way: str) -> None:
+    few = {"limits": {"streams_per_sandbox": 3}}
+    async with raw_origin() as closed:
+        pass
+    async with stage(tmp_path, further=few) as scene:
+        gateway = scene.gateway
+        gateway.parts.dialer._connect_to[("dead.test", 443)] = ("127.0.0.1", closed.port)
+        ask = await way_into(gateway, way)
+        lingering = []
+        for _ in range(3):
+            lingering.append(end := await ask(DEAD, "passthrough; revision=1"))
+            assert (await end.head()).startswith(b"HTTP/1.1 502 ")
+        before = gateway.parts.streams.of_sandboxes
+        answer = await (await ask(OPEN)).answer()
+        assert (before, answer.status) == (3, 503)
+        assert json.loads(answer.body)["detail"] == "the sandbox has as many streams as it may"
+        for end in lingering:
+            end.writer.transport.abort()
+        await until(lambda: gateway.parts.streams.of_sandboxes <= 1)
+        assert await served(scene, await ask(OPEN)) == 200
 
 
 async def test_s10_where_there_are_few_descriptors_sockets_without_a_token_have_a_quarter(tmp_path: Path) -> None:

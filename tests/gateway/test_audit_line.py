@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from gateway.audit_line import FIELDS, AuditFormatter
+from gateway.audit_line import FIELDS, MAX_KNOWN_LENGTH, AuditFormatter
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WHEN = 1_800_000_000.1239
@@ -63,6 +63,21 @@ def test_a_time_is_written_to_the_millisecond_before_it(when: float) -> None:
 def test_a_path_is_read_back_as_it_is_written(path: str) -> None:
     shown = json.loads(line(**COMMON | {"path": path}, durationMs=1.0))["path"]
     assert shown == ("/\\x7f" if path == "/\x7f" else path)
+
+
+def test_t5_what_a_sandbox_makes_long_is_written_and_not_remembered() -> None:
+    formatter = AuditFormatter()
+    for letter in "abc":
+        method = letter * 60_000
+        formatted = formatter.line(record(**COMMON, durationMs=1.0, method=method))
+        assert formatted is not None
+        assert json.loads(formatted)["method"] == method
+    # Of each record the two runs behind the path, both empty.
+    assert sorted(formatter._known.values()) == ["", ""]
+    longest = "x" * (MAX_KNOWN_LENGTH - len('"method":"",'))
+    for method, known in ((longest + "x", 2), (longest, 3)):
+        formatter.line(record(**COMMON, durationMs=1.0, method=method))
+        assert len(formatter._known) == known
 
 
 def test_what_is_none_is_left_out() -> None:

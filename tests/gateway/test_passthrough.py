@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from sallyport.net.parting import LINGER_BYTES
 from sallyport.plan.codec import seal
 from tests.support.gateway_plans import denied, plan, route
 from tests.support.in_process import GatewayInProcess, Settings, in_process_gateway, origin_context
@@ -390,6 +391,39 @@ async def test_a_sandbox_that_does_not_end_after_a_refusal_is_ended(gateway: Gat
         return client.writer.transport.is_closing()
 
     await until(is_reset)
+
+
+async def test_s10_after_a_refusal_it_is_open_until_its_socket_is_gone(gateway: GatewayInProcess) -> None:
+    async with raw_origin() as closed:
+        pass
+    gateway.parts.dialer._connect_to[("dead.test", 443)] = ("127.0.0.1", closed.port)
+    streams = gateway.parts.streams
+    _, _, client = await refused(gateway, b"dead.test:443")
+    assert await client.rest() == b""
+    assert (streams.open, streams.admitted, len(streams.of_sandbox("sbx_one"))) == (1, 1, 1)
+    let_time_pass(gateway.parts.clock, 3)
+    await until(lambda: (streams.open, streams.admitted, len(streams.of_sandbox("sbx_one"))) == (0, 0, 0))
+
+
+async def test_s10_after_a_refusal_only_so_much_is_read(gateway: GatewayInProcess) -> None:
+    async with raw_origin() as closed:
+        pass
+    gateway.parts.dialer._connect_to[("dead.test", 443)] = ("127.0.0.1", closed.port)
+    gateway.parts.clock._timer.cancel()  # no time passes
+    _, _, client = await refused(gateway, b"dead.test:443")
+    client.send(bytes(LINGER_BYTES + 1))
+    await until(lambda: gateway.parts.streams.open == 0)
+
+
+async def test_a_sandbox_that_is_revoked_after_a_refusal_is_ended_and_recorded_once(gateway: GatewayInProcess) -> None:
+    async with raw_origin() as closed:
+        pass
+    gateway.parts.dialer._connect_to[("dead.test", 443)] = ("127.0.0.1", closed.port)
+    _, _, client = await refused(gateway, b"dead.test:443")
+    assert gateway.gateway.revoke("sandbox", "sbx_one", gateway.parts.clock.wall + 60) == 1
+    await until(lambda: gateway.parts.streams.open == 0)
+    assert (await record_of(gateway))["code"] == "upstream_unreachable"
+    client.abort()
 
 
 async def test_a_name_that_is_not_resolved_is_a_502(gateway: GatewayInProcess) -> None:

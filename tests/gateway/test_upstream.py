@@ -1,6 +1,8 @@
 """Upstream links: who may share one, how many there are, who waits, and what never becomes one (C12, A4, S11)."""
 
 import asyncio
+import dataclasses
+import datetime
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -8,6 +10,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from gateway.core.route_table import RouteUpstream, make_upstream
 from gateway.stream import ServedStream
@@ -464,8 +470,9 @@ async def test_a_handshake_that_does_not_end_is_a_504(tmp_path: Path, origin: Ra
         assert gateway.parts.upstreams.state.open == 0
 
 
-async def test_a_tls_session_is_offered_again_once(gateway: GatewayInProcess) -> None:
-    async with raw_origin(origin_context("api.test")) as served:
+async def offered_again(gateway: GatewayInProcess, context: ssl.SSLContext) -> list[bool]:
+    """Tell for two links, one after the other, to an origin of this context, whether each resumed a session."""
+    async with raw_origin(context) as served:
         gateway.parts.dialer._connect_to[("api.test", 443)] = ("127.0.0.1", served.port)
         client = await gateway.intercepted("api.test:443")
         reused = []
@@ -479,7 +486,40 @@ async def test_a_tls_session_is_offered_again_once(gateway: GatewayInProcess) ->
             await until(lambda: gateway.parts.upstreams.state.idle == 1)
             link.close()
             await until(lambda: gateway.parts.upstreams.state.open == 0)
-    assert reused == [False, True]
+    return reused
+
+
+async def test_a_tls_session_is_offered_again_once(gateway: GatewayInProcess) -> None:
+    assert await offered_again(gateway, origin_context("api.test")) == [False, True]
+
+
+def certificate(size: int) -> bytes:
+    """Make a certificate that proves nothing, of so many bytes and some more as DER."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "junk")])
+    filler = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), bytes(size))
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now, now)
+        .add_extension(filler, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return made.public_bytes(serialization.Encoding.PEM)
+
+
+@pytest.mark.parametrize(
+    ("junk", "is_kept"),
+    [([1] * 7, True), ([1] * 8, False), ([12_000], True), ([16_000], False), ([30_000, 30_000], False)],
+)
+async def test_t5_a_tls_session_of_an_upstream_that_sends_certificates_without_need_is_not_kept(
+    gateway: GatewayInProcess, junk: list[int], is_kept: bool
+) -> None:
+    """However many there are, and however large; the answers come all the same."""
+    authority = in_process._origin_trust()[0]._store.authority("origins", in_process._now())
+    leaf = authority.issue("api.test", in_process._now())
+    chain = leaf.certificate_pem + b"".join(certificate(size) for size in junk)
+    context = _server_context(dataclasses.replace(leaf, certificate_pem=chain), "api.test")
+    assert await offered_again(gateway, context) == [False, is_kept]
+    assert len(gateway.parts.upstreams._sessions) == is_kept
 
 
 # ---- through the operator's proxy

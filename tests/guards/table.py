@@ -2163,6 +2163,28 @@ _LIMITS: Final = (
         "tests/flow/test_limits.py::test_s10_sockets_that_show_no_token_take_no_place_of_a_sandbox",
     ),
     Guard(
+        "a refused CONNECT is open until its socket is gone",
+        "gateway/passthrough.py",
+        "Parting(parts.clock, self._transport, answer, self._leave).begin()",
+        "Parting(parts.clock, self._transport, answer, self._leave()).begin()",
+        "tests/flow/test_limits.py::test_s10_a_refused_connect_takes_a_place_of_its_sandbox_until_it_has_ended",
+    ),
+    Guard(
+        "a text of the audit log that a sandbox makes long is not remembered",
+        "gateway/audit_line.py",
+        "            if len(text) <= MAX_KNOWN_LENGTH:\n",
+        "            if True:\n",
+        "tests/gateway/test_audit_line.py::test_t5_what_a_sandbox_makes_long_is_written_and_not_remembered",
+    ),
+    Guard(
+        "a TLS session with all the certificates of its peer",
+        "gateway/upstream.py",
+        " or tls.peer_chain_bytes > MAX_SESSION_CHAIN_BYTES:",
+        ":",
+        "tests/gateway/test_upstream.py::"
+        "test_t5_a_tls_session_of_an_upstream_that_sends_certificates_without_need_is_not_kept",
+    ),
+    Guard(
         "streams without a token, so many",
         "gateway/open_streams.py",
         "if len(self._anonymous) > self._max_anonymous:",
