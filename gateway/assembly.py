@@ -42,6 +42,7 @@ from gateway.processes.place import Place
 from gateway.processes.reports import Reports
 from gateway.proxy_listener import ProxyDoorman
 from gateway.recorder import Recorder
+from gateway.renewal import Renewals
 from gateway.revocations import Revocations
 from gateway.running import Gateway
 from gateway.service_auth import ServiceAuth
@@ -155,7 +156,9 @@ class Assembly:
             request_prefix=f"req_{secrets.token_hex(4)}_",
             denials=self._denials,
             recorder=self._recorder,
-            token_issuer=None if control is None else control.token_issuer,
+            renewals=None
+            if control is None
+            else Renewals(control.token_issuer, tasks, timeout_seconds=config.timeouts.credential),
         )
         self._watch(parts, session)
         return await self._begin(parts, listening, tunnel_tls, control)

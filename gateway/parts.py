@@ -15,7 +15,7 @@ from gateway.metrics import Metrics
 from gateway.open_streams import StreamIndex
 from gateway.plan_holder import PlanHolder
 from gateway.recorder import Recorder
-from gateway.renewal import TokenIssuer
+from gateway.renewal import Renewals
 from gateway.revocations import Revocations
 from gateway.tokens import TokenVerifier
 from gateway.tunnels import Tunnels
@@ -62,7 +62,7 @@ class GatewayParts:
     kept_bodies: KeptBodies = field(default_factory=KeptBodies)
     backlogs: Backlogs = field(default_factory=Backlogs)
     # Who renews tunnel tokens; nobody does for a gateway that stands alone.
-    token_issuer: TokenIssuer | None = None
+    renewals: Renewals | None = None
     is_draining: bool = False
     # The process holds too much memory: nothing new is begun by whose it was, or (None) by anybody.
     is_shedding: bool = False

@@ -1,7 +1,20 @@
 """What a tunnel asks for when its token is to be renewed; who answers is the control plane (contracts section 3)."""
 
+import asyncio
+from collections import Counter
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
+
+from sallyport.net.tasks import TaskSet
+from sallyport.net.turns import Gate
+
+# Credentials, plans and leases go over the same few links to the control plane, and keep most of them.
+RENEWALS_AT_ONCE: Final = 8
+# A sandbox has one tunnel to keep; what it asks for beside that waits for its turn.
+RENEWALS_EACH: Final = 1
+
+# Sandbox, request, renewal token, lineage.
+type _Asked = tuple[str, str, str | None, str | None]
 
 
 class TokenRenewalError(Exception):
@@ -47,3 +60,58 @@ class TokenIssuer(Protocol):
 
         lineage is that of the tunnel: what is issued stays in it, so that revoking it reaches the renewed tunnel too.
         """
+
+
+class Renewals:
+    """Renewals under way. The same one, asked for again meanwhile, is one call; few are made at once, by turns.
+
+    One per process; used from its event loop only. Always: `_calls` has a call for whatever `_waiting` counts.
+    """
+
+    def __init__(self, issuer: TokenIssuer, tasks: TaskSet, *, timeout_seconds: float) -> None:
+        """timeout_seconds is for a whole call, the wait for its turn included."""
+        self._issuer = issuer
+        self._tasks = tasks
+        self._timeout_seconds = timeout_seconds
+        self._gate: Gate[str] = Gate(at_once=RENEWALS_AT_ONCE, each=RENEWALS_EACH)
+        # By all that is asked with: nobody is given what another token, or another lineage, has been issued.
+        self._calls: dict[_Asked, asyncio.Task[RenewedTokens | TokenRenewalError]] = {}
+        self._waiting: Counter[_Asked] = Counter()
+
+    async def renew(
+        self, sandbox_id: str, request_id: str, renewal_token: str | None, lineage: str | None
+    ) -> RenewedTokens:
+        """Return fresh tokens as TokenIssuer.renew does; raises TokenRenewalError, also where it took too long.
+
+        A cancelled caller leaves the call to the others; one that nobody waits for any more ends.
+        """
+        asked = (sandbox_id, request_id, renewal_token, lineage)
+        task = self._calls.get(asked)
+        if task is None:
+            task = self._calls[asked] = self._tasks.spawn(self._call(asked), name=f"renewal for {sandbox_id}")
+        self._waiting[asked] += 1
+        try:
+            outcome = await asyncio.shield(task)
+        finally:
+            self._waiting[asked] -= 1
+            if not self._waiting[asked]:
+                # Out of here first: who asks next must not wait for what is being cancelled.
+                del self._waiting[asked], self._calls[asked]
+                task.cancel()
+        if isinstance(outcome, TokenRenewalError):
+            # A new one for each caller: one exception raised in many tasks would collect all their tracebacks.
+            raise TokenRenewalError(outcome.code, outcome.temporary)
+        return outcome
+
+    async def _call(self, asked: _Asked) -> RenewedTokens | TokenRenewalError:
+        sandbox_id, request_id, renewal_token, lineage = asked
+        try:
+            async with asyncio.timeout(self._timeout_seconds), self._gate.turn(sandbox_id):
+                return await self._issuer.renew(sandbox_id, request_id, renewal_token, lineage)
+        except TokenRenewalError as error:
+            return error
+        except TimeoutError:
+            return TokenRenewalError("timeout", temporary=True)
+
+    def __repr__(self) -> str:
+        return f"<Renewals: {len(self._calls)} under way, {self._gate!r}>"

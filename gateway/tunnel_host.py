@@ -131,7 +131,7 @@ class TunnelHost(OpenStream):
         """Ask for a new token, one at a time; a request that was answered is answered alike (its answer was lost)."""
         if self._answered.get("requestId") == request_id:
             self.tunnel.send_control(self._answered)
-        elif self._parts.token_issuer is None:
+        elif self._parts.renewals is None:
             self._refuse_token(request_id, NOT_CONFIGURED, retryable=False)
         elif self._renewing is None:
             self._renewing = request_id
@@ -141,15 +141,12 @@ class TunnelHost(OpenStream):
 
     async def _renew(self, request_id: str) -> None:
         parts = self._parts
-        assert parts.token_issuer is not None, "_token_requested has looked"
+        assert parts.renewals is not None, "_token_requested has looked"
         try:
-            async with asyncio.timeout(parts.timeouts.credential):
-                renewed = await parts.token_issuer.renew(self.sandbox_id, request_id, None, self.claims.lineage)
+            renewed = await parts.renewals.renew(self.sandbox_id, request_id, None, self.claims.lineage)
             claims = verify_renewed(parts, renewed, self.claims)
         except TokenRenewalError as error:
             self._refuse_token(request_id, error.code, retryable=error.temporary)
-        except TimeoutError:
-            self._refuse_token(request_id, "timeout", retryable=True)
         else:
             self._extend(claims)
             self._answered = renewed.response(request_id)

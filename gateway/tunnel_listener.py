@@ -173,7 +173,7 @@ class Arrival:
                 raise Refused(gateway_is_full())
             return claims, None, ""
         except TokenError as error:
-            if error.reason is not TokenFault.WRONG_AUDIENCE or parts.token_issuer is None:
+            if error.reason is not TokenFault.WRONG_AUDIENCE or parts.renewals is None:
                 raise Refused(_unauthorized(f"the token is refused: {error.reason.value}")) from None
         try:
             claims = parts.renewal_tokens.verify(token, parts.clock.wall)
@@ -186,20 +186,17 @@ class Arrival:
     async def _exchange(self, claims: Claims, token: str) -> None:
         """Give the renewal token for a tunnel token, and keep what came of it."""
         parts = self._parts
-        assert parts.token_issuer is not None, "_admit has looked"
+        assert parts.renewals is not None, "_admit has looked"
         # The same token makes the same request, wherever it is presented again: then an answer that was lost on its
         # way to sandboxd is given once more, instead of looking like a stolen token that is used twice.
         request_id = f"ren_{hashlib.sha256(token.encode()).hexdigest()[:32]}"
         try:
-            async with asyncio.timeout(parts.timeouts.credential):
-                renewed = await parts.token_issuer.renew(claims.sandbox_id, request_id, token, claims.lineage)
+            renewed = await parts.renewals.renew(claims.sandbox_id, request_id, token, claims.lineage)
             self._outcome = verify_renewed(parts, renewed, claims), renewed, request_id
         except TokenRenewalError as error:
             _log.warning("tunnel_not_renewed", sandbox_id=claims.sandbox_id, code=error.code)
             temporary = _come_back(Code.OVERLOADED, "the token cannot be renewed now")
             self._outcome = temporary if error.temporary else _unauthorized("the renewal token is refused")
-        except TimeoutError:
-            self._outcome = _come_back(Code.OVERLOADED, "the token was not renewed in time")
 
 
 def _read_request_for_us(block: bytes) -> RequestHead:

@@ -160,10 +160,10 @@ async def test_the_lease_is_seen_with_its_tunnel_and_revision(plane: Replica, ga
 
 
 async def test_a_tunnel_token_is_renewed(plane: Replica, gateway: GatewayInProcess) -> None:
-    assert gateway.parts.token_issuer is not None
+    assert gateway.parts.renewals is not None
     await plane.mint("tunnel")  # what is renewed has to be there
-    renewed = await gateway.parts.token_issuer.renew(SANDBOX, "req_1", None, None)
-    again = await gateway.parts.token_issuer.renew(SANDBOX, "req_1", None, None)
+    renewed = await gateway.parts.renewals.renew(SANDBOX, "req_1", None, None)
+    again = await gateway.parts.renewals.renew(SANDBOX, "req_1", None, None)
     assert renewed == again
     claims = gateway.parts.tunnel_tokens.verify(renewed.token, gateway.parts.clock.wall)
     assert (claims.sandbox_id, claims.organization_id) == (SANDBOX, ORGANIZATION)

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from control_client.session import MAX_LINKS
+from sallyport.net.websocket_upgrade import upgrade_request
 from sallyport.plan.codec import seal
 from tests.support.fake_control import FakeControl, fake_control
 from tests.support.gateway_plans import SANDBOX, route
-from tests.support.in_process import GatewayInProcess, in_process_gateway, signing_jwk
+from tests.support.in_process import GatewayInProcess, in_process_gateway, signed_token, signing_jwk
 from tests.support.plan_documents import plan_document
-from tests.support.raw_end import RawOrigin, raw_origin
+from tests.support.raw_end import RawEnd, RawOrigin, raw_origin
 from tests.support.two_ways import WAYS, way_into
 from tests.support.until import until
 
@@ -98,3 +100,51 @@ async def test_c11_who_waits_for_many_credentials_holds_up_no_other(
     assert slow.stuck == EACH
     for stuck in waiting:
         stuck.abort() if way == "explicit" else stuck.close()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("tokens", [1, 2 * MAX_LINKS])
+async def test_s10_who_exchanges_its_renewal_token_over_and_over_holds_up_no_other(
+    gateway: GatewayInProcess, control: FakeControl, origin: RawOrigin, tokens: int, way: str
+) -> None:
+    """A control plane that has nothing to say of one sandbox still renews, and resolves, for another."""
+    assert gateway.gateway.tunnel is not None
+
+    async def never(_: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def fresh(request: web.Request) -> web.StreamResponse:
+        asked = await request.json()
+        return web.json_response(
+            {
+                "requestId": asked["requestId"],
+                "token": signed_token("sallyport-tunnel", "sbx_two"),
+                "expiresAt": 2_000_000_000,
+                "renewalToken": "renewal",
+                "renewalExpiresAt": 2_000_086_400,
+            }
+        )
+
+    mine = f"/internal/sandboxes/{SANDBOX}/tokens"
+    control.misbehave(mine, *[never] * (3 * MAX_LINKS))
+    control.misbehave("/internal/sandboxes/sbx_two/tokens", fresh)
+    control.credentials["con_7"] = {"kind": "value", "value": "s3cr3t-of-the-route", "version": "v1"}
+    shown = [signed_token("sallyport-renewal") for _ in range(tokens)]
+    waiting = []
+    for number in range(2 * MAX_LINKS):
+        waiting.append(end := await RawEnd.dial(gateway.gateway.tunnel.port))
+        end.send(upgrade_request("gateway.test", token=shown[number % tokens])[0])
+    await until(lambda: gateway.parts.streams.admitted == len(waiting))
+    await until(lambda: control.count(mine) >= 1)
+    tunnel = await gateway.tunnel("sbx_two", token=signed_token("sallyport-renewal", "sbx_two"))
+    await tunnel.message("token.response")
+    neighbour = await way_into(gateway, way, "sbx_two")
+    end = await neighbour(b"GET http://api7.test/ HTTP/1.1\r\nHost: api7.test\r\n\r\n")
+    link = await origin.link()
+    assert b"s3cr3t-of-the-route" in await link.head()
+    link.send(OK)
+    assert (await end.answer()).status == 200
+    assert control.count(mine) == 1
+    for stuck in waiting:
+        stuck.abort()

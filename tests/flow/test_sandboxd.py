@@ -317,7 +317,7 @@ async def test_a_token_is_renewed_and_a_lost_answer_asked_for_again(
     sandboxd: SandboxdInProcess, gateway: GatewayInProcess
 ) -> None:
     issuer = ScriptedIssuer()
-    gateway.parts.token_issuer = issuer
+    issuer.serve(gateway)
     keeper = sandboxd.sandboxd.client.tokens
     keeper.renewal._renew_at = 0.0  # half of its life has passed
     first = await issuer.asked()

@@ -37,7 +37,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[GatewayInProcess]:
 @pytest.fixture
 def issuer(gateway: GatewayInProcess) -> ScriptedIssuer:
     issuer = ScriptedIssuer()
-    gateway.parts.token_issuer = issuer
+    issuer.serve(gateway)
     return issuer
 
 
@@ -230,7 +230,7 @@ async def test_a_renewal_that_fails_leaves_the_tunnel_as_it_is(
 
 async def test_a_renewal_has_its_time(tmp_path: Path) -> None:
     async with in_process_gateway(tmp_path, further={"timeouts": {"credential": "100ms"}}) as gateway:
-        gateway.parts.token_issuer = ScriptedIssuer()
+        ScriptedIssuer().serve(gateway)
         client = await gateway.tunnel()
         request_token(client, "req_1")
         error = await client.message("token.error")

@@ -231,7 +231,7 @@ async def test_the_tunnel_listener_is_no_destination(gateway: GatewayInProcess) 
 @pytest.fixture
 def issuer(gateway: GatewayInProcess) -> ScriptedIssuer:
     issuer = ScriptedIssuer()
-    gateway.parts.token_issuer = issuer
+    issuer.serve(gateway)
     return issuer
 
 
@@ -300,7 +300,8 @@ async def test_an_exchange_that_fails_opens_no_tunnel(
 async def test_s10_a_socket_whose_token_is_exchanged_makes_room_for_nobody(tmp_path: Path) -> None:
     limits = {"anonymous_streams": 1, "streams_per_sandbox": 1}
     async with in_process_gateway(tmp_path, plan=PLAN, further={"limits": limits}) as gateway:
-        gateway.parts.token_issuer = issuer = ScriptedIssuer()
+        issuer = ScriptedIssuer()
+        issuer.serve(gateway)
         opening = gateway.parts.tasks.spawn(gateway.tunnel(token=signed_token("sallyport-renewal")), name="opening")
         asked = await issuer.asked()
         # It counts as one of its sandbox's, so there are only so many of them either.
@@ -333,7 +334,7 @@ async def test_a_plan_of_another_organization_ends_an_exchange(
 
 async def test_an_exchange_has_its_time(tmp_path: Path) -> None:
     async with in_process_gateway(tmp_path, plan=PLAN, further={"timeouts": {"credential": "100ms"}}) as gateway:
-        gateway.parts.token_issuer = ScriptedIssuer()
+        ScriptedIssuer().serve(gateway)
         answer = await refusal(gateway, signed_token("sallyport-renewal"))
         assert (answer.status, answer.value("X-Sallyport-Error")) == (503, "overloaded")
 

@@ -1961,6 +1961,7 @@ _TUNNEL_STREAM: Final = "sallyport/net/tunnel_stream.py"
 _TEST_TUNNEL_STREAM: Final = "tests/sallyport/net/test_tunnel_stream.py::"
 _TEST_BUDGET: Final = "tests/sallyport/net/test_buffer_budget.py::"
 _TEST_MEMORY: Final = "tests/gateway/test_memory.py::"
+_TEST_RENEWAL: Final = "tests/gateway/test_renewal.py::"
 _SHEDDING: Final = f"{_TEST_MEMORY}test_t5_over_its_memory_a_gateway_refuses_what_is_new_and_resets_what_holds_most"
 
 _LIMITS: Final = (
@@ -2225,6 +2226,42 @@ _LIMITS: Final = (
         "        stream.be_of(claims)\n",
         "",
         "tests/gateway/test_tunnel_listener.py::test_s10_a_socket_whose_token_is_exchanged_makes_room_for_nobody",
+    ),
+    Guard(
+        "renewals: one call for all who ask alike",
+        "gateway/renewal.py",
+        "        task = self._calls.get(asked)\n",
+        "        task = None\n",
+        f"{_TEST_RENEWAL}test_s10_the_same_renewal_is_one_call_and_one_answer_for_all_who_wait",
+    ),
+    *(
+        Guard(
+            f"renewals: {name} of who asks",
+            "gateway/renewal.py",
+            "asked = (sandbox_id, request_id, renewal_token, lineage)",
+            f"asked = ({asked})",
+            f"{_TEST_RENEWAL}test_t1_who_asks_with_anything_else_waits_for_a_call_of_its_own",
+        )
+        for name, asked in (
+            ("sandbox", '"sbx_one", request_id, renewal_token, lineage'),
+            ("request", 'sandbox_id, "req_1", renewal_token, lineage'),
+            ("token", "sandbox_id, request_id, None, lineage"),
+            ("lineage", 'sandbox_id, request_id, renewal_token, "sid_1"'),
+        )
+    ),
+    Guard(
+        "renewals by turns",
+        "gateway/renewal.py",
+        "asyncio.timeout(self._timeout_seconds), self._gate.turn(sandbox_id):",
+        "asyncio.timeout(self._timeout_seconds):",
+        "tests/flow/test_fair_fetches.py::test_s10_who_exchanges_its_renewal_token_over_and_over_holds_up_no_other",
+    ),
+    Guard(
+        "renewals: the wait for a turn ends",
+        "gateway/renewal.py",
+        "async with asyncio.timeout(self._timeout_seconds), self._gate.turn(sandbox_id):",
+        "async with self._gate.turn(sandbox_id), asyncio.timeout(self._timeout_seconds):",
+        f"{_TEST_RENEWAL}test_s10_who_waits_for_a_turn_that_does_not_come_is_told_in_time",
     ),
     Guard(
         "a sandbox's names",

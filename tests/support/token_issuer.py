@@ -3,9 +3,9 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from gateway.renewal import RenewedTokens, TokenRenewalError
+from gateway.renewal import Renewals, RenewedTokens, TokenRenewalError
 from tests.support.gateway_plans import SANDBOX
-from tests.support.in_process import signed_token
+from tests.support.in_process import GatewayInProcess, signed_token
 from tests.support.raw_end import WAIT_SECONDS
 
 
@@ -48,6 +48,11 @@ class ScriptedIssuer:
             )
         )
         return await answer
+
+    def serve(self, gateway: GatewayInProcess) -> None:
+        """Renew this gateway's tokens, as its control plane would."""
+        parts = gateway.parts
+        parts.renewals = Renewals(self, parts.tasks, timeout_seconds=parts.timeouts.credential)
 
     async def asked(self) -> Asked:
         """Return the next request."""
