@@ -67,9 +67,9 @@ class OpenStream:
 class StreamIndex:
     """Open streams by sandbox, so that limits, revocation and drain need not search.
 
-    Anonymous are those that no token has been shown for, and those that are one too many of their sandbox: they only
-    wait for their end. They are counted apart and only so many are kept, because anybody can open them: their number
-    says nothing of what sandboxes do, and must take no place of theirs.
+    Anonymous are those that no token has been shown for, and those that are one too many of their sandbox, as a tunnel
+    is that a newer one has replaced: they only wait for their end. They are counted apart and only so many are kept,
+    because anybody can open them: their number says nothing of what sandboxes do, and must take no place of theirs.
     """
 
     def __init__(self, max_anonymous: int) -> None:
@@ -80,6 +80,7 @@ class StreamIndex:
         self._max_anonymous = max_anonymous
         self._apart: Counter[str] = Counter()  # how many of a sandbox's are not its own, where any are
         self.open = 0
+        self._open_apart = 0  # of those: tunnels and what is opened in them, whosever they are by now
         self.admitted = 0  # of those that are open: by a token
         self.dropped = 0  # to make room for others that are anonymous too
 
@@ -87,6 +88,7 @@ class StreamIndex:
         """Note a stream; claim() follows at once."""
         self._anonymous[stream] = None
         self.open += 1
+        self._open_apart += not stream.is_of_sandbox
 
     def add_anonymous(self, stream: OpenStream) -> None:
         """Note a stream that is nobody's yet. One too many ends the one that has been so for longest.
@@ -115,11 +117,12 @@ class StreamIndex:
         """Forget a stream that has ended."""
         self._discard(stream, stream.claims)
         self.open -= 1
+        self._open_apart -= not stream.is_of_sandbox
 
     @property
     def of_sandboxes(self) -> int:
         """How many streams are open that sandboxes have opened."""
-        return self.open - self._apart.total()
+        return self.open - self._open_apart
 
     def sandboxes(self) -> Collection[str]:
         """Return every sandbox with an open stream."""

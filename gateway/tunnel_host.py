@@ -22,7 +22,7 @@ from sallyport.net.buffer_budget import BufferBudget
 from sallyport.net.clock import NEVER
 from sallyport.net.tunnel import Tunnel
 from sallyport.net.tunnel_stream import TunnelStream
-from sallyport.wire.websocket import DRAINING, EXPIRED, PROTOCOL, REVOKED
+from sallyport.wire.websocket import DRAINING, EXPIRED, PROTOCOL, REPLACED, REVOKED
 
 _log = structlog.get_logger(__name__)
 
@@ -195,6 +195,14 @@ class TunnelHost(OpenStream):
     def close(self) -> None:
         """Close as one that has drained."""
         self.tunnel.close(DRAINING, "the gateway drains")
+
+    def give_way(self) -> None:
+        """Close: a newer tunnel of this sandbox has come."""
+        # One that drains is left alone: its sandboxd has opened the newer one itself, and finishes what is open here.
+        if not self.is_draining:
+            self.tunnel.close(REPLACED, "a newer tunnel of this sandbox has come")
+            # Its end takes a while: one sandbox's tunnels, one after the other, would fill the gateway.
+            self._parts.streams.disown(self, self.claims)
 
     def revoke(self) -> None:
         """Close, and tell sandboxd not to come back."""

@@ -26,6 +26,7 @@ from sallyport.net.clock import NEVER
 from sallyport.net.tls import TlsTransport
 from sallyport.net.websocket_upgrade import accept_upgrade
 from sallyport.problem import Code
+from sallyport.wire.client_hello import parse_client_hello
 from sallyport.wire.compact_token import bearer_token
 from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.http1.answers import plain_answer
@@ -36,6 +37,9 @@ _log = structlog.get_logger(__name__)
 
 # A sandboxd that was refused for a passing reason comes back by its own backoff; this is the least it waits.
 RETRY_AFTER_SECONDS: Final = 5
+# What OpenSSL can hold of a handshake that has begun: 45 KiB where all is well, and where it has asked for another
+# ClientHello as much as a client claims to send, 128 KiB at most.
+HANDSHAKE_BYTES: Final = 176 * 1024
 
 _NOT_A_PROXY: Final = "this listener answers GET /v1/tunnel and GET /healthz, and proxies nothing"
 
@@ -57,20 +61,36 @@ class TunnelDoorman:
 
 
 class Handshake(asyncio.Protocol, OpenStream):
-    """An accepted socket whose TLS is not up yet; the stream inside takes its place."""
+    """An accepted socket whose TLS is not up yet; the stream inside takes its place.
 
-    __slots__ = ("_context", "_is_over", "_parts", "_stream", "_transport", "claims", "deadline_at", "filed_at")
+    OpenSSL makes room for as long a ClientHello as a client claims to send, so it is given none before it is whole.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_context",
+        "_is_begun",
+        "_is_over",
+        "_parts",
+        "_stream",
+        "_transport",
+        "claims",
+        "deadline_at",
+        "filed_at",
+    )
 
     def __init__(self, parts: GatewayParts, stream: ServedStream, context: ssl.SSLContext) -> None:
         self._parts = parts
         self._stream = stream
         self._context = context
+        self._buffer = b""
+        self._is_begun = False
         self._is_over = False
         self.claims: Claims | None = None
         self.deadline_at = self.filed_at = NEVER
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin the handshake, which has as long as any other; once TLS is up, give way to the stream inside."""
+        """Await the ClientHello; a handshake has as long as any other. Once TLS is up, the stream inside takes over."""
         parts = self._parts
         if isinstance(transport, TlsTransport):
             self._handshake_ended(None)  # before the stream is counted: one socket makes room once
@@ -79,14 +99,39 @@ class Handshake(asyncio.Protocol, OpenStream):
             return
         # uvloop's transports do not inherit from asyncio.Transport.
         self._transport = cast(asyncio.Transport, transport)
-        if parts.streams.admitted >= parts.limits.open_streams:
+        if parts.streams.admitted >= parts.limits.open_streams or parts.sheds(None):
             self._is_over = True
             self._transport.abort()  # nothing can be said before there is TLS
             return
         parts.streams.add_anonymous(self)
         parts.clock.watch(self, parts.clock.now + parts.timeouts.handshake)
+
+    def data_received(self, data: bytes) -> None:
+        """Collect the ClientHello, and begin TLS once it is whole; one that is none, or too long, ends here."""
+        self._buffer += data
+        try:
+            hello = parse_client_hello(self._buffer)
+        except RemoteProtocolError as error:
+            self._handshake_ended(error)
+            return
+        if hello is None:
+            return
+        if self._parts.sheds(None):
+            self.abort()  # what came while there was room is not begun without
+            return
         tls = TlsTransport(self._transport, self, self._context, server_side=True, on_handshake=self._handshake_ended)
-        tls.start()
+        buffer, self._buffer = self._buffer, b""
+        self._is_begun = True
+        tls.start(buffer)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The client has gone before it said hello."""
+        self._handshake_ended(error)
+
+    @property
+    def held_bytes(self) -> int:
+        """What has come of the ClientHello, and then what OpenSSL makes of it."""
+        return HANDSHAKE_BYTES if self._is_begun else len(self._buffer)
 
     def _handshake_ended(self, error: Exception | None) -> None:
         if self._is_over:

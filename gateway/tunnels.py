@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from sallyport.net.tunnel_pace import TunnelPaces
-from sallyport.wire.websocket import DRAINING, REPLACED
+from sallyport.wire.websocket import DRAINING
 
 if TYPE_CHECKING:
     from gateway.tunnel_host import TunnelHost
@@ -44,7 +44,7 @@ class Tunnels:
         if older is not None:
             if older.claims.organization_id == host.claims.organization_id:
                 host.setup_status = older.setup_status
-            _replace(older)
+            older.give_way()
         self._tell(sandbox_id)
 
     def remove(self, host: "TunnelHost") -> None:
@@ -60,7 +60,7 @@ class Tunnels:
         """Another gateway holds a newer tunnel of this sandbox: ours gives way."""
         host = self._current.get(sandbox_id)
         if host is not None:
-            _replace(host)
+            host.give_way()
 
     def plan_changed(self, sandbox_id: str) -> None:
         """Tell the sandbox its managed set anew."""
@@ -92,9 +92,3 @@ class Tunnels:
 
     def __repr__(self) -> str:
         return f"<Tunnels {len(self._all)} open, of {len(self._current)} sandboxes>"
-
-
-def _replace(host: "TunnelHost") -> None:
-    # One that drains is left alone: its sandboxd has opened the newer one itself, and finishes what is open here.
-    if not host.is_draining:
-        host.tunnel.close(REPLACED, "a newer tunnel of this sandbox has come")

@@ -14,11 +14,12 @@ import pytest
 from gateway.passthrough import Passthrough
 from gateway.stream import ServedStream
 from sallyport.net.tunnel_stream import TunnelStream
+from sallyport.net.websocket_upgrade import upgrade_request
 from sallyport.plan.codec import seal
 from sallyport.wire import websocket
 from sallyport.wire.yamux.frames import DATA, RST, SYN, WINDOW_UPDATE, frame_header
 from tests.support.gateway_plans import SANDBOX, plan
-from tests.support.in_process import Settings
+from tests.support.in_process import Settings, signed_token
 from tests.support.passing_time import let_time_pass
 from tests.support.plan_documents import plan_document
 from tests.support.raw_end import RawAnswer, RawEnd, raw_origin
@@ -173,6 +174,33 @@ async def test_s10_a_refused_connect_takes_a_place_of_its_sandbox_until_it_has_e
             end.writer.transport.abort()
         await until(lambda: gateway.parts.streams.of_sandboxes <= 1)
         assert await served(scene, await ask(OPEN)) == 200
+
+
+@both_ways
+async def test_s10_tunnels_that_replace_one_another_take_no_place_of_others(tmp_path: Path, way: str) -> None:
+    """Each lingers until its sandboxd has closed it too, and one sandbox can open any number of them."""
+    async with stage(tmp_path, further=FEW) as scene:
+        gateway = scene.gateway
+        streams = gateway.parts.streams
+        gateway.parts.plans.apply(PLAN_OF_TWO)
+        other_before = await way_into(gateway, way, "sbx_two")
+        request = upgrade_request("gateway.test", token=signed_token("sallyport-tunnel"))[0]
+        tunnels = []
+        for _ in range(45):
+            tunnels += await sockets(scene, "tunnel", 1)
+            end = tunnels[-1]
+            end.send(request)
+            assert (await end.head()).startswith(b"HTTP/1.1 101 ")
+        assert streams.admitted <= 2
+        assert streams.open - streams.admitted <= 20
+        assert await served(scene, await other_before(OPEN)) == 200
+        other = await way_into(gateway, way, "sbx_two")
+        assert await served(scene, await other(GET)) == 200
+        assert not tunnels[-1].has_ended
+        mine = await way_into(gateway, "tunnel")
+        assert await served(scene, await mine(GET)) == 200
+        for end in tunnels:
+            end.abort()
 
 
 async def test_s10_where_there_are_few_descriptors_sockets_without_a_token_have_a_quarter(tmp_path: Path) -> None:

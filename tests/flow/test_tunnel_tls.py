@@ -1,6 +1,8 @@
 """A real sandboxd over a tunnel with TLS: what it carries, and a gateway that it must not believe."""
 
 import json
+import os
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,8 +11,9 @@ import pytest
 from demo.certificates import OriginFiles, write_origin_files
 from tests.support.gateway_plans import SANDBOX, plan, route
 from tests.support.in_process import GatewayInProcess, in_process_gateway, origin_context, signed_token
-from tests.support.raw_end import RawOrigin, raw_origin
+from tests.support.raw_end import RawEnd, RawOrigin, raw_origin
 from tests.support.sandboxd_in_process import in_process_sandboxd
+from tests.support.tunnel_client import dial_tunnel
 from tests.support.until import until
 
 pytestmark = pytest.mark.uvloop
@@ -44,6 +47,10 @@ async def gateway(tmp_path: Path, files: OriginFiles, origin: RawOrigin) -> Asyn
         further={"tunnel": {"tls": tls}},
     ) as gateway:
         yield gateway
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def settings(ca_file: Path) -> dict[str, str]:
@@ -106,3 +113,28 @@ async def test_a_gateway_that_is_not_the_one_is_refused_and_the_log_says_why(
     assert url.rpartition(":")[2] in str(line["gateway"])
     assert token not in str(said)
     assert len(gateway.parts.tunnels) == 0
+
+
+async def test_t5_hellos_that_claim_to_be_long_cost_nothing_and_end_no_other(
+    gateway: GatewayInProcess, files: OriginFiles
+) -> None:
+    """OpenSSL makes room for as much as a client claims to send, so it hears of none before it has come."""
+    assert gateway.gateway.tunnel is not None
+    port = gateway.gateway.tunnel.port
+    trust = ssl.create_default_context(cafile=str(files.ca_file))
+    trust.check_hostname = False
+    tunnel = await dial_tunnel(gateway.parts.clock, port, signed_token("sallyport-tunnel"), tls=trust)
+    claim = bytes.fromhex("1603010010") + b"\x01" + (131_000).to_bytes(3) + bytes(12)
+    for _ in range(3):
+        sockets = [await RawEnd.dial(port) for _ in range(100)]
+        before = resident_bytes()
+        for socket in sockets:
+            socket.send(claim)
+        for socket in sockets:
+            assert await socket.gone() == b""
+            socket.close()
+        assert resident_bytes() - before < 4 * 1024 * 1024
+    assert gateway.parts.streams.open == 1
+    end = tunnel.ask(b"GET http://open.test/ HTTP/1.1\r\nHost: open.test\r\n\r\n")
+    assert (await end.answer()).status == 403
+    tunnel.abort()

@@ -30,10 +30,13 @@ ONE, TWO = claims_of("sbx_one"), claims_of("sbx_two")
 
 
 def add(index: StreamIndex, claims: Claims | None) -> Stream:
-    stream = Stream(claims)
+    return add_as(index, Stream(claims))
+
+
+def add_as[S: OpenStream](index: StreamIndex, stream: S) -> S:
     index.add(stream)
-    if claims is not None:
-        index.claim(stream, None, claims)
+    if stream.claims is not None:
+        index.claim(stream, None, stream.claims)
     return stream
 
 
@@ -144,6 +147,25 @@ def test_s10_a_stream_too_many_takes_no_place_and_makes_room_as_an_anonymous_one
     for left in (*refused, mine):
         index.remove(left)
     assert (index.open, index.admitted, list(index.all()), index._by_sandbox) == (0, 0, [], {})
+
+
+def test_s10_a_tunnel_that_was_replaced_takes_no_place_and_is_still_none_of_its_sandbox_s_streams() -> None:
+    class Tunnel(Stream):
+        is_of_sandbox = False
+
+    index = StreamIndex(MANY)
+    replaced, newer = add_as(index, Tunnel(ONE)), add_as(index, Tunnel(ONE))
+    mine = add(index, ONE)
+    index.disown(replaced, ONE)
+    index.disown(replaced, ONE)
+    assert (index.open, index.admitted, index.of_sandboxes) == (3, 2, 1)
+    assert list(index.of_sandbox("sbx_one")) == [newer, mine]
+    assert set(index.all()) == {replaced, newer, mine}
+    index.remove(replaced)
+    assert (index.open, index.admitted, index.of_sandboxes) == (2, 2, 1)
+    for left in (newer, mine):
+        index.remove(left)
+    assert (index.open, index.admitted, index.of_sandboxes, index._by_sandbox, index._apart) == (0, 0, 0, {}, {})
 
 
 def test_s10_streams_that_are_claimed_at_once_end_no_anonymous_one() -> None:

@@ -12,7 +12,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from gateway.memory import MemoryWatch
+from gateway.open_streams import OpenStream
 from gateway.renewal import RenewedTokens, TokenRenewalError
+from gateway.tunnel_listener import HANDSHAKE_BYTES, Handshake
+from sallyport.net.tls import TlsTransport
 from sallyport.net.websocket_upgrade import upgrade_request
 from sallyport.plan.codec import seal
 from sallyport_cli.keys import mint, new_private_key
@@ -21,6 +25,7 @@ from tests.support.in_process import GatewayInProcess, Settings, in_process_gate
 from tests.support.passing_time import let_time_pass
 from tests.support.plan_documents import plan_document
 from tests.support.raw_end import RawAnswer, RawEnd
+from tests.support.tls_by_hand import TlsByHand
 from tests.support.token_issuer import ScriptedIssuer, renewed
 from tests.support.tunnel_client import OpeningRefused, dial_tunnel
 from tests.support.until import until
@@ -438,6 +443,121 @@ async def test_s10_a_handshake_too_many_ends_the_oldest(tmp_path: Path, certific
         client.abort()
         for end in silent:
             end.close()
+
+
+# 21 bytes that claim a ClientHello of 131,000: OpenSSL makes room for it, and for more than that, at once.
+CLAIM = bytes.fromhex("160301ffff") + b"\x01" + (131_000).to_bytes(3) + bytes.fromhex("0303") + bytes(10)
+
+
+def tls_settings(certificate: tuple[Path, Path]) -> Settings:
+    return {"tunnel": {"tls": {"certificate_file": str(certificate[0]), "key_file": str(certificate[1])}}}
+
+
+def handshakes(gateway: GatewayInProcess) -> list[OpenStream]:
+    return [stream for stream in gateway.parts.streams.all() if isinstance(stream, Handshake)]
+
+
+async def test_a_hello_may_come_in_pieces(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+    trust = ssl.create_default_context(cafile=str(certificate[0]))
+    async with in_process_gateway(tmp_path, plan=PLAN, further=tls_settings(certificate)) as gateway:
+        end = await RawEnd.dial(port_of(gateway))
+        client = TlsByHand(trust, "gateway.test")
+        hello = client.hello()
+        for at in range(len(hello) - 1):
+            end.send(hello[at : at + 1])
+            if at % 100 == 0:
+                await until(lambda at=at: [each.held_bytes for each in handshakes(gateway)] == [at + 1])  # type: ignore[misc]
+        await until(lambda: [each.held_bytes for each in handshakes(gateway)] == [len(hello) - 1])
+        end.send(hello[-1:])
+        await client.finish(end)
+        await until(lambda: handshakes(gateway) == [])
+        assert gateway.parts.streams.open == 1
+        end.abort()
+        await until(lambda: gateway.parts.streams.open == 0)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        CLAIM,
+        b"\x16\x03\x01\x40\x00\x01" + (16_380).to_bytes(3) + bytes(16_380),  # over 16 KiB with its record
+        b"\x16\x03\x01\x00\x01\x01" * 65,
+        b"\x16\x03\x01\x00\x04\x02\x00\x00\x00",  # a ServerHello
+        b"GET / HTTP/1.1\r\n",
+    ],
+)
+async def test_t5_what_is_no_hello_that_one_may_send_is_ended_before_there_is_tls(
+    tmp_path: Path, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    begun: list[object] = []
+    monkeypatch.setattr(TlsTransport, "start", lambda *given: begun.append(given))
+    async with in_process_gateway(tmp_path, plan=PLAN, further=tls_settings(certificate)) as gateway:
+        end = await RawEnd.dial(port_of(gateway))
+        end.send(sent)
+        assert await end.gone() == b""
+        await until(lambda: gateway.parts.streams.open == 0)
+        assert begun == []
+        end.close()
+
+
+async def test_who_goes_before_he_has_said_hello_is_forgotten(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+    async with in_process_gateway(tmp_path, plan=PLAN, further=tls_settings(certificate)) as gateway:
+        for leave in (RawEnd.abort, RawEnd.end):
+            end = await RawEnd.dial(port_of(gateway))
+            end.send(CLAIM[:4])
+            await until(lambda: [each.held_bytes for each in handshakes(gateway)] == [4])
+            leave(end)
+            await until(lambda: gateway.parts.streams.open == 0)
+            end.close()
+
+
+async def test_t5_a_gateway_without_memory_begins_no_handshake(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+    trust = ssl.create_default_context(cafile=str(certificate[0]))
+    async with in_process_gateway(tmp_path, plan=PLAN, further=tls_settings(certificate)) as gateway:
+        parts = gateway.parts
+        client = TlsByHand(trust, "gateway.test")
+        hello = client.hello()
+        early = await RawEnd.dial(port_of(gateway))
+        early.send(hello[:-1])
+        await until(lambda: [each.held_bytes for each in handshakes(gateway)] == [len(hello) - 1])
+        parts.is_shedding, parts.shed_from = True, None
+        late = await RawEnd.dial(port_of(gateway))
+        assert await late.gone() == b""
+        early.send(hello[-1:])
+        assert await early.gone() == b""
+        await until(lambda: parts.streams.open == 0)
+        # Where it is enough that one sandbox begins nothing, whoever has not said which he is may.
+        parts.shed_from = {SANDBOX}
+        other = await dial_tunnel(parts.clock, port_of(gateway), signed_token("sallyport-tunnel", "sbx_two"), tls=trust)
+        parts.is_shedding = False
+        other.abort()
+        for end in (early, late):
+            end.close()
+
+
+async def test_t5_handshakes_that_have_begun_are_reset_where_they_hold_most(
+    tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    trust = ssl.create_default_context(cafile=str(certificate[0]))
+    further: Settings = {**tls_settings(certificate), "limits": {"memory": "off"}}
+    async with in_process_gateway(tmp_path, plan=PLAN, further=further) as gateway:
+        parts = gateway.parts
+        watch = MemoryWatch(parts, 16 * HANDSHAKE_BYTES)
+        client = await dial_tunnel(parts.clock, port_of(gateway), tunnel_token(), tls=trust)
+        begun = [await RawEnd.dial(port_of(gateway)) for _ in range(3)]
+        for end in begun:
+            end.send(TlsByHand(trust, "gateway.test").hello())
+            assert await end.some() != b""  # the server's part
+        assert [each.held_bytes for each in handshakes(gateway)] == [HANDSHAKE_BYTES] * 3
+        watch.look(16 * HANDSHAKE_BYTES + 1)
+        for end in begun:
+            await end.gone()
+            end.close()
+        assert parts.sheds(None)
+        assert not parts.sheds(SANDBOX)
+        assert client.lost is None
+        watch.look(0)
+        watch.close()
 
 
 def let_wall_pass(gateway: GatewayInProcess, seconds: float) -> None:

@@ -1962,6 +1962,7 @@ _TEST_TUNNEL_STREAM: Final = "tests/sallyport/net/test_tunnel_stream.py::"
 _TEST_BUDGET: Final = "tests/sallyport/net/test_buffer_budget.py::"
 _TEST_MEMORY: Final = "tests/gateway/test_memory.py::"
 _TEST_RENEWAL: Final = "tests/gateway/test_renewal.py::"
+_TEST_TUNNEL: Final = "tests/gateway/test_tunnel_listener.py::"
 _SHEDDING: Final = f"{_TEST_MEMORY}test_t5_over_its_memory_a_gateway_refuses_what_is_new_and_resets_what_holds_most"
 
 _LIMITS: Final = (
@@ -2214,6 +2215,20 @@ _LIMITS: Final = (
         "tests/flow/test_limits.py::test_s10_streams_too_many_of_one_sandbox_take_no_place_of_others",
     ),
     Guard(
+        "tunnels that were replaced",
+        "gateway/tunnel_host.py",
+        "            self._parts.streams.disown(self, self.claims)\n",
+        "",
+        f"{_TEST_LIMITS}test_s10_tunnels_that_replace_one_another_take_no_place_of_others",
+    ),
+    Guard(
+        "tunnels that were replaced are no streams of sandboxes",
+        "gateway/open_streams.py",
+        "return self.open - self._open_apart\n",
+        "return self.open - self._apart.total()\n",
+        "tests/gateway/test_tunnels.py::test_s10_tunnels_that_were_replaced_take_no_place_while_they_linger",
+    ),
+    Guard(
         "streams whose token was taken back",
         _STREAM,
         "            streams.add_anonymous(self)\n        return Refused",
@@ -2226,6 +2241,49 @@ _LIMITS: Final = (
         "        stream.be_of(claims)\n",
         "",
         "tests/gateway/test_tunnel_listener.py::test_s10_a_socket_whose_token_is_exchanged_makes_room_for_nobody",
+    ),
+    *(
+        Guard(
+            f"a handshake of a tunnel: {name}", "gateway/tunnel_listener.py", text, replacement, f"{_TEST_TUNNEL}{test}"
+        )
+        for name, text, replacement, test in (
+            (
+                "no TLS before its hello is whole",
+                "        if hello is None:\n",
+                "        if False:\n",
+                "test_a_hello_may_come_in_pieces",
+            ),
+            (
+                "what it has sent is held",
+                "self._is_begun else len(self._buffer)\n",
+                "self._is_begun else 0\n",
+                "test_a_hello_may_come_in_pieces",
+            ),
+            (
+                "what OpenSSL holds is counted",
+                "HANDSHAKE_BYTES if self._is_begun else",
+                "0 if self._is_begun else",
+                "test_t5_handshakes_that_have_begun_are_reset_where_they_hold_most",
+            ),
+            (
+                "what is no hello ends",
+                "            self._handshake_ended(error)\n            return\n        if hello",
+                "            hello = error\n        if hello",
+                "test_t5_what_is_no_hello_that_one_may_send_is_ended_before_there_is_tls",
+            ),
+            (
+                "none is awaited without memory",
+                " or parts.sheds(None):\n",
+                ":\n",
+                "test_t5_a_gateway_without_memory_begins_no_handshake",
+            ),
+            (
+                "none is begun without memory",
+                "        if self._parts.sheds(None):\n",
+                "        if False:\n",
+                "test_t5_a_gateway_without_memory_begins_no_handshake",
+            ),
+        )
     ),
     Guard(
         "renewals: one call for all who ask alike",
