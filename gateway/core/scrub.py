@@ -22,10 +22,16 @@ from typing import Final
 from urllib.parse import quote, quote_plus
 
 from sallyport.secret import Secret
-from sallyport.wire.http1.scan import holds_any, scan_table
+from sallyport.wire.http1.scan import find_room, holds_any, scan_table
 
 # Shorter values turn up by chance: scrubbing them would damage answers, so it is refused and reported.
 MIN_SECRET_BYTES: Final = 8
+
+# By so many last bytes an end is looked up in a needle: every form has them, and few have them twice.
+_TAIL_BYTES: Final = MIN_SECRET_BYTES
+# A needle that repeats itself may have a tail at thousands of places. Each costs a comparison of all that stands before
+# it, so after so many in vain the next is held unseen. No needle without repetitions has as many.
+MAX_COMPARISONS: Final = 64
 
 # Hex letters first: they decode in every alphabet here. A secret of digits may stand as a bare
 # JSON number, which a letter would break and a leading zero too.
@@ -43,22 +49,28 @@ _PERCENT_SAFE: Final = ("", "/", "!'()*", ";,/?:@&=+$#!'()*")  # RFC 3986, Pytho
 _JSON_EXTRA: Final = ("", "<>&", "<>&='", "\"&'+<>`")  # RFC 8259, Go, Gson, System.Text.Json
 
 
+# Matches of one needle, each overlapping the next: where the first begins, where the last ends, how many there are.
+type _Run = tuple[int, int, int]
+
+
 class Needles:
     """The forms of one or several secrets, built once per credential version.
 
     `too_short` says that a secret was left out for its length; the caller raises the alert.
     """
 
-    __slots__ = ("_table", "fill", "firsts", "pairs", "patterns", "too_short")
+    __slots__ = ("_table", "beginnings", "fill", "pairs", "patterns", "room", "too_short")
 
     def __init__(self, patterns: Iterable[bytes], *, too_short: bool) -> None:
         """For `of` and `merge`; patterns are at least MIN_SECRET_BYTES long."""
         self.patterns: tuple[bytes, ...] = tuple(sorted(set(patterns)))
         self._table = scan_table(self.patterns)
+        self.room = find_room(self.patterns)
         self.too_short = too_short
         self.fill = _choose_fill(self.patterns)
-        # What the last byte, or the last two, of some data must be for a match to begin there.
-        self.firsts = frozenset(pattern[:1] for pattern in self.patterns)
+        # The ends that begin a match, as far as they are shorter than a tail.
+        self.beginnings = frozenset(pattern[:size] for pattern in self.patterns for size in range(1, _TAIL_BYTES))
+        # What the last two bytes of some data must be for a match to begin before the last.
         self.pairs = frozenset(pattern[at : at + 2] for pattern in self.patterns for at in range(len(pattern) - 2))
 
     @classmethod
@@ -81,16 +93,28 @@ class Needles:
         return not holds_any(data, self.patterns, self._table)
 
     def held_suffix(self, data: bytes) -> int:
-        """Return the length of the longest end of `data` that is the beginning of a needle, but not all of it."""
-        longest = 0
+        """Return the length of the longest end of `data` that is the beginning of a needle, but not all of it.
+
+        It may be more, and still less than a needle, where a needle repeats itself many times (MAX_COMPARISONS). To
+        hold more is safe; to look at every end of repeated bytes takes a time that grows with their square.
+        """
+        longest = min(_TAIL_BYTES - 1, len(data))
+        while longest and data[-longest:] not in self.beginnings:
+            longest -= 1
+        if len(data) < _TAIL_BYTES:
+            return longest
+        tail = data[-_TAIL_BYTES:]
         for pattern in self.patterns:
-            window = data[1 - len(pattern) :]
-            at = window.find(pattern[0])
-            while 0 <= at < len(window) - longest:
-                if pattern.startswith(window[at:]):
-                    longest = len(window) - at
+            # From the longest down, and none that is not longer than what is known.
+            shortest = max(longest + 1 - _TAIL_BYTES, 0)
+            at = pattern.rfind(tail, shortest, min(len(pattern) - 1, len(data)))
+            left = MAX_COMPARISONS
+            while at >= 0:
+                if left == 0 or data.endswith(pattern[: at + _TAIL_BYTES]):
+                    longest = at + _TAIL_BYTES
                     break
-                at = window.find(pattern[0], at + 1)
+                left -= 1
+                at = pattern.rfind(tail, shortest, at + _TAIL_BYTES - 1)
         return longest
 
     def __repr__(self) -> str:
@@ -109,7 +133,7 @@ class Scrubber:
     def __init__(self, needles: Needles) -> None:
         self.needles = needles
         self._held = b""  # as received: shorter than the longest needle
-        self._spans: list[tuple[int, int]] = []  # matches that reach into _held, as offsets from its start
+        self._spans: list[tuple[int, int]] = []  # overwritten bytes of _held, as offsets from its start
         self.matches = 0
 
     def feed(self, data: bytes) -> bytes:
@@ -119,7 +143,7 @@ class Scrubber:
         if self._spans or not needles.is_clean(buffer):
             return self._scan(buffer)
         # Nothing stands in it whole. What has no beginning of a match at its end is given back as it came.
-        if buffer[-2:] not in needles.pairs and buffer[-1:] not in needles.firsts:
+        if buffer[-2:] not in needles.pairs and buffer[-1:] not in needles.beginnings:
             self._held = b""
             return buffer
         cut = self._hold(buffer)
@@ -150,14 +174,26 @@ class Scrubber:
         """Find every match in what was held and came, overwrite it, keep the end that may begin one."""
         needles = self.needles
         already_scanned = len(self._held)
-        spans = self._spans
-        found = list(_find_all(needles.patterns, buffer, already_scanned))
-        self.matches += len(found)
-        spans += found
+        spans = self._count(_find_all(needles, buffer, already_scanned), self._spans)
         cut = self._hold(buffer)
-        self._spans = [(start - cut, end - cut) for start, end in spans if end > cut]
+        self._spans = [(max(start - cut, 0), end - cut) for start, end in spans if end > cut]
         clean = self._overwrite(buffer, spans)
         return clean if cut == len(clean) else clean[:cut]
+
+    def _count(self, runs: Iterable[_Run], spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Count the matches of these runs, and return what they and `spans` cover: in order, none touching another."""
+        covered = list(spans)
+        for start, end, matches in runs:
+            self.matches += matches
+            covered.append((start, end))
+        covered.sort()
+        merged: list[tuple[int, int]] = []
+        for start, end in covered:
+            if merged and start <= merged[-1][1]:
+                start, last_end = merged.pop()
+                end = max(end, last_end)
+            merged.append((start, end))
+        return merged
 
     def _hold(self, buffer: bytes) -> int:
         """Keep the end that may begin a match, and return where it begins."""
@@ -169,8 +205,7 @@ class Scrubber:
         if line[: line.find(b":")].lower() in _FRAMING_FIELDS:
             return line
         keep = _STATUS_CODE_END if line.startswith(b"HTTP/") else 0
-        spans = list(_find_all(self.needles.patterns, line[keep:], 0))
-        self.matches += len(spans)
+        spans = self._count(_find_all(self.needles, line[keep:], 0), [])
         return line[:keep] + self._overwrite(line[keep:], spans)
 
     def _overwrite(self, buffer: bytes, spans: list[tuple[int, int]]) -> bytes:
@@ -178,7 +213,6 @@ class Scrubber:
             return buffer
         masked = bytearray(buffer)
         for start, end in spans:
-            start, end = max(start, 0), min(end, len(buffer))
             masked[start:end] = self.needles.fill * (end - start)
         return bytes(masked)
 
@@ -186,13 +220,36 @@ class Scrubber:
         return f"<Scrubber: {self.matches} matches, {len(self._held)} bytes held>"
 
 
-def _find_all(patterns: tuple[bytes, ...], data: bytes, already_scanned: int) -> Iterator[tuple[int, int]]:
-    """Yield every match that ends behind `already_scanned`, overlapping ones too."""
-    for pattern in patterns:
-        at = data.find(pattern, max(already_scanned - len(pattern) + 1, 0))
-        while at >= 0:
-            yield at, at + len(pattern)
-            at = data.find(pattern, at + 1)
+def _find_all(needles: Needles, data: bytes, already_scanned: int) -> Iterator[_Run]:
+    """Yield every match that ends behind `already_scanned`, overlapping ones too.
+
+    A needle that repeats itself may stand in `data` at every byte or two. Two matches next to each other that share
+    half of their bytes or more are one shortest period of the needle apart, and so is every further one, for as long as
+    the data goes on repeating: they are one run, found without looking at each. All others are more than half a needle
+    apart, so the work is in proportion to the data.
+    """
+    roomy = data + needles.room
+    for pattern in needles.patterns:
+        size = len(pattern)
+        last = len(data) - size
+        at = roomy.find(pattern, max(already_scanned - size + 1, 0))
+        while 0 <= at <= last:
+            behind = roomy.find(pattern, at + 1)
+            if not (at < behind <= last and behind - at <= size // 2):
+                yield at, at + size, 1
+                at = behind
+                continue
+            period = behind - at
+            end = at + size
+            # As many periods at once as the needle holds, then fewer and fewer.
+            periods = size // period
+            while periods:
+                repeated = pattern[-periods * period :]
+                while data.startswith(repeated, end):
+                    end += len(repeated)
+                periods //= 2
+            yield at, end, 1 + (end - at - size) // period
+            at = roomy.find(pattern, end - size + 1)
 
 
 def _choose_fill(patterns: tuple[bytes, ...]) -> bytes:

@@ -21,6 +21,12 @@ TEXT: Final = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
 # In the place of a name where a line has no colon. No name has it, so such a head is like no other.
 NAMELESS: Final = b"\n"
 
+# CPython's `find` compares a pattern at place after place until too much of that was in vain, then goes over to a way
+# that takes linear time; but not for the last 2000 places, nor in less than 2500 bytes. So a pattern of so many bytes
+# is sought with room behind the data, or data much like it would take long. Shorter ones have little to compare.
+LONG_PATTERN: Final = 512
+_ROOM: Final = bytes(4096)
+
 type SplitHead = tuple[bytes, bytes, Sequence[bytes]]
 
 
@@ -53,12 +59,16 @@ def _join_lines(start: bytes, lines: Sequence[bytes], end: bytes) -> bytes:
     return b"\r\n".join((start, *lines, end))
 
 
-def _scan_table(patterns: tuple[bytes, ...]) -> bytes:
-    return b""
+def find_room(patterns: tuple[bytes, ...]) -> bytes:
+    """Return what must stand behind data in which these are sought by `find`; a match that ends in it is none."""
+    return _ROOM if max(map(len, patterns), default=0) >= LONG_PATTERN else b""
 
 
 def _holds_any(data: bytes, patterns: tuple[bytes, ...], table: bytes) -> bool:
-    return max(map(data.find, patterns), default=-1) >= 0
+    if not table:
+        return max(map(data.find, patterns), default=-1) >= 0
+    roomy = data + table
+    return any(0 <= roomy.find(pattern) <= len(data) - len(pattern) for pattern in patterns)
 
 
 split_plain: Callable[[bytes], SplitHead | None]
@@ -79,4 +89,4 @@ try:
     from sallyport.wire.http1._scan import split_head as split_plain
 except ImportError:
     split_plain, cut_request_line, field_value = split_head, _cut_request_line, _field_value
-    head_end, join_lines, holds_any, scan_table = _head_end, _join_lines, _holds_any, _scan_table
+    head_end, join_lines, holds_any, scan_table = _head_end, _join_lines, _holds_any, find_room

@@ -3,16 +3,19 @@
 import base64
 import json
 import re
+import time
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import combinations, combinations_with_replacement, pairwise
 from urllib.parse import parse_qsl, quote, quote_plus, unquote_to_bytes, urlencode
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.scrub import MIN_SECRET_BYTES, Needles, Scrubber
+from gateway.core.scrub import MAX_COMPARISONS, MIN_SECRET_BYTES, Needles, Scrubber, _find_all
 from sallyport.secret import Secret
+from sallyport.wire.http1.scan import LONG_PATTERN
+from tests.support.figures import InTime
 
 PLAIN = b"sk-live-51/Ab+cd=Zz9"
 ODD = "pä\"s/s\\w <&>'`~=+%é".encode()
@@ -349,6 +352,202 @@ def test_property_any_secret_is_gone_from_anything(secret: bytes, before: bytes,
         assert matches >= 1
         assert form not in out
         assert len(out) == len(before + form + after)
+
+
+# ---- needles that repeat themselves
+
+
+def naive(needles: Needles, data: bytes) -> tuple[bytes, int]:
+    """What the scrubber says of this data, by a look at every place."""
+    out, matches = bytearray(data), 0
+    for pattern in needles.patterns:
+        for at in range(len(data) - len(pattern) + 1):
+            if data.startswith(pattern, at):
+                out[at : at + len(pattern)] = needles.fill * len(pattern)
+                matches += 1
+    return bytes(out), matches
+
+
+def naive_held(needles: Needles, data: bytes) -> int:
+    return max(
+        (
+            size
+            for pattern in needles.patterns
+            for size in range(min(len(pattern) - 1, len(data)) + 1)
+            if data.endswith(pattern[:size])
+        ),
+        default=0,
+    )
+
+
+def units_of(letters: str) -> st.SearchStrategy[bytes]:
+    return st.text(letters, min_size=1, max_size=5).map(str.encode)
+
+
+@st.composite
+def repetitions(draw: st.DrawFn) -> tuple[Needles, bytes]:
+    """Draw needles that are a few bytes again and again, nearly, and data of pieces of them."""
+    units = draw(st.lists(units_of("ab"), min_size=1, max_size=2))
+    repeated = st.builds(lambda unit, times: unit * times, st.sampled_from(units), st.integers(1, 14))
+    patterns = draw(
+        st.lists(
+            st.builds(
+                lambda first, rest: first * (8 // len(first) + 1) + rest, repeated, units_of("abc") | st.just(b"")
+            ),
+            min_size=1,
+            max_size=3,
+        )
+    )
+    piece = st.one_of(
+        repeated,
+        units_of("abc"),
+        st.sampled_from(patterns),
+        st.builds(lambda pattern, cut: pattern[:cut], st.sampled_from(patterns), st.integers(1, 40)),
+    )
+    return Needles(patterns, too_short=False), b"".join(draw(st.lists(piece, max_size=6)))
+
+
+@given(repetitions(), st.lists(st.integers(0, 200), max_size=12))
+def test_property_every_match_of_a_repetition_is_counted_and_overwritten(
+    case: tuple[Needles, bytes], cuts: list[int]
+) -> None:
+    needles, data = case
+    expected = naive(needles, data)
+    assert scrub_in_pieces(needles, data, []) == expected
+    assert scrub_in_pieces(needles, data, cuts) == expected
+    assert scrub_in_pieces(needles, data, [*range(len(data))]) == expected
+    assert needles.is_clean(data) == (expected[1] == 0)
+
+
+@given(repetitions())
+def test_property_a_repetition_may_be_cut_at_any_two_places(case: tuple[Needles, bytes]) -> None:
+    needles, data = case
+    data = data[:36]
+    expected = naive(needles, data)
+    for cuts in combinations_with_replacement(range(len(data) + 1), 2):
+        assert scrub_in_pieces(needles, data, [*cuts]) == expected
+
+
+@pytest.mark.parametrize(
+    ("patterns", "data"),
+    [
+        ([b"aaaaaaaa"], b"aaaaaaaaaa"),
+        ([b"abababab"], b"babababababa"),
+        ([b"aabaabaab"], b"aabaabaabaab"),
+        ([b"abacabac", b"bacabaca"], b"abacabacabac"),
+        ([b"aaaaaaaa", b"aaaaaaaab"], b"aaaaaaaaab"),
+        ([b"aaaaaaaaa", b"aaaabaaaa"], b"aaaaabaaaaaa"),
+    ],
+)
+def test_a_repetition_may_be_cut_in_every_way(patterns: list[bytes], data: bytes) -> None:
+    needles = Needles(patterns, too_short=False)
+    expected = naive(needles, data)
+    assert expected[1] > 0
+    for count in range(len(data)):
+        for cuts in combinations(range(1, len(data)), count):
+            assert scrub_in_pieces(needles, data, [*cuts]) == expected
+
+
+@given(repetitions())
+def test_property_the_longest_end_that_begins_a_needle_is_held(case: tuple[Needles, bytes]) -> None:
+    needles, data = case
+    for end in range(len(data) + 1):
+        assert needles.held_suffix(data[:end]) == naive_held(needles, data[:end])
+
+
+@pytest.mark.parametrize("unit", [b"a", b"ab", b"abcdefghijklm"])
+def test_matches_without_end_are_few_runs(unit: bytes) -> None:
+    secret = (unit * 8000)[:8000]
+    needles = Needles([secret], too_short=False)
+    data = (unit * (1 << 16))[: 1 << 16]
+    others = data[:20_000] + b"-" + data[:9000] + b"-" + data[:7999]
+    assert list(_find_all(needles, data, 0)) == [
+        (0, (len(data) - 8000) // len(unit) * len(unit) + 8000, 1 + (len(data) - 8000) // len(unit))
+    ]
+    assert len(list(_find_all(needles, others, 0))) == 2
+    assert scrub_in_pieces(needles, data, [])[1] == 1 + (len(data) - 8000) // len(unit)
+
+
+@given(repetitions(), st.integers(1, 30))
+def test_property_the_work_is_in_proportion_to_the_data(case: tuple[Needles, bytes], times: int) -> None:
+    needles, data = case
+    data *= times
+    for pattern in needles.patterns:
+        starts = [start for start, _, _ in _find_all(Needles([pattern], too_short=False), data, 0)]
+        assert all(2 * (behind - start) > len(pattern) for start, behind in pairwise(starts))
+
+
+def test_an_end_of_repeated_bytes_is_compared_so_many_times() -> None:
+    needles = Needles([b"a" * 15_980 + b"!"], too_short=False)
+    # More than must be, and each in vain before it.
+    assert needles.held_suffix(b"-" * 9000 + b"a" * 7000) == 15_980 - MAX_COMPARISONS
+    assert needles.held_suffix(b"-" + b"a" * (15_980 - MAX_COMPARISONS)) == 15_980 - MAX_COMPARISONS
+    assert needles.held_suffix(b"-" + b"a" * 15_979) == 15_979
+    assert needles.held_suffix(b"a" * 16_384) == 15_980
+    assert needles.held_suffix(b"a" * 16_384 + b"-") == 0
+
+
+@pytest.mark.parametrize("piece", [1000, 7000, 16_384])
+def test_what_is_held_beyond_need_changes_nothing(piece: int) -> None:
+    secret = b"a" * 6000 + b"!" + b"a" * 6000
+    needles = Needles([secret, b"a" * 400], too_short=False)
+    data = b"-" + b"a" * 399 + b"-" + b"a" * 5000 + b"-" + secret[:-1] + b"-" + secret + b"a" * 10_000
+    expected = naive(needles, data)
+    assert scrub_in_pieces(needles, data, [*range(0, len(data), piece)]) == expected
+    assert scrub_in_pieces(needles, data, []) == expected
+
+
+@pytest.mark.parametrize("size", [LONG_PATTERN - 1, LONG_PATTERN, 5000])
+def test_what_ends_behind_the_data_is_no_match(size: int) -> None:
+    # Behind a long needle's data stands room of zeros while it is sought.
+    for pattern in (bytes(size), b"a" * (size - 8) + bytes(8)):
+        needles = Needles([pattern], too_short=False)
+        assert needles.is_clean(pattern[:-1])
+        assert not needles.is_clean(b"-" + pattern)
+        assert scrub_in_pieces(needles, pattern[:-1], [size // 2]) == (pattern[:-1], 0)
+        twice = scrub_in_pieces(needles, pattern + b"-" + pattern[:-1], [])
+        assert twice == (needles.fill * size + b"-" + pattern[:-1], 1)
+        assert scrub_in_pieces(needles, bytes(1) + pattern, [5]) == naive(needles, bytes(1) + pattern)
+
+
+_MARKS: bytes = b"!\"#$%&'()*+/<=>~`"
+HOSTILE: dict[str, Callable[[int], tuple[bytes, bytes, int]]] = {
+    # By a size: a secret, an answer, and how much of it comes at once.
+    "all matches": lambda size: (b"a" * (size // 2), b"a" * size * 8, size * 8),
+    "all matches in pieces": lambda size: (b"ab" * (size // 4), b"ab" * size * 4, size),
+    "matches of a few bytes": lambda size: (b"a" * 8, b"a" * size * 8, size * 8),
+    "ends in vain": lambda size: (b"a" * size + _MARKS, (b"-" * (size // 2) + b"a" * (size // 2)) * 8, size),
+    "nearly repeated": lambda size: (
+        (b"ab" * 16 + b"c") * (size // 33) + _MARKS,
+        ((b"ab" * 16 + b"c") * (size // 55) + b"-" + (b"ab" * 16 + b"c") * (size // 83)) * 8,
+        size,
+    ),
+    "one byte unlike": lambda size: (
+        b"a" * (size // 2) + _MARKS + b"a" * (size // 2),
+        b"a" * size * 8,
+        size // 2 + size // 8,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_what_a_hostile_secret_takes_grows_with_the_answer_alone(case: str, in_time: InTime) -> None:
+    def seconds(size: int) -> float:
+        secret, data, piece = HOSTILE[case](size)
+        needles = Needles.of(Secret(secret))
+        tries = []
+        for _ in range(3):
+            scrubber = Scrubber(needles)
+            began_at = time.process_time()
+            out = b"".join(scrubber.feed(data[at : at + piece]) for at in range(0, len(data), piece))
+            out += scrubber.finish()
+            tries.append(time.process_time() - began_at)
+            assert len(out) == len(data)
+        return min(tries)
+
+    # Squares would be four times as much.
+    once, twice = seconds(8_000), seconds(16_000)
+    in_time(f"{case}: twice the secret and the answer", twice, 3 * once + 0.005)
 
 
 # ---- secrecy

@@ -196,7 +196,7 @@ PATTERNS = st.lists(st.text("ab", min_size=4, max_size=12).map(str.encode), max_
 def test_patterns_are_found_alike(compiled: ModuleType, patterns: tuple[bytes, ...], data: bytes) -> None:
     expected = any(pattern in data for pattern in patterns)
     assert compiled.holds_any(data, patterns, compiled.scan_table(patterns)) == expected
-    assert scan._holds_any(data, patterns, scan._scan_table(patterns)) == expected
+    assert scan._holds_any(data, patterns, scan.find_room(patterns)) == expected
 
 
 @given(st.lists(st.binary(min_size=8, max_size=40), min_size=1, max_size=6).map(tuple), st.data())
@@ -209,6 +209,23 @@ def test_a_pattern_is_found_wherever_it_stands(
     assert compiled.holds_any(whole, patterns, table)
     for short in (before + after, whole[: len(before) + 7], whole[-len(after) - 7 :]):
         assert compiled.holds_any(short, patterns, table) == scan._holds_any(short, patterns, b"")
+
+
+def test_a_long_pattern_is_sought_with_room_behind_the_data() -> None:
+    # Over what `find` wants to go over to its linear way: 2000 places, 2500 bytes.
+    for least in (scan.LONG_PATTERN, scan.LONG_PATTERN + 1):
+        assert len(scan.find_room((b"abab", b"a" * least))) > 2500
+    assert scan.find_room((b"abab", b"a" * (scan.LONG_PATTERN - 1))) == b""
+    assert scan.find_room(()) == b""
+
+
+@pytest.mark.parametrize("pattern", [bytes(scan.LONG_PATTERN), b"a" * scan.LONG_PATTERN + bytes(8)])
+def test_what_ends_in_the_room_is_no_match(pattern: bytes) -> None:
+    room = scan.find_room((pattern,))
+    assert not scan._holds_any(b"-" + pattern[:-1], (pattern,), room)
+    assert not scan._holds_any(pattern[1:], (pattern,), room)
+    assert not scan._holds_any(b"", (pattern,), room)
+    assert scan._holds_any(b"-" + pattern, (pattern,), room)
 
 
 # --- what is none of it -----------------------------------------------------------------------------------------------
