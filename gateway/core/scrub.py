@@ -232,6 +232,8 @@ def _find_all(needles: Needles, data: bytes, already_scanned: int) -> Iterator[_
     for pattern in needles.patterns:
         size = len(pattern)
         last = len(data) - size
+        if last < 0:
+            continue
         at = roomy.find(pattern, max(already_scanned - size + 1, 0))
         while 0 <= at <= last:
             behind = roomy.find(pattern, at + 1)

@@ -18,6 +18,9 @@
 #define BLOCK 4
 #define TABLE_BITS 15
 #define TABLE_BYTES ((1 << TABLE_BITS) / 8)
+/* How many bytes of patterns may be compared for each byte of data. In an answer that is no echo there is less than one;
+   data much like a long pattern could have each compared at every place. */
+#define MOST_COMPARED 64
 
 /* A line is text[start:end]; its name with the colon is text[start:named], empty where there is no colon. */
 typedef struct {
@@ -333,19 +336,38 @@ scan_table(PyObject *Py_UNUSED(module), PyObject *patterns)
     return table;
 }
 
-/* Whether a pattern stands in text[:size] so that its block that begins at one of its first `stride` bytes is at `at`. */
+/* Whether a pattern stands in text[:size] so that its block that begins at one of its first `stride` bytes is at `at`.
+   What may still be compared is taken from `left`; below zero the answer says nothing. */
 static int
-is_any_around(PyObject *patterns, const char *text, Py_ssize_t size, Py_ssize_t at, Py_ssize_t stride)
+is_any_around(PyObject *patterns, const char *text, Py_ssize_t size, Py_ssize_t at, Py_ssize_t stride, Py_ssize_t *left)
 {
     uint32_t block = block_at(text + at);
     for (Py_ssize_t index = 0; index < PyTuple_GET_SIZE(patterns); index++) {
         const char *pattern = PyBytes_AS_STRING(PyTuple_GET_ITEM(patterns, index));
         Py_ssize_t length = PyBytes_GET_SIZE(PyTuple_GET_ITEM(patterns, index));
         for (Py_ssize_t before = 0; before < stride && before <= at; before++) {
-            if (block_at(pattern + before) == block && length <= size - (at - before) &&
-                memcmp(pattern, text + at - before, (size_t)length) == 0) {
-                return 1;
+            if (block_at(pattern + before) == block && length <= size - (at - before)) {
+                *left -= length;
+                if (*left < 0) {
+                    return 0;
+                }
+                if (memcmp(pattern, text + at - before, (size_t)length) == 0) {
+                    return 1;
+                }
             }
+        }
+    }
+    return 0;
+}
+
+/* Whether a pattern stands in text[:size]: slower where nothing is like it, but in linear time whatever stands there. */
+static int
+is_any_within(PyObject *patterns, const char *text, Py_ssize_t size)
+{
+    for (Py_ssize_t index = 0; index < PyTuple_GET_SIZE(patterns); index++) {
+        PyObject *pattern = PyTuple_GET_ITEM(patterns, index);
+        if (memmem(text, (size_t)size, PyBytes_AS_STRING(pattern), (size_t)PyBytes_GET_SIZE(pattern)) != NULL) {
+            return 1;
         }
     }
     return 0;
@@ -377,10 +399,16 @@ holds_any(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
         Py_RETURN_FALSE;
     }
     Py_ssize_t stride = least - BLOCK + 1;
+    Py_ssize_t left = size > PY_SSIZE_T_MAX / MOST_COMPARED ? PY_SSIZE_T_MAX : size * MOST_COMPARED;
     for (Py_ssize_t at = 0; at <= size - BLOCK; at += stride) {
         uint32_t bit = bit_of(block_at(text + at));
-        if ((bits[bit >> 3] >> (bit & 7)) & 1 && is_any_around(args[1], text, size, at, stride)) {
-            Py_RETURN_TRUE;
+        if ((bits[bit >> 3] >> (bit & 7)) & 1) {
+            if (is_any_around(args[1], text, size, at, stride, &left)) {
+                Py_RETURN_TRUE;
+            }
+            if (left < 0) {
+                return PyBool_FromLong(is_any_within(args[1], text, size));
+            }
         }
     }
     Py_RETURN_FALSE;

@@ -25,7 +25,7 @@ NAMELESS: Final = b"\n"
 # that takes linear time; but not for the last 2000 places, nor in less than 2500 bytes. So a pattern of so many bytes
 # is sought with room behind the data, or data much like it would take long. Shorter ones have little to compare.
 LONG_PATTERN: Final = 512
-_ROOM: Final = bytes(4096)
+_ROOM: Final = bytes(2048)
 
 type SplitHead = tuple[bytes, bytes, Sequence[bytes]]
 
@@ -65,10 +65,14 @@ def find_room(patterns: tuple[bytes, ...]) -> bytes:
 
 
 def _holds_any(data: bytes, patterns: tuple[bytes, ...], table: bytes) -> bool:
-    if not table:
+    if not table or len(data) < LONG_PATTERN:
         return max(map(data.find, patterns), default=-1) >= 0
     roomy = data + table
-    return any(0 <= roomy.find(pattern) <= len(data) - len(pattern) for pattern in patterns)
+    for pattern in patterns:
+        last = len(data) - len(pattern)
+        if last >= 0 and 0 <= roomy.find(pattern) <= last:
+            return True
+    return False
 
 
 split_plain: Callable[[bytes], SplitHead | None]

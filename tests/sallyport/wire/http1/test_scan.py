@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import subprocess
 import sysconfig
+import time
 from types import ModuleType
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.http1 import scan
+from tests.support.figures import InTime
 
 SOURCE = pathlib.Path(__file__).resolve().parents[4] / "sallyport" / "wire" / "http1" / "_scan.c"
 HEADERS = pathlib.Path(sysconfig.get_paths()["include"])
@@ -211,10 +213,44 @@ def test_a_pattern_is_found_wherever_it_stands(
         assert compiled.holds_any(short, patterns, table) == scan._holds_any(short, patterns, b"")
 
 
+@pytest.mark.parametrize("after", [b"", b"!", b"!" + b"a" * 3000])
+def test_patterns_are_found_alike_in_what_is_much_like_them(compiled: ModuleType, after: bytes) -> None:
+    # More is compared here than looks at every place may, so the whole is sought once more in another way.
+    patterns = (b"a" * 3000 + b"!" + b"a" * 3000, b"a" * 2999 + b"?" + b"a" * 9)
+    table = compiled.scan_table(patterns)
+    for data in (b"a" * 20_000 + after, b"-" + b"a" * 12_000 + b"-" + after, b"a" * 9000 + b"?" + b"a" * 8 + after):
+        expected = any(pattern in data for pattern in patterns)
+        assert compiled.holds_any(data, patterns, table) == expected
+        assert scan._holds_any(data, patterns, scan.find_room(patterns)) == expected
+
+
+@pytest.mark.parametrize("twin", ["C", "Python"])
+def test_what_is_much_like_a_pattern_is_searched_in_linear_time(
+    compiled: ModuleType, twin: str, in_time: InTime
+) -> None:
+    def seconds(size: int) -> float:
+        patterns = (b"a" * size + b"!" + b"a" * size,)
+        data = b"a" * (2 * size + size // 4)
+        table = compiled.scan_table(patterns) if twin == "C" else scan.find_room(patterns)
+        holds_any = compiled.holds_any if twin == "C" else scan._holds_any
+        tries = []
+        for _ in range(3):
+            began_at = time.process_time()
+            assert not holds_any(data, patterns, table)
+            tries.append(time.process_time() - began_at)
+        return min(tries)
+
+    # Squares would be four times as much.
+    once, twice = seconds(20_000), seconds(40_000)
+    in_time(f"twice of what is much like a pattern, in {twin}", twice, 3 * once + 0.001)
+
+
 def test_a_long_pattern_is_sought_with_room_behind_the_data() -> None:
     # Over what `find` wants to go over to its linear way: 2000 places, 2500 bytes.
     for least in (scan.LONG_PATTERN, scan.LONG_PATTERN + 1):
-        assert len(scan.find_room((b"abab", b"a" * least))) > 2500
+        room = scan.find_room((b"abab", b"a" * least))
+        assert len(room) > 2000
+        assert scan.LONG_PATTERN + len(room) > 2500
     assert scan.find_room((b"abab", b"a" * (scan.LONG_PATTERN - 1))) == b""
     assert scan.find_room(()) == b""
 
