@@ -74,6 +74,7 @@ from sallyport.net.setting_kinds import HostPort
 from sallyport.net.splice import Splices
 from sallyport.net.tasks import TaskSet
 from sallyport.net.transports import Listener, adopt, listen
+from sallyport.net.turns import LoopTurns
 
 
 class _Listening(NamedTuple):
@@ -140,6 +141,7 @@ class Assembly:
             tunnel_buffers=buffers,
             kept_bodies=KeptBodies(buffers, config.limits.sandbox_buffer_bytes),
             streams=streams,
+            pipelines=LoopTurns(self._loop.call_soon),
             backlogs=Backlogs(config.limits.sandbox_backlog_bytes, streams.readers, self._loop.call_soon),
             renewal_tokens=verifiers(AUDIENCE_RENEWAL),
             revocations=revocations,

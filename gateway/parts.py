@@ -27,6 +27,7 @@ from sallyport.net.dial import Dialer
 from sallyport.net.interception import InterceptionContexts
 from sallyport.net.splice import Splices
 from sallyport.net.tasks import TaskSet
+from sallyport.net.turns import LoopTurns
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,6 +47,8 @@ class GatewayParts:
     plans: PlanHolder
     credentials: Credentials
     streams: StreamIndex
+    # Streams that have more requests to serve than a turn of the loop takes, by sandbox; those of nobody are one owner.
+    pipelines: LoopTurns[str | None]
     upstreams: UpstreamPool
     dialer: Dialer
     splices: Splices

@@ -33,9 +33,13 @@ _head_end: Final = head_end
 # RFC 9112 section 2.2: an empty line before a request is skipped; more than two are not a slip.
 MAX_LEADING_BYTES: Final = 4
 # Requests that are answered here, without an upstream, in one turn of the loop: a millisecond's work. A read may hold
-# thousands of them, and whoever pipelines what is refused must not hold up everybody else's streams.
+# thousands of them, and whoever pipelines what is refused must not hold up everybody else's streams. So a stream serves
+# the first at once and stands in line for those behind it (parts.pipelines): in a turn of the loop one stream of the
+# process goes on, and a thousand of them serve no more than one.
 TURN_REQUESTS: Final = 16
 TURN_HEAD_BYTES: Final = 32 * 1024
+# Why a sandbox is not read: its stream stands in that line.
+TURN: Final = "turn"
 
 
 class Doorman(Protocol):
@@ -140,8 +144,8 @@ class ServedStream(Downstream):
             self.hold_reading(PIPELINE)
             self.backlog.hold((self, PIPELINE), len(self._buffer))
 
-    def _serve(self, data: bytes) -> None:
-        """Begin exchanges while whole heads are there and nothing stands before them."""
+    def _serve(self, data: bytes, requests: int = 1) -> None:
+        """Begin exchanges while whole heads are there and nothing stands before them, so many in a turn of the loop."""
         self._is_serving = True
         limits = self.parts.limits
         begun = taken = 0
@@ -175,18 +179,18 @@ class ServedStream(Downstream):
                 break
             begun += 1
             taken += end
-            if begun == TURN_REQUESTS or taken > TURN_HEAD_BYTES:
+            if begun >= requests or taken > TURN_HEAD_BYTES:
                 # Held, so that the transport reads no further meanwhile, nor tells of an end that comes after these.
-                self.hold_reading("turn")
-                self.parts.loop.call_soon(self._next_turn)
+                self.hold_reading(TURN)
+                self.parts.pipelines.enter(None if self.claims is None else self.claims.sandbox_id, self)
                 break
         self._is_serving = False
 
-    def _next_turn(self) -> None:
+    def take_turn(self) -> None:
         """Go on with what was left for this turn."""
-        self.resume_reading("turn")
-        if self._exchange is None and not (self._is_detached or self._is_lingering):
-            self._go_on()
+        self.resume_reading(TURN)
+        if self._exchange is None and not (self._is_detached or self._is_lingering or self.transport.is_closing()):
+            self._go_on(TURN_REQUESTS)
 
     def _look_closer(self, data: bytes, end: int) -> bytes:
         """There is no whole head, too long a one, or an empty line before it: return what is left to serve, if any."""
@@ -372,10 +376,10 @@ class ServedStream(Downstream):
         if not self._is_serving:
             self._go_on()
 
-    def _go_on(self) -> None:
+    def _go_on(self, requests: int = 1) -> None:
         """Serve what waits, if anything does and if the sandbox takes answers."""
         if self._buffer and not self.is_writing_held:
-            self._serve(self._buffer)
+            self._serve(self._buffer, requests)
         else:
             self._idle()
 
@@ -396,6 +400,7 @@ class ServedStream(Downstream):
         exchange = self._exchange
         if exchange is not None:
             exchange.downstream_lost()
+        self.parts.pipelines.leave(None if self.claims is None else self.claims.sandbox_id, self)
         self.forget()
 
     def expire(self) -> None:
@@ -432,7 +437,7 @@ class ServedStream(Downstream):
         self.backlog.release(self)
         if self._exchange is not None:
             self._exchange.resume_answer()
-        elif not (self._is_lingering or self._is_serving):
+        elif not (self._is_lingering or self._is_serving or TURN in self._holds):
             self.deadline_at = NEVER
             self.resume_reading("answers")
             self._go_on()

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
-from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Callable, Hashable
+from typing import Protocol
 
 
-class Turns[K, T]:
+class Turns[K, T: Hashable]:
     """Owners take turns; each has at most `each` under way, all together at most `at_once`. First come, first served
     among the work of one owner.
 
@@ -18,22 +19,33 @@ class Turns[K, T]:
     def __init__(self, *, at_once: int, each: int) -> None:
         self._at_once = at_once
         self._each = each
-        self._waiting: dict[K, deque[T]] = {}
+        # Ordered ones: a plain dict would look for the first among those that are gone.
+        self._waiting: dict[K, OrderedDict[T, None]] = {}
         self._under_way: Counter[K] = Counter()
 
     def enter(self, owner: K, work: T) -> None:
         """Let a piece of work wait for its turn."""
-        self._waiting.setdefault(owner, deque()).append(work)
+        self._waiting.setdefault(owner, OrderedDict())[work] = None
+
+    def leave(self, owner: K, work: T) -> None:
+        """Forget a piece of work that is to be done no more; nothing happens where it does not wait."""
+        waiting = self._waiting.get(owner)
+        if waiting is not None and work in waiting:
+            del waiting[work]
+            if not waiting:
+                del self._waiting[owner]
 
     def take(self) -> tuple[K, T] | None:
         """Take what is next, which is under way until done(); None while nothing may begin."""
         if self._under_way.total() >= self._at_once:
             return None
-        owner = next((owner for owner in self._waiting if self._under_way[owner] < self._each), None)
-        if owner is None:
+        for owner in self._waiting:
+            if self._under_way[owner] < self._each:
+                break
+        else:
             return None
         waiting = self._waiting.pop(owner)
-        work = waiting.popleft()
+        work, _ = waiting.popitem(last=False)
         if waiting:
             self._waiting[owner] = waiting  # behind everybody else
         self._under_way[owner] += 1
@@ -52,6 +64,56 @@ class Turns[K, T]:
 
     def __repr__(self) -> str:
         return f"<Turns {self._under_way.total()} under way, {self.waiting} waiting, of {len(self._waiting)} owners>"
+
+
+class Waiter(Hashable, Protocol):
+    """Who waits for a turn of the event loop."""
+
+    def take_turn(self) -> None:
+        """Do as much as one turn allows; whoever has more to do enters the line again."""
+
+
+class LoopTurns[K]:
+    """One line of a process: in a turn of the event loop one of those that wait goes on. Owners take turns.
+
+    So what they do in a turn of the loop does not grow with their number.
+    """
+
+    __slots__ = ("_call_soon", "_is_called", "_turns")
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+        self._call_soon = call_soon
+        self._turns: Turns[K, Waiter] = Turns(at_once=1, each=1)
+        self._is_called = False
+
+    def enter(self, owner: K, waiter: Waiter) -> None:
+        """Let it wait for its turn, which is in a later turn of the loop."""
+        self._turns.enter(owner, waiter)
+        if not self._is_called:
+            self._is_called = True
+            self._call_soon(self._next)
+
+    def leave(self, owner: K, waiter: Waiter) -> None:
+        """Let it wait no more; nothing happens where it does not."""
+        self._turns.leave(owner, waiter)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return self._turns.waiting
+
+    def _next(self) -> None:
+        turn = self._turns.take()
+        if turn is None:
+            self._is_called = False
+            return
+        self._call_soon(self._next)  # first: whatever becomes of this one, the others have their turns
+        owner, waiter = turn
+        self._turns.done(owner)
+        waiter.take_turn()
+
+    def __repr__(self) -> str:
+        return f"<LoopTurns: {self.waiting} wait>"
 
 
 class Gate[K]:

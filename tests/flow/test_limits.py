@@ -6,20 +6,21 @@ import resource
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.passthrough import Passthrough
-from gateway.stream import ServedStream
+from gateway.stream import TURN_REQUESTS, ServedStream
 from sallyport.net.tunnel_stream import TunnelStream
 from sallyport.net.websocket_upgrade import upgrade_request
 from sallyport.plan.codec import seal
 from sallyport.wire import websocket
 from sallyport.wire.yamux.frames import DATA, RST, SYN, WINDOW_UPDATE, frame_header
 from tests.support.gateway_plans import SANDBOX, plan
-from tests.support.in_process import Settings, signed_token
+from tests.support.in_process import GatewayInProcess, Settings, proxy_token, signed_token
 from tests.support.passing_time import let_time_pass
 from tests.support.plan_documents import plan_document
 from tests.support.raw_end import RawAnswer, RawEnd, raw_origin
@@ -385,6 +386,52 @@ async def test_t6_a_body_in_frames_of_two_bytes_is_held_for_about_what_it_counts
         link.send(OK)
         assert (await end.answer("POST")).status == 200
         assert budget.held == 0
+
+
+async def pipelines_into(
+    gateway: GatewayInProcess, way: str, sandbox_id: str, count: int
+) -> list[Callable[[bytes, int], RawEnd]]:
+    """Open so many ways to send one head many times over on a stream; nobody's show a token that nobody signed."""
+    if way == "tunnel":
+        client = await gateway.tunnel(sandbox_id)
+        return [lambda head, times: client.ask(head * times)] * count
+    token = proxy_token(sandbox_id)
+    if way == "nobody":
+        token = f"{token.rpartition('.')[0]}.{'A' * 86}"
+
+    def opened(end: RawEnd) -> Callable[[bytes, int], RawEnd]:
+        def send(head: bytes, times: int) -> RawEnd:
+            end.send(head.replace(b"\r\n", f"\r\nProxy-Authorization: Bearer {token}\r\n".encode(), 1) * times)
+            return end
+
+        return send
+
+    return [opened(await gateway.client()) for _ in range(count)]
+
+
+@pytest.mark.parametrize("flood", [*WAYS, "nobody"])
+@both_ways
+async def test_t6_many_pipelines_of_refused_requests_leave_a_neighbour_its_turn(
+    tmp_path: Path, way: str, flood: str
+) -> None:
+    """Streams of one sandbox serve no more in a turn of the loop than one of them, and sandboxes take turns."""
+    async with stage(tmp_path) as scene:
+        gateway, entries = scene.gateway, scene.gateway.audit.entries
+        gateway.parts.plans.apply(PLAN_OF_TWO)
+        count, pipelined = 100, 10 * TURN_REQUESTS
+        (neighbour,) = await pipelines_into(gateway, way, "sbx_two", 1)
+        theirs = [send(REFUSED, pipelined) for send in await pipelines_into(gateway, flood, SANDBOX, count)]
+        await until(lambda: gateway.parts.pipelines.waiting >= count)
+        began = len(entries)
+        end = neighbour(REFUSED, 2 * TURN_REQUESTS)
+        for _ in range(2 * TURN_REQUESTS):
+            assert (await end.answer()).status == 400
+        # A few turns of the loop. Behind all of the flood's streams its last would have come after two turns of each.
+        answered = [entry["sandboxId"] for entry in entries[began:]]
+        assert len(answered) < 20 * TURN_REQUESTS
+        assert answered.count("sbx_two") == 2 * TURN_REQUESTS
+        assert gateway.parts.pipelines.waiting >= count - 1
+        assert {(await each.answer()).status for each in theirs} == {407 if flood == "nobody" else 400}
 
 
 async def test_t6_what_costs_nothing_is_counted_over_all_tunnels_of_a_sandbox(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.stream import TURN_REQUESTS, ServedStream
+from gateway.stream import TURN, TURN_REQUESTS, ServedStream
 from sallyport.net.parting import LINGER_BYTES
 from tests.support.gateway_plans import SANDBOX, denied, plan
 from tests.support.in_process import in_process_gateway, proxy_token
@@ -648,3 +648,67 @@ async def test_t6_requests_that_are_refused_here_leave_others_their_turn(tmp_pat
         records = await scene.gateway.audit.until(count)
         assert [record["path"] for record in records] == [f"/x{number}" for number in range(count)]
         is_over = True
+
+
+async def test_t6_a_stream_that_ends_in_line_leaves_it_and_what_it_had_left_is_never_served(tmp_path: Path) -> None:
+    async with stage(tmp_path, rules=RULES) as scene:
+        parts = scene.gateway.parts
+        ends = [await scene.gateway.client() for _ in range(4)]
+        for end in ends:
+            end.send(scene.gateway.request(DENIED) * 10 * TURN_REQUESTS)
+        await until(lambda: parts.pipelines.waiting == len(ends))
+        served = len(scene.gateway.audit.entries)
+        for stream in parts.streams.of_sandbox(SANDBOX):
+            stream.revoke()
+        assert parts.pipelines.waiting == 0
+        await until(lambda: parts.streams.open == 0)
+        assert len(scene.gateway.audit.entries) == served
+
+
+async def test_t6_a_stream_that_is_closing_serves_nothing_more_when_its_turn_comes(tmp_path: Path) -> None:
+    """As a drain closes it: it is lost once what was written is taken."""
+    async with stage(tmp_path, rules=RULES) as scene:
+        parts = scene.gateway.parts
+        client = await scene.gateway.client()
+        client.send(scene.gateway.request(DENIED) * 10 * TURN_REQUESTS)
+        await until(lambda: parts.pipelines.waiting == 1)
+        (stream,) = parts.streams.of_sandbox(SANDBOX)
+        assert isinstance(stream, ServedStream)
+        served = len(scene.gateway.audit.entries)
+        stream.close()
+        stream.take_turn()
+        assert len(scene.gateway.audit.entries) == served
+        client.close()
+
+
+async def test_t6_a_stream_whose_answers_are_taken_again_keeps_its_place_in_line(tmp_path: Path) -> None:
+    async with stage(tmp_path, rules=RULES) as scene:
+        client = await scene.gateway.client()
+        count = 4 * TURN_REQUESTS
+        client.send(scene.gateway.request(DENIED) * count)
+        await until(lambda: scene.gateway.parts.pipelines.waiting == 1)
+        (stream,) = scene.gateway.parts.streams.of_sandbox(SANDBOX)
+        assert isinstance(stream, ServedStream)
+        served = len(scene.gateway.audit.entries)
+        stream.pause_writing()
+        stream.resume_writing()
+        assert len(scene.gateway.audit.entries) == served
+        assert TURN in stream._holds
+        for _ in range(count):
+            assert (await client.answer()).status == 403
+
+
+async def test_t6_of_what_comes_to_many_streams_each_serves_the_first_at_once(tmp_path: Path) -> None:
+    """However little it is: a turn for each of a thousand would be a second."""
+    async with stage(tmp_path, rules=RULES) as scene:
+        parts, entries = scene.gateway.parts, scene.gateway.audit.entries
+        ends = [await scene.gateway.client() for _ in range(5)]
+        await until(lambda: parts.streams.open == len(ends))
+        for stream in parts.streams.all():
+            assert isinstance(stream, ServedStream)
+            stream.data_received(scene.gateway.request(DENIED) * TURN_REQUESTS)
+        assert (len(entries), parts.pipelines.waiting) == (len(ends), len(ends))
+        for end in ends:
+            for _ in range(TURN_REQUESTS):
+                assert (await end.answer()).status == 403
+        assert (len(entries), parts.pipelines.waiting) == (len(ends) * TURN_REQUESTS, 0)

@@ -1435,6 +1435,49 @@ _FRAMING: Final = (
         "tests/sallyport/net/test_bulk_turns.py::test_one_that_brings_much_waits_for_the_next_turn_when_this_one_is_full",
     ),
     Guard(
+        "pipelines of all streams in one line",
+        "gateway/stream.py",
+        "if begun >= requests or taken > TURN_HEAD_BYTES:",
+        "if begun >= TURN_REQUESTS or taken > TURN_HEAD_BYTES:",
+        "tests/gateway/test_stream.py::test_t6_of_what_comes_to_many_streams_each_serves_the_first_at_once",
+    ),
+    Guard(
+        "pipelines of sandboxes take turns",
+        "gateway/stream.py",
+        "self.parts.pipelines.enter(None if self.claims is None else self.claims.sandbox_id, self)",
+        "self.parts.pipelines.enter(None, self)",
+        "tests/flow/test_limits.py::test_t6_many_pipelines_of_refused_requests_leave_a_neighbour_its_turn",
+    ),
+    Guard(
+        "pipelines of a stream that has ended",
+        "gateway/stream.py",
+        "        self.parts.pipelines.leave(None if self.claims is None else self.claims.sandbox_id, self)\n",
+        "",
+        "tests/gateway/test_stream.py::"
+        "test_t6_a_stream_that_ends_in_line_leaves_it_and_what_it_had_left_is_never_served",
+    ),
+    Guard(
+        "pipelines of a stream that is closing",
+        "gateway/stream.py",
+        "if self._exchange is None and not (self._is_detached or self._is_lingering or self.transport.is_closing()):",
+        "if self._exchange is None and not (self._is_detached or self._is_lingering):",
+        "tests/gateway/test_stream.py::test_t6_a_stream_that_is_closing_serves_nothing_more_when_its_turn_comes",
+    ),
+    Guard(
+        "pipelines wait for their turn whatever is taken",
+        "gateway/stream.py",
+        "self._is_serving or TURN in self._holds):",
+        "self._is_serving):",
+        "tests/gateway/test_stream.py::test_t6_a_stream_whose_answers_are_taken_again_keeps_its_place_in_line",
+    ),
+    Guard(
+        "one of a line in a turn of the loop, whatever becomes of it",
+        "sallyport/net/turns.py",
+        "        self._call_soon(self._next)  # first: whatever becomes of this one, the others have their turns\n",
+        "",
+        "tests/sallyport/net/test_turns.py::test_a_fault_of_one_stops_nobody_behind_it",
+    ),
+    Guard(
         "who is held reads nothing where the kernel moves it",
         "sallyport/net/splice.py",
         "reads = self._is_open and not self.waiting and not self._is_held",
@@ -2359,8 +2402,8 @@ _LIMITS: Final = (
     Guard(
         "a sandbox's names",
         "sallyport/net/turns.py",
-        "if self._under_way[owner] < self._each)",
-        ")",
+        "if self._under_way[owner] < self._each:",
+        "if True:",
         "tests/sallyport/net/test_turns.py::test_one_owner_leaves_room_for_others",
     ),
     Guard(

@@ -40,6 +40,7 @@ from sallyport.net.memory import MemoryTransport, memory_pair
 from sallyport.net.proxy_connect import ProtocolFactory
 from sallyport.net.resolve import Resolver
 from sallyport.net.tasks import TaskSet
+from sallyport.net.turns import LoopTurns
 from sallyport.plan.codec import seal
 from sallyport.secret import Secret
 from sallyport_cli.keys import mint, new_private_key, public_pem
@@ -195,6 +196,7 @@ class TenantGateway:
             plans=PlanHolder(max_sandboxes=10, max_plan_bytes=100_000),
             credentials=self._credentials(clock),
             streams=StreamIndex(max_anonymous=100),
+            pipelines=LoopTurns(loop.call_soon),
             upstreams=None,
             dialer=None,
             audit=self.audit,

@@ -1,9 +1,11 @@
 import asyncio
+from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sallyport.net.turns import Gate, Turns
+from sallyport.net.turns import Gate, LoopTurns, Turns
 
 
 def test_owners_take_turns_whatever_one_has_put_in_before() -> None:
@@ -37,6 +39,18 @@ def test_one_owner_leaves_room_for_others() -> None:
     assert turns.take() == ("greedy", 2)
 
 
+def test_who_leaves_has_no_turn_and_holds_up_nobody() -> None:
+    turns: Turns[str | None, int] = Turns(at_once=10, each=10)
+    for owner, number in (("a", 1), ("a", 2), (None, 3), ("a", 4)):
+        turns.enter(owner, number)
+    for owner, number in (("a", 1), (None, 3), (None, 3), ("b", 9), ("a", 9)):
+        turns.leave(owner, number)
+    assert repr(turns) == "<Turns 0 under way, 2 waiting, of 1 owners>"
+    assert [turns.take() for _ in range(3)] == [("a", 2), ("a", 4), None]
+    turns.enter(None, 5)
+    assert turns.take() == (None, 5)
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=200))
 def test_never_more_than_is_allowed_and_everything_in_the_end(steps: list[tuple[str, bool]]) -> None:
     turns: Turns[str, int] = Turns(at_once=4, each=2)
@@ -59,6 +73,84 @@ def test_never_more_than_is_allowed_and_everything_in_the_end(steps: list[tuple[
             under_way.append(turn[0])
             taken += 1
     assert taken == entered
+
+
+# --- LoopTurns --------------------------------------------------------------------------------------------------------
+
+
+class Line:
+    """A line, whose turns of the loop come one at a time."""
+
+    def __init__(self) -> None:
+        self.called: list[Callable[[], None]] = []
+        self.turns: LoopTurns[str | None] = LoopTurns(self.called.append)
+        self.done: list[str] = []
+
+    def enter(self, name: str, times: int = 1) -> "Worker":
+        worker = Worker(self, name, times)
+        self.turns.enter(worker.owner, worker)
+        return worker
+
+    def turn(self) -> None:
+        (call,) = self.called
+        self.called.clear()
+        call()
+
+
+class Worker:
+    """Who wants so many turns; its owner is its first letter, and that of "-" is nobody."""
+
+    def __init__(self, line: Line, name: str, times: int) -> None:
+        self._line = line
+        self._name = name
+        self._times = times
+        self.owner = None if name[0] == "-" else name[0]
+
+    def take_turn(self) -> None:
+        self._line.done.append(self._name)
+        self._times -= 1
+        if self._times < 0:
+            raise RuntimeError(self._name)
+        if self._times:
+            self._line.turns.enter(self.owner, self)
+
+
+def test_one_goes_on_in_a_turn_of_the_loop_and_owners_take_turns() -> None:
+    line = Line()
+    for name in ("a1", "a2", "a3"):
+        line.enter(name, 2)
+    line.enter("b1", 2)
+    line.enter("-1")
+    assert line.done == []
+    seen = []
+    while line.called:
+        line.turn()
+        seen.append(len(line.done))
+    assert seen == [1, 2, 3, 4, 5, 6, 7, 8, 9, 9]
+    assert line.done == ["a1", "b1", "-1", "a2", "b1", "a3", "a1", "a2", "a3"]
+    line.enter("a4")
+    line.turn()
+    assert line.done[-1] == "a4"
+
+
+def test_who_left_the_line_does_not_go_on() -> None:
+    line = Line()
+    gone = line.enter("a1")
+    line.enter("a2")
+    line.turns.leave("a", gone)
+    assert repr(line.turns) == "<LoopTurns: 1 wait>"
+    line.turn()
+    assert (line.done, line.turns.waiting) == (["a2"], 0)
+
+
+def test_a_fault_of_one_stops_nobody_behind_it() -> None:
+    line = Line()
+    line.enter("a1", 0)
+    line.enter("a2")
+    with pytest.raises(RuntimeError):
+        line.turn()
+    line.turn()
+    assert line.done == ["a1", "a2"]
 
 
 # --- Gate -------------------------------------------------------------------------------------------------------------
