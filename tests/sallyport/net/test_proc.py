@@ -46,10 +46,19 @@ def test_a_group_that_nobody_waited_for_is_not_alive() -> None:
 def test_a_long_environment_is_read_to_its_end() -> None:
     long = {f"V{number}": "x" * 60_000 for number in range(5)}
     with subprocess.Popen(["sleep", "60"], env=long | {"LAST": "y"}) as child:
-        assert environment_value(child.pid, "LAST") == "y"
-        assert environment_has(child.pid, b"V4=" + b"x" * 60_000)
-        assert not environment_has(child.pid, b"V4=" + b"x" * 59_999)
-        child.kill()
+        try:
+            await_environment(child.pid)
+            assert environment_value(child.pid, "LAST") == "y"
+            assert environment_has(child.pid, b"V4=" + b"x" * 60_000)
+            assert not environment_has(child.pid, b"V4=" + b"x" * 59_999)
+        finally:
+            child.kill()
+
+
+def await_environment(pid: int) -> None:
+    """Wait until a process that was just started has one: it is told of before the kernel has set that up."""
+    while not Path(f"/proc/{pid}/environ").read_bytes():
+        pass
 
 
 # Looks twice for what is not there, says so, and waits to be looked at.
@@ -64,6 +73,7 @@ sys.stdin.read()
 def test_c14_what_others_were_started_with_does_not_stay_in_memory() -> None:
     secret = "environment-canary-" + os.urandom(8).hex()
     with subprocess.Popen(["sleep", "60"], env={"KEY": secret, "PADDING": "x" * 40_000}) as other:
+        await_environment(other.pid)
         command = [sys.executable, "-c", LOOKS, str(other.pid)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as looking:
             assert looking.stdout is not None
