@@ -50,7 +50,7 @@ async def test_a_sandbox_that_the_control_plane_does_not_know_is_not_made(stand:
 
 async def test_a_worker_that_ends_leaves_nothing_running(stand: SandboxWorker) -> None:
     made = await stand.create("/bin/sleep", "600")
-    assert await asyncio.to_thread(stand.worker.end) == 0
+    assert await asyncio.to_thread(stand.worker.end) == 0, stand.worker.events[-20:]
     assert not is_alive(made["pid"])
     assert [pid for pid in pids() if environment_has(pid, _mark(stand.state))] == []
     await asyncio.to_thread(stand.worker.start)

@@ -11,6 +11,13 @@ class Stream(OpenStream):
         self.claims = claims
 
 
+class Aborted(Stream):
+    is_aborted = False
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+
 def claims_of(sandbox_id: str) -> Claims:
     return Claims(
         issuer="i",
@@ -100,12 +107,6 @@ def test_what_has_ended_is_forgotten() -> None:
 
 
 def test_s10_one_anonymous_stream_too_many_ends_the_one_that_is_so_for_longest() -> None:
-    class Aborted(Stream):
-        is_aborted = False
-
-        def abort(self) -> None:
-            self.is_aborted = True
-
     index = StreamIndex(max_anonymous=2)
     streams = [Aborted() for _ in range(5)]
     mine = add(index, ONE)
@@ -128,12 +129,6 @@ def test_s10_one_anonymous_stream_too_many_ends_the_one_that_is_so_for_longest()
 
 
 def test_s10_a_stream_too_many_takes_no_place_and_makes_room_as_an_anonymous_one() -> None:
-    class Aborted(Stream):
-        is_aborted = False
-
-        def abort(self) -> None:
-            self.is_aborted = True
-
     index = StreamIndex(max_anonymous=2)
     mine = add(index, ONE)
     refused = [Aborted(ONE) for _ in range(3)]
