@@ -433,7 +433,7 @@ class Limits:
         count(256, 10_000_000),
         "65536",
         "Audit records waiting to be written; more are dropped and counted.",
-        "Two seconds at 30,000 requests a second.",
+        "Two seconds at 30,000 requests a second; 3 KB each at most, for long paths are cut.",
     )
     denials: int = setting(
         count(1, 1_000_000),

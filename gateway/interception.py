@@ -18,7 +18,7 @@ from sallyport.host import HostError, normalize_host
 from sallyport.net.clock import NEVER
 from sallyport.net.interception import InterceptionError
 from sallyport.net.parting import Parting
-from sallyport.net.tls import TlsTransport
+from sallyport.net.tls import HANDSHAKE_BYTES, TlsTransport
 from sallyport.problem import AuditCode, Code
 from sallyport.wire.client_hello import (
     HANDSHAKE_FAILURE_ALERT,
@@ -40,6 +40,7 @@ class Interception(asyncio.Protocol, OpenStream):
     __slots__ = (
         "_buffer",
         "_destination",
+        "_is_begun",
         "_is_over",
         "_parts",
         "_source",
@@ -66,6 +67,7 @@ class Interception(asyncio.Protocol, OpenStream):
         self._destination = destination
         self._table = table
         self._buffer = b""
+        self._is_begun = False
         self._is_over = False
         self.claims: Claims | None = claims
         self.deadline_at = self.filed_at = NEVER
@@ -138,7 +140,14 @@ class Interception(asyncio.Protocol, OpenStream):
             self._refuse("failed", Code.OVERLOADED, HANDSHAKE_FAILURE_ALERT)
             return
         tls = TlsTransport(self._transport, self, context, server_side=True, on_handshake=self._handshake_ended)
-        tls.start(self._buffer)
+        buffer, self._buffer = self._buffer, b""
+        self._is_begun = True
+        tls.start(buffer)
+
+    @property
+    def held_bytes(self) -> int:
+        """What has come of the ClientHello, and then what OpenSSL makes of it."""
+        return HANDSHAKE_BYTES if self._is_begun else len(self._buffer)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """TLS is up; transport is the one inside it."""

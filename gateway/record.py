@@ -1,4 +1,7 @@
-"""What is written down about an exchange, and about a stream that had none. Never a query, never a secret."""
+"""What is written down about an exchange, and about a stream that had none. Never a query, never a secret.
+
+Nor anything as long as a sandbox likes: records wait in memory for a sink that may be stuck (S10).
+"""
 
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +16,10 @@ if TYPE_CHECKING:
     from gateway.serve import Exchange
 
 
+# What is longer is cut, and ends with an ellipsis, which neither has otherwise.
+MAX_PATH: Final = 2048
+MAX_METHOD: Final = 64
+
 _NOWHERE: Final = (None, None, None)
 
 
@@ -26,6 +33,9 @@ def exchange_record(exchange: "Exchange", outcome: str, seconds: float) -> tuple
     organization_id, sandbox_id, source, mode = exchange.stream.who
     scheme, host, port = exchange.destination or _NOWHERE
     rule_id, binding_id, connection_id = exchange.labels
+    method, path = exchange.head.method, exchange.path.decode("ascii")
+    if len(method) + len(path) > MAX_PATH:
+        method, path = _cut(method, MAX_METHOD), _cut(path, MAX_PATH)
     return (
         exchange.parts.clock.wall - seconds,
         exchange.request_id,
@@ -33,11 +43,11 @@ def exchange_record(exchange: "Exchange", outcome: str, seconds: float) -> tuple
         sandbox_id,
         source,
         mode,
-        exchange.head.method,
+        method,
         scheme,
         host,
         port,
-        exchange.path.decode("ascii"),
+        path,
         exchange.decision,
         rule_id,
         binding_id,
@@ -82,3 +92,7 @@ def stream_record(
         known["planRevision"] = table.revision
     known |= fields
     return tuple(known.get(name) for name in FIELDS)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"

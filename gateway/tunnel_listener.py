@@ -23,7 +23,7 @@ from gateway.tunnel_host import TunnelHost, verify_renewed
 from gateway.tunnel_stream import SOURCE
 from sallyport.claims import Claims, TokenError, TokenFault
 from sallyport.net.clock import NEVER
-from sallyport.net.tls import TlsTransport
+from sallyport.net.tls import HANDSHAKE_BYTES, TlsTransport
 from sallyport.net.websocket_upgrade import accept_upgrade
 from sallyport.problem import Code
 from sallyport.wire.client_hello import parse_client_hello
@@ -37,9 +37,6 @@ _log = structlog.get_logger(__name__)
 
 # A sandboxd that was refused for a passing reason comes back by its own backoff; this is the least it waits.
 RETRY_AFTER_SECONDS: Final = 5
-# What OpenSSL can hold of a handshake that has begun: 45 KiB where all is well, and where it has asked for another
-# ClientHello as much as a client claims to send, 128 KiB at most.
-HANDSHAKE_BYTES: Final = 176 * 1024
 
 _NOT_A_PROXY: Final = "this listener answers GET /v1/tunnel and GET /healthz, and proxies nothing"
 

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, assert_never, cast
@@ -20,9 +19,9 @@ from typing import Any, assert_never, cast
 LONGEST_LIST = 24
 
 _METADATA_KEY = "sallyport.setting"
-_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)")
+_DURATION = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,6}))?(ms|s|m|h|d)")
 _SIZE = re.compile(r"([0-9]{1,15})(B|KiB|MiB|GiB)?")
-_SECONDS = {"ms": Fraction(1, 1000), "s": Fraction(1), "m": Fraction(60), "h": Fraction(3600), "d": Fraction(86400)}
+_MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _BYTES = {None: 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
 
@@ -338,7 +337,9 @@ def _seconds(value: object) -> float:
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if found is None:
         raise ValueError(f"{value!r} is not a duration; write a number with its unit, such as 250ms, 10s, 15m or 1h")
-    return float(Fraction(found[1]) * _SECONDS[found[2]])
+    whole, part, unit = found[1], found[2] or "", found[3]
+    # In whole numbers up to the one division, which Python rounds to the nearest: 0.1s is 0.1.
+    return int(whole + part) * _MILLISECONDS[unit] / (1000 * 10 ** len(part))
 
 
 def _size(value: object) -> int:

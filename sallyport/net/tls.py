@@ -27,6 +27,9 @@ _DELIVERY_BYTES: Final = 256 * 1024
 _SLICE_BYTES: Final = 64 * 1024
 # OpenSSL takes certificate chains up to 100 KiB; no honest handshake comes near this.
 _MAX_HANDSHAKE_BYTES: Final = 256 * 1024
+# What OpenSSL can hold of a server's handshake: 45 KiB where all is well, and where it has asked for another
+# ClientHello (for the first had no key share that it takes) as much as a client claims to send, 128 KiB at most.
+HANDSHAKE_BYTES: Final = 176 * 1024
 # As little as a certificate of a peer is counted as: OpenSSL takes twice this to hold the smallest.
 _LEAST_CERTIFICATE_BYTES: Final = 2 * 1024
 # Bytes under way arrive in this time; an idle client that overlooks our end must not hold up a drain.

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from gateway.interception import Interception
+from gateway.memory import MemoryWatch
 from sallyport.net.parting import LINGER_BYTES, LINGER_SECONDS
+from sallyport.net.tls import HANDSHAKE_BYTES
 from sallyport.plan.codec import seal
 from sallyport.wire.client_hello import HANDSHAKE_FAILURE_ALERT
 from tests.support.gateway_plans import plan, route
@@ -357,3 +360,31 @@ async def test_a2_a_connect_inside_is_refused(gateway: GatewayInProcess) -> None
     client = await gateway.intercepted(f"{HOST}:443")
     client.send(b"CONNECT other.test:443 HTTP/1.1\r\nHost: other.test:443\r\n\r\n")
     assert (await client.answer("CONNECT")).status == 400
+
+
+# ---- what it holds
+
+
+async def test_t5_handshakes_that_have_begun_count_as_what_openssl_can_hold_of_them(tmp_path: Path) -> None:
+    document = plan([route("managed", [HOST], "con_one")])
+    further = {"limits": {"memory": "off"}}
+    async with in_process_gateway(tmp_path, plan=document, further=further) as gateway:
+        parts = gateway.parts
+        watch = MemoryWatch(parts, 16 * HANDSHAKE_BYTES)
+
+        def held() -> list[int]:
+            return [each.held_bytes for each in parts.streams.all() if isinstance(each, Interception)]
+
+        client = await gateway.open_tunnel(f"{HOST}:443")
+        hello = TlsByHand(context(gateway), HOST).hello()
+        client.send(hello[:-1])
+        await until(lambda: held() == [len(hello) - 1])
+        client.send(hello[-1:])
+        assert await client.some() != b""  # the server's part
+        assert held() == [HANDSHAKE_BYTES]
+        watch.look(16 * HANDSHAKE_BYTES + 1)
+        await client.gone()
+        assert parts.sheds("sbx_one")
+        assert held() == []
+        watch.look(0)
+        watch.close()

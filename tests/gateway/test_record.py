@@ -7,7 +7,7 @@ import pytest
 from gateway.audit_line import FIELDS
 from gateway.core.decision import Mode
 from gateway.core.route_table import RouteTable
-from gateway.record import stream_record
+from gateway.record import MAX_METHOD, MAX_PATH, stream_record
 from sallyport.claims import Claims
 from sallyport.destination import Destination
 from tests.support.gateway_plans import ORGANIZATION, SANDBOX, plan, route
@@ -100,6 +100,27 @@ async def test_c14_a_request_that_was_never_sent(tmp_path: Path) -> None:
         "linkReused": None,
     }
     assert {name: record[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "kept_method", "kept_path"),
+    [
+        ("GET", "/" + "a" * (MAX_PATH - 4), "GET", "/" + "a" * (MAX_PATH - 4)),
+        ("GET", "/" + "a" * (MAX_PATH - 1), "GET", "/" + "a" * (MAX_PATH - 1)),
+        ("GET", "/" + "a" * 30_000, "GET", "/" + "a" * (MAX_PATH - 1) + "…"),
+        ("M" * 30_000, "/x", "M" * MAX_METHOD + "…", "/x"),
+    ],
+    ids=["short", "as long as is kept", "a long path", "a long method"],
+)
+async def test_s10_what_waits_for_a_stuck_sink_is_not_as_long_as_a_sandbox_likes(
+    tmp_path: Path, method: str, path: str, kept_method: str, kept_path: str
+) -> None:
+    async with in_process_gateway(tmp_path, plan=PLAN) as gateway:
+        client = await gateway.client()
+        client.send(gateway.request(f"http://other.test{path}", method=method))
+        assert (await client.answer()).status == 403
+        (record,) = await gateway.audit.until(1)
+    assert (record["method"], record["path"]) == (kept_method, kept_path)
 
 
 async def test_a_request_of_nobody_to_nowhere(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from cryptography.x509.oid import NameOID
 from gateway.memory import MemoryWatch
 from gateway.open_streams import OpenStream
 from gateway.renewal import RenewedTokens, TokenRenewalError
-from gateway.tunnel_listener import HANDSHAKE_BYTES, Handshake
-from sallyport.net.tls import TlsTransport
+from gateway.tunnel_listener import Handshake
+from sallyport.net.tls import HANDSHAKE_BYTES, TlsTransport
 from sallyport.net.websocket_upgrade import upgrade_request
 from sallyport.plan.codec import seal
 from sallyport_cli.keys import mint, new_private_key

@@ -1624,6 +1624,13 @@ _AGREEMENT: Final = (
         "tests/gateway/test_interception.py::test_a1_another_name_is_answered_with_unrecognized_name",
     ),
     Guard(
+        "what OpenSSL holds of an intercepted handshake is counted",
+        "gateway/interception.py",
+        "HANDSHAKE_BYTES if self._is_begun else",
+        "0 if self._is_begun else",
+        "tests/gateway/test_interception.py::test_t5_handshakes_that_have_begun_count_as_what_openssl_can_hold_of_them",
+    ),
+    Guard(
         "the name of a ClientHello, at sandboxd",
         "sandboxd/interception.py",
         "if hello.server_name not in (None, self._asked.host):",
