@@ -51,6 +51,7 @@ class MemoryWatch:
             reset = sum(each.stream.shed() for each in shed)
             parts.metrics.streams_shed += reset
             parts.upstreams.close_idle(lambda _: True)
+            parts.upstreams.forget_sessions()
             return_memory()
             if not parts.is_shedding:
                 _log.error("memory_over_limit", resident=resident_bytes, limit=self._limit.limit_bytes, reset=reset)

@@ -285,6 +285,10 @@ class UpstreamPool:
             link.transport.abort()
         return len(links)
 
+    def forget_sessions(self) -> None:
+        """Offer no TLS session that is kept: each also holds a ticket, as long as its peer likes up to 64 KiB."""
+        self._sessions.clear()
+
     def _make_room(self, key: PoolKey) -> None:
         """Close an idle link, so that another may be dialled."""
         spare = self.state.spare(key)

@@ -17,6 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from gateway.build import codec_kind
 from gateway.core.route_table import RouteUpstream, make_upstream
+from gateway.memory import MemoryWatch
 from gateway.stream import ServedStream
 from gateway.upstream import UpstreamError, UpstreamLink
 from sallyport.destination import Destination
@@ -494,6 +495,18 @@ async def offered_again(gateway: GatewayInProcess, context: ssl.SSLContext) -> l
 
 async def test_a_tls_session_is_offered_again_once(gateway: GatewayInProcess) -> None:
     assert await offered_again(gateway, origin_context("api.test")) == [False, True]
+
+
+async def test_t5_a_gateway_that_holds_too_much_keeps_no_tls_session(gateway: GatewayInProcess) -> None:
+    """Whatever its peer has made of a ticket."""
+    upstreams = gateway.parts.upstreams
+    await offered_again(gateway, origin_context("api.test"))
+    assert len(upstreams._sessions) == 1
+    watch = MemoryWatch(gateway.parts, 1024)
+    watch.look(1025)
+    assert len(upstreams._sessions) == 0
+    watch.look(0)
+    watch.close()
 
 
 def certificate(size: int) -> bytes:

@@ -2272,6 +2272,13 @@ _LIMITS: Final = (
         "test_t5_a_tls_session_of_an_upstream_that_sends_certificates_without_need_is_not_kept",
     ),
     Guard(
+        "TLS sessions where there is too much",
+        "gateway/memory.py",
+        "            parts.upstreams.forget_sessions()\n",
+        "",
+        "tests/gateway/test_upstream.py::test_t5_a_gateway_that_holds_too_much_keeps_no_tls_session",
+    ),
+    Guard(
         "streams without a token, so many",
         "gateway/open_streams.py",
         "if len(self._anonymous) > self._max_anonymous:",
