@@ -139,7 +139,14 @@ class Interception(asyncio.Protocol, OpenStream):
             _log.error("interception_ca_unusable", detail=str(error))
             self._refuse("failed", Code.OVERLOADED, HANDSHAKE_FAILURE_ALERT)
             return
-        tls = TlsTransport(self._transport, self, context, server_side=True, on_handshake=self._handshake_ended)
+        tls = TlsTransport(
+            self._transport,
+            self,
+            context,
+            server_side=True,
+            on_handshake=self._handshake_ended,
+            turns=parts.upstreams.turns,
+        )
         buffer, self._buffer = self._buffer, b""
         self._is_begun = True
         tls.start(buffer)

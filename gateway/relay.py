@@ -46,6 +46,11 @@ class OpaqueRelay(Relay):
             for side in self.sides:
                 self._backlog.wait(side)
 
+    @property
+    def turn_owner(self) -> object:
+        """The sandbox's, whichever of its streams it is."""
+        return self._backlog
+
     def readers(self, everyone: bool) -> list[Side]:
         """Return the sides that read: both, or those whose bytes the other has not all taken yet."""
         return [side for side in self.sides if not side.is_lost and (everyone or not side.is_taken)]

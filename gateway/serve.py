@@ -481,6 +481,8 @@ class Exchange:
             raise RemoteProtocolError("a 101 that was not asked for")
         if self.route is not None and b"sec-websocket-extensions" in head.names:
             raise RemoteProtocolError("an extension that was not offered")
+        if self.parts.upstreams.turns.is_late(self.stream):
+            raise RemoteProtocolError("a 101 before the request's end")
         answer.head = head
         block = answer.scrub_head(switching_head(head))
         if self.capture is not None:

@@ -20,8 +20,8 @@ from gateway.serve import Exchange
 from gateway.tokens import proxy_token
 from sallyport.claims import Claims, TokenError
 from sallyport.destination import Destination
-from sallyport.net.bulk_turns import BULK_BYTES, BulkReader
-from sallyport.net.clock import NEVER, read_clock
+from sallyport.net.bulk_turns import BULK, TIMED_BYTES, BulkReader
+from sallyport.net.clock import NEVER
 from sallyport.problem import AuditCode, Code
 from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.http1.codec import RequestReader
@@ -120,22 +120,50 @@ class ServedStream(Downstream):
 
     def data_received(self, data: bytes) -> None:
         """Give bytes to the exchange that wants them, or to the next head."""
+        if self._buffer or len(data) >= TIMED_BYTES:
+            # What is dear to read is a head's last byte as well.
+            exchange = self._exchange
+            if exchange is None or exchange.wants_body:
+                self.parts.upstreams.turns.take(self, data, self._take)
+            else:
+                self._keep(data)
+        elif self._exchange is None and not self._is_lingering:
+            self._serve(data)
+        else:
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
         exchange = self._exchange
         if exchange is None:
             if self._is_lingering:
                 self._discard(len(data))
-                return
-            self._serve(self._buffer + data if self._buffer else data)
+            else:
+                self._serve(self._buffer + data if self._buffer else data)
         elif exchange.wants_body:
             self._watch_body()
-            began_at = read_clock()
             rest = exchange.request_received(data)
             if rest:
                 self._keep(rest)
-            elif len(data) >= BULK_BYTES and exchange.wants_body:
-                self.parts.upstreams.turns.took(self, read_clock() - began_at)
         else:
             self._keep(data)
+
+    @property
+    def turn_owner(self) -> object:
+        """Whose stream it is; those without a token are nobody's together."""
+        return None if self.claims is None else self.claims.sandbox_id
+
+    def await_turn(self) -> bool:
+        """Read nothing until go_on(); a stream whose transport is another protocol's reads no more."""
+        if self._is_detached or self.transport.is_closing():
+            return False
+        self.hold_reading(BULK)
+        return True
+
+    def go_on(self, late: bytes) -> None:
+        """Take what is late, and read on."""
+        if late and not (self._is_detached or self.transport.is_closing()):
+            self._take(late)
+        self.resume_reading(BULK)
 
     def _keep(self, data: bytes) -> None:
         """Keep pipelined bytes for the next exchange, up to a limit."""

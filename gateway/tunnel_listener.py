@@ -116,7 +116,14 @@ class Handshake(asyncio.Protocol, OpenStream):
         if self._parts.sheds(None):
             self.abort()  # what came while there was room is not begun without
             return
-        tls = TlsTransport(self._transport, self, self._context, server_side=True, on_handshake=self._handshake_ended)
+        tls = TlsTransport(
+            self._transport,
+            self,
+            self._context,
+            server_side=True,
+            on_handshake=self._handshake_ended,
+            turns=self._parts.upstreams.turns,
+        )
         buffer, self._buffer = self._buffer, b""
         self._is_begun = True
         tls.start(buffer)

@@ -8,8 +8,8 @@ from typing import Final, Protocol, cast
 
 from gateway.core.pool_state import Kept, PoolState, Room
 from gateway.core.route_table import PoolKey, RouteUpstream
-from sallyport.net.bulk_turns import BULK_BYTES, BulkTurns
-from sallyport.net.clock import NEVER, Clock, read_clock
+from sallyport.net.bulk_turns import BULK, TIMED_BYTES, BulkTurns
+from sallyport.net.clock import NEVER, Clock
 from sallyport.net.dial import Dialer
 from sallyport.net.dial_error import DialError, DialFault
 from sallyport.net.tls import TlsTransport, unread_bytes
@@ -92,13 +92,35 @@ class UpstreamLink(asyncio.Protocol):
         if user is None:
             self.transport.abort()
             return
-        if len(data) < BULK_BYTES:
+        if len(data) < TIMED_BYTES:
             user.answer_received(data)
-            return
-        began_at = read_clock()
-        user.answer_received(data)
-        if self.user is user:
-            self._pool.turns.took(self, read_clock() - began_at)
+        else:
+            self._pool.turns.take(self, data, self._take)
+
+    def _take(self, data: bytes) -> None:
+        user = self.user
+        if user is None:
+            self.transport.abort()
+        else:
+            user.answer_received(data)
+
+    @property
+    def turn_owner(self) -> object:
+        """The sandbox that has the link."""
+        return self.holder
+
+    def await_turn(self) -> bool:
+        """Read nothing until go_on(); a link that was given back, or on, is none of its exchange's any more."""
+        if self.user is None or self.is_lost:
+            return False
+        self.hold_reading(BULK)
+        return True
+
+    def go_on(self, late: bytes) -> None:
+        """Take what is late, and read on."""
+        if late and not self.is_lost:
+            self._take(late)
+        self.resume_reading(BULK)
 
     def eof_received(self) -> bool:
         """Note that the upstream ended its side in good order; the link closes."""
@@ -347,6 +369,7 @@ class UpstreamPool:
             server_hostname=host,
             session=session,
             on_handshake=lambda error: None if done.done() else done.set_result(error),
+            turns=self.turns,
         )
         try:
             tls.start()

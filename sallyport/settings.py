@@ -339,7 +339,8 @@ def _seconds(value: object) -> float:
         raise ValueError(f"{value!r} is not a duration; write a number with its unit, such as 250ms, 10s, 15m or 1h")
     whole, part, unit = found[1], found[2] or "", found[3]
     # In whole numbers up to the one division, which Python rounds to the nearest: 0.1s is 0.1.
-    return int(whole + part) * _MILLISECONDS[unit] / (1000 * 10 ** len(part))
+    seconds: float = int(whole + part) * _MILLISECONDS[unit] / (1000 * 10 ** len(part))
+    return seconds
 
 
 def _size(value: object) -> int:

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from sallyport.net.bulk_turns import BULK_BYTES, BulkTurns
-from sallyport.net.clock import NEVER, Clock, read_clock
+from sallyport.net.bulk_turns import BULK, BULK_BYTES, TIMED_BYTES, BulkTurns
+from sallyport.net.clock import NEVER, Clock
 from sallyport.net.splice import SPLICE_AFTER_BYTES, Splice, Splices
 from sallyport.net.tls import unread_bytes
 from sallyport.net.transports import is_plain_socket
@@ -55,13 +55,15 @@ class Side(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.bytes += len(data)
-        if len(data) < BULK_BYTES:
+        bulk = self._relay.bulk
+        if bulk is None or len(data) < TIMED_BYTES:
             self._take(data)
+        elif self.filter is not None:
+            bulk.take(self, data, self._take)
         else:
-            began_at = read_clock()
-            self._take(data)
-            if self._relay.bulk is not None:
-                self._relay.bulk.took(self, read_clock() - began_at)
+            self._pass(data)
+            if len(data) >= BULK_BYTES:
+                bulk.took(self)
         self._relay.touch()
         if self.bytes >= self.splice_at:
             self._prepare_splice()
@@ -95,6 +97,24 @@ class Side(asyncio.Protocol):
         """Drop one reason."""
         self._holds.discard(reason)
         self.read_on()
+
+    @property
+    def turn_owner(self) -> object:
+        """Whose relay it is."""
+        return self._relay.turn_owner
+
+    def await_turn(self) -> bool:
+        """Read nothing until go_on()."""
+        if self.is_lost or self.transport.is_closing():
+            return False
+        self.hold_reading(BULK)
+        return True
+
+    def go_on(self, late: bytes) -> None:
+        """Take what is late, and read on."""
+        if late and not (self.is_lost or self.transport.is_closing()):
+            self._take(late)
+        self.resume_reading(BULK)
 
     def read_on(self) -> None:
         """Read, unless there is a reason not to."""
@@ -193,7 +213,7 @@ class Side(asyncio.Protocol):
     def spliced(self, size: int) -> None:
         self.bytes += size
         if size >= BULK_BYTES and self._relay.bulk is not None:
-            self._relay.bulk.took(self, 0.0)  # the kernel moves them
+            self._relay.bulk.took(self)  # the kernel moves them
         self._relay.touch()
 
     def blocked(self, size: int) -> None:
@@ -266,6 +286,11 @@ class Relay:
     def end_up(self) -> None:
         """Say that the downstream had ended before start(): nothing more will come from it."""
         self._up.end()
+
+    @property
+    def turn_owner(self) -> object:
+        """Whose turns its reading takes: its own."""
+        return self
 
     @property
     def sides(self) -> tuple[Side, Side]:

@@ -19,12 +19,26 @@ import stat
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
+from sallyport.net.bulk_turns import TIMED_BYTES, BulkTurns
+from sallyport.net.clock import read_clock
+
 # SSL_read gives at most one record's plaintext, so a larger buffer would only cost its allocation.
 _RECORD_BYTES: Final = 16 * 1024
 # What goes up in one call: enough that a relay's write below it is worth its system call.
 _DELIVERY_BYTES: Final = 256 * 1024
 # A memory BIO never shrinks: larger pieces are cut, or each idle transport would keep its largest burst.
 _SLICE_BYTES: Final = 64 * 1024
+# The first is smaller, and one that takes long is followed by the least, from which they grow again: 64 KiB of key
+# updates are 70 ms of work.
+_FIRST_SLICE_BYTES: Final = 16 * 1024
+_LEAST_SLICE_BYTES: Final = 4 * 1024
+_SLICE_SECONDS: Final = 0.001
+# What a peer may send without data: a record that is not whole yet, tickets, a few key updates. A byte of data makes
+# good for more than the smallest record that it can stand in.
+_MAX_FRUITLESS_BYTES: Final = 32 * 1024
+_BYTE_IS_WORTH: Final = 32
+# What a peer that takes nothing may have us answer it: key updates ask for one each.
+_MAX_UNASKED_BYTES: Final = 4 * 1024
 # OpenSSL takes certificate chains up to 100 KiB; no honest handshake comes near this.
 _MAX_HANDSHAKE_BYTES: Final = 256 * 1024
 # What OpenSSL can hold of a server's handshake: 45 KiB where all is well, and where it has asked for another
@@ -60,15 +74,19 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     `start` takes the lower transport over (`set_protocol`) and begins the handshake. `on_handshake` is called exactly
     once: with None after `upper.connection_made(self)`, or with what went wrong (an OSError; ssl.SSLError is one), and
     then the upper protocol never hears of this transport. The handshake has no timer here: `abort` ends it.
-    Pausing stops plaintext that is already here too. `session` is offered by a client; `ssl_session` gives one to
-    offer next time, which with TLS 1.3 exists only once the server's ticket has arrived behind the handshake.
+    Pausing stops plaintext that is already here too; with `turns` a read that takes long does so in later turns of the
+    loop. A peer that sends record after record without data is cut off.
+    `session` is offered by a client; `ssl_session` gives one to offer next time, which with TLS 1.3 exists only once
+    the server's ticket has arrived behind the handshake.
     """
 
     __slots__ = (
+        "_awaits_turn",
         "_batching",
         "_context",
         "_end_told",
         "_failure",
+        "_fruitless_bytes",
         "_handshake_bytes",
         "_has_more",
         "_held",
@@ -82,7 +100,10 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         "_outgoing",
         "_peer_ended",
         "_reading_paused",
+        "_slice_bytes",
         "_state",
+        "_turns",
+        "_unasked_bytes",
         "_unread",
         "_upper",
         "_write_ended",
@@ -99,12 +120,14 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         on_handshake: Callable[[Exception | None], None],
         server_hostname: str | None = None,
         session: ssl.SSLSession | None = None,
+        turns: BulkTurns | None = None,
     ) -> None:
         super().__init__()
         self._loop = asyncio.get_running_loop()
         self._lower = lower
         self._upper = upper
         self._context = context
+        self._turns = turns
         self._on_handshake = on_handshake
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -114,6 +137,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._failure: Exception | None = None
         self._batching = False  # inside data_received: writes are flushed together at its end
         self._reading_paused = False
+        self._awaits_turn = False
         self._writing_paused = False
         self._has_more = False  # what the last read left behind, in the SSL object or before it
         self._peer_ended = False  # close_notify received
@@ -123,6 +147,9 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._linger_timer: asyncio.TimerHandle | None = None
         self._held: bytes = b""  # plaintext taken out of the SSL object while reading was paused
         self._unread: bytes | memoryview = b""  # the rest of a long read: behind what the SSL object has
+        self._slice_bytes = _FIRST_SLICE_BYTES if turns is not None else _SLICE_BYTES
+        self._fruitless_bytes = 0  # that came and brought no data, less what data has made good
+        self._unasked_bytes = 0  # written for OpenSSL alone since writing was paused
 
     def start(self, initial: bytes = b"") -> None:
         """Take the lower transport over and begin the handshake; `initial` is what was read from it already."""
@@ -172,7 +199,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._lower_ended = True
         if self._state is _State.HANDSHAKING:
             self._fail(ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer closed during the TLS handshake"))
-        elif self._state is _OPEN and not self._reading_paused:
+        elif self._state is _OPEN and not (self._reading_paused or self._awaits_turn):
             self._end_of_lower()
         return self._state is _OPEN
 
@@ -202,6 +229,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         # The pause may have gone to the protocol that had the lower transport before.
         if self._writing_paused:
             self._writing_paused = False
+            self._unasked_bytes = 0
             if self._state is _OPEN:
                 self._upper.resume_writing()
 
@@ -227,7 +255,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         if self._writing_paused:
             self._upper.pause_writing()
         self._tell_handshake(None, self._state)
-        self._deliver()
+        self._deliver(0)
 
     def _tell_handshake(self, error: Exception | None, state: _State) -> None:
         self._state = state
@@ -239,36 +267,85 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def _receive(self, data: bytes) -> None:
         if self._peer_ended:
             return  # nothing may follow close_notify, and nobody would take it out of the BIO
-        if len(data) <= _SLICE_BYTES and not self._unread:
+        if len(data) < TIMED_BYTES and not self._unread:
             self._incoming.write(data)
-            self._deliver()
+            self._deliver(len(data))
             return
         self._unread = memoryview(bytes(self._unread) + data if self._unread else data)
         self._take_unread()
 
     def _take_unread(self) -> None:
-        """Decrypt one slice after the other, for as long as the upper protocol takes what is in them."""
-        while self._unread and not self._reading_paused and self._state is _OPEN:
-            piece, self._unread = self._unread[:_SLICE_BYTES], self._unread[_SLICE_BYTES:]
+        """Decrypt one slice after the other, for as long as the upper protocol and this turn of the loop take them."""
+        turns = self._turns
+        while self._unread and not (self._reading_paused or self._awaits_turn) and self._state is _OPEN:
+            if turns is not None and turns.is_spent:
+                turns.wait(self, 1.0)
+                break
+            size = self._slice_bytes
+            piece, self._unread = self._unread[:size], self._unread[size:]
+            before, began_at = 0.0 if turns is None else turns.reads, read_clock()
             self._incoming.write(piece)
-            self._deliver()
+            self._deliver(len(piece))
+            if turns is not None:
+                seconds = read_clock() - began_at
+                turns.count(before, seconds, len(piece))
+                self._slice_bytes = _LEAST_SLICE_BYTES if seconds > _SLICE_SECONDS else min(size * 4, _SLICE_BYTES)
         self._unread = bytes(self._unread)  # a view would keep the whole read alive
 
-    def _deliver(self) -> None:
-        """Pass plaintext up until none is left, the upper protocol pauses, or the transport ends."""
+    @property
+    def turn_owner(self) -> object:
+        """Whoever the upper protocol is of, where it says so."""
+        return getattr(self._upper, "turn_owner", self)
+
+    def await_turn(self) -> bool:
+        """Read nothing until go_on()."""
+        if self._state is not _OPEN or self._lower.is_closing():
+            return False
+        self._awaits_turn = True
+        if not self._reading_paused:
+            self._lower.pause_reading()
+        return True
+
+    def go_on(self, late: bytes) -> None:
+        """Take what is left of a long read, and read on. Nothing is late: it is `unread_bytes` here."""
+        self._awaits_turn = False
+        self._deliver_held()
+
+    def _deliver(self, size: int) -> None:
+        """Pass plaintext up until none is left, the upper protocol pauses, or the transport ends.
+
+        As many bytes have come for it since it was done last.
+        """
         while self._state is _OPEN and not self._reading_paused:
-            data = self._take_plaintext()
+            data = self._take_while_paused() if self._writing_paused else self._take_plaintext()
             if data:
+                size -= _BYTE_IS_WORTH * len(data)
                 self._upper.data_received(data)
                 # Asking first spares the SSLWantReadError that another read would mostly cost.
-                if not (self._has_more or self._peer_ended or self._held):
-                    return
-                continue
-            if self._peer_ended and not self._end_told:
+                if self._has_more or self._peer_ended or self._held:
+                    continue
+            elif self._peer_ended and not self._end_told:
                 self._end_told = True
                 if not self._upper.eof_received():
                     self.close()
-            return
+            break
+        if size > 0 or self._fruitless_bytes:
+            self._count_fruitless(size)
+
+    def _count_fruitless(self, size: int) -> None:
+        self._fruitless_bytes = max(self._fruitless_bytes + size, 0)
+        if self._fruitless_bytes > _MAX_FRUITLESS_BYTES and self._state is _OPEN and not self._reading_paused:
+            self._fail(ssl.SSLError(ssl.SSL_ERROR_SSL, "the peer sends records without data"))
+
+    def _take_while_paused(self) -> bytes:
+        """Give plaintext as always; a peer that takes nothing, and has us answer it, is cut off."""
+        before = self._outgoing.pending
+        data = self._take_plaintext()
+        self._unasked_bytes += self._outgoing.pending - before
+        if self._unasked_bytes > _MAX_UNASKED_BYTES and self._state is _OPEN:
+            self._fail(ssl.SSLError(ssl.SSL_ERROR_SSL, "the peer asks and takes no answers"))
+            return b""
+        return data
 
     def _take_plaintext(self) -> bytes:
         """Give what is decrypted or can be now, a delivery's worth at most; b"" for "not yet", end or failure."""
@@ -386,7 +463,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def pause_reading(self) -> None:
         if not self._reading_paused:
             self._reading_paused = True
-            if self._state is _OPEN and not self._lower.is_closing():
+            if self._state is _OPEN and not (self._awaits_turn or self._lower.is_closing()):
                 self._lower.pause_reading()
 
     def resume_reading(self) -> None:
@@ -428,16 +505,16 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     def _deliver_held(self) -> None:
         """Deliver what came before or while reading was paused, and only then let more come."""
-        if self._state is not _OPEN or self._reading_paused:
+        if self._state is not _OPEN or self._reading_paused or self._awaits_turn:
             return
         self._batching = True
         try:
-            self._deliver()
+            self._deliver(0)
             self._take_unread()
         finally:
             self._batching = False
         self._flush()
-        if self._reading_paused or self._state is not _OPEN:
+        if self._reading_paused or self._awaits_turn or self._state is not _OPEN:
             return
         if self._lower_ended:
             self._end_of_lower()

@@ -22,7 +22,7 @@ from gateway.stream import ServedStream
 from gateway.upstream import UpstreamError, UpstreamLink
 from sallyport.destination import Destination
 from sallyport.net import bulk_turns
-from sallyport.net.bulk_turns import BulkTurns
+from sallyport.net.bulk_turns import TURN_READS, BulkTurns
 from sallyport.net.interception import _server_context
 from sallyport.plan.codec import seal
 from sallyport.problem import Code
@@ -249,7 +249,7 @@ async def test_bulk_that_is_taken_in_turns_is_whole_both_ways_and_its_link_is_us
     held: set[type] = set()
 
     def next_turn(call: Callable[[], None]) -> None:
-        held.update(map(type, turns.waiting))
+        held.update(map(type, turns._late))
         call()
 
     turns = BulkTurns(lambda call: loop.call_soon(next_turn, call), turn_reads=turn_reads)
@@ -269,6 +269,152 @@ async def test_bulk_that_is_taken_in_turns_is_whole_both_ways_and_its_link_is_us
     await link.head()
     link.send(OK)
     assert (await client.answer()).status == 200
+
+
+class SpentTurns:
+    """The turns of a gateway's loop: spent when a test says so, and gone on with when it says so."""
+
+    def __init__(self, gateway: GatewayInProcess) -> None:
+        self._calls: list[Callable[[], None]] = []
+        self.turns = gateway.parts.upstreams.turns = BulkTurns(self._calls.append)
+
+    def spend(self) -> None:
+        self.turns.reads = 2.0 * TURN_READS
+
+    def pass_on(self) -> None:
+        calls = self._calls[:]
+        self._calls.clear()
+        for call in calls:
+            call()
+
+
+LONG = b"X-Long: " + b"x" * 2000
+BODY = bytes(range(250)) * 20
+
+
+def post(gateway: GatewayInProcess, size: int) -> bytes:
+    return gateway.request(API, b"Content-Length: %d" % size, method="POST")
+
+
+@pytest.mark.parametrize("is_in_pieces", [False, True], ids=["long", "its-end"])
+async def test_t6_a_head_that_arrives_when_a_turn_is_spent_waits_for_a_later_one(
+    gateway: GatewayInProcess, origin: RawOrigin, is_in_pieces: bool
+) -> None:
+    """Short pieces at the end of a long head too: with the last of them all of it is read."""
+    loop = SpentTurns(gateway)
+    client = await gateway.client()
+    head = gateway.request(API, LONG)
+    if is_in_pieces:
+        client.send(head[:-2])
+        await until(lambda: any(stream.held_bytes > 2000 for stream in gateway.parts.streams.all()))
+    loop.spend()
+    client.send(head[-2:] if is_in_pieces else head)
+    await until(lambda: loop.turns.waiting == 1)
+    assert not origin.ends
+    loop.pass_on()
+    link = await origin.link()
+    assert LONG in await link.head()
+    link.send(OK)
+    assert (await client.answer()).status == 200
+
+
+async def test_t6_a_body_that_arrives_when_a_turn_is_spent_waits_for_a_later_one(
+    gateway: GatewayInProcess, origin: RawOrigin
+) -> None:
+    loop = SpentTurns(gateway)
+    client = await gateway.client()
+    client.send(post(gateway, len(BODY)))
+    link = await origin.link()
+    await link.head()
+    loop.spend()
+    client.send(BODY)
+    await until(lambda: loop.turns.waiting == 1)
+    loop.pass_on()
+    assert await link.exactly(len(BODY)) == BODY
+    link.send(OK)
+    assert (await client.answer()).status == 200
+    client.send(gateway.request(API))
+    await link.head()
+    link.send(OK)
+    assert (await client.answer()).status == 200
+
+
+async def test_t6_an_answer_that_arrives_when_a_turn_is_spent_waits_for_a_later_one(
+    gateway: GatewayInProcess, origin: RawOrigin
+) -> None:
+    loop = SpentTurns(gateway)
+    client = await ask(gateway, API)
+    link = await origin.link()
+    await link.head()
+    loop.spend()
+    link.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY)
+    await until(lambda: loop.turns.waiting == 1)
+    assert gateway.parts.upstreams.state.idle == 0
+    loop.pass_on()
+    assert (await client.answer()).body == BODY
+    await complete(gateway, origin, API, link)
+
+
+async def test_t6_an_answer_before_the_end_of_a_body_that_waits_for_its_turn_is_the_last_of_its_stream(
+    gateway: GatewayInProcess, origin: RawOrigin
+) -> None:
+    loop = SpentTurns(gateway)
+    client = await gateway.client()
+    client.send(post(gateway, len(BODY)))
+    link = await origin.link()
+    await link.head()
+    loop.spend()
+    client.send(BODY + gateway.request(API))
+    await until(lambda: loop.turns.waiting == 1)
+    link.send(OK)
+    assert (await client.answer()).status == 200
+    loop.pass_on()
+    client.close()
+    await until(lambda: gateway.parts.upstreams.state.open == 0)
+    assert len(origin.ends) == 1
+
+
+@pytest.mark.parametrize("gone", ["sandbox", "upstream"])
+async def test_t6_who_is_gone_when_its_turn_comes_gets_nothing(
+    gateway: GatewayInProcess, origin: RawOrigin, gone: str
+) -> None:
+    loop = SpentTurns(gateway)
+    client = await ask(gateway, API)
+    link = await origin.link()
+    await link.head()
+    loop.spend()
+    link.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY)
+    await until(lambda: loop.turns.waiting == 1)
+    if gone == "sandbox":
+        (stream,) = gateway.parts.streams.all()
+        stream.abort()
+        await until(lambda: gateway.parts.upstreams.state.open == 0)
+    else:
+        (used,) = loop.turns._late
+        assert isinstance(used, UpstreamLink)
+        used.transport.abort()
+        assert (await client.answer()).status == 502
+    loop.pass_on()
+    assert loop.turns.waiting == 0
+    await complete(gateway, origin, API)
+
+
+async def test_t6_a_101_while_the_request_waits_for_its_turn_is_refused(
+    gateway: GatewayInProcess, origin: RawOrigin
+) -> None:
+    """What waits is of the request, and nothing that may go on as what comes behind a 101."""
+    loop = SpentTurns(gateway)
+    client = await gateway.client()
+    asked = (b"Connection: Upgrade", b"Upgrade: other", b"Content-Length: %d" % len(BODY))
+    client.send(gateway.request(OPEN, *asked, method="POST"))
+    link = await origin.link()
+    await link.head()
+    loop.spend()
+    client.send(BODY)
+    await until(lambda: loop.turns.waiting == 1)
+    link.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n")
+    assert (await client.answer()).status == 502
+    loop.pass_on()
 
 
 async def test_who_waits_too_long_is_told_that_the_gateway_is_overloaded(tmp_path: Path, origin: RawOrigin) -> None:

@@ -1430,8 +1430,8 @@ _FRAMING: Final = (
     Guard(
         "bulk in turns",
         "sallyport/net/bulk_turns.py",
-        "if self._reads >= self._turn_reads:",
-        "if False:",
+        "            return\n        reads = self.time(take, data)\n        if self.reads >= self._turn_reads:",
+        "            return\n        reads = self.time(take, data)\n        if False:",
         "tests/sallyport/net/test_bulk_turns.py::test_one_that_brings_much_waits_for_the_next_turn_when_this_one_is_full",
     ),
     Guard(
@@ -1508,8 +1508,8 @@ _FRAMING: Final = (
     Guard(
         "bytes on an idle link",
         "gateway/upstream.py",
-        "            self.transport.abort()\n            return\n        if len(data) < BULK_BYTES:",
-        "            return\n        if len(data) < BULK_BYTES:",
+        "            self.transport.abort()\n            return\n        if len(data) < TIMED_BYTES:",
+        "            return\n        if len(data) < TIMED_BYTES:",
         "tests/gateway/test_upstream.py::test_s11_bytes_on_an_idle_link_spoil_it",
     ),
     Guard(
@@ -1990,31 +1990,107 @@ _CODED: Final = (
     Guard(
         "what a filter takes long for takes turns",
         "sallyport/net/relay.py",
-        "self._relay.bulk.took(self, read_clock() - began_at)",
-        "self._relay.bulk.took(self, 0.0)",
+        "            bulk.take(self, data, self._take)\n",
+        "            self._take(data)\n",
         "tests/sallyport/net/test_relay.py::test_a_side_whose_filter_takes_long_waits_for_its_turn",
     ),
     Guard(
         "what an answer takes long for takes turns",
         "gateway/upstream.py",
-        "self._pool.turns.took(self, read_clock() - began_at)",
-        "self._pool.turns.took(self, 0.0)",
-        "tests/gateway/test_upstream.py::"
-        "test_bulk_that_is_taken_in_turns_is_whole_both_ways_and_its_link_is_used_again[what takes long a turn]",
+        "            self._pool.turns.take(self, data, self._take)\n",
+        "            self._take(data)\n",
+        "tests/gateway/test_upstream.py::test_t6_an_answer_that_arrives_when_a_turn_is_spent_waits_for_a_later_one",
     ),
     Guard(
         "what a body takes long for takes turns",
         _STREAM,
-        "self.parts.upstreams.turns.took(self, read_clock() - began_at)",
-        "self.parts.upstreams.turns.took(self, 0.0)",
+        "                self.parts.upstreams.turns.take(self, data, self._take)\n",
+        "                self._take(data)\n",
+        "tests/gateway/test_upstream.py::test_t6_a_body_that_arrives_when_a_turn_is_spent_waits_for_a_later_one",
+    ),
+    Guard(
+        "a long head takes turns",
+        _STREAM,
+        "if self._buffer or len(data) >= TIMED_BYTES:",
+        "if self._exchange is not None and len(data) >= TIMED_BYTES:",
+        "tests/gateway/test_upstream.py::test_t6_a_head_that_arrives_when_a_turn_is_spent_waits_for_a_later_one[long]",
+    ),
+    Guard(
+        "the end of a long head takes turns",
+        _STREAM,
+        "if self._buffer or len(data) >= TIMED_BYTES:",
+        "if len(data) >= TIMED_BYTES:",
         "tests/gateway/test_upstream.py::"
-        "test_bulk_that_is_taken_in_turns_is_whole_both_ways_and_its_link_is_used_again[what takes long a turn]",
+        "test_t6_a_head_that_arrives_when_a_turn_is_spent_waits_for_a_later_one[its-end]",
+    ),
+    Guard(
+        "a turn that is spent takes nothing more",
+        "sallyport/net/bulk_turns.py",
+        "if self.is_spent or reader in self._late:",
+        "if reader in self._late:",
+        "tests/sallyport/net/test_bulk_turns.py::test_t6_a_turn_that_is_spent_takes_nothing_more_and_nothing_is_lost",
+    ),
+    Guard(
+        "what comes behind what is late",
+        "sallyport/net/bulk_turns.py",
+        "if self.is_spent or reader in self._late:",
+        "if self.is_spent and reader not in self._late:",
+        "tests/sallyport/net/test_bulk_turns.py::test_t6_what_comes_behind_what_is_late_waits_behind_it",
+    ),
+    Guard(
+        "owners of reading take turns",
+        "sallyport/net/bulk_turns.py",
+        "self._line.enter(reader.turn_owner, reader)",
+        "self._line.enter(None, reader)",
+        "tests/sallyport/net/test_bulk_turns.py::test_t6_owners_take_turns",
+    ),
+    *(
+        Guard(name, "sallyport/net/tls.py", text, replacement, f"tests/sallyport/net/test_tls.py::{test}")
+        for name, text, replacement, test in (
+            (
+                "records without data end their transport",
+                "if self._fruitless_bytes > _MAX_FRUITLESS_BYTES and",
+                "if False and",
+                "test_t6_a_peer_that_sends_record_after_record_without_data_is_cut_off[one read]",
+            ),
+            (
+                "a byte of data is worth so much",
+                "size -= _BYTE_IS_WORTH * len(data)",
+                "size = -self._fruitless_bytes",
+                "test_t6_a_byte_of_data_makes_good_for_one_record_and_not_for_a_thousand",
+            ),
+            (
+                "answers that nobody takes end their transport",
+                "self._unasked_bytes > _MAX_UNASKED_BYTES and",
+                "False and",
+                "test_t6_a_peer_that_takes_nothing_and_has_itself_answered_is_cut_off",
+            ),
+            (
+                "TLS in a turn that is spent",
+                "            if turns is not None and turns.is_spent:\n",
+                "            if False:\n",
+                "test_t6_what_arrives_when_a_turn_is_spent_waits_for_a_later_one",
+            ),
+            (
+                "plaintext is delivered to nobody who waits for a turn",
+                "if self._state is not _OPEN or self._reading_paused or self._awaits_turn:",
+                "if self._state is not _OPEN or self._reading_paused:",
+                "test_t6_who_waits_for_a_turn_and_pauses_is_delivered_nothing_before_both_are_over",
+            ),
+        )
+    ),
+    Guard(
+        "a 101 before the request's end",
+        "gateway/serve.py",
+        "        if self.parts.upstreams.turns.is_late(self.stream):\n",
+        "        if False:\n",
+        "tests/gateway/test_upstream.py::test_t6_a_101_while_the_request_waits_for_its_turn_is_refused",
     ),
     Guard(
         "turns by what a read counts as",
         "sallyport/net/bulk_turns.py",
-        "left -= self.waiting.pop(reader)",
-        "left -= bool(self.waiting.pop(reader))",
+        "taken += self.time(reader.go_on, late)",
+        "taken += min(1.0, self.time(reader.go_on, late))",
         "tests/sallyport/net/test_bulk_turns.py::test_one_that_takes_as_long_as_a_whole_turn_has_it_alone",
     ),
     Guard(
@@ -2152,8 +2228,8 @@ _LIMITS: Final = (
     Guard(
         "a long read that is not taken is not given to OpenSSL",
         "sallyport/net/tls.py",
-        "while self._unread and not self._reading_paused and",
-        "while self._unread and",
+        "while self._unread and not (self._reading_paused or self._awaits_turn) and",
+        "while self._unread and not self._awaits_turn and",
         "tests/sallyport/net/test_tls.py::test_what_waits_of_a_long_read_is_told_and_is_not_in_openssl",
     ),
     Guard(

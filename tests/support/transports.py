@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+from sallyport.net.bulk_turns import BulkTurns
 from sallyport.net.interception import CaStore, InterceptionContexts
 from sallyport.net.memory import memory_pair
 from sallyport.net.tls import TlsTransport
@@ -127,6 +128,7 @@ class Handshake:
         server_hostname: str | None = None,
         session: ssl.SSLSession | None = None,
         on_handshake: Callable[[], None] = lambda: None,
+        turns: BulkTurns | None = None,
     ) -> None:
         self.on_handshake = on_handshake
         self.calls: list[Exception | None] = []
@@ -144,6 +146,7 @@ class Handshake:
                     server_hostname=server_hostname,
                     session=session,
                     on_handshake=handshake._told,
+                    turns=turns,
                 )
                 # Later, as a listener does that reads the ClientHello first.
                 asyncio.get_running_loop().call_soon(handshake.tls.start)

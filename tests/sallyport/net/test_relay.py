@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sallyport.net.bulk_turns import BULK_BYTES, READ_SECONDS, TURN_READS, BulkTurns
+from sallyport.net.bulk_turns import BULK_BYTES, READ_SECONDS, TIMED_BYTES, TURN_READS, BulkTurns
 from sallyport.net.clock import Clock
 from sallyport.net.memory import MemoryTransport, memory_pair
 from sallyport.net.relay import Filter, Relay, Side
@@ -148,7 +148,7 @@ async def test_a_side_that_brings_bulk_waits_for_its_turn_and_for_the_other_side
     bulk = BulkTurns(turns.append)
     between = Between(clock, bulk=bulk)
     for _ in range(TURN_READS - 1):
-        bulk.took(between.relay._up, 0.0)
+        bulk.took(between.relay._up)
     between.origin.transport.pause_reading()
     between.relay.start(up=bytes(BULK_BYTES), down=b"")
     assert not between.down.is_reading()
@@ -183,6 +183,37 @@ async def test_a_side_whose_filter_takes_long_waits_for_its_turn(clock: Clock) -
     assert not between.up.is_reading()
     turns.pop()()
     assert between.up.is_reading()
+
+
+class Mark(Shout):
+    """Marks what it has looked at."""
+
+    def feed(self, data: bytes) -> bytes:
+        return b"<%d>" % len(data)
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+async def test_t6_a_side_with_a_filter_waits_where_a_turn_is_spent(clock: Clock, is_gone: bool) -> None:
+    turns: list[Callable[[], None]] = []
+    bulk = BulkTurns(turns.append)
+    between = Between(clock, through=Mark(), bulk=bulk)
+    between.relay.start(up=b"", down=b"")
+    side = between.relay._down
+    assert side.turn_owner is between.relay
+    bulk.reads = 2.0 * TURN_READS
+    side.data_received(bytes(TIMED_BYTES))
+    assert (bulk.waiting, between.up.is_reading()) == (1, False)
+    if is_gone:
+        between.relay.abort()
+        await until(lambda: side.is_lost)
+        assert not side.await_turn()
+        bulk._next()
+        assert bulk.waiting == 0
+        return
+    bulk._next()
+    await between.client.until(lambda end: end.received == b"<%d>" % TIMED_BYTES)
+    assert between.up.is_reading()
+    between.relay.abort()
 
 
 async def test_a_reset_resets_the_other_side(clock: Clock) -> None:

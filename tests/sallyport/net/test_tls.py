@@ -3,7 +3,7 @@ import re
 import socket
 import ssl
 import weakref
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import cast
 
@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demo.certificates import write_origin_files
+from sallyport.net.bulk_turns import TURN_READS, BulkTurns
 from sallyport.net.memory import MemoryTransport, memory_pair
 from sallyport.net.tls import ExposedKeyError, TlsTransport, client_context, server_context, unread_bytes
+from tests.support.key_updates import KeyUpdatingClient
 from tests.support.transports import End, Handshake, TlsTrust, tls_pair
 
 TLS_VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
@@ -82,10 +84,15 @@ class Peer(asyncio.Protocol):
 
 
 async def joined(
-    trust: TlsTrust, upper: End, *, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, chunk_bytes: int = 1 << 18
+    trust: TlsTrust,
+    upper: End,
+    *,
+    version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+    chunk_bytes: int = 1 << 18,
+    turns: BulkTurns | None = None,
 ) -> Peer:
     """Our server side under `upper`, with a finished handshake to a client that the test drives."""
-    ours = Handshake(upper, trust.server, server_side=True)
+    ours = Handshake(upper, trust.server, server_side=True, turns=turns)
     peer = Peer(trust.client(version), server_side=False, server_hostname=trust.HOST)
     memory_pair(asyncio.get_running_loop(), ours.lower, peer, chunk_bytes=chunk_bytes)
     await peer.finish(peer.object.do_handshake)
@@ -282,6 +289,198 @@ async def test_records_that_arrive_together_go_up_together(trust: TlsTrust) -> N
     await upper.until(lambda end: len(end.received) == 50_000)
     assert upper.deliveries == 1
     upper.transport.abort()
+
+
+class KeyUpdatingPeer(asyncio.Protocol):
+    """The other end, with key updates; it takes what comes, or nothing."""
+
+    def __init__(self) -> None:
+        self.client = KeyUpdatingClient()
+        self.lower: MemoryTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.lower = cast("MemoryTransport", transport)
+        self.send(self.client.shake())
+
+    def data_received(self, data: bytes) -> None:
+        self.client.feed(data)
+        if not self.client.is_up:
+            self.send(self.client.shake())
+
+    def send(self, data: bytes) -> None:
+        assert self.lower is not None
+        self.lower.write(data)
+
+
+@pytest.fixture
+async def updating() -> AsyncIterator[KeyUpdatingPeer]:
+    peer = KeyUpdatingPeer()
+    yield peer
+    peer.client.close()
+
+
+async def joined_to(peer: KeyUpdatingPeer, trust: TlsTrust, upper: End, turns: BulkTurns | None = None) -> None:
+    ours = Handshake(upper, trust.server, server_side=True, turns=turns)
+    memory_pair(asyncio.get_running_loop(), ours.lower, peer, chunk_bytes=1 << 18)
+    await upper.until_event("made")
+
+
+@pytest.mark.parametrize("pieces", [1, 4, 150], ids=["one read", "four", "of a few hundred bytes"])
+async def test_t6_a_peer_that_sends_record_after_record_without_data_is_cut_off(
+    trust: TlsTrust, updating: KeyUpdatingPeer, pieces: int
+) -> None:
+    upper = End()
+    await joined_to(updating, trust, upper)
+    flood = updating.client.key_updates(2000)
+    size = len(flood) // pieces
+    for start in range(0, len(flood), size):
+        updating.send(flood[start : start + size])
+        await asyncio.sleep(0)
+    await upper.until_event("lost")
+    assert "without data" in str(upper.error)
+    assert upper.received == b""
+
+
+async def test_t6_key_updates_among_data_are_answered(trust: TlsTrust, updating: KeyUpdatingPeer) -> None:
+    upper = End()
+    await joined_to(updating, trust, upper)
+    for _ in range(20):
+        updating.send(updating.client.key_updates(500) + updating.client.sealed(b"x" * 1000))
+    await upper.until(lambda end: len(end.received) == 20_000)
+    assert "lost" not in upper.events
+    upper.transport.abort()
+
+
+async def test_t6_a_byte_of_data_makes_good_for_one_record_and_not_for_a_thousand(
+    trust: TlsTrust, updating: KeyUpdatingPeer
+) -> None:
+    upper = End()
+    await joined_to(updating, trust, upper)
+    flood = b"".join(updating.client.key_updates(10) + updating.client.sealed(b"x") for _ in range(200))
+    updating.send(flood)
+    await upper.until_event("lost")
+    assert "without data" in str(upper.error)
+
+
+async def test_t6_a_peer_that_takes_nothing_and_has_itself_answered_is_cut_off(
+    trust: TlsTrust, updating: KeyUpdatingPeer
+) -> None:
+    """However much data comes between: our answers would be kept without end."""
+    upper = End()
+    await joined_to(updating, trust, upper)
+    upper.transport.set_write_buffer_limits(high=64 * 1024)
+    assert updating.lower is not None
+    updating.lower.pause_reading()
+    upper.transport.write(BLOCK * 8)
+    await upper.until_event("pause")
+    for _ in range(100):
+        updating.send(updating.client.key_updates(2) + updating.client.sealed(b"x" * 100))
+        await asyncio.sleep(0)
+    await upper.until_event("lost")
+    assert "takes no answers" in str(upper.error)
+
+
+async def test_a_peer_that_has_itself_answered_and_reads_again_goes_on(
+    trust: TlsTrust, updating: KeyUpdatingPeer
+) -> None:
+    upper = End()
+    await joined_to(updating, trust, upper)
+    upper.transport.set_write_buffer_limits(high=64 * 1024)
+    assert updating.lower is not None
+    for at in range(1, 4):
+        updating.lower.pause_reading()
+        upper.transport.write(BLOCK * 8)
+        await upper.until(lambda end, at=at: end.events.count("pause") == at)  # type: ignore[misc]
+        updating.send(updating.client.key_updates(100) + updating.client.sealed(b"x" * 100))
+        await upper.until(lambda end, at=at: len(end.received) == at * 100)  # type: ignore[misc]
+        updating.lower.resume_reading()
+        await upper.until(lambda end, at=at: end.events.count("resume") == at)  # type: ignore[misc]
+    assert "lost" not in upper.events
+    upper.transport.abort()
+
+
+class SpentTurns:
+    """A loop's turns that are spent; `pass_on` is the next one."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], None]] = []
+        self.turns = BulkTurns(self.calls.append)
+
+    def spend(self) -> None:
+        self.turns.reads = 2.0 * TURN_READS
+
+    def pass_on(self) -> None:
+        calls = self.calls[:]
+        self.calls.clear()
+        for call in calls:
+            call()
+
+
+async def passed() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_t6_what_arrives_when_a_turn_is_spent_waits_for_a_later_one(trust: TlsTrust) -> None:
+    upper, loop = End(), SpentTurns()
+    peer = await joined(trust, upper, turns=loop.turns)
+    loop.spend()
+    peer.send(peer.sealed(BLOCK) + peer.close_notify())
+    await passed()
+    assert upper.received == b""
+    assert loop.turns.waiting == 1
+    assert unread_bytes(upper.transport) > len(BLOCK)
+    loop.pass_on()
+    await upper.until_event("lost")
+    assert upper.received == BLOCK
+    assert upper.events == ["made", "eof", "lost"]
+
+
+async def test_t6_who_waits_for_a_turn_and_pauses_is_delivered_nothing_before_both_are_over(trust: TlsTrust) -> None:
+    upper, loop = End(), SpentTurns()
+    peer = await joined(trust, upper, turns=loop.turns)
+    loop.spend()
+    peer.send(peer.sealed(BLOCK))
+    await passed()
+    upper.transport.pause_reading()
+    loop.pass_on()
+    await passed()
+    assert upper.received == b""
+    loop.spend()
+    upper.transport.resume_reading()
+    await passed()
+    assert upper.received == b""  # the rest of a long read is decrypted by turns as well
+    upper.transport.pause_reading()
+    upper.transport.resume_reading()
+    await passed()
+    assert upper.received == b""
+    loop.pass_on()
+    await upper.until_received(BLOCK)
+    upper.transport.abort()
+
+
+async def test_t6_who_is_gone_when_its_turn_comes_hears_nothing_of_it(trust: TlsTrust) -> None:
+    upper, loop = End(), SpentTurns()
+    peer = await joined(trust, upper, turns=loop.turns)
+    loop.spend()
+    peer.send(peer.sealed(BLOCK))
+    await passed()
+    upper.transport.abort()
+    await upper.until_event("lost")
+    loop.pass_on()
+    await passed()
+    assert upper.received == b""
+    assert loop.turns.waiting == 0
+
+
+async def test_t6_one_that_is_gone_already_waits_for_no_turn(trust: TlsTrust) -> None:
+    upper, loop = End(), SpentTurns()
+    await joined(trust, upper, turns=loop.turns)
+    transport = cast("TlsTransport", upper.transport)
+    assert transport.turn_owner is transport
+    transport.abort()
+    assert not transport.await_turn()
+    await upper.until_event("lost")
 
 
 async def test_pause_holds_back_plaintext_that_is_here_already(trust: TlsTrust) -> None:
