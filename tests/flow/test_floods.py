@@ -174,6 +174,8 @@ both_ways = pytest.mark.parametrize("way", WAYS)
         "heads",  # as many requests as go through, each refused
         "pipelined",  # the same, on streams that are kept
         "headers",  # a hundred fields in each head
+        "long_heads",  # a hundred at once, of sixty thousand bytes that are dear to read
+        "tiny_chunks",  # a hundred bodies, in chunks of a byte
         "connects",  # to hosts that are denied
         "interceptions",  # CONNECT, and then nothing
         "passthroughs",  # CONNECT to a host that is not managed, dialled, and left
@@ -209,6 +211,8 @@ async def test_s10_t6_a_flood_of_frames_leaves_the_neighbour_served(tmp_path: Pa
     ("flood", "by"),
     [
         ("tls_handshakes", "explicit"),  # as many as go through; those of a tunnel are its sandboxd's
+        ("tls_tiny_records", "explicit"),  # bodies, in records of a byte
+        ("tls_key_updates", "explicit"),  # and nothing else, until the gateway has enough of them
         *(
             (flood, by)
             for by in WAYS

@@ -18,6 +18,7 @@ from sallyport.net.tunnel import TunnelUnavailable
 from sallyport.net.websocket_upgrade import upgrade_request
 from sallyport.wire import websocket
 from sallyport.wire.yamux.frames import DATA, PING, RST, SYN, WINDOW_UPDATE, frame_header
+from tests.support.key_updates import KeyUpdatingClient
 from tests.support.tunnel_client import TunnelClient, dial_tunnel
 
 HOST: Final = b"api.flood.test"
@@ -39,6 +40,8 @@ COUNTS: Final = {
     "slow_tls_readers": 200,
     "stuck_tls_readers": 300,  # each costs a handshake on either side before it is stuck
     "stuck_sockets": 60,
+    "long_heads": 100,
+    "tiny_chunks": 100,
 }
 BUSY: Final = 8
 MASK: Final = b"mask"
@@ -252,6 +255,44 @@ class Flood:
     async def pipelined(self) -> None:
         reader, writer = await self.dial()
         await self._pour(reader, writer, self.asking(b"/.."))
+
+    async def long_heads(self) -> None:
+        """As long as may be, and dear: each escape is one that need not be."""
+        reader, writer = await self.dial()
+        writer.write(self.get(b"/" + b"%7e%40" * 10_000 + b"/.."))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    async def tiny_chunks(self) -> None:
+        """Bodies in chunks of a byte each."""
+        reader, writer = await self.dial()
+        writer.write(self.get(b"/upload", b"Transfer-Encoding: chunked\r\n").replace(b"GET", b"POST", 1))
+        await self._pour(reader, writer, b"1\r\nx\r\n" * 10_000)
+
+    async def tls_tiny_records(self) -> None:
+        """A body in records of a byte each."""
+        reader, writer = await self.inside()
+        writer.write(b"POST /upload HTTP/1.1\r\nHost: %b\r\nContent-Length: %d\r\n\r\n" % (HOST, BULK_BYTES))
+        while not (reader.at_eof() or writer.is_closing()):
+            for _ in range(2000):
+                writer.write(b"x")
+            await writer.drain()
+        raise ConnectionResetError
+
+    async def tls_key_updates(self) -> None:
+        """Records that bring nothing and ask for as many; until it is ended for them."""
+        reader, writer = await self.dial()
+        writer.write(self.connect_to(HOST, "intercepted"))
+        await reader.readuntil(b"\r\n\r\n")
+        client = KeyUpdatingClient()
+        try:
+            writer.write(client.shake())
+            while not client.is_up:
+                client.feed(await reader.read(64 * 1024))
+                writer.write(client.shake())
+            await self._pour(reader, writer, client.key_updates(5000))
+        finally:
+            client.close()
 
     async def headers(self) -> None:
         fields = b"".join(b"X-Field-%d: %b\r\n" % (number, b"v" * 400) for number in range(120))
