@@ -111,6 +111,15 @@ def too_many_parameters(limit: int) -> Deny:
     )
 
 
+def too_many_escapes(limit: int) -> Deny:
+    """The route writes, strips or signs query parameters, and the name of each has to be read."""
+    return Deny(
+        code=Code.INVALID_REQUEST,
+        detail=f"the names in the query have more than {limit} '%', and this route reads each",
+        hint="write in a name what may stand there as itself, or send fewer parameters",
+    )
+
+
 def too_many_segments(limit: int) -> Deny:
     """The route signs paths, segment by segment."""
     return Deny(

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
 from gateway.core.inject.prepare import Injection
-from gateway.core.inject.query import check_parameters, strip_query, with_pair
+from gateway.core.inject.query import check_parameters, strip_query, unescaped, with_pair
 from gateway.core.route_table import RouteTable, RouteUpstream
 from sallyport.wire.http1.head import CHUNKED, RequestHead
 from sallyport.wire.http1.scan import join_lines
@@ -72,7 +71,7 @@ def _holds_placeholder(
     if table.holds_placeholder(_write(head, path, query, upstream, lines, b"")):
         return True
     target = path if query is None else path + b"?" + query
-    return _PERCENT in target and table.holds_placeholder(unquote_to_bytes(target))
+    return _PERCENT in target and table.holds_placeholder(unescaped(target))
 
 
 def _write(

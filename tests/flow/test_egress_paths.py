@@ -109,6 +109,7 @@ P1 = [
     *kept(b"/v1/%252e%252e/admin", b"/v1/..a", b"/v1/...", b"/v1/.well-known"),
     *sent((b"/v1/%2ehidden", b"/v1/.hidden")),
 ]
+P1 += refused(b"/v1/" + b"%7e" * 4097)  # S10
 P2 = [*unclaimed(b"//v1/x", b"///v1"), *kept(b"/v1//x", b"/v1/x//"), *refused(b"/./v1", b"/v1/./x")]
 P3 = [
     *refused(b"/v1/a\\b", b"/v1/a%5Cb", b"/v1/..%5cadmin", b"\\v1", b"/v1%2Fx", b"/v1%2fx"),
@@ -217,7 +218,8 @@ P9 = [
         routes=BY_QUERY,
     )
 ]
-P9 += refused(b"/v1?" + b"&" * 1000, routes=BY_QUERY)  # each is looked at, and there is an end to that
+# Each is looked at, and there is an end to that.
+P9 += refused(b"/v1?" + b"&" * 1000, b"/v1?" + b"%61" * 4097, routes=BY_QUERY)
 P10 = kept(
     b"/v1/x?X-Amz-Signature=a%2fb%2B&&=&x=%zz&y=%00&..%2f..",
     b"/v1?",

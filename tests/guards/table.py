@@ -102,15 +102,22 @@ _SLOT_REMOVAL: Final = (
             f"{_CORE}inject/test_query.py::test_p9_every_spelling_is_taken_out",
         )
         for what, text, broken in (
-            ("the case", "return name.lower()", "return name"),
+            ("the case", "__abcdefghijklmnopqrstuvwxyz", "__ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
             ("a NUL behind the name", '.partition(b"\\0")[0].lstrip', ".lstrip"),
             ("spaces before the name", '.lstrip(b" ").translate', ".translate"),
-            ("dots in the name", ".translate(_UNDERSCORES)", '.translate(bytes.maketrans(b" ", b"_"))'),
+            ("dots in the name", 'b" .ABC', 'b" _ABC'),
             ("an unclosed bracket", 'if name.replace(b"[", b"_") in names:', "if False:"),
-            ("brackets round the name", '    name = name.lstrip(b"[]")\n', ""),
-            ("brackets behind the name", "or any(name[:end] in names for end in ends)", ""),
+            ("brackets round the name", '.split(name.lstrip(b"[]"), ', ".split(name, "),
+            ("brackets behind the name", "return not names.isdisjoint(", "return name in names and bool("),
             ("code units of UTF-16", 'if b"%u" in name else', "if False else"),
         )
+    ),
+    Guard(
+        "brackets of a configured name's own",
+        "gateway/core/inject/query.py",
+        "is None else _MAX_BRACKETS",
+        "is None else 1",
+        f"{_CORE}inject/test_query.py::test_p9_a_name_that_is_spelled_oddly_itself",
     ),
     Guard(
         "parameters behind a semicolon",
@@ -371,6 +378,20 @@ _DECISIONS: Final = (
         "tests/gateway/core/inject/test_aws_sigv4.py::test_s10_a_query_of_more_parameters_than_are_looked_at_is_not_signed",
     ),
     Guard(
+        "a path of any number of escapes",
+        _PATHS,
+        'if path.count("%") > MAX_ESCAPES:',
+        "if False:",
+        "tests/sallyport/test_request_path.py::test_s10_a_path_of_more_escapes_than_clients_send_is_refused",
+    ),
+    Guard(
+        "names in a query of any number of escapes",
+        "gateway/core/inject/query.py",
+        'and _VALUE.sub(b"", query).count(b"%") > MAX_ESCAPES',
+        "and False",
+        f"{_CORE}inject/test_query.py::test_p9_s10_more_escapes_in_names_than_are_read_are_refused",
+    ),
+    Guard(
         "a signed path of any number of segments",
         _SIGNER,
         'if path.count(b"/") > MAX_SEGMENTS:',
@@ -551,9 +572,9 @@ _DECISIONS: Final = (
         "        if False:\n",
         f"{_TEST_MATCH}test_a_method_in_lower_case_never_changes_who_answers",
     ),
-    Guard("dot segments", _PATHS, "if _DOT_SEGMENT.search(canonical) is not None:", "if False:", _TEST_PATHS),
-    Guard("an encoded backslash", _PATHS, "    if code == 0x5C:\n", "    if False:\n", _TEST_PATHS),
-    Guard("encoded controls", _PATHS, "    if code < 0x20 or code == 0x7F:\n", "    if False:\n", _TEST_PATHS),
+    Guard("dot segments", _PATHS, "if dot_segment.search(canonical) is not None:", "if False:", _TEST_PATHS),
+    Guard("an encoded backslash", _PATHS, "|5[Cc])", ")", _TEST_PATHS),
+    Guard("encoded controls", _PATHS, "|[01].|7[Ff]", "", _TEST_PATHS),
     Guard("raw bytes in a path", _PATHS, "    if forbidden is not None:\n", "    if False:\n", _TEST_PATHS),
 )
 

@@ -1,8 +1,17 @@
+from urllib.parse import quote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sallyport.request_path import PathError, PathFault, canonical_path, split_target, without_needless_escapes
+from sallyport.request_path import (
+    MAX_ESCAPES,
+    PathError,
+    PathFault,
+    canonical_path,
+    split_target,
+    without_needless_escapes,
+)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +75,32 @@ def test_a_path_with_two_readings_is_refused(path: bytes, reason: PathFault) -> 
         canonical_path(path)
     assert refused.value.reason is reason
     assert str(refused.value) == refused.value.hint != ""
+
+
+@pytest.mark.parametrize("escape", [b"%40", b"%7e", b"%"])
+def test_s10_a_path_of_more_escapes_than_clients_send_is_refused(escape: bytes) -> None:
+    with pytest.raises(PathError) as refused:
+        canonical_path(b"/" + escape * (MAX_ESCAPES + 1))
+    assert refused.value.reason is PathFault.TOO_MANY_ESCAPES
+
+
+def test_a_long_name_in_any_script_is_a_path() -> None:
+    assert canonical_path(b"/" + b"%7e" * MAX_ESCAPES) == "/" + "~" * MAX_ESCAPES
+    for character in ("ü", "語", "😀"):
+        name = quote(character * 1000)
+        assert canonical_path(f"/{name.lower()}".encode()) == f"/{name}"
+
+
+def test_every_escape_has_one_form_or_is_refused() -> None:
+    for code in range(256):
+        for digits in (f"{code:02x}", f"{code:02X}"):
+            path = f"/a%{digits}b".encode()
+            if code < 0x20 or code in (0x5C, 0x7F):
+                with pytest.raises(PathError):
+                    canonical_path(path)
+            else:
+                # quote leaves the unreserved as they are, and those alone.
+                assert canonical_path(path) == f"/a{quote(bytes([code]), safe='')}b"
 
 
 @given(

@@ -11,12 +11,11 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
-from urllib.parse import quote, unquote_to_bytes
 
 from gateway.core.authority import Refused
 from gateway.core.aws_keys import AwsKeys
 from gateway.core.errors import payload_signed_in_parts, too_many_segments
-from gateway.core.inject.query import check_parameters, strip_query
+from gateway.core.inject.query import check_parameters, strip_query, unescaped
 from sallyport.plan.model import AwsSigv4Injection
 from sallyport.secret import Secret
 from sallyport.wire.http1.head import RequestHead
@@ -35,7 +34,9 @@ MAX_SEGMENTS: Final = 1024
 _PAYLOAD_FIELD: Final = b"x-amz-content-sha256"
 _HASH: Final = re.compile(rb"[0-9A-Fa-f]{64}")
 _AMZ: Final = b"x-amz-"
-_SLASHES: Final = re.compile("/{2,}")
+_SLASHES: Final = re.compile(rb"/{2,}")
+_UNRESERVED: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+_SPELLINGS: Final = [bytes([byte]) if byte in _UNRESERVED else b"%%%02X" % byte for byte in range(256)]
 
 
 class Payload(NamedTuple):
@@ -157,12 +158,12 @@ def _canonical_fields(lines: list[bytes]) -> tuple[bytes, bytes]:
 
 def _object_path(path: bytes) -> bytes:
     """Encode each segment once, whatever of it was encoded already; `%2F` is part of one."""
-    return b"/".join(_encoded(unquote_to_bytes(segment)) for segment in path.split(b"/"))
+    return b"/".join(_encoded(unescaped(segment)) for segment in path.split(b"/"))
 
 
 def _normal_path(path: bytes) -> bytes:
     """Encode the path as it is sent, and so its `%` too, with runs of slashes as one. Dot segments never get here."""
-    return quote(_SLASHES.sub("/", path.decode("ascii")), safe="/-_.~").encode("ascii")
+    return _encoded(_SLASHES.sub(b"/", path)).replace(b"%2F", b"/")
 
 
 def _canonical_query(query: bytes) -> bytes:
@@ -183,8 +184,8 @@ def _recoded(text: bytes) -> bytes:
 
 def _decoded(text: bytes) -> bytes:
     """Read a part of a query as AWS does, with `+` as a space."""
-    return unquote_to_bytes(text.replace(b"+", b" "))
+    return unescaped(text.replace(b"+", b" "))
 
 
 def _encoded(text: bytes) -> bytes:
-    return quote(text, safe="-_.~").encode("ascii")
+    return b"".join([_SPELLINGS[byte] for byte in text])

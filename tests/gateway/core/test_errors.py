@@ -115,6 +115,7 @@ def test_a_missing_credential_says_whether_to_try_again() -> None:
         (errors.body_not_kept("r"), Code.INVALID_REQUEST),
         (errors.payload_signed_in_parts(), Code.INVALID_REQUEST),
         (errors.too_many_parameters(1000), Code.INVALID_REQUEST),
+        (errors.too_many_escapes(4096), Code.INVALID_REQUEST),
         (errors.too_many_segments(1024), Code.INVALID_REQUEST),
         (errors.rate_limited(Excess(3, False), "r"), Code.RATE_LIMITED),
         (errors.placeholder_left("r"), Code.CREDENTIAL_UNAVAILABLE),  # C5

@@ -7,8 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.authority import Refused
-from gateway.core.inject.query import MAX_PARAMETERS, check_parameters, query_pair, strip_query, with_pair
+from gateway.core.inject.query import (
+    MAX_PARAMETERS,
+    check_parameters,
+    query_pair,
+    strip_query,
+    unescaped,
+    with_pair,
+)
 from sallyport.problem import Code
+from sallyport.request_path import MAX_ESCAPES
 from sallyport.secret import Secret
 
 NAMES = frozenset({"api_key"})
@@ -95,6 +103,7 @@ def test_p9_a_name_that_is_spelled_oddly_itself() -> None:
     assert strip_query(b"api_key=1&api.key=2&a=3", frozenset({"api.key"})) == b"a=3"
     query = b"auth[token]=1&AUTH%5btoken%5d[]=2&auth[user]=3&auth=4&auth[token=5"
     assert strip_query(query, frozenset({"auth[token]"})) == b"auth[user]=3&auth=4&auth[token=5"
+    assert strip_query(b"auth[token]x=1&auth[tokens]=2", frozenset({"auth[token]"})) == b"auth[tokens]=2"  # PHP
 
 
 def test_a_name_of_brackets_alone_costs_no_more_than_any_other() -> None:
@@ -109,6 +118,19 @@ def test_p9_s10_more_parameters_than_are_looked_at_are_refused(separator: bytes)
     with pytest.raises(Refused) as caught:
         check_parameters(separator * MAX_PARAMETERS)
     assert caught.value.deny.code is Code.INVALID_REQUEST
+
+
+def test_p9_s10_more_escapes_in_names_than_are_read_are_refused() -> None:
+    check_parameters(b"&".join([b"%61=" + b"%62" * 9] * 500) + b";" + b"%61" * (MAX_ESCAPES - 500) + b"=%")
+    with pytest.raises(Refused) as caught:
+        check_parameters(b"&".join([b"%61=" + b"%62" * 9] * 500) + b";" + b"%" * (MAX_ESCAPES - 499) + b"=%")
+    assert caught.value.deny.code is Code.INVALID_REQUEST
+
+
+@given(st.lists(st.sampled_from([b"%", b"%%", b"%6", b"1", b"%41", b"%fF", b"=", b"=3D", b"\r", b"\n", b"\xff", b" "])))
+def test_what_is_no_escape_stays(pieces: list[bytes]) -> None:
+    text = b"".join(pieces)
+    assert unescaped(text) == unquote_to_bytes(text)
 
 
 def test_p9_a_name_beyond_ascii_and_several_names() -> None:
