@@ -20,6 +20,7 @@ from sallyport.net.tunnel_limits import (
     CLOSE_SECONDS,
     DEFAULT_LIMITS,
     FLUSH_BYTES,
+    LARGE_PIECE_BYTES,
     MAX_UNREAD_BYTES,
     NOT_SENT_BYTES,
     ORPHAN_SECONDS,
@@ -138,7 +139,7 @@ class Tunnel(asyncio.Protocol):
         # Left for the next turn, while either is there the transport reads nothing: bytes, and streams that hold some.
         self._unread = b""
         self._in_line: dict[TunnelStream, None] = {}
-        self._given = 0  # pieces in this turn
+        self._given = 0  # pieces in this turn, large ones each for TURN_PIECES
         self._turn_began = 0.0
         self._turn_scheduled = False
         self._is_flushing = False
@@ -287,15 +288,13 @@ class Tunnel(asyncio.Protocol):
     def _give_turns(self) -> None:
         """Let the streams in line have a piece each, as long as a turn lasts."""
         began = read_clock()
-        given = 0
         self._is_receiving = True
         while self._in_line:
             stream = next(iter(self._in_line))
             del self._in_line[stream]
             if stream.take_turn():
                 self._in_line[stream] = None  # behind the others
-            given += 1
-            if given % TURN_PIECES == 0 and read_clock() - began > TURN_SECONDS:
+            if read_clock() - began > TURN_SECONDS:
                 break
         self._is_receiving = False
         if self.session.sending.is_ready:
@@ -417,17 +416,21 @@ class Tunnel(asyncio.Protocol):
             self._flush_scheduled = True
             self.loop.call_soon(self._flush)
 
-    def has_turn(self, stream: TunnelStream) -> bool:
-        """Whether a stream may have a piece now; else it holds it and is asked to take it in a later turn.
+    def has_turn(self, stream: TunnelStream, size: int) -> bool:
+        """Whether a stream may have a piece of size now; else it holds it and is asked to take it in a later turn.
 
         A message of small requests would hold up everybody else for as long as all of them take together.
         """
         if not self._in_line:
-            self._given += 1
-            if self._given % TURN_PIECES:
-                return True
+            given = self._given
+            if size < LARGE_PIECE_BYTES:
+                self._given = given + 1
+                if self._given % TURN_PIECES:
+                    return True
+            else:
+                self._given = given + TURN_PIECES
             now = read_clock()
-            if self._given == TURN_PIECES:
+            if given < TURN_PIECES:  # it was not looked at before
                 self._turn_began = now
             if now - self._turn_began <= TURN_SECONDS:
                 return True

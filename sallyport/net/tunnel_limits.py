@@ -21,8 +21,10 @@ NOT_SENT_BYTES: Final = 128 * 1024
 # the smallest frames would hold up all other tunnels for a second.
 SLICE_BYTES: Final = 32 * 1024
 TURN_SECONDS: Final = 0.005
-# After how many pieces of streams it is looked at the clock; a busy tunnel's read has fewer that cost anything.
+# At which pieces of streams it is looked at the clock: each so many, for a busy tunnel's read has fewer that cost
+# anything; and each so large, for the head that ends in it may take milliseconds by itself.
 TURN_PIECES: Final = 8
+LARGE_PIECE_BYTES: Final = 1024
 
 
 class TunnelLimits:

@@ -185,7 +185,7 @@ class TunnelStream(asyncio.Transport):
     def stream_data(self, data: bytes) -> None:
         if self._is_closing:
             self._discard(len(data))
-        elif self._reading_paused or self._held or not self._tunnel.has_turn(self):
+        elif self._reading_paused or self._held or not self._tunnel.has_turn(self, len(data)):
             self._hold(data)
             self._tunnel.budget.hold(self, len(data))
         else:

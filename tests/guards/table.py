@@ -2564,7 +2564,22 @@ _LIMITS: Final = (
         _TUNNEL_STREAM,
         "            self._tunnel.wait_for_turn(self)\n",
         "            self._tunnel.loop.call_soon(self.take_turn)\n",
-        f"{_TEST_TUNNEL_STREAM}test_t6_streams_that_resume_together_share_a_turn",
+        f"{_TEST_TUNNEL_STREAM}test_t6_streams_that_resume_together_leave_others_their_turn",
+    ),
+    Guard(
+        "turns: streams in line",
+        "sallyport/net/tunnel.py",
+        "            if read_clock() - began > TURN_SECONDS:\n",
+        "            if False:\n",
+        f"{_TEST_TUNNEL_STREAM}test_t6_streams_that_resume_together_leave_others_their_turn",
+    ),
+    Guard(
+        "turns: large pieces",
+        "sallyport/net/tunnel.py",
+        "            if size < LARGE_PIECE_BYTES:\n",
+        "            if True:\n",
+        "tests/sallyport/net/test_tunnel.py::"
+        "test_t6_a_piece_that_may_end_a_large_head_is_a_reason_to_look_at_the_clock",
     ),
     Guard(
         "memory: windows that grow",

@@ -14,7 +14,13 @@ import pytest
 from sallyport.net.clock import Clock
 from sallyport.net.memory import MemoryTransport, memory_pair
 from sallyport.net.tunnel import Tunnel, TunnelUnavailable
-from sallyport.net.tunnel_limits import CLOSE_SECONDS, ORPHAN_SECONDS, TURN_PIECES, TunnelLimits
+from sallyport.net.tunnel_limits import (
+    CLOSE_SECONDS,
+    LARGE_PIECE_BYTES,
+    ORPHAN_SECONDS,
+    TURN_PIECES,
+    TunnelLimits,
+)
 from sallyport.net.tunnel_pace import CONTROLS_BURST, EMPTY_BURST, PINGS_BURST, RESETS_BURST, TunnelPace
 from sallyport.net.tunnel_stream import TunnelStream
 from sallyport.wire import websocket
@@ -746,6 +752,36 @@ async def test_t6_a_message_for_many_streams_leaves_others_their_turn(
     assert ends[-2].events[:2] == ["made", "eof"]
     assert isinstance(ends[-1].error, ConnectionResetError)
     assert side.tunnel.budget.held == 0
+
+
+@BUILT_IN
+async def test_t6_a_piece_that_may_end_a_large_head_is_a_reason_to_look_at_the_clock(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("sallyport.net.tunnel.read_clock", lambda: now)
+    monkeypatch.setattr("sallyport.net.tunnel.TURN_SECONDS", 1.0)
+
+    class Dear(End):
+        def data_received(self, data: bytes) -> None:
+            nonlocal now
+            super().data_received(data)
+            now += 1.0
+
+    side = OneSide(clock)
+    side.owner._accept = Dear
+    first, large = b"a" * (LARGE_PIECE_BYTES - 1), b"a" * LARGE_PIECE_BYTES
+    pieces = [first, large, *[large] * 5]
+    sent = b"".join(frame(DATA, SYN, 2 * at + 1, piece) for at, piece in enumerate(pieces))
+    side.tunnel.data_received(message(BINARY, sent, MASK))
+    ends = [cast(End, end) for end in side.owner.accepted]
+    # The small one starts no clock. The first large one does, and what comes at its limit is not behind it.
+    assert [bool(end.received) for end in ends] == [True] * 3 + [False] * 4
+    assert not side.transport.is_reading()
+    await asyncio.sleep(0)
+    assert [bool(end.received) for end in ends] == [True] * 5 + [False] * 2
+    await until(side.transport.is_reading)
+    assert [end.received for end in ends] == pieces
 
 
 @BUILT_IN

@@ -11,7 +11,7 @@ import pytest
 
 from sallyport.net.clock import Clock
 from sallyport.net.tunnel import Tunnel
-from sallyport.net.tunnel_limits import TURN_PIECES, TunnelLimits
+from sallyport.net.tunnel_limits import TunnelLimits
 from sallyport.net.tunnel_stream import PIECE_BYTES, TunnelStream
 from sallyport.wire.websocket import BINARY, message
 from sallyport.wire.yamux.frames import DATA, FIN
@@ -174,7 +174,6 @@ async def send_small_frames(joined: Joined, stream_id: int = 1, count: int = WIN
 
 def one_piece_is_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sallyport.net.tunnel.TURN_SECONDS", -1.0)
-    monkeypatch.setattr("sallyport.net.tunnel.TURN_PIECES", 1)
 
 
 async def test_t6_small_frames_are_held_for_about_what_the_budget_counts(clock: Clock) -> None:
@@ -227,11 +226,13 @@ async def test_t6_a_stream_that_resumes_leaves_others_their_turn(clock: Clock, m
 
 
 @BUILT_IN
-async def test_t6_streams_that_resume_together_share_a_turn(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_t6_streams_that_resume_together_leave_others_their_turn(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sallyport.net.tunnel.TURN_SECONDS", -1.0)
     joined = await join(clock, End(), End())
     joined.pair.gateway_owner._accept = End
-    count = 3 * TURN_PIECES
+    count = 24
     writers = [End() for _ in range(count)]
     for writer in writers:
         joined.pair.sandbox.open_stream(writer)
@@ -246,7 +247,7 @@ async def test_t6_streams_that_resume_together_share_a_turn(clock: Clock, monkey
         end.transport.resume_reading()
     assert sum(end.deliveries for end in ends) == 0
     await asyncio.sleep(0)
-    assert sum(end.deliveries for end in ends) == TURN_PIECES
+    assert sum(end.deliveries for end in ends) == 1
     assert not joined.pair.gateway_transport.is_reading()
     await until(joined.pair.gateway_transport.is_reading)
     assert [end.received for end in ends] == [b"held"] * count
