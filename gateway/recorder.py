@@ -105,16 +105,19 @@ class Recording:
         self._waiting: deque[FinishedExchange] = deque()
         self._redactor = Redactor()
 
+    def asks_for(self, sandbox_id: object) -> bool:
+        """Whether the exchanges of a sandbox are recorded; None is nobody's."""
+        return self.sandbox_id is None or sandbox_id == self.sandbox_id
+
     def offer(self, capture: "Capture", exchange: "Exchange", record: Record) -> None:
         """Take a finished exchange, or count it as dropped. Hot path, while recording."""
-        held = capture.held_bytes
-        if self.has_ended or (self.sandbox_id is not None and record[_SANDBOX] != self.sandbox_id):
-            self.recorder.held_bytes -= held
+        if self.has_ended or not self.asks_for(record[_SANDBOX]):
+            capture.let_go()
             return
         self._number += 1
         if capture.is_lost or len(self._waiting) >= MAX_WAITING:
             self._overflowed += 1
-            self.recorder.held_bytes -= held
+            capture.let_go()
             return
         self._waiting.append(
             FinishedExchange(
@@ -123,7 +126,7 @@ class Recording:
                 record,
                 capture.sent_after,
                 capture.answered_after,
-                held,
+                capture.held_bytes,
             )
         )
 
@@ -228,6 +231,15 @@ class Capture:
         head, _, body = answer.partition(b"\r\n\r\n")
         self.answer_head(head)
         self.answer_body(body)
+
+    def is_asked_for(self, sandbox_id: str | None) -> bool:
+        """Whether the exchange is to be recorded, now that it is known whose it is."""
+        return self._recording.asks_for(sandbox_id)
+
+    def let_go(self) -> None:
+        """Hold nothing any more."""
+        self._recording.recorder.held_bytes -= self.held_bytes
+        self.held_bytes = 0
 
     def finished(self, exchange: "Exchange", record: Record) -> None:
         """Hand over. Called once."""

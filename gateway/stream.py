@@ -15,6 +15,7 @@ from gateway.core.route_table import RouteTable
 from gateway.downstream import PIPELINE, Downstream
 from gateway.not_yet import NotYet
 from gateway.parts import GatewayParts
+from gateway.recorder import Capture
 from gateway.relay import OpaqueRelay
 from gateway.serve import Exchange
 from gateway.tokens import proxy_token
@@ -196,9 +197,11 @@ class ServedStream(Downstream):
                 self._knock(head)
             else:
                 self._exchange = exchange = Exchange(self, head)
-                if self.parts.recorder.capture is not None:
+                if self.parts.recorder.capture is None:
+                    exchange.begin()
+                else:
                     exchange.capture = self.parts.recorder.capture(data[:end])
-                exchange.begin()
+                    self._begin_captured(exchange, exchange.capture)
             if self._exchange is not None or self._is_detached or self._is_lingering:
                 break
             data = self._buffer
@@ -213,6 +216,16 @@ class ServedStream(Downstream):
                 self.parts.pipelines.enter(None if self.claims is None else self.claims.sandbox_id, self)
                 break
         self._is_serving = False
+
+    def _begin_captured(self, exchange: Exchange, capture: Capture) -> None:
+        """Begin an exchange while somebody records, perhaps another sandbox: of this one nothing is held then.
+
+        Whose it is, is known from admission on. Bodies that were held to the end would leave the other's no room.
+        """
+        exchange.begin()
+        if not capture.is_asked_for(None if self.claims is None else self.claims.sandbox_id):
+            exchange.capture = None
+            capture.let_go()
 
     def take_turn(self) -> None:
         """Go on with what was left for this turn."""

@@ -104,6 +104,28 @@ async def test_one_sandbox_alone(tmp_path: Path) -> None:
         assert scene.gateway.parts.recorder.held_bytes == 0
 
 
+async def test_t6_what_another_sandbox_sends_and_gets_is_not_held(tmp_path: Path) -> None:
+    async with stage(tmp_path) as scene:
+        held = scene.gateway.parts.recorder
+        other = begin(scene, sandbox_id="sbx_other", max_body_bytes=100_000)
+        first = scene.gateway.request(URL, b"Content-Length: 50000", method="POST", body=bytes(25_000))
+        client, link, _ = await scene.ask(first)
+        assert held.held_bytes == 0, "the head, and what came with it of the body"
+        client.send(bytes(25_000))
+        await link.exactly(50_000)
+        link.send(b"HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n" + bytes(49_999))
+        await client.head()
+        await client.exactly(49_999)
+        assert held.held_bytes == 0
+        link.send(b"!")
+        await client.exactly(1)
+        client.send(scene.gateway.request("http://api.test/v1/../x"))  # the same stream
+        assert (await client.answer()).status == 400
+        await scene.gateway.audit.until(2)
+        assert held.held_bytes == 0
+        assert (exchanges(other), other.dropped) == ([], 0)
+
+
 async def test_bodies_are_cut_at_what_was_asked_for_and_at_what_may_be_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
