@@ -107,16 +107,16 @@ _SLOT_REMOVAL: Final = (
             ("spaces before the name", '.lstrip(b" ").translate', ".translate"),
             ("dots in the name", 'b" .ABC', 'b" _ABC'),
             ("an unclosed bracket", 'if name.replace(b"[", b"_") in names:', "if False:"),
-            ("brackets round the name", '.split(name.lstrip(b"[]"), ', ".split(name, "),
-            ("brackets behind the name", "return not names.isdisjoint(", "return name in names and bool("),
+            ("brackets round the name", '    name = name.lstrip(b"[]")\n', ""),
+            ("brackets behind the name", 'name.replace(b"]", b"[").partition(b"[")[0] in names', "name in names"),
             ("code units of UTF-16", 'if b"%u" in name else', "if False else"),
         )
     ),
     Guard(
         "brackets of a configured name's own",
         "gateway/core/inject/query.py",
-        "is None else _MAX_BRACKETS",
-        "is None else 1",
+        "return has_brackets and not names",
+        "return False and not names",
         f"{_CORE}inject/test_query.py::test_p9_a_name_that_is_spelled_oddly_itself",
     ),
     Guard(

@@ -70,11 +70,11 @@ def strip_query(query: bytes, parameters: frozenset[str]) -> bytes:
     A `+` is a space in a name. Nothing else is touched: `api-key`, `api_key_2` and `xapi_key` are other parameters.
     """
     names = frozenset([_folded(parameter.encode("utf-8")) for parameter in parameters])
-    brackets = 1 if _BRACKET.search(b"".join(names)) is None else _MAX_BRACKETS
+    has_brackets = _BRACKET.search(b"".join(names)) is not None
     pieces = _SEPARATOR.split(query)
     kept: list[bytes] = []
     for index in range(0, len(pieces), 2):
-        if _is_one_of(names, _name_in(pieces[index]), brackets):
+        if _is_one_of(names, _name_in(pieces[index]), has_brackets):
             continue
         if kept:
             kept.append(pieces[index - 1])
@@ -103,19 +103,19 @@ def _folded(name: bytes) -> bytes:
     return name.decode("utf-8", "surrogateescape").casefold().encode("utf-8", "surrogateescape")
 
 
-def _is_one_of(names: frozenset[bytes], name: bytes, brackets: int) -> bool:
-    """Whether a folded name is one of these, with brackets or without; it may end before or behind so many of its own.
-
-    A configured name may have brackets too, so it does not always end at the first. What stands behind the last is
-    nothing to PHP.
-    """
+def _is_one_of(names: frozenset[bytes], name: bytes, has_brackets: bool) -> bool:
+    """Whether a folded name is one of these, with brackets or without; has_brackets says that one of these has some."""
     if name in names:
         return True
     if b"[" not in name and b"]" not in name:
         return False
     if name.replace(b"[", b"_") in names:
         return True
-    return not names.isdisjoint(accumulate(_BRACKET.split(name.lstrip(b"[]"), brackets)))
+    name = name.lstrip(b"[]")
+    if name.replace(b"]", b"[").partition(b"[")[0] in names:
+        return True
+    # A configured name with brackets does not end at the first, and what stands behind the last is nothing to PHP.
+    return has_brackets and not names.isdisjoint(accumulate(_BRACKET.split(name, _MAX_BRACKETS)))
 
 
 def with_pair(query: bytes | None, pair: bytes) -> bytes:
