@@ -130,18 +130,25 @@ class HostMatcher:
         return answer.over_cleartext if self._is_cleartext else answer
 
     def _decide_between_readings(self, method: str, path: str) -> Answer:
-        """Refuse what an upstream may read as another request than we matched: lower-case methods, escapes, slashes."""
+        """Refuse what an upstream may read as another request than we matched: lower-case methods, escapes, slashes.
+
+        One may read several of these so at once: each reading of the path is matched with each of the method.
+        """
         answer = self._walk(method, path)
-        if not _lists_method(answer, method) and self._walk(method.upper(), path) is not answer:
+        upper = method if _lists_method(answer, method) else method.upper()
+        if upper != method and self._walk(upper, path) is not answer:
             return _REFUSED_METHOD
         read = without_needless_escapes(path)
-        if read != path and self._walk(method, read) is not answer:
+        if read != path and not self._answers_both(method, upper, read, answer):
             return _REFUSED_ESCAPE
         if "%2F" not in path or (answer.route is not None and answer.route.match.encoded_slash == "literal"):
             return answer
-        if self._walk(method, read.replace("%2F", "/")) is not answer:
+        if not self._answers_both(method, upper, read.replace("%2F", "/"), answer):
             return _REFUSED_SLASH
         return answer
+
+    def _answers_both(self, method: str, upper: str, path: str, answer: Answer) -> bool:
+        return self._walk(method, path) is answer and (upper == method or self._walk(upper, path) is answer)
 
 
 class Matcher:

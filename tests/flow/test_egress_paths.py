@@ -92,6 +92,7 @@ def on(**members: object) -> Sequence[Document]:
     return ({"match": match | further, "allowCleartext": True} | members,)
 
 
+(NO_DELETE,) = on(match={"methods": ["DELETE"], "pathPrefixes": ["/v1/keys/1", "/v1/@acme"]})
 P1 = [
     *refused(
         b"/v1/../admin",
@@ -118,6 +119,11 @@ P3 = [
     *sent((b"/v1/group%2fproject", b"/v1/group%2Fproject"), routes=on(match={"encodedSlash": "literal"})),
     *refused(b"/v1/%40acme/x", b"/v1/%40acme%2Fx", routes=[*on(), *on(match={"pathPrefixes": ["/v1/@acme"]})]),
     *sent((b"/v1/%40other/x", b"/v1/%40other/x"), routes=[*on(), *on(match={"pathPrefixes": ["/v1/@acme"]})]),
+    *(
+        case
+        for target in (b"/v1/keys%2F1", b"/v1/%40acme", b"/v1/%40acme%2F1")
+        for case in put(target, 400, "invalid_request", method=b"delete", routes=[*on(), NO_DELETE])
+    ),
     *unclaimed(b"/v1%2Fx%2f", routes=on(match={"hosts": ["{host}"], "pathPrefixes": ["/v2"]})),
 ]
 P4 = [*unclaimed(b"/v1;a=b", b"/v1;/x"), *kept(b"/v1/x;jsessionid=1/y", b"/v1/;a"), *sent((b"/v1/x%3Ba", b"/v1/x%3Ba"))]

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
@@ -316,6 +317,43 @@ def test_a_method_in_lower_case_never_changes_who_answers(method: str, expected:
     assert who(decide(matcher, method, "/")) == expected
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        pytest.param("DELETE", "/v1/keys/1", "no", id="P3-as-it-is-denied"),
+        pytest.param("delete", "/v1/keys/1", "refuse", id="P3-the-method"),
+        pytest.param("DELETE", "/v1%2Fkeys/1", "refuse", id="P3-the-slash"),
+        pytest.param("delete", "/v1%2Fkeys/1", "refuse", id="P3-the-method-and-the-slash"),
+        pytest.param("Delete", "/v1/keys%2f1", "refuse", id="P3-whatever-letters"),
+        pytest.param("delete", "/%40acme/x", "refuse", id="P3-the-method-and-an-escape"),
+        pytest.param("delete", "/%40acme%2Fx", "refuse", id="P3-all-three"),
+        pytest.param("delete", "/p/%40acme", "refuse", id="P3-an-escape-where-slashes-are-literal"),
+        pytest.param("delete", "/p/v1%2Fkeys", "literal", id="P3-a-literal-slash"),
+        pytest.param("delete", "/%40other%2Fx", "any", id="P3-same-whichever-way"),
+        pytest.param("get", "/v1%2Fkeys/1", "any", id="P3-a-method-that-is-not-denied"),
+        pytest.param("purge", "/v2%2Fcache", "lower", id="P3-the-plan-itself-writes-it-so"),
+    ],
+)
+def test_p3_a_method_and_a_path_read_otherwise_together_never_change_who_answers(
+    method: str, path: str, expected: str
+) -> None:
+    matcher = Matcher(
+        plan_of(
+            [
+                route_document("any"),
+                route_document("literal", match={"hosts": [HOST], "pathPrefixes": ["/p"], "encodedSlash": "literal"}),
+                route_document("lower", match={"hosts": [HOST], "methods": ["purge"]}),
+            ],
+            [
+                rule_document("no", "deny", HOST, methods=["DELETE"], pathPrefixes=["/v1/keys", "/@acme"]),
+                rule_document("too", "deny", HOST, methods=["DELETE"], pathPrefixes=["/p/@acme", "/p/v1/keys"]),
+                rule_document("upper", "deny", HOST, methods=["PURGE"], pathPrefixes=["/v2/cache"]),
+            ],
+        )
+    )
+    assert who(decide(matcher, method, path)) == expected
+
+
 # --- managed hosts ----------------------------------------------------------------------------------------------------
 
 
@@ -417,6 +455,36 @@ def test_the_index_agrees_with_a_scan_of_the_precedence_rules(
             best = rank, str(rule["ruleId"])
     answer = decide(Matcher(plan_of(rules=rules)), method, path, port=port)
     assert answer.egress_rule_id == (best[1] if best else None)
+
+
+READ_SO = {"/": ["/", "%2F"], "@": ["@", "%40"]}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["deny", "allow"]),
+            st.sampled_from([["GET"], ["DELETE"], ["GET", "DELETE"]]),
+            st.sampled_from(["/", "/v1", "/v1/@a", "/@a", "/@a/v1"]),
+        ),
+        max_size=4,
+    ),
+    st.sampled_from([("GET", "get"), ("DELETE", "delete", "Delete")]),
+    st.sampled_from(["/v1", "/v1/@a", "/@a", "/@a/v1", "/@a/@a"]),
+)
+def test_p3_every_reading_of_a_request_that_is_answered_has_that_answer(
+    claims: list[tuple[str, list[str], str]], methods: tuple[str, ...], path: str
+) -> None:
+    rules = [
+        rule_document(f"r{index}", action, HOST, methods=listed, pathPrefixes=[prefix])
+        for index, (action, listed, prefix) in enumerate(claims)
+    ]
+    matcher = Matcher(plan_of([route_document(match={"hosts": [HOST], "pathPrefixes": ["/@a"]})], rules))
+    plainly = decide(matcher, methods[0], path)
+    spellings = ["/" + "".join(chosen) for chosen in product(*(READ_SO.get(each, [each]) for each in path[1:]))]
+    for method, spelling in product(methods, spellings):
+        answer = decide(matcher, method, spelling)
+        assert answer is plainly or answer.kind is AnswerKind.REFUSE
 
 
 def _rank(rule: dict[str, object], method: str, path: str, port: int) -> tuple[int, ...] | None:
