@@ -67,8 +67,12 @@ def extensions() -> list[Extension]:
         return []
     from mypyc.build import mypycify
 
+    # One library for each package, so that a sandboxd loads what it runs (1.2 MiB less) and not the gateway's as well.
+    groups: list[tuple[list[str], str | None]] = [
+        ([path for path in COMPILED if path.startswith(f"{package}/")], package) for package in ("sallyport", "gateway")
+    ]
     # -g0: a stripped-down object; a traceback names Python lines either way.
-    found: list[Extension] = mypycify(list(COMPILED), opt_level="3", debug_level="0")
+    found: list[Extension] = mypycify(list(COMPILED), opt_level="3", debug_level="0", separate=groups)
     for each in found:
         # Functions of ours call one another directly, and not by a table that another library could write to.
         each.extra_compile_args.append("-fvisibility=hidden")

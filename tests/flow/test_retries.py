@@ -357,7 +357,8 @@ async def way_into(site: Site, way: str) -> AsyncIterator[Way]:
 
 
 def audited(site: Site) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (site.several.gateway.folder / "audit.jsonl").read_text().splitlines()]
+    lines = (site.several.gateway.folder / "audit.jsonl").read_text().split("\n")[:-1]  # the last may be half written
+    return [json.loads(line) for line in lines]
 
 
 # ---- C9, A7
