@@ -26,9 +26,10 @@ _head_end: Final = head_end
 SWITCHING: Final = 101
 UNAUTHORIZED: Final = 401
 
-# What is undone of a gzip answer before others have their turn: as much as one read of a link may bring. More would let
-# one answer that grows a thousandfold hold up everybody.
-MAX_STEPS: Final = 4
+# How long gzip is undone in one turn of the loop, of all answers together. A few KiB can be MiBs, each full of secrets:
+# so an answer takes one step at once, where nobody else has in this turn, and stands in line (parts.codings) for more.
+# A step may take longer than this, and then is the only one; of a harmless answer it takes a fraction of a millisecond.
+CODING_SECONDS: Final = 0.004
 
 
 class Answer:
@@ -46,8 +47,7 @@ class Answer:
     _reader: BodyReader | None = None
     _is_chunked = False
     _gzip: GzipReader | None = None  # the answer is gzip, and searched
-    _waits = False  # coded bytes wait to be undone, and so the link is not read
-    _is_called = False
+    waits = False  # coded bytes wait to be undone, and so the link is not read
 
     def __init__(self, exchange: "Exchange", link: UpstreamLink) -> None:
         self._exchange = exchange
@@ -145,15 +145,15 @@ class Answer:
             self.scrubber = Scrubber(injection.needles)
         return self.scrubber.scrub_head(block)
 
-    def _relay_body(self, block: bytes, data: bytes) -> None:
+    def _relay_body(self, block: bytes, data: bytes, *, has_turn: bool = False) -> None:
         """Take the upstream's framing off, scrub, put ours on, write."""
         reader = self._reader
         assert reader is not None, "relay() came before"
         payload = reader.feed(data) if data else b""
         is_over = reader.done
         if self._gzip is not None:
-            payload = self._undo(self._gzip, payload)
-            is_over = is_over and not self._waits
+            payload = self._undo(self._gzip, payload, has_turn=has_turn)
+            is_over = is_over and not self.waits
         if self.scrubber is not None:
             payload = self.scrubber.feed(payload)
             if is_over:
@@ -174,8 +174,8 @@ class Answer:
             self._exchange.answer_ended(is_clean=not reader.rest)
             return
         self._exchange.answer_progressed()
-        if self._waits:
-            self._call_on()
+        if self.waits:
+            self._stand_in_line()
 
     def _passed_on(self, trailers: list[bytes]) -> list[bytes]:
         """Return what goes on of the trailers, searched as the head was."""
@@ -190,34 +190,44 @@ class Answer:
 
     # An answer that is gzip ---------------------------------------------------------------------------
 
-    def _undo(self, gzip: GzipReader, payload: bytes) -> bytes:
-        """Undo some of the coding. What it does not get to waits, unread bytes behind it: its memory has an end."""
+    def _undo(self, gzip: GzipReader, payload: bytes, *, has_turn: bool) -> bytes:
+        """Undo a step of the coding. What is left waits, unread bytes behind it: its memory has an end."""
+        exchange = self._exchange
         assert self._reader is not None, "relay() came before"
         gzip.feed(payload)
-        steps = 0 if self._exchange.stream.is_writing_held else MAX_STEPS
-        pieces: list[bytes] = []
-        while gzip.has_more and len(pieces) < steps:
-            pieces.append(gzip.step())
-        if gzip.has_more is not self._waits:
-            self._waits = gzip.has_more
-            if self._waits:
+        piece = b""
+        if gzip.has_more and not exchange.stream.is_writing_held and (has_turn or exchange.parts.codings.claim()):
+            piece = gzip.step()
+        if gzip.has_more is not self.waits:
+            self.waits = gzip.has_more
+            if self.waits:
                 self.link.hold_reading("coding")
             else:
                 self.link.resume_reading("coding")
-        if self._reader.done and not self._waits:
+        if self._reader.done and not self.waits:
             gzip.finish()
-        return b"".join(pieces)
+        return piece
 
-    def _call_on(self) -> None:
-        """Go on in the loop's next turn, or when the sandbox reads again."""
-        if not self._is_called and not self._exchange.stream.is_writing_held:
-            self._is_called = True
-            self._exchange.parts.loop.call_soon(self._go_on)
+    def _stand_in_line(self) -> None:
+        """Wait for a turn; while the sandbox does not read, for that first."""
+        exchange = self._exchange
+        if not exchange.stream.is_writing_held:
+            assert exchange.table is not None, "admission came before"
+            exchange.parts.codings.enter(exchange.table.sandbox_id, self)
 
-    def _go_on(self) -> None:
-        self._is_called = False
-        if self.link.user is self and self._waits:
-            self.answer_received(b"")
+    def leave_line(self) -> None:
+        """Undo no more: nobody waits for it."""
+        exchange = self._exchange
+        assert exchange.table is not None, "admission came before"
+        exchange.parts.codings.leave(exchange.table.sandbox_id, self)
+
+    def take_turn(self) -> None:
+        """Undo one step more."""
+        if self.link.user is self:
+            try:
+                self._relay_body(b"", b"", has_turn=True)
+            except RemoteProtocolError as error:
+                self._exchange.answer_malformed(error.reason)
 
     # The link ---------------------------------------------------------------------------------------
 
@@ -245,8 +255,8 @@ class Answer:
         """The sandbox reads again."""
         self._exchange.stream.backlog.read_on(self.link)
         self.link.resume_reading("sandbox")
-        if self._waits:
-            self._call_on()
+        if self.waits:
+            self._stand_in_line()
 
     def hold_request(self) -> None:
         """The upstream is slow: read no more of the request."""

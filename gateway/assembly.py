@@ -23,6 +23,7 @@ from gateway.admin.surface import (
     start_admin,
     start_private_admin,
 )
+from gateway.answer import CODING_SECONDS
 from gateway.audit import AuditLog
 from gateway.authorities import LocalAuthorities
 from gateway.backlog import Backlogs
@@ -142,6 +143,7 @@ class Assembly:
             kept_bodies=KeptBodies(buffers, config.limits.sandbox_buffer_bytes),
             streams=streams,
             pipelines=LoopTurns(self._loop.call_soon),
+            codings=LoopTurns(self._loop.call_soon, CODING_SECONDS),
             backlogs=Backlogs(config.limits.sandbox_backlog_bytes, streams.readers, self._loop.call_soon),
             renewal_tokens=verifiers(AUDIENCE_RENEWAL),
             revocations=revocations,

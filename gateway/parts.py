@@ -49,6 +49,8 @@ class GatewayParts:
     streams: StreamIndex
     # Streams that have more requests to serve than a turn of the loop takes, by sandbox; those of nobody are one owner.
     pipelines: LoopTurns[str | None]
+    # Answers of which more gzip is to be undone than at once, by sandbox.
+    codings: LoopTurns[str]
     upstreams: UpstreamPool
     dialer: Dialer
     splices: Splices

@@ -671,6 +671,8 @@ class Exchange:
         backlog = self.stream.backlog
         if answer.is_request_held:
             backlog.release(answer)
+        if answer.waits:
+            answer.leave_line()
         if backlog.waiting:
             backlog.leave(answer.link)
 

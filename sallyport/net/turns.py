@@ -6,6 +6,8 @@ from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Hashable
 from typing import Protocol
 
+from sallyport.net.clock import read_clock
+
 
 class Turns[K, T: Hashable]:
     """Owners take turns; each has at most `each` under way, all together at most `at_once`. First come, first served
@@ -74,24 +76,41 @@ class Waiter(Hashable, Protocol):
 
 
 class LoopTurns[K]:
-    """One line of a process: in a turn of the event loop one of those that wait goes on. Owners take turns.
+    """One line of a process: in a turn of the event loop one of those that wait goes on, and more of them until
+    `seconds` are used. Owners take turns.
 
     So what they do in a turn of the loop does not grow with their number.
     """
 
-    __slots__ = ("_call_soon", "_is_called", "_turns")
+    __slots__ = ("_call_soon", "_is_called", "_read_clock", "_seconds", "_turns")
 
-    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(
+        self,
+        call_soon: Callable[[Callable[[], None]], object],
+        seconds: float = 0.0,
+        read_clock: Callable[[], float] = read_clock,
+    ) -> None:
         self._call_soon = call_soon
+        self._seconds = seconds
+        self._read_clock = read_clock
         self._turns: Turns[K, Waiter] = Turns(at_once=1, each=1)
         self._is_called = False
 
     def enter(self, owner: K, waiter: Waiter) -> None:
-        """Let it wait for its turn, which is in a later turn of the loop."""
+        """Let it wait for its turn; whoever waits already keeps its place."""
         self._turns.enter(owner, waiter)
-        if not self._is_called:
-            self._is_called = True
-            self._call_soon(self._next)
+        self._call()
+
+    def claim(self) -> bool:
+        """Let who asks go on at once, without waiting: one in a turn of the loop, and only where nobody waits."""
+        return self._call()
+
+    def _call(self) -> bool:
+        if self._is_called:
+            return False
+        self._is_called = True
+        self._call_soon(self._next)
+        return True
 
     def leave(self, owner: K, waiter: Waiter) -> None:
         """Let it wait no more; nothing happens where it does not."""
@@ -108,9 +127,12 @@ class LoopTurns[K]:
             self._is_called = False
             return
         self._call_soon(self._next)  # first: whatever becomes of this one, the others have their turns
-        owner, waiter = turn
-        self._turns.done(owner)
-        waiter.take_turn()
+        ends_at = self._read_clock() + self._seconds
+        while turn is not None:
+            owner, waiter = turn
+            self._turns.done(owner)
+            waiter.take_turn()
+            turn = self._turns.take() if self._read_clock() < ends_at else None
 
     def __repr__(self) -> str:
         return f"<LoopTurns: {self.waiting} wait>"

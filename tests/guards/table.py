@@ -1841,6 +1841,9 @@ _WHICH_CODING: Final = f"{_TEST_CODING}test_c3_a_coding_is_read_from_every_line"
 _ANSWER: Final = "gateway/answer.py"
 _TEST_ANSWER: Final = "tests/gateway/test_answer.py::"
 _BOMB: Final = f"{_TEST_ANSWER}test_c3_a_gzip_bomb_waits_coded_for_a_slow_sandbox"
+_GZIP_FLOOD: Final = (
+    f"{_TEST_ANSWER}test_t6_however_many_answers_are_gzip_a_turn_of_the_loop_undoes_as_little_as_of_one"
+)
 _FRAME_SCRUB: Final = "gateway/core/frame_scrub.py"
 _TEST_FRAMES: Final = f"{_CORE}test_frame_scrub.py::"
 _NO_FRAME: Final = f"{_TEST_FRAMES}test_c3_from_what_is_no_frame_on_bytes_are_searched_as_they_come"
@@ -1920,29 +1923,57 @@ _CODED: Final = (
     Guard(
         "the end of a gzip answer",
         _ANSWER,
-        "        if self._reader.done and not self._waits:\n            gzip.finish()\n",
+        "        if self._reader.done and not self.waits:\n            gzip.finish()\n",
         "",
         f"{_TEST_ANSWER}test_c3_broken_gzip_that_is_here_at_once_is_502",
     ),
     Guard(
-        "the steps of one turn",
+        "gzip of all answers in one line",
         _ANSWER,
-        "while gzip.has_more and len(pieces) < steps:",
-        "while gzip.has_more:",
+        "(has_turn or exchange.parts.codings.claim())",
+        "True",
+        _GZIP_FLOOD,
+    ),
+    Guard(
+        "gzip a step in a turn of the line",
+        _ANSWER,
+        "            piece = gzip.step()\n",
+        "            while gzip.has_more:\n                piece += gzip.step()\n",
         _BOMB,
+    ),
+    Guard(
+        "the time of a line in a turn of the loop",
+        "sallyport/net/turns.py",
+        "self._turns.take() if self._read_clock() < ends_at else None",
+        "self._turns.take()",
+        _GZIP_FLOOD,
+    ),
+    Guard(
+        "gzip of sandboxes takes turns",
+        _ANSWER,
+        "exchange.parts.codings.enter(exchange.table.sandbox_id, self)",
+        'exchange.parts.codings.enter("", self)',
+        f"{_TEST_ANSWER}test_t6_forty_answers_of_one_sandbox_that_are_gzip_leave_another_its_turn",
+    ),
+    Guard(
+        "an answer that is over stands in no line",
+        "gateway/serve.py",
+        "        if answer.waits:\n            answer.leave_line()\n",
+        "",
+        f"{_TEST_ANSWER}test_c3_an_answer_that_is_over_stands_in_line_no_more",
     ),
     Guard(
         "gzip for a sandbox that does not read",
         _ANSWER,
-        "steps = 0 if self._exchange.stream.is_writing_held else MAX_STEPS",
-        "steps = MAX_STEPS",
+        "gzip.has_more and not exchange.stream.is_writing_held and (",
+        "gzip.has_more and (",
         f"{_TEST_ANSWER}test_c3_a_link_that_goes_before_its_answer_is_undone_costs_nothing",
     ),
     Guard(
         "what waits coded is not read from the upstream",
         _ANSWER,
-        '            if self._waits:\n                self.link.hold_reading("coding")\n            else:',
-        "            if not self._waits:",
+        '            if self.waits:\n                self.link.hold_reading("coding")\n            else:',
+        "            if not self.waits:",
         f"{_TEST_ANSWER}test_c3_what_waits_coded_is_not_read_from_the_upstream",
     ),
     Guard(

@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
+from gateway.answer import CODING_SECONDS
 from gateway.audit import AuditLog
 from gateway.audit_line import FIELDS, Record
 from gateway.config import GatewayConfig, load_config
@@ -197,6 +198,7 @@ class TenantGateway:
             credentials=self._credentials(clock),
             streams=StreamIndex(max_anonymous=100),
             pipelines=LoopTurns(loop.call_soon),
+            codings=LoopTurns(loop.call_soon, CODING_SECONDS),
             upstreams=None,
             dialer=None,
             audit=self.audit,

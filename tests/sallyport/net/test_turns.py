@@ -81,9 +81,10 @@ def test_never_more_than_is_allowed_and_everything_in_the_end(steps: list[tuple[
 class Line:
     """A line, whose turns of the loop come one at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = 0.0) -> None:
         self.called: list[Callable[[], None]] = []
-        self.turns: LoopTurns[str | None] = LoopTurns(self.called.append)
+        self.now = 0.0
+        self.turns: LoopTurns[str | None] = LoopTurns(self.called.append, seconds, lambda: self.now)
         self.done: list[str] = []
 
     def enter(self, name: str, times: int = 1) -> "Worker":
@@ -108,6 +109,7 @@ class Worker:
 
     def take_turn(self) -> None:
         self._line.done.append(self._name)
+        self._line.now += 1.0
         self._times -= 1
         if self._times < 0:
             raise RuntimeError(self._name)
@@ -131,6 +133,43 @@ def test_one_goes_on_in_a_turn_of_the_loop_and_owners_take_turns() -> None:
     line.enter("a4")
     line.turn()
     assert line.done[-1] == "a4"
+
+
+def test_others_go_on_in_a_turn_of_the_loop_until_its_time_is_used() -> None:
+    line = Line(seconds=2.5)
+    for name in ("a1", "a2", "a3"):
+        line.enter(name)
+    line.enter("b1", 3)
+    line.turn()
+    assert line.done == ["a1", "b1", "a2"]
+    line.turn()
+    assert line.done == ["a1", "b1", "a2", "b1", "a3", "b1"]
+    line.turn()
+    assert (line.called, line.turns.waiting) == ([], 0)
+
+
+def test_who_claims_a_turn_of_the_loop_goes_on_at_once_where_nobody_has_or_waits() -> None:
+    line = Line()
+    assert [line.turns.claim() for _ in range(3)] == [True, False, False]
+    line.turn()
+    assert line.turns.claim()
+    line.enter("a1")
+    line.turn()
+    assert (line.done, line.turns.claim()) == (["a1"], False)
+    line.turn()
+    assert line.turns.claim()
+    line.turn()
+    assert line.called == []
+
+
+def test_who_enters_again_keeps_its_place() -> None:
+    line = Line()
+    first = line.enter("a1")
+    line.enter("a2")
+    line.turns.enter("a", first)
+    line.turn()
+    line.turn()
+    assert (line.done, line.turns.waiting) == (["a1", "a2"], 0)
 
 
 def test_who_left_the_line_does_not_go_on() -> None:
