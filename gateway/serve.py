@@ -418,12 +418,12 @@ class Exchange:
             self._answer.link.due_in(timeouts.answer_head if self._answer.head is None else timeouts.answer_body)
 
     def answer_ended(self, *, is_clean: bool) -> None:
-        """The answer is whole: the link goes back to the pool, or is closed."""
+        """The answer is whole: the link goes back to the pool, or is closed. None goes back with anything unsent."""
         answer = self._take_answer()
         if answer is None:
             return
         link, head = answer.link, answer.head
-        is_sent = self.is_request_done and not answer.is_request_held
+        is_sent = self.is_request_done and not link.transport.get_write_buffer_size()
         if head is None or head.close or not is_clean or not is_sent or link.is_lost:
             link.drop()
         else:

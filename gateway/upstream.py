@@ -20,6 +20,9 @@ MAX_TLS_SESSIONS: Final = 4096
 # A session holds all certificates that its peer has sent, in several times their room, and a peer may send 100 KiB of
 # them. An honest chain has 3 to 8 KiB.
 MAX_SESSION_CHAIN_BYTES: Final = 16 * 1024
+# A link that is closed in good order keeps its place until that is over. TLS gives its peer a second for it; one that
+# takes nothing would take for ever.
+CLOSE_SECONDS: Final = 2.0
 
 
 class UpstreamError(Exception):
@@ -125,6 +128,8 @@ class UpstreamLink(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Note that the upstream ended its side in good order; the link closes."""
         self.clean_end = True
+        if self.user is None or self.transport.get_write_buffer_size():
+            self.close()
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -165,9 +170,16 @@ class UpstreamLink(asyncio.Protocol):
         if not self.transport.is_closing():
             self.transport.resume_reading()
 
+    @property
+    def is_fit(self) -> bool:
+        """Whether it may carry another request: it is open, and its upstream has taken all of those before."""
+        return not (self.transport.is_closing() or self.transport.get_write_buffer_size())
+
     def pause_writing(self) -> None:
-        """Backpressure toward the sandbox."""
-        if self.user is not None:
+        """Backpressure toward the sandbox. Where there is none it is a peer that has TLS write, and reads nothing."""
+        if self.user is None:
+            self.transport.abort()
+        else:
             self.user.hold_request()
 
     def resume_writing(self) -> None:
@@ -176,9 +188,9 @@ class UpstreamLink(asyncio.Protocol):
             self.user.resume_request()
 
     def expire(self) -> None:
-        """Close a link that was idle too long, or tell the exchange that waits on it."""
+        """Close a link that was idle or closing for too long, or tell the exchange that waits on it."""
         if self.user is None:
-            self.transport.close()
+            self.close()
         else:
             self.user.link_timed_out()
 
@@ -189,9 +201,22 @@ class UpstreamLink(asyncio.Protocol):
         if at < self.filed_at:
             clock.file(self, at)
 
+    def close(self) -> None:
+        """Close in good order where all was sent; else at once, as also where that takes too long."""
+        if self.is_fit:
+            self.transport.close()
+            self.due_in(CLOSE_SECONDS)
+        else:
+            self.transport.abort()  # one that closes waits without end until its peer takes what is unsent
+
     def drop(self) -> None:
         """Close a link that no exchange may use again."""
         self.user = None
+        self.transport.abort()
+
+    def give_up(self) -> None:
+        """Close a link that no exchange has, its place free for another at once."""
+        self.leave_pool()
         self.transport.abort()
 
     def leave_pool(self) -> None:
@@ -245,7 +270,8 @@ class UpstreamPool:
     def checkout(self, key: PoolKey, sandbox_id: str) -> UpstreamLink | None:
         """Take an idle link. Synchronous: the common case of a request."""
         link = self.state.take(key, sandbox_id)
-        while link is not None and link.transport.is_closing():
+        while link is not None and not link.is_fit:
+            link.give_up()
             link = self.state.take(key, sandbox_id)
         return link
 
@@ -262,7 +288,7 @@ class UpstreamPool:
         if kept is Kept.IDLE:
             link.due_in(self._idle_timeout)
         else:
-            link.transport.close()
+            link.close()
 
     async def open(self, upstream: RouteUpstream, sandbox_id: str) -> UpstreamLink:
         """Dial a fresh link for a sandbox, or wait for one where it has all it may have; raises UpstreamError."""
@@ -277,8 +303,9 @@ class UpstreamPool:
             had = await self._wait(sandbox_id, link)
             if had is link:
                 break
-            if not had.transport.is_closing():
+            if had.is_fit:
                 return had
+            had.give_up()
         loop = asyncio.get_running_loop()
         started_at = loop.time()
         try:
@@ -315,8 +342,7 @@ class UpstreamPool:
         """Close an idle link, so that another may be dialled."""
         spare = self.state.spare(key)
         assert spare is not None, "reserve() has looked"
-        spare.leave_pool()
-        spare.transport.abort()
+        spare.give_up()
 
     async def _wait(self, sandbox_id: str, link: UpstreamLink) -> UpstreamLink:
         """Wait for a link of the same key, or for the place of this one."""

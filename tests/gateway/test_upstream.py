@@ -1,8 +1,11 @@
 """Upstream links: who may share one, how many there are, who waits, and what never becomes one (C12, A4, S11)."""
 
 import asyncio
+import contextlib
 import dataclasses
 import datetime
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -18,8 +21,9 @@ from cryptography.x509.oid import NameOID
 from gateway.build import codec_kind
 from gateway.core.route_table import RouteUpstream, make_upstream
 from gateway.memory import MemoryWatch
+from gateway.serve import Exchange
 from gateway.stream import ServedStream
-from gateway.upstream import UpstreamError, UpstreamLink
+from gateway.upstream import CLOSE_SECONDS, UpstreamError, UpstreamLink
 from sallyport.destination import Destination
 from sallyport.net import bulk_turns
 from sallyport.net.bulk_turns import TURN_READS, BulkTurns
@@ -580,6 +584,178 @@ async def test_no_link_is_kept_where_the_operator_wants_none(tmp_path: Path, ori
         assert await link.gone() == b""
         await complete(gateway, origin, API)
     assert len(origin.ends) == 2
+
+
+# ---- upstreams that take nothing
+
+# More than the kernel finds room for once it is full, and less than makes a transport pause its protocol.
+UNSENT = bytes(32 * 1024)
+
+
+async def fill(link: UpstreamLink) -> None:
+    """Have the kernel take all it will toward an upstream that reads nothing, past the link's transport."""
+    with socket.socket(fileno=os.dup(link.transport.get_extra_info("socket").fileno())) as way:
+        way.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        refused = 0
+        while refused < 10:
+            try:
+                way.send(bytes(4096))
+                refused = 0
+            except BlockingIOError:
+                refused += 1
+                await asyncio.sleep(0.01)  # its peer tells of room up to 40 ms later
+
+
+class StuckUpstream:
+    """An upstream that reads nothing, once TLS has begun where it speaks it."""
+
+    def __init__(self, listening: socket.socket, scheme: str) -> None:
+        self._socket, _ = listening.accept()
+        self._outgoing, incoming = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls: ssl.SSLObject | None = None
+        if scheme == "https":
+            self._tls = origin_context("api.test").wrap_bio(incoming, self._outgoing, server_side=True)
+            while self._is_handshaking(self._tls):
+                incoming.write(self._socket.recv(65536))
+
+    def _is_handshaking(self, tls: ssl.SSLObject) -> bool:
+        try:
+            tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return True
+        finally:
+            self._socket.sendall(self._outgoing.read())
+        return False
+
+    def end(self) -> None:
+        """End this side in good order."""
+        if self._tls is None:
+            self._socket.shutdown(socket.SHUT_WR)
+        else:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                self._tls.unwrap()
+            self._socket.sendall(self._outgoing.read())
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@contextlib.asynccontextmanager
+async def stuck_link(
+    gateway: GatewayInProcess, scheme: str = "http"
+) -> AsyncIterator[tuple[UpstreamLink, StuckUpstream]]:
+    """Dial a link to an upstream that reads nothing, and toward which the kernel takes no more."""
+    upstream = plain_upstream(scheme)
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        there = (upstream.destination.host, upstream.destination.port)
+        gateway.parts.dialer._connect_to[there] = ("127.0.0.1", listening.getsockname()[1])
+        dialling = gateway.parts.tasks.spawn(gateway.parts.upstreams.open(upstream, SANDBOX), name="dial")
+        with contextlib.closing(await asyncio.to_thread(StuckUpstream, listening, scheme)) as accepted:
+            link = await dialling
+            await fill(link)
+            yield link, accepted
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("end", ["idle for too long", "the upstream ends", "enough are idle"])
+async def test_t6_a_link_whose_upstream_takes_nothing_gives_its_place_back(
+    gateway: GatewayInProcess, end: str, scheme: str
+) -> None:
+    parts = gateway.parts
+    async with stuck_link(gateway, scheme) as (link, upstream):
+        if scheme == "http":
+            link.transport.write(UNSENT)
+        if end == "enough are idle":
+            parts.upstreams.state._idle_per_key = 0
+        parts.upstreams.release(link)
+        if end == "idle for too long":
+            let_time_pass(parts.clock, parts.timeouts.pool_idle + 1)
+        elif end == "the upstream ends":
+            link.hold_reading("test")
+            upstream.end()
+            await fill(link)  # what it sends also says that it has room for some bytes more
+            link.resume_reading("test")
+        if scheme == "https":
+            # In good order, as nothing was unsent: but the upstream does not take that it is over.
+            await until(link.transport.is_closing)
+            let_time_pass(parts.clock, CLOSE_SECONDS + 1)
+        else:
+            parts.clock.close()  # it does not wait for a deadline
+        await until(lambda: parts.upstreams.state.open == 0)
+
+
+@pytest.mark.parametrize("is_closing", [False, True], ids=["open", "closing"])
+async def test_t6_who_asks_for_a_link_is_not_charged_with_one_whose_upstream_takes_nothing(
+    gateway: GatewayInProcess, is_closing: bool
+) -> None:
+    pool = gateway.parts.upstreams
+    async with stuck_link(gateway) as (link, _):
+        pool.release(link)
+        link.transport.write(UNSENT)
+        if is_closing:
+            link.transport.close()
+        assert pool.checkout(link.key, SANDBOX) is None
+        assert (pool.state.open, pool.state.idle) == (0, 0)
+
+
+async def test_t6_who_waits_for_a_link_dials_where_it_is_given_one_whose_upstream_takes_nothing(
+    tmp_path: Path, origin: RawOrigin
+) -> None:
+    async with started(tmp_path, origin.port, limits={"links_per_key": 1, "idle_links_per_key": 1}) as gateway:
+        pool = gateway.parts.upstreams
+        async with stuck_link(gateway) as (link, _):
+            waiting = gateway.parts.tasks.spawn(pool.open(plain_upstream(), SANDBOX), name="waits")
+            await asyncio.sleep(0)
+            pool.release(link)
+            link.transport.write(UNSENT)
+            assert await waiting is not link
+            assert pool.state.open == 1
+
+
+async def test_t6_an_idle_link_that_has_more_to_write_than_its_upstream_takes_is_spoilt(
+    gateway: GatewayInProcess,
+) -> None:
+    """As by TLS, which answers some of what its peer sends by itself."""
+    pool = gateway.parts.upstreams
+    async with stuck_link(gateway) as (link, _):
+        pool.release(link)
+        link.transport.write(bytes(gateway.parts.limits.write_buffer_bytes + 1))
+        await until(lambda: pool.state.open == 0)
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 2", b"X-Until: close"])
+async def test_t6_a_link_that_answers_before_it_has_taken_the_request_carries_no_other(
+    gateway: GatewayInProcess, origin: RawOrigin, framing: bytes
+) -> None:
+    client = await gateway.client()
+    client.send(gateway.request(API, b"Transfer-Encoding: chunked", method="POST"))
+    end = await origin.link()
+    await end.head()
+    end.pause()
+    (stream,) = gateway.parts.streams.all()
+    assert isinstance(stream, ServedStream)
+    exchange = stream.exchange
+    assert isinstance(exchange, Exchange)
+    assert exchange.link is not None
+    transport, refused = exchange.link.transport, 0
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    while refused < 10:
+        refused = refused + 1 if transport.get_write_buffer_size() else 0
+        if not refused:
+            client.send(b"8000\r\n%b\r\n" % bytes(0x8000))
+        await asyncio.sleep(0.01)
+    client.send(b"0\r\n\r\n")
+    await until(lambda: exchange.is_request_done)
+    assert transport.get_write_buffer_size() < gateway.parts.limits.write_buffer_bytes
+    end.send(b"HTTP/1.1 200 OK\r\n%b\r\n\r\nok" % framing)
+    if framing.startswith(b"X-"):
+        end.end()
+    assert (await client.answer()).body == b"ok"
+    assert gateway.parts.upstreams.state.idle == 0
+    await until(lambda: gateway.parts.upstreams.state.open == 0)
 
 
 # ---- TLS to the upstream

@@ -1265,6 +1265,10 @@ _NO_TRAILER: Final = f"{_TEST_CODEC}test_s2_fields_that_frame_route_or_authentic
 _SHAPE: Final = "sallyport/wire/http1/shape.py"
 _BODY: Final = "sallyport/wire/http1/body.py"
 _BAD_CHUNKS: Final = f"{_WIRE}http1/test_body.py::test_s2_refused_whole_and_byte_by_byte"
+_UPSTREAM: Final = "gateway/upstream.py"
+_TEST_UPSTREAM: Final = "tests/gateway/test_upstream.py::"
+_EARLY: Final = f"{_TEST_UPSTREAM}test_t6_a_link_that_answers_before_it_has_taken_the_request_carries_no_other"
+_STUCK: Final = f"{_TEST_UPSTREAM}test_t6_a_link_whose_upstream_takes_nothing_gives_its_place_back"
 
 _FRAMING: Final = (
     Guard(
@@ -1532,6 +1536,76 @@ _FRAMING: Final = (
         "if side.filter is None:",
         "if True:",
         "tests/sallyport/net/test_splice.py::test_a_filter_keeps_its_direction",
+    ),
+    Guard(
+        "a link whose upstream has not taken the request",
+        "gateway/serve.py",
+        "self.is_request_done and not link.transport.get_write_buffer_size()",
+        "self.is_request_done and not answer.is_request_held",
+        f"{_EARLY}[Content-Length: 2]",
+    ),
+    Guard(
+        "an upstream that ends and has not taken the request",
+        _UPSTREAM,
+        "        if self.user is None or self.transport.get_write_buffer_size():\n",
+        "        if self.user is None:\n",
+        f"{_EARLY}[X-Until: close]",
+    ),
+    Guard(
+        "an upstream that ends an idle link and takes nothing",
+        _UPSTREAM,
+        "        if self.user is None or self.transport.get_write_buffer_size():\n",
+        "        if self.user is not None and self.transport.get_write_buffer_size():\n",
+        f"{_STUCK}[the upstream ends-http]",
+    ),
+    Guard(
+        "links that close with something unsent",
+        _UPSTREAM,
+        "        if self.is_fit:\n",
+        "        if not self.transport.is_closing():\n",
+        f"{_STUCK}[idle for too long-http]",
+    ),
+    Guard(
+        "links that take too long to close",
+        _UPSTREAM,
+        "            self.due_in(CLOSE_SECONDS)\n",
+        "",
+        f"{_STUCK}[idle for too long-https]",
+    ),
+    Guard(
+        "a link too many that does not close",
+        _UPSTREAM,
+        "            link.close()\n",
+        "            link.transport.close()\n",
+        f"{_STUCK}[enough are idle-http]",
+    ),
+    Guard(
+        "an idle link with something unsent is not used",
+        _UPSTREAM,
+        "not (self.transport.is_closing() or self.transport.get_write_buffer_size())",
+        "not self.transport.is_closing()",
+        f"{_TEST_UPSTREAM}test_t6_who_asks_for_a_link_is_not_charged_with_one_whose_upstream_takes_nothing[open]",
+    ),
+    Guard(
+        "the place of an idle link that is not used",
+        _UPSTREAM,
+        "            link.give_up()\n",
+        "",
+        f"{_TEST_UPSTREAM}test_t6_who_asks_for_a_link_is_not_charged_with_one_whose_upstream_takes_nothing[closing]",
+    ),
+    Guard(
+        "the place of a link that was waited for",
+        _UPSTREAM,
+        "            had.give_up()\n",
+        "",
+        f"{_TEST_UPSTREAM}test_t6_who_waits_for_a_link_dials_where_it_is_given_one_whose_upstream_takes_nothing",
+    ),
+    Guard(
+        "an idle link that is made to write",
+        _UPSTREAM,
+        "        if self.user is None:\n            self.transport.abort()\n        else:\n",
+        "        if self.user is not None:\n",
+        f"{_TEST_UPSTREAM}test_t6_an_idle_link_that_has_more_to_write_than_its_upstream_takes_is_spoilt",
     ),
     Guard(
         "bytes on an idle link",
