@@ -165,6 +165,13 @@ def test_short_frames_are_not_looked_at_one_by_one(opcode: int, final: bool, pay
     """A server that sends nothing else would hold up all others."""
     count = 10_000
     data = frame(opcode, payload, final=final) * count
+    out, calls = count_calls(data)
+    assert out == data
+    assert calls < count / 10
+
+
+def count_calls(data: bytes) -> tuple[bytes, int]:
+    """Scrub data in one read; return what came of it, and how many functions were called on the way."""
     frames = FrameScrubber(Scrubber(NEEDLES))
     calls = 0
 
@@ -178,8 +185,63 @@ def test_short_frames_are_not_looked_at_one_by_one(opcode: int, final: bool, pay
         out = frames.feed(data)
     finally:
         sys.setprofile(before)
-    assert out + frames.finish() == data
-    assert calls < count / 10
+    return out + frames.finish(), calls
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param([frame(CONTINUATION, bytes([code]), final=False) for code in SECRET], id="fragments"),
+        pytest.param([b"\0\x7e\0\1%c" % code for code in SECRET], id="longer heads than they need"),
+        pytest.param(
+            [frame(CONTINUATION, bytes([code]), final=False) + frame(PING, b"") for code in SECRET], id="pings between"
+        ),
+        pytest.param(
+            [frame(CONTINUATION, bytes([code]), final=False) + b"\0\0" for code in SECRET], id="empty between"
+        ),
+        pytest.param([frame(TEXT, bytes([code])) for code in SECRET], id="messages"),
+    ],
+)
+def test_c3_frames_that_step_through_a_secret_are_not_looked_at_one_by_one(sent: list[bytes]) -> None:
+    """Something is held all the time: a search for each frame alone made a read take a second."""
+    repeated = b"".join(sent) * (10_000 // len(sent))
+    out, calls = count_calls(repeated)
+    assert out == scrub_frames(repeated, NEEDLES)
+    assert calls < 10_000 / 10
+
+
+def test_c3_a_secret_of_every_byte_there_is_is_blanked() -> None:
+    """No byte is left to tell messages apart by; no credential is so."""
+    secret = bytes(range(256))
+    needles = Needles.of(Secret(secret))
+    fragments = b"".join(frame(CONTINUATION, secret[at : at + 9], final=False) for at in range(0, 256, 9))
+    for data in (frame(TEXT, b"", final=False) + fragments + frame(CONTINUATION, b""), frame(TEXT, b"x") * 9):
+        frames = FrameScrubber(Scrubber(needles))
+        assert frames.feed(data) + frames.finish() == scrub_frames(data, needles)
+
+
+@pytest.mark.parametrize("between", [frame(PING, b""), frame(CONTINUATION, b"61"), frame(CONTINUATION, b"")])
+def test_c3_what_is_held_unseen_of_a_secret_that_repeats_itself_is_of_one_message(between: bytes) -> None:
+    """More is held of it than begins a match, and what stands behind it in a run counted on none of that."""
+    needles = Needles.of(Secret(b"a" * 1022))
+    fragment = frame(CONTINUATION, b"61", final=False)
+    data = fragment * 65 + between + fragment * 4
+    frames = FrameScrubber(Scrubber(needles))
+    assert frames.feed(data).startswith(fragment * 65 + between)
+    assert frames.finish() == (fragment * 4)[2:]
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1, MAX_WAITING_HEADS // 2, MAX_WAITING_HEADS, 3 * MAX_WAITING_HEADS])
+@pytest.mark.parametrize("size", [1, 9])
+def test_c3_fragments_that_are_too_many_to_wait_are_let_go_wherever_they_are_cut(size: int, more: int) -> None:
+    begun = b"".join(frame(CONTINUATION, SECRET[at : at + size], final=False) for at in range(0, 9, size))
+    empty = frame(CONTINUATION, b"", final=False) * (MAX_WAITING_HEADS - 9 // size + more)
+    data = begun + empty + frame(CONTINUATION, SECRET[9:], final=False) + frame(CONTINUATION, b"x")
+    edge = len(begun + empty)
+    (outcome,) = {
+        scrub(data, cuts) for cuts in ([], list(range(len(data))), *([edge + at] for at in range(-5, 6)), [edge // 2])
+    }
+    assert (outcome[0] == data) is (outcome[1] == 0) is (more > 0)
 
 
 @pytest.mark.parametrize("size", [1, 5, len(SECRET)])
@@ -224,6 +286,30 @@ def test_property_whatever_is_sent_is_scrubbed_as_if_all_of_it_were_here(data: b
     out, matches = scrub(data, cuts)
     assert (out, matches) == scrub(data, [])
     assert out == scrub_frames(data, NEEDLES)
+
+
+# A server that steps through forms of a secret in fragments of a few bytes, in which messages end anywhere.
+steps = st.tuples(
+    st.sampled_from([SECRET, HEX, SECRET[:-1], b"x" + SECRET]),
+    st.sampled_from([b"\0%c", b"\0\x7e\0%c", b"\x80%c", b"\0\0\0%c", b"\x89\0\0%c", b"\0\1x\0%c"]),
+    st.integers(1, 4),
+    st.integers(1, 60),
+).map(
+    lambda told: (
+        b"".join(
+            told[1] % len(told[0][at : at + told[2]]) + told[0][at : at + told[2]]
+            for at in range(0, len(told[0]), told[2])
+        )
+        * told[3]
+    )
+)
+
+
+@given(st.lists(steps | frames_sent, min_size=1, max_size=6).map(b"".join), st.lists(st.integers(0, 9_000), max_size=8))
+def test_property_runs_of_short_frames_are_scrubbed_as_if_each_were_looked_at(data: bytes, cuts: list[int]) -> None:
+    outcome = scrub(data, cuts)
+    assert outcome == scrub(data, []) == scrub(data, list(range(len(data))))
+    assert outcome[0] == scrub_frames(data, NEEDLES)
 
 
 def test_repr_says_where_it_stands() -> None:
