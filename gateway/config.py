@@ -282,7 +282,11 @@ class Limits:
         size("4KiB", "1MiB"), "64KiB", "A request or answer head: 431, or 502.", "Node: 16 KiB, Tomcat: 8; tokens grow."
     )
     header_count: int = setting(
-        count(16, 1000), "128", "Header fields of a request or answer head: 431, or 502.", "Apache: 100."
+        count(16, 1000),
+        "128",
+        "Header fields of a request or answer head: 431, or 502. "
+        "More than 64 options in all of its `Connection` lines: 400, or 502.",
+        "Apache: 100.",
     )
     open_streams: int = setting(
         count(1, 1_000_000),

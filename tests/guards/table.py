@@ -1634,6 +1634,20 @@ _HOP: Final = (
         f"{_TEST_CODEC}test_s5_what_connection_names_is_taken_out",
     ),
     Guard(
+        "connection options without end",
+        _CODEC,
+        'if value.count(b",") >= MAX_OPTIONS:',
+        "if False:",
+        f"{_TEST_CODEC}test_s5_more_connection_options_than_anybody_names_are_refused",
+    ),
+    Guard(
+        "what all lines of Connection name",
+        _SHAPE,
+        "if len(connections) > 1:\n            hop[",
+        "if False:\n            hop[",
+        f"{_TEST_CODEC}test_s5_what_connection_names_is_taken_out",
+    ),
+    Guard(
         "Proxy-*",
         _SHAPE,
         'if lower.startswith(b"proxy-"):',

@@ -27,6 +27,10 @@ _DIGITS: Final = b"0123456789"
 # 18 digits stay within 2^63; nobody sends an exabyte.
 MAX_LENGTH_DIGITS: Final = 18
 
+# Connection options of a head, over all of its lines. Clients and servers name one to three; every one is checked and
+# looked for among the fields, and a head has room for tens of thousands.
+MAX_OPTIONS: Final = 64
+
 # What a stream keeps of its last head: a few KiB, of which there may be as many as there are streams.
 MAX_REPEATED_BYTES: Final = 4096
 MAX_MISSES: Final = 4
@@ -42,6 +46,7 @@ _PROXY_AUTHORIZATION: Final = FieldKind.PROXY_AUTHORIZATION
 _LENGTH: Final = FieldKind.CONTENT_LENGTH
 _CODING: Final = FieldKind.TRANSFER_ENCODING
 _CONNECTION: Final = FieldKind.CONNECTION
+_CONNECTIONS: Final = FieldKind.CONNECTIONS
 _UPGRADE: Final = FieldKind.UPGRADE
 
 _request_shapes: Final = ShapeTable(is_answer=False)
@@ -84,9 +89,11 @@ def parse_request(head: bytes) -> RequestHead:
             request.has_body = True
             request.body = _read_framing(kind, value)
         elif kind is _CONNECTION:
-            options = options | _read_options(value)
+            options = _read_options(value)
         elif kind is _UPGRADE:
             request.upgrade = value if request.upgrade is None else b""
+        elif kind is _CONNECTIONS:
+            options = _read_options(_join_values(lines, shape.connections))
         elif value.lower() == b"100-continue":
             request.expects_continue = True
         else:
@@ -169,7 +176,9 @@ def parse_response(head: bytes) -> ResponseHead:
         if kind is _LENGTH or kind is _CODING:
             response.body = _read_framing(kind, value)
         elif kind is _CONNECTION:
-            options = options | _read_options(value)
+            options = _read_options(value)
+        elif kind is _CONNECTIONS:
+            options = _read_options(_join_values(lines, shape.connections))
         else:
             response.upgrade = value if response.upgrade is None else b""
     if options:
@@ -302,10 +311,16 @@ def _read_framing(kind: FieldKind, value: bytes) -> int:
     return int(value)
 
 
+def _join_values(lines: Sequence[bytes], indexes: Sequence[int]) -> bytes:
+    return b",".join([_field_value(lines[index]) for index in indexes])
+
+
 def _read_options(value: bytes) -> frozenset[bytes]:
     known = _known_options.get(value)
     if known is not None:
         return known
+    if value.count(b",") >= MAX_OPTIONS:
+        raise RemoteProtocolError("more than 64 Connection options")
     # Keep-Alive is dropped whether it is named or not, and says nothing else.
     options = frozenset(field_name(option.strip(b" \t")) for option in value.split(b",")) - {b"", b"keep-alive"}
     for option in options:

@@ -25,6 +25,7 @@ class FieldKind(Enum):
     UPGRADE = 7
     EXPECT = 8
     OURS = 9  # Sallyport-*: refused from a sandbox (contracts section 2)
+    CONNECTIONS = 10  # the first Connection of several, which say one thing together (RFC 9110 section 5.2)
 
 
 # RFC 9110 section 7.6.1 and appendix A; S6: Proxy-* never reaches the next hop.

@@ -47,17 +47,19 @@ class HeadShape:
     """What follows from the names of a head.
 
     names are those of the lines that are passed on, to be compared by (field_name), and known are the same as a set;
-    hop are the index and kind of the lines that concern this hop. What picks lines takes them all, as they came.
+    hop are the index and kind of the lines that concern this hop; of several Connection lines the first stands there
+    for all, and connections are where they stand. What picks lines takes them all, as they came.
     is_usual says of a request that beside its Host it says nothing of framing, of an upgrade or of what it expects.
     """
 
-    __slots__ = ("_kept", "_removals", "hop", "is_usual", "known", "names", "pick")
+    __slots__ = ("_kept", "_removals", "connections", "hop", "is_usual", "known", "names", "pick")
 
     def __init__(self, spelled: Names, *, is_answer: bool) -> None:
         """spelled are the names with their colons; raises RemoteProtocolError."""
         kept: list[int] = []
         names: list[bytes] = []
         hop: list[tuple[int, FieldKind]] = []
+        connections: list[int] = []
         seen: set[FieldKind] = set()
         for index, name in enumerate(spelled):
             lower, kind = _read_name(name)
@@ -71,11 +73,18 @@ class HeadShape:
             if once in _ONCE and once in seen and not (is_answer and kind is FieldKind.PROXY_AUTHORIZATION):
                 raise RemoteProtocolError(_ONCE[once])
             seen.add(once)
+            if kind is FieldKind.CONNECTION:
+                connections.append(index)
+                if len(connections) > 1:
+                    continue
             if kind is not _DROPPED and not (is_answer and kind is FieldKind.PROXY_AUTHORIZATION):
                 hop.append((index, kind))
         self.names = tuple(names)
         self.known = frozenset(names)
+        if len(connections) > 1:
+            hop[hop.index((connections[0], FieldKind.CONNECTION))] = (connections[0], FieldKind.CONNECTIONS)
         self.hop = tuple(hop)
+        self.connections = tuple(connections)
         self.is_usual = FieldKind.HOST in seen and seen <= _USUAL
         self._kept = kept
         self.pick = _picker(kept)

@@ -13,6 +13,7 @@ from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.http1 import codec
 from sallyport.wire.http1.codec import (
     MAX_MISSES,
+    MAX_OPTIONS,
     MAX_REPEATED_BYTES,
     RequestReader,
     parse_request,
@@ -249,6 +250,24 @@ def test_s5_connection_cannot_name_framing_or_host_away() -> None:
     assert list(head.lines) == [b"X-A: 1"]
 
 
+@pytest.mark.parametrize(("parse", "first"), [(parse_request, GET), (parse_response, b"HTTP/1.1 200 OK")])
+def test_s5_more_connection_options_than_anybody_names_are_refused(
+    parse: Callable[[bytes], RequestHead | ResponseHead], first: bytes
+) -> None:
+    names = [b"x-%d" % number for number in range(MAX_OPTIONS + 1)]
+    fields = b"\r\nX-0: 1\r\nX-%d: 1\r\nX-Kept: 1" % (MAX_OPTIONS - 1)
+    in_one = [b"Connection: " + b", ".join(names[:count]) for count in (MAX_OPTIONS, MAX_OPTIONS + 1)]
+    in_many = [
+        b"\r\n".join(b"connection: " + name for name in names[:count]) for count in (MAX_OPTIONS, MAX_OPTIONS + 1)
+    ]
+    for enough, too_many in (in_one, in_many):
+        assert list(parse(first + fields + b"\r\n" + enough).lines) == [b"X-Kept: 1"]
+        assert refusal(first + fields + b"\r\n" + too_many, parse)[1] == "more than 64 Connection options"
+    # What says nothing counts too: it is split like all others.
+    refusal(first + b"\r\nConnection: close" + b"," * MAX_OPTIONS, parse)
+    refusal(first + b"\r\nConnection: close" * (MAX_OPTIONS + 1), parse)
+
+
 @pytest.mark.parametrize("value", [b"close", b"keep-alive, Close", b",close,"])
 def test_connection_close(value: bytes) -> None:
     assert request(b"Connection: " + value).close
@@ -279,6 +298,8 @@ def test_s6_underscore_spellings_never_go_on_either(line: bytes) -> None:
     [
         ([b"Upgrade: websocket", b"Connection: Upgrade"], b"websocket"),
         ([b"Connection: keep-alive, upgrade", b"Upgrade:  WebSocket "], b"WebSocket"),
+        ([b"Connection: keep-alive", b"Upgrade: websocket", b"Connection: upgrade"], b"websocket"),
+        ([b"Connection: upgrade", b"Upgrade: websocket", b"Connection: keep-alive"], b"websocket"),
         ([b"Upgrade: websocket"], None),
         ([b"Upgrade: websocket", b"Connection: close"], None),
         ([b"Upgrade: websocket", b"Upgrade: h2c", b"Connection: upgrade"], b""),

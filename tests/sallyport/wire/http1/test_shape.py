@@ -94,14 +94,10 @@ def test_c1_names_are_compared_in_one_spelling() -> None:
 def test_a_shape_says_where_everything_stands() -> None:
     shape = shape_of(b"Host", b"X-A", b"TE", b"Content-Length", b"X_B", b"Connection", b"Connection")
     assert shape.names == (b"x-a", b"x-b")
-    assert shape.hop == (
-        (0, FieldKind.HOST),
-        (3, FieldKind.CONTENT_LENGTH),
-        (5, FieldKind.CONNECTION),
-        (6, FieldKind.CONNECTION),
-    )
+    assert shape.hop == ((0, FieldKind.HOST), (3, FieldKind.CONTENT_LENGTH), (5, FieldKind.CONNECTIONS))
+    assert shape.connections == (5, 6)
     assert list(shape.pick([b"0", b"1", b"2", b"3", b"4", b"5", b"6"])) == [b"1", b"4"]
-    assert repr(shape) == "<HeadShape 2 fields passed on, 4 for this hop>"
+    assert repr(shape) == "<HeadShape 2 fields passed on, 3 for this hop>"
 
 
 @pytest.mark.parametrize("names", [[], [b"Host"], [b"X-A"], [b"Host", b"X-A"], [b"X-A", b"X-B"]])
