@@ -38,7 +38,7 @@ def counted(*arguments: str) -> dict[str, int]:
 @pure_alone
 @pytest.mark.parametrize(
     ("arguments", "bytecodes"),
-    [((), 2_057), (("--varied",), 2_504), (("--tls",), 2_506)],
+    [((), 2_079), (("--varied",), 2_526), (("--tls",), 2_538)],
     ids=["alike", "varied", "by TLS"],
 )
 def test_an_exchange_costs_no_more(arguments: tuple[str, ...], bytecodes: int) -> None:
