@@ -481,7 +481,7 @@ class Exchange:
             raise RemoteProtocolError("a 101 that was not asked for")
         if self.route is not None and b"sec-websocket-extensions" in head.names:
             raise RemoteProtocolError("an extension that was not offered")
-        if self.parts.upstreams.turns.is_late(self.stream):
+        if self.parts.upstreams.turns.late_bytes(self.stream):
             raise RemoteProtocolError("a 101 before the request's end")
         answer.head = head
         block = answer.scrub_head(switching_head(head))
@@ -591,7 +591,10 @@ class Exchange:
     @property
     def unread_bytes(self) -> int:
         """What its link has read and not passed on."""
-        return 0 if self._answer is None else self._answer.link.unread_bytes
+        if self._answer is None:
+            return 0
+        link = self._answer.link
+        return link.unread_bytes + self.parts.upstreams.turns.late_bytes(link)
 
     def resume_answer(self) -> None:
         """The sandbox reads again."""

@@ -164,6 +164,7 @@ class ServedStream(Downstream):
         """Take what is late, and read on."""
         if late and not (self._is_detached or self.transport.is_closing()):
             self._take(late)
+            self._end_body()
         self.resume_reading(BULK)
 
     def _keep(self, data: bytes) -> None:
@@ -384,11 +385,17 @@ class ServedStream(Downstream):
         """Give the exchange what came behind its head."""
         self._watch_body()
         data = self.take_buffer()
-        exchange = self._exchange
-        if data and exchange is not None:
-            self._buffer = exchange.request_received(data)
-        if self.has_ended and exchange is not None and exchange.wants_body:
-            self.close()  # the rest of the body will never come
+        if len(data) >= TIMED_BYTES:
+            self.parts.upstreams.turns.take(self, data, self._take)
+        elif data:
+            self._take(data)
+        self._end_body()
+
+    def _end_body(self) -> None:
+        """Where the sandbox has ended and all that came is taken, the rest of a body will never come."""
+        exchange, is_over = self._exchange, self.has_ended and not self.parts.upstreams.turns.late_bytes(self)
+        if is_over and exchange is not None and exchange.wants_body:
+            self.close()
 
     def ends_after(self, head: RequestHead) -> bool:
         """Whether the answer to head is the stream's last."""
@@ -442,6 +449,7 @@ class ServedStream(Downstream):
         if exchange is not None:
             exchange.downstream_lost()
         self.parts.pipelines.leave(None if self.claims is None else self.claims.sandbox_id, self)
+        self.parts.upstreams.turns.leave(self)
         self.forget()
 
     def expire(self) -> None:
@@ -553,7 +561,8 @@ class ServedStream(Downstream):
     def held_bytes(self) -> int:
         """What either side of the stream keeps here."""
         exchange = self._exchange
-        return super().held_bytes + (0 if exchange is None else exchange.held_bytes)
+        late = self.parts.upstreams.turns.late_bytes(self)
+        return super().held_bytes + late + (0 if exchange is None else exchange.held_bytes)
 
     @property
     def exchange(self) -> Exchange | None:

@@ -135,6 +135,7 @@ class UpstreamLink(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Leave the pool and tell the exchange."""
         self.deadline_at = NEVER
+        self._pool.turns.leave(self)
         self.leave_pool()
         user, self.user = self.user, None
         if user is not None:

@@ -52,7 +52,8 @@ class TurnReader(Hashable, Protocol):
 class BulkTurns:
     """Counts what is read in this turn of the loop, and has whoever goes beyond turn_reads wait for a later one.
 
-    Always: each that waits is in the line once, and in `_late` with what it counts as and what it has read too late.
+    Always: each that waits is in the line once, and in `_late` with its owner there, what it counts as, and what it has
+    read too late.
     """
 
     def __init__(self, call_soon: Callable[[Callable[[], None]], object], turn_reads: int = TURN_READS) -> None:
@@ -61,7 +62,7 @@ class BulkTurns:
         self.reads = 0.0  # in this turn
         self._is_called = False
         self._line: Turns[object, TurnReader] = Turns(at_once=1, each=1)
-        self._late: dict[TurnReader, tuple[float, bytes]] = {}
+        self._late: dict[TurnReader, tuple[object, float, bytes]] = {}
 
     def take(self, reader: TurnReader, data: bytes, take: Callable[[bytes], None]) -> None:
         """Have a reader take what it has read: now, or where this turn is spent when it goes on.
@@ -109,16 +110,24 @@ class BulkTurns:
         """Have a reader go on in a later turn, as what counts as so many reads."""
         known = self._late.get(reader)
         if known is not None:
-            self._late[reader] = (known[0], known[1] + late)
+            owner, reads, before = known
+            self._late[reader] = (owner, reads, before + late)
         elif reader.await_turn():
-            self._late[reader] = (reads, late)
-            self._line.enter(reader.turn_owner, reader)
+            owner = reader.turn_owner
+            self._late[reader] = (owner, reads, late)
+            self._line.enter(owner, reader)
             self._call()
 
-    def is_late(self, reader: TurnReader) -> bool:
-        """Whether a reader has read what it has not taken yet."""
+    def leave(self, reader: TurnReader) -> None:
+        """Have a reader wait no more, whose socket is gone; nothing happens where it does not."""
+        known = self._late.pop(reader, None)
+        if known is not None:
+            self._line.leave(known[0], reader)
+
+    def late_bytes(self, reader: TurnReader) -> int:
+        """How much a reader has read and not taken yet."""
         known = self._late.get(reader)
-        return known is not None and known[1] != b""
+        return 0 if known is None else len(known[2])
 
     @property
     def waiting(self) -> int:
@@ -135,7 +144,7 @@ class BulkTurns:
         while max(taken, self.reads) < self._turn_reads and (turn := self._line.take()) is not None:
             owner, reader = turn
             self._line.done(owner)
-            reads, late = self._late.pop(reader)
+            _, reads, late = self._late.pop(reader)
             if late:
                 taken += self.time(reader.go_on, late)
             else:

@@ -150,6 +150,8 @@ class Side(asyncio.Protocol):
         if self.is_lost:
             return  # start() has found it closing, and now the transport says so
         self.is_lost = True
+        if self._relay.bulk is not None:
+            self._relay.bulk.leave(self)
         self._relay.taken(self)
         for side in (self, self.other):
             side.stop_splice()

@@ -206,6 +206,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._linger_timer is not None:
             self._linger_timer.cancel()
+        if self._turns is not None:
+            self._turns.leave(self)
         self._loop.call_soon(self._release)  # who has ended it may be about to use it once more
         if self._state is _State.HANDSHAKING:
             self._tell_handshake(exc or ConnectionAbortedError("closed during the TLS handshake"), _State.CLOSED)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -27,6 +28,7 @@ from gateway.upstream import CLOSE_SECONDS, UpstreamError, UpstreamLink
 from sallyport.destination import Destination
 from sallyport.net import bulk_turns
 from sallyport.net.bulk_turns import TURN_READS, BulkTurns
+from sallyport.net.dial import Dialer
 from sallyport.net.interception import _server_context
 from sallyport.plan.codec import seal
 from sallyport.problem import Code
@@ -341,6 +343,38 @@ async def test_t6_a_body_that_arrives_when_a_turn_is_spent_waits_for_a_later_one
     await link.head()
     link.send(OK)
     assert (await client.answer()).status == 200
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+async def test_t6_a_body_that_came_with_its_head_waits_where_a_turn_is_spent(
+    gateway: GatewayInProcess, origin: RawOrigin, monkeypatch: pytest.MonkeyPatch, is_whole: bool
+) -> None:
+    """A hundred dials may be over in one turn, each of a body that came before; the stream's end is behind it."""
+    loop = SpentTurns(gateway)
+    dial = Dialer.dial
+
+    async def spend(*given: Any) -> Any:  # noqa: ANN401  as dial() is called and returns
+        made = await dial(*given)
+        loop.spend()
+        return made
+
+    monkeypatch.setattr(Dialer, "dial", spend)
+    client = await gateway.client()
+    client.send(post(gateway, len(BODY)) + (BODY if is_whole else BODY[:-1]))
+    client.writer.write_eof()
+    link = await origin.link()
+    await link.head()
+    await until(lambda: loop.turns.waiting == 1)
+    (stream,) = gateway.parts.streams.all()
+    assert stream.held_bytes >= len(BODY) - 1
+    loop.pass_on()
+    if is_whole:
+        assert await link.exactly(len(BODY)) == BODY
+        link.send(OK)
+        assert (await client.answer()).status == 200
+    else:
+        assert await client.gone() == b""
+    await until(lambda: not gateway.parts.streams.all())
 
 
 async def test_t6_an_answer_that_arrives_when_a_turn_is_spent_waits_for_a_later_one(

@@ -2213,10 +2213,31 @@ _CODED: Final = (
         "tests/sallyport/net/test_bulk_turns.py::test_t6_what_comes_behind_what_is_late_waits_behind_it",
     ),
     Guard(
+        "what comes behind a head takes turns",
+        _STREAM,
+        "        data = self.take_buffer()\n        if len(data) >= TIMED_BYTES:\n",
+        "        data = self.take_buffer()\n        if False:\n",
+        "tests/gateway/test_upstream.py::test_t6_a_body_that_came_with_its_head_waits_where_a_turn_is_spent[True]",
+    ),
+    Guard(
+        "the end of a stream behind what is late",
+        _STREAM,
+        "self.has_ended and not self.parts.upstreams.turns.late_bytes(self)",
+        "self.has_ended",
+        "tests/gateway/test_upstream.py::test_t6_a_body_that_came_with_its_head_waits_where_a_turn_is_spent[True]",
+    ),
+    Guard(
+        "who is gone keeps nothing that is late",
+        "sallyport/net/bulk_turns.py",
+        "            self._line.leave(known[0], reader)\n",
+        "            self._late[reader] = known\n",
+        "tests/sallyport/net/test_bulk_turns.py::test_t6_who_is_gone_waits_no_more_and_keeps_nothing",
+    ),
+    Guard(
         "owners of reading take turns",
         "sallyport/net/bulk_turns.py",
-        "self._line.enter(reader.turn_owner, reader)",
-        "self._line.enter(None, reader)",
+        "owner = reader.turn_owner",
+        "owner = None",
         "tests/sallyport/net/test_bulk_turns.py::test_t6_owners_take_turns",
     ),
     *(
@@ -2257,7 +2278,7 @@ _CODED: Final = (
     Guard(
         "a 101 before the request's end",
         "gateway/serve.py",
-        "        if self.parts.upstreams.turns.is_late(self.stream):\n",
+        "        if self.parts.upstreams.turns.late_bytes(self.stream):\n",
         "        if False:\n",
         "tests/gateway/test_upstream.py::test_t6_a_101_while_the_request_waits_for_its_turn_is_refused",
     ),

@@ -79,7 +79,9 @@ class LoadOrigin:
             if target == "/slow":
                 await self._stand_at_gate()
             if target == "/upload":
-                label = str(await self._take(int(fields["content-length"]), reader))
+                length = fields.get("content-length")
+                taken = await (self._take_chunks(reader) if length is None else self._take(int(length), reader))
+                label = str(taken)
             body = label.encode()
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
         await writer.drain()
@@ -113,6 +115,14 @@ class LoadOrigin:
         while taken < count:
             taken += len(await reader.read(min(len(BLOCK), count - taken)))
             self.uploaded_bytes = taken
+        return taken
+
+    async def _take_chunks(self, reader: asyncio.StreamReader) -> int:
+        taken = 0
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            await reader.readexactly(size + 2)
+            taken += size
+        await reader.readuntil(b"\r\n")
         return taken
 
     async def _stand_at_gate(self) -> None:

@@ -133,7 +133,7 @@ def test_t6_a_turn_that_is_spent_takes_nothing_more_and_nothing_is_lost(loop: Lo
     for reader in readers:
         turns.take(reader, DEAR, reader.take)
     assert loop.seconds == pytest.approx(2 * TURN_SECONDS)
-    assert [turns.is_late(reader) for reader in readers] == [False] * 2 + [True] * 98
+    assert [turns.late_bytes(reader) for reader in readers] == [0] * 2 + [TIMED_BYTES] * 98
     while loop.calls:
         before = loop.seconds
         loop.turn()
@@ -163,7 +163,7 @@ def test_t6_owners_take_turns(loop: Loop) -> None:
     loop.turn()
     loop.turn()
     assert one.taken == [DEAR]
-    assert sum(map(turns.is_late, many)) >= 95
+    assert sum(map(turns.late_bytes, many)) >= 95 * TIMED_BYTES
 
 
 def test_who_goes_on_and_brings_more_is_behind_the_others(loop: Loop) -> None:
@@ -208,3 +208,16 @@ def test_one_whose_socket_is_another_s_does_not_wait(loop: Loop) -> None:
     turns = BulkTurns(loop.call_soon)
     turns.take(reader, DEAR, reader.take)
     assert turns.waiting == 0
+
+
+def test_t6_who_is_gone_waits_no_more_and_keeps_nothing(loop: Loop) -> None:
+    gone, left = Reader(loop, dear=2 * TURN_SECONDS), Reader(loop)
+    turns = BulkTurns(loop.call_soon)
+    turns.take(gone, DEAR, gone.take)
+    for reader in (gone, left):
+        turns.take(reader, DEAR, reader.take)
+    turns.leave(gone)
+    assert (turns.waiting, turns.late_bytes(gone)) == (1, 0)
+    turns.leave(gone)
+    loop.idle()
+    assert (gone.taken, left.taken) == ([DEAR], [DEAR])
