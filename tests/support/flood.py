@@ -277,6 +277,7 @@ class Flood:
             for _ in range(2000):
                 writer.write(b"x")
             await writer.drain()
+            await asyncio.sleep(0)  # drain() does not wait while there is room
         raise ConnectionResetError
 
     async def tls_key_updates(self) -> None:
