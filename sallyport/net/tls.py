@@ -122,7 +122,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         session: ssl.SSLSession | None = None,
         turns: BulkTurns | None = None,
     ) -> None:
-        super().__init__()
+        # Without asyncio's own __init__: all it makes is a dict for get_extra_info, which is ours, in a slot that lies
+        # where a compiled class has its table of methods.
         self._loop = asyncio.get_running_loop()
         self._lower = lower
         self._upper = upper

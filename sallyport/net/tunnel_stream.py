@@ -54,7 +54,8 @@ class TunnelStream(asyncio.Transport):
     )
 
     def __init__(self, tunnel: "Tunnel") -> None:
-        super().__init__()
+        # Without asyncio's own __init__: all it makes is a dict for get_extra_info, which is ours, in a slot that lies
+        # where a compiled class has its table of methods.
         self._tunnel = tunnel
         self.mux: MuxStream
         self._protocol = _NOBODY
