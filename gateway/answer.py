@@ -10,6 +10,7 @@ from gateway.core.content_coding import CODING_FIELD, Coding, GzipReader, drop_c
 from gateway.core.downstream_head import answer_head, interim_head, without_hidden
 from gateway.core.scrub import Scrubber
 from gateway.upstream import UpstreamLink
+from sallyport.net.bulk_turns import BULK
 from sallyport.net.tls import unread_bytes
 from sallyport.wire.errors import RemoteProtocolError
 from sallyport.wire.http1.body import BodyReader, UntilCloseReader, frame_chunk, frame_end
@@ -42,6 +43,7 @@ class Answer:
     scrubber: Scrubber | None = None
     body_bytes = 0
     is_request_held = False
+    is_late = False  # some of it waits for a turn of the loop
     _buffer = b""
     _interim = 0
     _reader: BodyReader | None = None
@@ -257,6 +259,16 @@ class Answer:
         self.link.resume_reading("sandbox")
         if self.waits:
             self._stand_in_line()
+
+    def hold_late(self, size: int) -> None:
+        """Count what waits for a turn of the loop."""
+        self.is_late = True
+        self._exchange.stream.backlog.hold((self, BULK), size)
+
+    def release_late(self) -> None:
+        """Count it no longer."""
+        self.is_late = False
+        self._exchange.stream.backlog.release((self, BULK))
 
     def hold_request(self) -> None:
         """The upstream is slow: read no more of the request."""

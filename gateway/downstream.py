@@ -17,6 +17,7 @@ from gateway.parts import GatewayParts
 from gateway.record import stream_record
 from sallyport.claims import Claims
 from sallyport.destination import Destination
+from sallyport.net.bulk_turns import BULK
 from sallyport.net.clock import NEVER
 from sallyport.net.parting import LINGER_BYTES, LINGER_SECONDS
 from sallyport.net.tls import unread_bytes
@@ -192,6 +193,7 @@ class Downstream(asyncio.Protocol, OpenStream):
     def _leave_backlog(self) -> None:
         self.backlog.release(self)
         self.backlog.release((self, PIPELINE))
+        self.backlog.release((self, BULK))
         self.backlog.leave(self)
 
     def _count_in(self, backlog: Backlog) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from gateway.backlog import Backlog
 from gateway.core.frame_scrub import FrameScrubber
 from gateway.parts import GatewayParts
+from sallyport.net.bulk_turns import BULK
 from sallyport.net.relay import Relay, Side
 
 
@@ -59,9 +60,17 @@ class OpaqueRelay(Relay):
         """Count what waits for an end."""
         self._backlog.hold(side, size)
 
+    def late(self, side: Side, size: int) -> None:
+        """Count what waits for a turn."""
+        if size:
+            self._backlog.hold((side, BULK), size)
+        else:
+            self._backlog.release((side, BULK))
+
     def taken(self, side: Side) -> None:
         """Count it no longer."""
         self._backlog.release(side)
         if side.is_lost:
+            self._backlog.release((side, BULK))
             self._backlog.leave(side)
         self._backlog.read_on(side.other)

@@ -674,6 +674,8 @@ class Exchange:
         backlog = self.stream.backlog
         if answer.is_request_held:
             backlog.release(answer)
+        if answer.is_late:
+            answer.release_late()
         if answer.waits:
             answer.leave_line()
         if backlog.waiting:

@@ -153,15 +153,19 @@ class ServedStream(Downstream):
         """Whose stream it is; those without a token are nobody's together."""
         return None if self.claims is None else self.claims.sandbox_id
 
-    def await_turn(self) -> bool:
+    def await_turn(self, late: int) -> bool:
         """Read nothing until go_on(); a stream whose transport is another protocol's reads no more."""
         if self._is_detached or self.transport.is_closing():
             return False
         self.hold_reading(BULK)
+        if late:
+            self.backlog.hold((self, BULK), late)
         return True
 
     def go_on(self, late: bytes) -> None:
         """Take what is late, and read on."""
+        if late:
+            self.backlog.release((self, BULK))
         if late and not (self._is_detached or self.transport.is_closing()):
             self._take(late)
             self._end_body()

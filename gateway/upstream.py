@@ -46,6 +46,12 @@ class LinkUser(Protocol):
     def link_timed_out(self) -> None:
         """The link's deadline has passed."""
 
+    def hold_late(self, size: int) -> None:
+        """So many bytes of the answer wait for a turn of the loop."""
+
+    def release_late(self) -> None:
+        """They wait no more."""
+
     def hold_request(self) -> None:
         """The link takes no more bytes for now."""
 
@@ -112,15 +118,19 @@ class UpstreamLink(asyncio.Protocol):
         """The sandbox that has the link."""
         return self.holder
 
-    def await_turn(self) -> bool:
+    def await_turn(self, late: int) -> bool:
         """Read nothing until go_on(); a link that was given back, or on, is none of its exchange's any more."""
         if self.user is None or self.is_lost:
             return False
         self.hold_reading(BULK)
+        if late:
+            self.user.hold_late(late)
         return True
 
     def go_on(self, late: bytes) -> None:
         """Take what is late, and read on."""
+        if late and self.user is not None:
+            self.user.release_late()
         if late and not self.is_lost:
             self._take(late)
         self.resume_reading(BULK)

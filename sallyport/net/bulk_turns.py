@@ -42,8 +42,8 @@ class TurnReader(Hashable, Protocol):
     def turn_owner(self) -> object:
         """Whose reading it is: owners take turns."""
 
-    def await_turn(self) -> bool:
-        """Read nothing until go_on(); False where its socket is not, or no longer, its to hold."""
+    def await_turn(self, late: int) -> bool:
+        """Read nothing until go_on(); so many bytes wait. False where its socket is not, or no longer, its to hold."""
 
     def go_on(self, late: bytes) -> None:
         """Take what was read too late for its turn, if anything was and it is still of use, and read on."""
@@ -111,8 +111,10 @@ class BulkTurns:
         known = self._late.get(reader)
         if known is not None:
             owner, reads, before = known
-            self._late[reader] = (owner, reads, before + late)
-        elif reader.await_turn():
+            late = before + late
+            self._late[reader] = (owner, reads, late)
+            reader.await_turn(len(late))
+        elif reader.await_turn(len(late)):
             owner = reader.turn_owner
             self._late[reader] = (owner, reads, late)
             self._line.enter(owner, reader)

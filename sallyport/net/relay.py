@@ -103,15 +103,17 @@ class Side(asyncio.Protocol):
         """Whose relay it is."""
         return self._relay.turn_owner
 
-    def await_turn(self) -> bool:
+    def await_turn(self, late: int) -> bool:
         """Read nothing until go_on()."""
         if self.is_lost or self.transport.is_closing():
             return False
         self.hold_reading(BULK)
+        self._relay.late(self, late)
         return True
 
     def go_on(self, late: bytes) -> None:
         """Take what is late, and read on."""
+        self._relay.late(self, 0)
         if late and not (self.is_lost or self.transport.is_closing()):
             self._take(late)
         self.resume_reading(BULK)
@@ -301,6 +303,9 @@ class Relay:
 
     def slow(self, side: Side, size: int) -> None:
         """An end takes less than is written to it: so many bytes wait for it, and the other is not read."""
+
+    def late(self, side: Side, size: int) -> None:
+        """So many bytes were read at an end that wait for a turn of the loop; 0: none any more."""
 
     def taken(self, side: Side) -> None:
         """It has taken what waited, or is gone."""

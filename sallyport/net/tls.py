@@ -300,7 +300,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         """Whoever the upper protocol is of, where it says so."""
         return getattr(self._upper, "turn_owner", self)
 
-    def await_turn(self) -> bool:
+    def await_turn(self, late: int) -> bool:
         """Read nothing until go_on()."""
         if self._state is not _OPEN or self._lower.is_closing():
             return False

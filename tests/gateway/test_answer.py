@@ -403,14 +403,15 @@ class Played:
             limits=Limits(),
             metrics=SimpleNamespace(scrub_unscanned=0),
             scrub=SimpleNamespace(lets_unscannable_pass=True),
-            loop=SimpleNamespace(call_soon=lambda callback: self.due.append(callback)),
+            codings=LoopTurns[str](lambda callback: self.due.append(callback)),
         )
+        self.table = SimpleNamespace(sandbox_id="sbx_one")
         self.due: list[Callable[[], None]] = []
         self.head = SimpleNamespace(method=method)
         self.injection = SimpleNamespace(needles=Needles.of(Secret(CANARY))) if scrub else None
         self.capture = self
         self.stream = SimpleNamespace(write=lambda data: None, transport=self, is_writing_held=False)
-        link = SimpleNamespace(transport=self, user=None)
+        link = SimpleNamespace(transport=self, user=None, hold_reading=str, resume_reading=str)
         self.answer = link.user = Answer(cast(Exchange, self), cast(UpstreamLink, link))
 
     def feed(self, piece: bytes) -> None:

@@ -298,6 +298,11 @@ LONG = b"X-Long: " + b"x" * 2000
 BODY = bytes(range(250)) * 20
 
 
+def backlog(gateway: GatewayInProcess) -> int:
+    """What waits of the sandbox, for its peers or for a turn of the loop."""
+    return gateway.parts.backlogs.of(SANDBOX).held
+
+
 def post(gateway: GatewayInProcess, size: int) -> bytes:
     return gateway.request(API, b"Content-Length: %d" % size, method="POST")
 
@@ -335,8 +340,10 @@ async def test_t6_a_body_that_arrives_when_a_turn_is_spent_waits_for_a_later_one
     loop.spend()
     client.send(BODY)
     await until(lambda: loop.turns.waiting == 1)
+    assert backlog(gateway) == len(BODY)
     loop.pass_on()
     assert await link.exactly(len(BODY)) == BODY
+    assert backlog(gateway) == 0
     link.send(OK)
     assert (await client.answer()).status == 200
     client.send(gateway.request(API))
@@ -388,8 +395,10 @@ async def test_t6_an_answer_that_arrives_when_a_turn_is_spent_waits_for_a_later_
     link.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY)
     await until(lambda: loop.turns.waiting == 1)
     assert gateway.parts.upstreams.state.idle == 0
+    assert backlog(gateway) > len(BODY)
     loop.pass_on()
     assert (await client.answer()).body == BODY
+    assert backlog(gateway) == 0
     await complete(gateway, origin, API, link)
 
 
@@ -432,8 +441,8 @@ async def test_t6_who_is_gone_when_its_turn_comes_gets_nothing(
         assert isinstance(used, UpstreamLink)
         used.transport.abort()
         assert (await client.answer()).status == 502
+    assert (loop.turns.waiting, backlog(gateway)) == (0, 0)
     loop.pass_on()
-    assert loop.turns.waiting == 0
     await complete(gateway, origin, API)
 
 

@@ -2227,6 +2227,27 @@ _CODED: Final = (
         "tests/gateway/test_upstream.py::test_t6_a_body_that_came_with_its_head_waits_where_a_turn_is_spent[True]",
     ),
     Guard(
+        "what waits of a body for a turn counts",
+        _STREAM,
+        "            self.backlog.hold((self, BULK), late)\n",
+        "            pass\n",
+        "tests/gateway/test_upstream.py::test_t6_a_body_that_arrives_when_a_turn_is_spent_waits_for_a_later_one",
+    ),
+    Guard(
+        "what waits of an answer for a turn counts",
+        "gateway/upstream.py",
+        "            self.user.hold_late(late)\n",
+        "            pass\n",
+        "tests/gateway/test_upstream.py::test_t6_an_answer_that_arrives_when_a_turn_is_spent_waits_for_a_later_one",
+    ),
+    Guard(
+        "what waited of an answer that is parted from",
+        "gateway/serve.py",
+        "            answer.release_late()\n",
+        "            pass\n",
+        "tests/gateway/test_upstream.py::test_t6_who_is_gone_when_its_turn_comes_gets_nothing[sandbox]",
+    ),
+    Guard(
         "who is gone keeps nothing that is late",
         "sallyport/net/bulk_turns.py",
         "            self._line.leave(known[0], reader)\n",

@@ -40,14 +40,16 @@ class Reader:
         self.dear = dear
         self.is_held = False
         self.is_gone = False
+        self.late = 0
         self.taken: list[bytes] = []
 
     @property
     def turn_owner(self) -> object:
         return self._owner
 
-    def await_turn(self) -> bool:
+    def await_turn(self, late: int) -> bool:
         self.is_held = not self.is_gone
+        self.late = late
         return self.is_held
 
     def go_on(self, late: bytes) -> None:
@@ -148,7 +150,7 @@ def test_t6_what_comes_behind_what_is_late_waits_behind_it(loop: Loop) -> None:
     turns.take(first, DEAR, first.take)
     turns.take(second, b"a" * TIMED_BYTES, second.take)
     turns.take(second, b"b" * TIMED_BYTES, second.take)
-    assert second.taken == []
+    assert (second.taken, second.late) == ([], 2 * TIMED_BYTES)
     loop.idle()
     assert second.taken == [b"a" * TIMED_BYTES + b"b" * TIMED_BYTES]
 

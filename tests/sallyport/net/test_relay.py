@@ -206,7 +206,7 @@ async def test_t6_a_side_with_a_filter_waits_where_a_turn_is_spent(clock: Clock,
     if is_gone:
         between.relay.abort()
         await until(lambda: side.is_lost)
-        assert not side.await_turn()
+        assert not side.await_turn(0)
         bulk._next()
         assert bulk.waiting == 0
         return

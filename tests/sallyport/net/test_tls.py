@@ -479,7 +479,7 @@ async def test_t6_one_that_is_gone_already_waits_for_no_turn(trust: TlsTrust) ->
     transport = cast("TlsTransport", upper.transport)
     assert transport.turn_owner is transport
     transport.abort()
-    assert not transport.await_turn()
+    assert not transport.await_turn(0)
     await upper.until_event("lost")
 
 
