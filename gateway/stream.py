@@ -166,9 +166,9 @@ class ServedStream(Downstream):
         """Take what is late, and read on."""
         if late:
             self.backlog.release((self, BULK))
-        if late and not (self._is_detached or self.transport.is_closing()):
-            self._take(late)
-            self._end_body()
+            if not (self._is_detached or self.transport.is_closing()):
+                self._take(late)
+                self._end_body()
         self.resume_reading(BULK)
 
     def _keep(self, data: bytes) -> None:

@@ -120,7 +120,7 @@ class UpstreamLink(asyncio.Protocol):
 
     def await_turn(self, late: int) -> bool:
         """Read nothing until go_on(); a link that was given back, or on, is none of its exchange's any more."""
-        if self.user is None or self.is_lost:
+        if self.user is None or self.is_lost or self.transport.is_closing():
             return False
         self.hold_reading(BULK)
         if late:
@@ -129,9 +129,9 @@ class UpstreamLink(asyncio.Protocol):
 
     def go_on(self, late: bytes) -> None:
         """Take what is late, and read on."""
-        if late and self.user is not None:
-            self.user.release_late()
         if late and not self.is_lost:
+            if self.user is not None:
+                self.user.release_late()
             self._take(late)
         self.resume_reading(BULK)
 
