@@ -97,8 +97,10 @@ class BulkTurns:
         reads = seconds / READ_SECONDS
         if size >= BULK_BYTES:
             reads += 1
-        self.reads = max(self.reads, before + reads)
-        self._call()
+        if before + reads > self.reads:
+            self.reads = before + reads
+        if self.reads >= 1:  # less is not worth a call, and too little to matter in another turn
+            self._call()
         return reads
 
     @property
