@@ -389,10 +389,10 @@ class ServedStream(Downstream):
         """Give the exchange what came behind its head."""
         self._watch_body()
         data = self.take_buffer()
-        if len(data) >= TIMED_BYTES:
+        if len(data) >= TIMED_BYTES and not self._is_serving:
             self.parts.upstreams.turns.take(self, data, self._take)
         elif data:
-            self._take(data)
+            self._take(data)  # as part of the read that is taken now, if it is long
         self._end_body()
 
     def _end_body(self) -> None:

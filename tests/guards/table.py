@@ -2215,7 +2215,7 @@ _CODED: Final = (
     Guard(
         "what comes behind a head takes turns",
         _STREAM,
-        "        data = self.take_buffer()\n        if len(data) >= TIMED_BYTES:\n",
+        "        data = self.take_buffer()\n        if len(data) >= TIMED_BYTES and not self._is_serving:\n",
         "        data = self.take_buffer()\n        if False:\n",
         "tests/gateway/test_upstream.py::test_t6_a_body_that_came_with_its_head_waits_where_a_turn_is_spent[True]",
     ),
