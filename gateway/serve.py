@@ -481,8 +481,6 @@ class Exchange:
             raise RemoteProtocolError("a 101 that was not asked for")
         if self.route is not None and b"sec-websocket-extensions" in head.names:
             raise RemoteProtocolError("an extension that was not offered")
-        if self.parts.upstreams.turns.late_bytes(self.stream):
-            raise RemoteProtocolError("a 101 before the request's end")
         answer.head = head
         block = answer.scrub_head(switching_head(head))
         if self.capture is not None:

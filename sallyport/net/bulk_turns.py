@@ -150,7 +150,7 @@ class BulkTurns:
             self._line.done(owner)
             _, reads, late = self._late.pop(reader)
             if late:
-                taken += self.time(reader.go_on, late)
+                self.time(reader.go_on, late)
             else:
                 # It reads when the loop next looks at its socket: taken for what it was before.
                 taken += max(reads, 1.0)

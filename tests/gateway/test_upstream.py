@@ -446,24 +446,6 @@ async def test_t6_who_is_gone_when_its_turn_comes_gets_nothing(
     await complete(gateway, origin, API)
 
 
-async def test_t6_a_101_while_the_request_waits_for_its_turn_is_refused(
-    gateway: GatewayInProcess, origin: RawOrigin
-) -> None:
-    """What waits is of the request, and nothing that may go on as what comes behind a 101."""
-    loop = SpentTurns(gateway)
-    client = await gateway.client()
-    asked = (b"Connection: Upgrade", b"Upgrade: other", b"Content-Length: %d" % len(BODY))
-    client.send(gateway.request(OPEN, *asked, method="POST"))
-    link = await origin.link()
-    await link.head()
-    loop.spend()
-    client.send(BODY)
-    await until(lambda: loop.turns.waiting == 1)
-    link.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n")
-    assert (await client.answer()).status == 502
-    loop.pass_on()
-
-
 async def test_who_waits_too_long_is_told_that_the_gateway_is_overloaded(tmp_path: Path, origin: RawOrigin) -> None:
     one = {"links_per_key": 1, "idle_links_per_key": 1}
     async with started(tmp_path, origin.port, limits=one, timeouts={"connect": "1s"}) as gateway:
