@@ -171,6 +171,12 @@ class ServedStream(Downstream):
                 self._end_body()
         self.resume_reading(BULK)
 
+    def detach(self) -> asyncio.Transport:
+        """Give the transport to another protocol. A turn that came later would have it read against that one's will."""
+        self.parts.upstreams.turns.leave(self)
+        self.resume_reading(BULK)
+        return super().detach()
+
     def _keep(self, data: bytes) -> None:
         """Keep pipelined bytes for the next exchange, up to a limit."""
         self._buffer += data

@@ -133,7 +133,8 @@ class UpstreamLink(asyncio.Protocol):
             if self.user is not None:
                 self.user.release_late()
             self._take(late)
-        self.resume_reading(BULK)
+        if not self.is_lost:  # with a 101 the transport is another protocol's, which may hold it by now
+            self.resume_reading(BULK)
 
     def eof_received(self) -> bool:
         """Note that the upstream ended its side in good order; the link closes."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime
+import gc
 import os
 import socket
 import ssl
@@ -419,6 +420,47 @@ async def test_t6_an_answer_before_the_end_of_a_body_that_waits_for_its_turn_is_
     client.close()
     await until(lambda: gateway.parts.upstreams.state.open == 0)
     assert len(origin.ends) == 1
+
+
+SOCKET = (b"Connection: Upgrade", b"Upgrade: websocket")
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
+async def test_t6_a_stream_that_is_given_on_waits_for_no_turn(gateway: GatewayInProcess, origin: RawOrigin) -> None:
+    """It would have the transport read when that turn came, whatever holds it by then."""
+    loop = SpentTurns(gateway)
+    client = await gateway.client()
+    loop.turns.reads = float(TURN_READS)  # full, and not spent: what is taken is held behind it
+    client.send(gateway.request(OPEN, *SOCKET, LONG))
+    link = await origin.link()
+    await link.head()
+    assert loop.turns.waiting == 1
+    link.send(SWITCHED + b"down")
+    assert (await client.head()).startswith(b"HTTP/1.1 101 ")
+    assert await client.exactly(4) == b"down"
+    assert loop.turns.waiting == 0
+    client.send(b"up")
+    assert await link.exactly(2) == b"up"
+
+
+async def test_t6_a_101_that_was_late_leaves_its_transport_to_who_has_it(
+    gateway: GatewayInProcess, origin: RawOrigin
+) -> None:
+    """The sandbox takes nothing of what came behind it, so no more is read."""
+    loop = SpentTurns(gateway)
+    client = await gateway.client()
+    client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.send(gateway.request(OPEN, *SOCKET))
+    link = await origin.link()
+    await link.head()
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    (used,) = (held for held in gc.get_objects() if isinstance(held, UpstreamLink) and held.user is not None)
+    loop.spend()
+    used.data_received(SWITCHED + bytes(8 * 1024 * 1024))
+    loop.pass_on()
+    assert used.is_lost
+    assert not used.transport.is_reading()
+    client.writer.transport.abort()
 
 
 @pytest.mark.parametrize("gone", ["sandbox", "upstream"])

@@ -2248,6 +2248,20 @@ _CODED: Final = (
         "tests/gateway/test_upstream.py::test_t6_who_is_gone_when_its_turn_comes_gets_nothing[sandbox]",
     ),
     Guard(
+        "a stream that is given on waits for no turn",
+        _STREAM,
+        "        self.parts.upstreams.turns.leave(self)\n        self.resume_reading(BULK)\n",
+        "        pass\n",
+        "tests/gateway/test_upstream.py::test_t6_a_stream_that_is_given_on_waits_for_no_turn",
+    ),
+    Guard(
+        "a link that is given on is not read for its turn",
+        "gateway/upstream.py",
+        "        if not self.is_lost:  # with a 101 the transport is another",
+        "        if True:  # with a 101 the transport is another",
+        "tests/gateway/test_upstream.py::test_t6_a_101_that_was_late_leaves_its_transport_to_who_has_it",
+    ),
+    Guard(
         "who is gone keeps nothing that is late",
         "sallyport/net/bulk_turns.py",
         "            self._line.leave(known[0], reader)\n",
