@@ -294,7 +294,9 @@ class McpSessions:
     def _end(self, place: _Place) -> None:
         if not place.is_ending:
             place.is_ending = True
-            place.task.cancel()
+            # One that is over ends its process already, and is not to leave it half way.
+            if place.session is None or not place.session.is_over:
+                place.task.cancel()
 
     def __len__(self) -> int:
         """Return how many there are, those that begin or end included."""

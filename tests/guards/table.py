@@ -3567,6 +3567,13 @@ _SERVED: Final = (
         f"{_TEST_SESSIONS}test_there_are_never_more_processes_than_places",
     ),
     Guard(
+        "a process that is being ended when it is ended once more",
+        _SESSIONS,
+        "if place.session is None or not place.session.is_over:",
+        "if True:",
+        f"{_TEST_SESSIONS}test_a_program_that_is_heard_no_more_has_the_time_to_end",
+    ),
+    Guard(
         "a place that was asked for by somebody who went",
         _SESSIONS,
         "before.is_taken_over = False",

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -44,7 +45,7 @@ class Place:
 
     def __init__(self, tasks: TaskSet, limits: SessionLimits) -> None:
         self.sessions = McpSessions(tasks, limits)
-        self.started: list[int] = []
+        self.started: list[LineChild] = []
         self.tasks = tasks
 
     def caller(self, *faults: str, server: str = "one", name: str = "me") -> Caller:
@@ -62,13 +63,13 @@ class Place:
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        self.started.append(child.pid)
+        self.started.append(child)
         return child
 
     @property
     def alive(self) -> int:
         """How many of the processes run."""
-        return sum(map(is_alive, self.started))
+        return sum(is_alive(child.pid) for child in self.started)
 
 
 @contextlib.asynccontextmanager
@@ -323,3 +324,12 @@ async def test_a_bad_program_leaves_nothing(fault: str) -> None:
     async with place() as there:
         await there.caller(fault).refusal(message=INITIALIZE)
         await until(lambda: len(there.started) == 1 and there.alive == 0)
+
+
+@pytest.mark.parametrize("fault", ["garbage", "endless-line"])
+async def test_a_program_that_is_heard_no_more_has_the_time_to_end(fault: str) -> None:
+    """It holds its place until it is gone, and what ends it is no SIGKILL: nobody asked for one so early."""
+    async with place() as there:
+        await there.caller(fault).refusal(message=INITIALIZE)
+        await until(lambda: len(there.sessions) == 0)
+        assert [child.exited.done() and child.exited.result() for child in there.started] == [-signal.SIGTERM]
