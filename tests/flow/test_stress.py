@@ -157,9 +157,11 @@ async def until_refused(port: int) -> None:
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.transport.abort()
             except ConnectionRefusedError:
                 return
-            writer.transport.abort()
+            except ConnectionResetError:
+                pass  # nobody had accepted it when the listener was closed
             await asyncio.sleep(SAMPLE_SECONDS)
 
 
