@@ -364,15 +364,21 @@ class Exchange:
         if self.capture is not None:
             self._capture_head(self.capture)
         link.due_in(parts.timeouts.answer_head)
-        link.transport.write(self._request_block)
-        if not self.is_request_done:
-            self._body = RequestBody(self, link, self.max_body_bytes)
+        if self.is_request_done:
+            link.transport.write(self._request_block)
+        else:
+            self._body = body = RequestBody(self, link, self.max_body_bytes, self._request_block)
             self.wants_body = True
             self.stream.feed_exchange()
+            body.begin()
         backlog = self.stream.backlog
         if backlog.is_over:
             for reader in self.stream.readers(True):
                 backlog.wait(reader)
+
+    def withhold(self) -> None:
+        """Send nothing after all: the record does not say that it was sent."""
+        self.address = self.is_link_reused = self.versions = None
 
     # The request's body -----------------------------------------------------------------------------
 

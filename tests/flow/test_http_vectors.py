@@ -61,6 +61,7 @@ NOT_ARRIVING: dict[str, str] = {
     "llhttp-89": "S4: a protocol that is not HTTP/1.1",
     "llhttp-113": "S4: HTTP/1.0",
     "llhttp-115": "S4: HTTP/0.9",
+    "llhttp-129": "S2: a field that may not be a trailer",
     "llhttp-143": "P7: a fragment in the target",
     "llhttp-144": "P7: a fragment in the target",
     "llhttp-157": "A1: the absolute form names another host than the CONNECT",

@@ -36,9 +36,6 @@ def numbered(suite: str, *numbers: int) -> tuple[str, ...]:
 # Cases whose outcomes differ, by reason. Every reason lies before or after the decision, in how mitmproxy reads and
 # writes HTTP. An entry that no longer differs fails.
 DIFFERENCES: Mapping[str, tuple[str, ...]] = {
-    "mitmproxy keeps a chunked body until it is whole where it has to be counted; we have sent the head by then": (
-        "chunks",
-    ),
     "mitmproxy answers Expect: 100-continue itself, and does not pass it on": ("Expect",),
     "mitmproxy words a link that cannot be had itself, without our code": ("an address",),
     "mitmproxy writes one space after a field's colon and none at the end, whatever stood there": (

@@ -1,11 +1,14 @@
 """A request's body, byte for byte: the sandbox's framing read strictly, ours written, its limit kept."""
 
+import asyncio
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from tests.support.gateway_plans import header
 from tests.support.stage import OK, URL, one_route, stage
+from tests.support.until import until
 
 pytestmark = pytest.mark.uvloop
 
@@ -45,8 +48,9 @@ async def test_s3_a_body_keeps_its_framing(
 @pytest.mark.parametrize("name", [b"Authorization", b"X-Api-Key", b"cookie", b"Host", b"Content-Length", b"Connection"])
 async def test_s2_a_forbidden_trailer_ends_the_request(tmp_path: Path, name: bytes) -> None:
     async with stage(tmp_path) as scene:
-        body = b"5\r\nhello\r\n0\r\n%b: theirs\r\n\r\n" % name
-        client, link, _ = await scene.ask(scene.gateway.request(URL, CHUNKED, method="POST", body=body))
+        client, link, _ = await scene.ask(scene.gateway.request(URL, CHUNKED, method="POST", body=b"5\r\nhello\r\n"))
+        await link.until(b"hello\r\n")
+        client.send(b"0\r\n%b: theirs\r\n\r\n" % name)
         answer = await client.answer("POST")
         assert (answer.status, answer.value("Connection")) == (400, "close")
         assert b"theirs" not in await link.gone()
@@ -55,9 +59,9 @@ async def test_s2_a_forbidden_trailer_ends_the_request(tmp_path: Path, name: byt
 @pytest.mark.parametrize("body", [b"5\nhello", b"-5\r\n", b"2\r\nhello\r\n", b"fffffffffffffffff\r\n", b"x" * 300])
 async def test_s2_malformed_chunks_end_the_request(tmp_path: Path, body: bytes) -> None:
     async with stage(tmp_path) as scene:
-        client, link, _ = await scene.ask(
-            scene.gateway.request(URL, CHUNKED, method="POST", body=b"3\r\nabc\r\n" + body)
-        )
+        client, link, _ = await scene.ask(scene.gateway.request(URL, CHUNKED, method="POST", body=b"3\r\nabc\r\n"))
+        await link.until(b"abc\r\n")
+        client.send(body)
         answer = await client.answer("POST")
         assert (answer.status, answer.value("X-Sallyport-Error")) == (400, "invalid_request")
         assert b"0\r\n\r\n" not in await link.gone()
@@ -83,3 +87,58 @@ async def test_a_body_as_large_as_the_routes_limit_passes(tmp_path: Path) -> Non
         assert await link.exactly(8) == b"12345678"
         link.send(OK)
         assert (await client.answer()).status == 200
+
+
+@pytest.mark.parametrize(
+    ("line", "body"),
+    [
+        pytest.param(CHUNKED, b"5\nhello", id="malformed"),
+        pytest.param(CHUNKED, b"9\r\n123456789\r\n", id="too long"),
+        pytest.param(CHUNKED, b"0\r\nCookie: theirs\r\n\r\n", id="a forbidden trailer"),
+    ],
+)
+async def test_a_body_that_is_faulty_at_once_leaves_its_head_unsent(tmp_path: Path, line: bytes, body: bytes) -> None:
+    async with stage(tmp_path, routes=[one_route(**LIMITED)]) as scene:
+        client, link = await scene.warm_up()
+        client.send(scene.gateway.request(URL, line, method="POST", body=body))
+        assert (await client.answer("POST")).status in (400, 413)
+        assert await link.gone() == b""
+        (record,) = await scene.gateway.audit.until(1)
+        assert {record[name] for name in ("upstreamAddress", "credentialVersion", "linkReused")} == {None}
+
+
+class _Writes:
+    """A transport whose writes are kept."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.written: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._transport, name)
+
+
+@pytest.mark.parametrize(
+    ("line", "body", "sent"),
+    [
+        pytest.param(b"Content-Length: 5", b"hello", b"hello", id="length"),
+        pytest.param(CHUNKED, b"5\r\nhello\r\n0\r\n\r\n", b"5\r\nhello\r\n0\r\n\r\n", id="chunked"),
+    ],
+)
+async def test_a_body_that_came_with_its_head_goes_with_it(
+    tmp_path: Path, line: bytes, body: bytes, sent: bytes
+) -> None:
+    async with stage(tmp_path) as scene:
+        client, _ = await scene.warm_up()
+        (link,) = scene.gateway.parts.upstreams.state.idle_links(lambda key: True)
+        writes = _Writes(link.transport)
+        link.transport = cast(asyncio.Transport, writes)
+        client.send(scene.gateway.request(URL, line, method="POST", body=body))
+        await until(lambda: bool(writes.written))
+        (whole,) = writes.written
+        assert whole.startswith(b"POST ")
+        assert whole.endswith(b"\r\n\r\n" + sent)

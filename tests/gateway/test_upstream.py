@@ -39,6 +39,7 @@ from tests.support.in_process import GatewayInProcess, in_process_gateway, origi
 from tests.support.passing_time import let_time_pass
 from tests.support.plan_documents import plan_document, rule_document
 from tests.support.raw_end import RawEnd, RawOrigin, raw_origin
+from tests.support.spent_turns import SpentTurns
 from tests.support.transports import TlsTrust
 from tests.support.until import until
 
@@ -278,21 +279,11 @@ async def test_bulk_that_is_taken_in_turns_is_whole_both_ways_and_its_link_is_us
     assert (await client.answer()).status == 200
 
 
-class SpentTurns:
-    """The turns of a gateway's loop: spent when a test says so, and gone on with when it says so."""
-
-    def __init__(self, gateway: GatewayInProcess) -> None:
-        self._calls: list[Callable[[], None]] = []
-        self.turns = gateway.parts.upstreams.turns = BulkTurns(self._calls.append)
-
-    def spend(self) -> None:
-        self.turns.reads = 2.0 * TURN_READS
-
-    def pass_on(self) -> None:
-        calls = self._calls[:]
-        self._calls.clear()
-        for call in calls:
-            call()
+def spent_turns(gateway: GatewayInProcess) -> SpentTurns:
+    """Give a gateway turns that a test spends."""
+    turns = SpentTurns()
+    gateway.parts.upstreams.turns = turns.turns
+    return turns
 
 
 LONG = b"X-Long: " + b"x" * 2000
@@ -313,7 +304,7 @@ async def test_t6_a_head_that_arrives_when_a_turn_is_spent_waits_for_a_later_one
     gateway: GatewayInProcess, origin: RawOrigin, is_in_pieces: bool
 ) -> None:
     """Short pieces at the end of a long head too: with the last of them all of it is read."""
-    loop = SpentTurns(gateway)
+    loop = spent_turns(gateway)
     client = await gateway.client()
     head = gateway.request(API, LONG)
     if is_in_pieces:
@@ -333,7 +324,7 @@ async def test_t6_a_head_that_arrives_when_a_turn_is_spent_waits_for_a_later_one
 async def test_t6_a_body_that_arrives_when_a_turn_is_spent_waits_for_a_later_one(
     gateway: GatewayInProcess, origin: RawOrigin
 ) -> None:
-    loop = SpentTurns(gateway)
+    loop = spent_turns(gateway)
     client = await gateway.client()
     client.send(post(gateway, len(BODY)))
     link = await origin.link()
@@ -358,7 +349,7 @@ async def test_t6_a_body_that_came_with_its_head_waits_where_a_turn_is_spent(
     gateway: GatewayInProcess, origin: RawOrigin, monkeypatch: pytest.MonkeyPatch, is_whole: bool
 ) -> None:
     """A hundred dials may be over in one turn, each of a body that came before; the stream's end is behind it."""
-    loop = SpentTurns(gateway)
+    loop = spent_turns(gateway)
     dial = Dialer.dial
 
     async def spend(*given: Any) -> Any:  # noqa: ANN401  as dial() is called and returns
@@ -388,7 +379,7 @@ async def test_t6_a_body_that_came_with_its_head_waits_where_a_turn_is_spent(
 async def test_t6_an_answer_that_arrives_when_a_turn_is_spent_waits_for_a_later_one(
     gateway: GatewayInProcess, origin: RawOrigin
 ) -> None:
-    loop = SpentTurns(gateway)
+    loop = spent_turns(gateway)
     client = await ask(gateway, API)
     link = await origin.link()
     await link.head()
@@ -406,7 +397,7 @@ async def test_t6_an_answer_that_arrives_when_a_turn_is_spent_waits_for_a_later_
 async def test_t6_an_answer_before_the_end_of_a_body_that_waits_for_its_turn_is_the_last_of_its_stream(
     gateway: GatewayInProcess, origin: RawOrigin
 ) -> None:
-    loop = SpentTurns(gateway)
+    loop = spent_turns(gateway)
     client = await gateway.client()
     client.send(post(gateway, len(BODY)))
     link = await origin.link()
@@ -428,7 +419,7 @@ SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade:
 
 async def test_t6_a_stream_that_is_given_on_waits_for_no_turn(gateway: GatewayInProcess, origin: RawOrigin) -> None:
     """It would have the transport read when that turn came, whatever holds it by then."""
-    loop = SpentTurns(gateway)
+    loop = spent_turns(gateway)
     client = await gateway.client()
     loop.turns.reads = float(TURN_READS)  # full, and not spent: what is taken is held behind it
     client.send(gateway.request(OPEN, *SOCKET, LONG))
@@ -447,7 +438,7 @@ async def test_t6_a_101_that_was_late_leaves_its_transport_to_who_has_it(
     gateway: GatewayInProcess, origin: RawOrigin
 ) -> None:
     """The sandbox takes nothing of what came behind it, so no more is read."""
-    loop = SpentTurns(gateway)
+    loop = spent_turns(gateway)
     client = await gateway.client()
     client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.send(gateway.request(OPEN, *SOCKET))
@@ -467,7 +458,7 @@ async def test_t6_a_101_that_was_late_leaves_its_transport_to_who_has_it(
 async def test_t6_who_is_gone_when_its_turn_comes_gets_nothing(
     gateway: GatewayInProcess, origin: RawOrigin, gone: str
 ) -> None:
-    loop = SpentTurns(gateway)
+    loop = spent_turns(gateway)
     client = await ask(gateway, API)
     link = await origin.link()
     await link.head()

@@ -2493,6 +2493,23 @@ _LIMITS: Final = (
         "tests/gateway/test_request_body.py::test_a_body_over_the_routes_limit_is_413_by_its_chunks",
     ),
     Guard(
+        "a head whose body is refused with it, and the credential in it",
+        "gateway/request_body.py",
+        """        if self._unsent:
+            self._unsent = b""
+            self._exchange.withhold()
+""",
+        "        self.begin()\n",
+        "tests/gateway/test_request_body.py::test_a_body_that_is_faulty_at_once_leaves_its_head_unsent",
+    ),
+    Guard(
+        "the record of a request that was not sent",
+        "gateway/serve.py",
+        "self.address = self.is_link_reused = self.versions = None",
+        "pass",
+        "tests/gateway/test_request_body.py::test_a_body_that_is_faulty_at_once_leaves_its_head_unsent",
+    ),
+    Guard(
         "the lower limit of a body",
         _SERVE,
         "if limit is None or (route_limit is not None and route_limit < limit):",

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demo.certificates import write_origin_files
-from sallyport.net.bulk_turns import TURN_READS, BulkTurns
+from sallyport.net.bulk_turns import BulkTurns
 from sallyport.net.memory import MemoryTransport, memory_pair
 from sallyport.net.tls import ExposedKeyError, TlsTransport, client_context, server_context, unread_bytes
 from tests.support.key_updates import KeyUpdatingClient
+from tests.support.spent_turns import SpentTurns
 from tests.support.transports import End, Handshake, TlsTrust, tls_pair
 
 TLS_VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
@@ -397,23 +398,6 @@ async def test_a_peer_that_has_itself_answered_and_reads_again_goes_on(
         await upper.until(lambda end, at=at: end.events.count("resume") == at)  # type: ignore[misc]
     assert "lost" not in upper.events
     upper.transport.abort()
-
-
-class SpentTurns:
-    """A loop's turns that are spent; `pass_on` is the next one."""
-
-    def __init__(self) -> None:
-        self.calls: list[Callable[[], None]] = []
-        self.turns = BulkTurns(self.calls.append)
-
-    def spend(self) -> None:
-        self.turns.reads = 2.0 * TURN_READS
-
-    def pass_on(self) -> None:
-        calls = self.calls[:]
-        self.calls.clear()
-        for call in calls:
-            call()
 
 
 async def passed() -> None:
