@@ -211,6 +211,10 @@ class Capture:
         self._sent = sent
         self.sent_after = read_clock() - self._started_at
 
+    def request_withheld(self) -> None:
+        """Note that it was not sent after all."""
+        self._sent = self.sent_after = None
+
     def request_body(self, data: bytes) -> None:
         """Note a piece of the request's body, without its framing."""
         self._request_bytes += len(data)

@@ -377,8 +377,13 @@ class Exchange:
                 backlog.wait(reader)
 
     def withhold(self) -> None:
-        """Send nothing after all: the record does not say that it was sent."""
+        """Send nothing after all: the link serves another, and neither record nor recording say that it was sent."""
         self.address = self.is_link_reused = self.versions = None
+        if self.capture is not None:
+            self.capture.request_withheld()
+        answer = self._take_answer()
+        if answer is not None:
+            self.parts.upstreams.release(answer.link)
 
     # The request's body -----------------------------------------------------------------------------
 

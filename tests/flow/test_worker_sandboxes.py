@@ -61,17 +61,27 @@ def _mark(state: Path) -> bytes:
     return f"{MARK}={(state / 'mark').read_text()}".encode()
 
 
+async def says(file: Path, text: str) -> None:
+    """Wait until a program has written it."""
+
+    def is_said() -> bool:
+        return file.exists() and file.read_text() == text
+
+    async with asyncio.timeout(SECONDS):
+        while not is_said():  # noqa: ASYNC110  nothing announces it
+            await asyncio.sleep(0.05)
+
+
 async def test_what_is_meant_to_run_runs_again_after_a_crash(stand: SandboxWorker) -> None:
+    begun = stand.state / "local" / SANDBOX / "home" / "begun"
     made = await stand.create("/bin/sh", "-c", "echo begun >> ~/begun; exec sleep 600")
+    await says(begun, "begun\n")  # what is killed as it begins has not run
     await asyncio.to_thread(stand.worker.kill)
     await asyncio.to_thread(stand.worker.start)
     again = await stand.until(SANDBOX, status="running")
     assert again["pid"] != made["pid"]
     assert not is_alive(made["pid"])
-    begun = stand.state / "local" / SANDBOX / "home" / "begun"
-    async with asyncio.timeout(SECONDS):
-        while begun.read_text() != "begun\nbegun\n":  # noqa: ASYNC110  nothing announces it
-            await asyncio.sleep(0.05)
+    await says(begun, "begun\nbegun\n")
     await stand.ask("POST", f"/{SANDBOX}/stop")
     assert not is_alive(again["pid"])
     await stand.ask("DELETE", f"/{SANDBOX}")

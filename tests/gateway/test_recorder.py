@@ -81,9 +81,15 @@ async def test_refusals_failures_and_cancellations_are_recorded(tmp_path: Path) 
         await client.head()
         client.abort()
         await scene.gateway.audit.until(3)
-        refused, unknown, cancelled = exchanges(recording)
-        assert refused["answer"]["status"] == 400
-        assert "sent" not in refused
+        client = await scene.gateway.client()
+        chunked = b"Transfer-Encoding: chunked"
+        client.send(scene.gateway.request(URL, chunked, method="POST", body=b"no chunk\r\n"))
+        assert (await client.answer()).status == 400
+        refused, unknown, cancelled, withheld = exchanges(recording)
+        assert refused["answer"]["status"] == withheld["answer"]["status"] == 400
+        for each in (refused, withheld):
+            assert "sent" not in each
+            assert each["sentMs"] is None
         assert json.loads(refused["answerBody"]["text"])["code"] == "invalid_request"
         assert (unknown["status"], unknown.get("sandboxId")) == (407, None)
         assert cancelled["outcome"] == "cancelled"
