@@ -187,7 +187,7 @@ define test_wheel
 endef
 
 test-all: setup $(CONFORMANCE) $(MCP_SERVERS)
-	@$(RUN) -m pytest --full -n 2 --dist loadfile --tb=short -r fEs
+	@$(RUN) -m pytest --full -n 2 --dist loadfile --tb=short -r fEs --durations=20 --durations-min=10
 	@$(MAKE) --no-print-directory coverage guards
 
 # One line for each module under 100 per cent. Only the tests of these packages count: what a test of the whole gateway
