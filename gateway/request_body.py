@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class RequestBody:
     """Always: what was written upstream is what the reader gave, up to `limit` bytes of payload (None: no limit).
 
-    `head` is written with what is here of the body, in one call: a call for each is a third of what a small body costs.
+    `head` is written with what is here of the body: uvloop writes at once, and each call is a system call.
     """
 
     def __init__(self, exchange: "Exchange", link: UpstreamLink, limit: int | None, head: bytes) -> None:
