@@ -379,6 +379,7 @@ class Exchange:
     def withhold(self) -> None:
         """Send nothing after all: the link serves another, and neither record nor recording say that it was sent."""
         self.address = self.is_link_reused = self.versions = None
+        self.bytes_up = 0
         if self.capture is not None:
             self.capture.request_withheld()
         answer = self._take_answer()

@@ -108,6 +108,7 @@ async def test_a_body_that_is_faulty_at_once_leaves_its_head_unsent(tmp_path: Pa
         assert (await link.head()).startswith(b"GET ")
         (record,) = await scene.gateway.audit.until(1)
         assert {record[name] for name in ("upstreamAddress", "credentialVersion", "linkReused")} == {None}
+        assert record["bytesUp"] == 0
 
 
 class _Writes:
