@@ -383,8 +383,13 @@ class Exchange:
         if self.capture is not None:
             self.capture.request_withheld()
         answer = self._take_answer()
-        if answer is not None:
-            self.parts.upstreams.release(answer.link)
+        if answer is None:
+            return
+        link = answer.link
+        if link.is_lost or not link.is_fit:
+            link.drop()  # its upstream has closed it since it was dialled
+        else:
+            self.parts.upstreams.release(link)
 
     # The request's body -----------------------------------------------------------------------------
 

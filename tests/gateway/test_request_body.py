@@ -6,6 +6,8 @@ from typing import cast
 
 import pytest
 
+from gateway.build import codec_kind
+from gateway.stream import ServedStream
 from tests.support.gateway_plans import header
 from tests.support.stage import OK, URL, one_route, stage
 from tests.support.until import until
@@ -109,6 +111,30 @@ async def test_a_body_that_is_faulty_at_once_leaves_its_head_unsent(tmp_path: Pa
         (record,) = await scene.gateway.audit.until(1)
         assert {record[name] for name in ("upstreamAddress", "credentialVersion", "linkReused")} == {None}
         assert record["bytesUp"] == 0
+
+
+async def test_a_link_that_is_lost_by_then_is_not_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its upstream closed it after the handshake: whoever took it from the pool would find the books wrong."""
+    if codec_kind() != "pure":
+        pytest.skip("a compiled call is not replaced")
+    async with stage(tmp_path) as scene:
+        feed = ServedStream.feed_exchange
+
+        def lose_first(stream: ServedStream) -> None:
+            assert stream.exchange is not None
+            link = stream.exchange.link
+            assert link is not None
+            link.leave_pool()
+            feed(stream)
+
+        await scene.warm_up()
+        client = await scene.gateway.client()
+        with monkeypatch.context() as patched:
+            patched.setattr(ServedStream, "feed_exchange", lose_first)
+            client.send(scene.gateway.request(URL, CHUNKED, method="POST", body=b"5\nhello"))
+            assert (await client.answer("POST")).status == 400
+        assert (scene.gateway.parts.upstreams.state.open, scene.gateway.parts.upstreams.state.idle) == (0, 0)
+        await scene.warm_up()
 
 
 class _Writes:

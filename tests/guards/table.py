@@ -2503,6 +2503,13 @@ _LIMITS: Final = (
         "tests/gateway/test_request_body.py::test_a_body_that_is_faulty_at_once_leaves_its_head_unsent",
     ),
     Guard(
+        "a link that is lost when its request is not sent",
+        "gateway/serve.py",
+        "if link.is_lost or not link.is_fit:",
+        "if False:",
+        "tests/gateway/test_request_body.py::test_a_link_that_is_lost_by_then_is_not_given_back",
+    ),
+    Guard(
         "the record of a request that was not sent",
         "gateway/serve.py",
         "self.address = self.is_link_reused = self.versions = None",
