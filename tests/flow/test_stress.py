@@ -338,7 +338,7 @@ def test_t5_sigterm_under_load_loses_no_request(tmp_path: Path, way: str, scheme
                 here.tunnel.abort()
             assert await asyncio.to_thread(here.gateway.wait) == 0
             assert (tally.lost, tally.wrong) == (0, 0)
-            assert here.origin.answered == tally.answered + len(slow) + 1
+            assert here.origin.asked == tally.answered + len(slow) + 1
 
     run(work())
 

@@ -181,11 +181,11 @@ def test_while_it_is_away_what_is_known_serves_on_and_then_no_more(scene: Scene)
         with scene.sandbox("sbx_new", new_tokens, is_managed=False) as new:
             while time.perf_counter() - away_at < 3:
                 assert ask(known) == GOOD
-            before = scene.origin.answered
+            before = scene.origin.asked
             assert ask(known, LATER_HOST) == (503, "credential_temporarily_unavailable")
             new.await_event("tunnel_opened")
             assert ask(new) == (503, "plan_unavailable")
-            assert scene.origin.answered == before, "nothing was sent upstream"
+            assert scene.origin.asked == before, "nothing was sent upstream"
             until(lambda: ask(known) == (503, "plan_unavailable"), 10, "end of what is known")
             figure("from losing the control plane to refusing (max_stale 5 s)", time.perf_counter() - away_at)
             status, body = scene.gateway.ask_admin("GET", "/readyz")

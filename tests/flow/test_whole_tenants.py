@@ -179,7 +179,7 @@ def test_a_connection_of_another_organization_is_of_no_use(tenants: Tenants) -> 
     with pytest.raises(DocumentError) as refused:
         tenants.operator.make_connection("org_two", "con_one", "an attempt to take it over")
     assert refused.value.status == 409
-    before = tenants.origin.answered
+    before = tenants.origin.asked
     tenants.operator.make_sandbox("sbx_thief", "org_two")
     stolen = the_plan("con_one", sandbox_id="sbx_thief", organization_id="org_two")
     with contextlib.suppress(DocumentError):  # it may be refused here already
@@ -197,7 +197,7 @@ def test_a_connection_of_another_organization_is_of_no_use(tenants: Tenants) -> 
 
     told = asyncio.run(steal())
     assert "credential_unavailable" in told or "plan_unavailable" in told
-    assert tenants.origin.answered == before, "nothing was sent upstream"
+    assert tenants.origin.asked == before, "nothing was sent upstream"
 
 
 # ---- changes while everything runs

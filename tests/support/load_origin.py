@@ -45,7 +45,6 @@ class LoadOrigin:
         self.gate = asyncio.Event()
         self.waiting = 0  # requests that stand at the gate
         self.asked = 0  # with a good credential or without
-        self.answered = 0
         self.uploaded_bytes = 0
         # As a bearer, or as the whole field.
         self._labels = {form: label for secret, label in labels.items() for form in (secret, f"Bearer {secret}")}
@@ -85,7 +84,6 @@ class LoadOrigin:
             body = label.encode()
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
         await writer.drain()
-        self.answered += 1
 
     async def _send_bytes(self, count: int, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % count)
