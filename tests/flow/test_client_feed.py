@@ -393,7 +393,7 @@ def _sandbox_of(folder: Path, places: Mapping[str, object]) -> Iterator[tuple[st
 
 
 async def _served(url: str, key: str) -> dict[str, str]:
-    async with httpx.AsyncClient(trust_env=False, headers={"X-API-Key": key}) as client:
+    async with httpx.AsyncClient(trust_env=False, headers={"X-API-Key": key}, timeout=PATIENCE_SECONDS) as client:
         answer = await client.get(f"{url}/api/integrations/client?instanceId={INSTANCE}")
     assert answer.status_code == 200, answer.text
     return {name: each["url"] for name, each in answer.json()["mcpServers"].items()}
@@ -411,7 +411,7 @@ async def _set_up(url: str, key: str) -> None:
     """Ask for what changes nothing, as long as the answer is to ask again: the sandbox's set-up is on its way."""
     async with (
         asyncio.timeout(PATIENCE_SECONDS),
-        httpx.AsyncClient(trust_env=False, headers={"X-API-Key": key}) as client,
+        httpx.AsyncClient(trust_env=False, headers={"X-API-Key": key}, timeout=PATIENCE_SECONDS) as client,
     ):
         while (answer := await client.delete(url)).status_code == 503:  # noqa: ASYNC110  as it was told
             await asyncio.sleep(int(answer.headers["Retry-After"]))

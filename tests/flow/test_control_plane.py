@@ -25,7 +25,7 @@ from tests.support.control_plane import (
 from tests.support.figures import InTime
 from tests.support.in_process import GatewayInProcess, in_process_gateway
 from tests.support.plan_documents import route_document
-from tests.support.raw_end import RawOrigin, raw_origin
+from tests.support.raw_end import WAIT_SECONDS, RawOrigin, raw_origin
 from tests.support.until import until
 
 API = "http://api.test/"
@@ -152,7 +152,7 @@ async def test_the_lease_is_seen_with_its_tunnel_and_revision(plane: Replica, ga
         found = await plane.ask("GET", f"/internal/sandboxes/{SANDBOX}/placement")
         return list(found["gateways"])
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_SECONDS):
         while not (found := await placed()) or "revision" not in found[0]:  # noqa: ASYNC110  nothing announces it
             await asyncio.sleep(0.02)
     admin_url = f"http://127.0.0.1:{gateway.gateway.admin_port}"

@@ -44,7 +44,7 @@ AT_ONCE = 8
 QUIET_SECONDS = 0.15
 # And this long, that a stream which should close was kept open: the gateway may be busy.
 CLOSED_SECONDS = 3.0
-WHOLE_SECONDS = 10.0
+WHOLE_SECONDS = 30.0
 
 # Says of what was answered so far how long a quiet after it means the end; None: there is more to come.
 type QuietEnough = Callable[[bytes], float | None]

@@ -117,6 +117,7 @@ def _break(tree: Path, guard: Guard) -> str:
     try:
         path.write_text(source.replace(guard.text, guard.replacement), encoding="utf-8")
         os.utime(path, _EARLIER)  # no cached bytecode is taken for the broken file's
+        os.environ["TESTS_WAIT_SECONDS"] = "5"  # many wait in vain for what is broken (tests/support/raw_end.py)
         code, said = _run(tree, [guard.test], keep_bytecode=False)
     finally:
         path.write_text(source, encoding="utf-8")

@@ -176,7 +176,7 @@ class FeedWorld:
     async def served(self, tier: Tier, user_id: str = "nobody") -> dict[str, str]:
         """Return what the feed serves a tier, by name; not by way of the relay."""
         headers = {"X-API-Key": self.keys[tier]}
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=ASK_SECONDS) as client:
             path = f"{self.plane.api}/api/integrations/client?instanceId={INSTANCE}&userId={user_id}"
             answer = await client.get(path, headers=headers)
         assert answer.status_code == 200, answer.text

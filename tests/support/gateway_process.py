@@ -24,6 +24,7 @@ from sallyport.net.trust_files import write_trust
 from sallyport.trust_env import variables
 from sallyport_cli.keys import generate_key_files, mint, read_private_key
 from tests.support.gateway_plans import ORGANIZATION, SANDBOX
+from tests.support.raw_end import WAIT_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60.0
@@ -107,7 +108,7 @@ class GatewayProcess:
         """Everything it has written to standard error so far."""
         return b"".join(self._log)
 
-    def told(self, event: str, times: int, within_seconds: float = 5) -> list[dict[str, Any]]:
+    def told(self, event: str, times: int, within_seconds: float = WAIT_SECONDS) -> list[dict[str, Any]]:
         """Return the log's lines of one event, which are so many; raises AssertionError when they are not.
 
         The gateway writes its log by a thread, and another reads it here: a line may come after what it is about.
@@ -139,7 +140,9 @@ class GatewayProcess:
         path = self.folder / "audit.jsonl"
         return path.read_bytes() if path.exists() else b""
 
-    def audit(self, enough: Callable[[list[dict[str, Any]]], bool], within_seconds: float = 5) -> list[dict[str, Any]]:
+    def audit(
+        self, enough: Callable[[list[dict[str, Any]]], bool], within_seconds: float = WAIT_SECONDS
+    ) -> list[dict[str, Any]]:
         """Return the audit records once there are enough of them; raises AssertionError when that does not come."""
         deadline = time.perf_counter() + within_seconds
         while True:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from weakref import WeakKeyDictionary
 
+from tests.support.raw_end import WAIT_SECONDS
 from tests.support.strict_http import Malformed, Request, read_head, read_request
 
 OK_BODY = b"ok"
@@ -93,13 +94,13 @@ class RecordingOrigin:
         """Return the TLS links that were opened under one server name."""
         return [link for link in self.links if link.sni == sni]
 
-    async def wait_for_requests(self, count: int, within_seconds: float = 5) -> list[Request]:
+    async def wait_for_requests(self, count: int, within_seconds: float = WAIT_SECONDS) -> list[Request]:
         """Wait until so many requests are whole; raises TimeoutError."""
         async with asyncio.timeout(within_seconds), self.changed:
             await self.changed.wait_for(lambda: len(self.requests) >= count)
         return self.requests
 
-    async def wait_for_bytes(self, needle: bytes, within_seconds: float = 5) -> None:
+    async def wait_for_bytes(self, needle: bytes, within_seconds: float = WAIT_SECONDS) -> None:
         """Wait until some link has received these bytes; raises TimeoutError."""
         async with asyncio.timeout(within_seconds), self.changed:
             await self.changed.wait_for(lambda: any(needle in link.received for link in self.links))

@@ -24,7 +24,7 @@ AT_ONCE = 16
 # An answer is whole after this long without a byte; where none comes at all, a little more patience.
 QUIET_SECONDS = 0.15
 SILENT_SECONDS = 2.0
-WHOLE_SECONDS = 15.0
+WHOLE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,7 +98,7 @@ class WorkerProcess(PartProcess):
 
     def _client(self) -> httpx.AsyncClient:
         # It speaks no TLS, and roots that nobody asks would be read each time.
-        return httpx.AsyncClient(base_url=self.api, trust_env=False, verify=False)
+        return httpx.AsyncClient(base_url=self.api, trust_env=False, verify=False, timeout=APPLY_SECONDS)
 
     async def begin(self, sandbox_id: str, revision: int) -> str:
         """Begin an application and return its id."""
