@@ -3,6 +3,7 @@
 Every part is a process of its own. Both ways in: the explicit listener, and a tunnel with sandboxd.
 """
 
+import http.client
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -140,6 +141,8 @@ def ask_by(scene: Scene, way: str, sandbox_id: str, stack: ExitStack) -> Callabl
                 answered = program.ask("/graphql", "POST")
         except ConnectRefused as refused:
             answered = refused.answered
+        except (OSError, http.client.HTTPException):
+            return 0, None  # it was under way when its binding went, and was cut
         return answered.status, answered.code or answered.body.decode()
 
     return ask
