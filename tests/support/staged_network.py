@@ -24,10 +24,11 @@ class StagedNetwork:
         self.reached: list[tuple[str, int]] = []
 
     def below(self, gateway: GatewayInProcess) -> None:
-        """Put it under a running gateway. No answer is kept, as if every one had a TTL of 0."""
+        """Put it under a running gateway. No answer is kept, as if every one had a TTL of 0; a failure is, for good."""
         dialer = gateway.parts.dialer
         dialer._resolver.close()
-        dialer._resolver = Resolver(self._resolve, ttl_seconds=0)
+        # Its time stands still: how long a failure is kept must not depend on how quick a test is.
+        dialer._resolver = Resolver(self._resolve, ttl_seconds=0, now=lambda: 0.0)
         dialer._connect = self._connect
 
     def forget(self) -> None:
