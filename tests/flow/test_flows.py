@@ -172,8 +172,9 @@ def test_it_opens_in_mitmweb(world: World, recording: Path) -> None:
     ended = subprocess.run(arguments, capture_output=True, text=True, cwd=world.folder, check=False)
     assert ended.returncode == 0, ended.stderr
     assert SECRET.encode() not in out.read_bytes()
-    flows = _shown_by_mitmweb(world.folder / "mitmweb", out)
-    assert len(flows) == sum(b'"kind":"exchange"' in line for line in recording.read_bytes().splitlines())
+    count = sum(b'"kind":"exchange"' in line for line in recording.read_bytes().splitlines())
+    flows = _shown_by_mitmweb(world.folder / "mitmweb", out, count)
+    assert len(flows) == count
     assert {flow["response"]["status_code"] for flow in flows} == {200, 400}
     sent = next(flow for flow in flows if flow["response"]["status_code"] == 200)
     assert ["Authorization", "Bearer REDACTED"] in sent["request"]["headers"]
@@ -230,11 +231,17 @@ def test_a_recorder_that_stands_still_loses_what_it_counts(world: World) -> None
     assert recorder.accounted() == count
 
 
-def _shown_by_mitmweb(folder: Path, file: Path) -> list[dict[str, Any]]:
-    """Open a flow file in a real mitmweb and ask its REST interface for what it shows."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]  # mitmweb does not say which it took when asked for any
+def _shown_by_mitmweb(folder: Path, file: Path, count: int) -> list[dict[str, Any]]:
+    """Open a flow file in a real mitmweb and ask its REST interface for what it shows, which is so many at least."""
+    with socket.socket() as held:
+        # mitmweb does not say which port it took when asked for any. One that is held is given to nobody else while it
+        # starts, and it asks for SO_REUSEADDR, by which it may listen there all the same.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        return _shown_at(held.getsockname()[1], folder, file, count)
+
+
+def _shown_at(port: int, folder: Path, file: Path, count: int) -> list[dict[str, Any]]:
     options = {"web_port": port, "web_host": "127.0.0.1", "web_open_browser": "false", "web_password": "look"}
     settings = [word for name, value in options.items() for word in ("--set", f"{name}={value}")]
     with mitmproxy_process(folder, "mitmweb", "-n", "-r", str(file), *settings) as mitmweb:
@@ -242,7 +249,7 @@ def _shown_by_mitmweb(folder: Path, file: Path) -> list[dict[str, Any]]:
         deadline = time.perf_counter() + WAIT_SECONDS
         flows: list[dict[str, Any]] = []
         seen = -1
-        while not flows or len(flows) != seen:  # it reads the file while it serves
+        while len(flows) < count or len(flows) != seen:  # it reads the file while it serves
             assert time.perf_counter() < deadline, mitmweb.output
             seen = len(flows)
             time.sleep(0.3)
