@@ -58,7 +58,7 @@ class Scene:
 
     def assert_nothing_lost_or_doubled(self) -> None:
         """Every acknowledged item arrived, and none of all arrived twice."""
-        self.load.stopped.set()
+        self.load.stop()
         lost = [item for _, item in self.load.acknowledged if not self.arrivals.ids[item]]
         doubled = [item for item, count in self.arrivals.ids.items() if count > 1]
         assert (lost, doubled) == ([], [])

@@ -22,6 +22,7 @@ class PostingLoad:
         self.acknowledged: list[tuple[float, str]] = []
         self.failures: list[str] = []
         self.stopped = threading.Event()
+        self.threads: list[threading.Thread] = []
 
     def first_good_after(self, moment: float) -> float | None:
         """Return how many seconds after a moment (perf_counter) the first item was acknowledged that began after it."""
@@ -44,23 +45,27 @@ class PostingLoad:
             time.sleep(0.005)
         return found
 
+    def stop(self) -> None:
+        """Begin no item more, and wait for those under way: what arrives changes no more then."""
+        self.stopped.set()
+        for thread in self.threads:
+            thread.join()
+
 
 @contextlib.contextmanager
 def posting_load(proxy_url: str, ca_file: Path, host: str, *, clients: int = 4) -> Iterator[PostingLoad]:
     """Post until the block ends, each client on a connection that it makes anew when it breaks."""
     load = PostingLoad()
-    threads = [
+    load.threads = [
         threading.Thread(target=_post_forever, args=(load, number, proxy_url, ca_file, host), name=f"client {number}")
         for number in range(clients)
     ]
-    for thread in threads:
+    for thread in load.threads:
         thread.start()
     try:
         yield load
     finally:
-        load.stopped.set()
-        for thread in threads:
-            thread.join()
+        load.stop()
 
 
 def _post_forever(load: PostingLoad, client: int, proxy_url: str, ca_file: Path, host: str) -> None:
