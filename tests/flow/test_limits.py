@@ -6,7 +6,7 @@ import resource
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from tests.support.in_process import GatewayInProcess, Settings, proxy_token, si
 from tests.support.passing_time import let_time_pass
 from tests.support.plan_documents import plan_document
 from tests.support.raw_end import RawAnswer, RawEnd, raw_origin
+from tests.support.refusing_port import refusing_port
 from tests.support.stage import HOST, OK, Stage, one_route, stage
 from tests.support.tunnel_client import OpeningRefused, TunnelClient
 from tests.support.two_ways import WAYS, Ask, way_into
@@ -154,14 +155,20 @@ async def test_s10_streams_too_many_of_one_sandbox_take_no_place_of_others(
             end.writer.transport.abort()
 
 
+@pytest.fixture
+def dead_port() -> Iterator[int]:
+    with refusing_port() as port:
+        yield port
+
+
 @both_ways
-async def test_s10_a_refused_connect_takes_a_place_of_its_sandbox_until_it_has_ended(tmp_path: Path, way: str) -> None:
+async def test_s10_a_refused_connect_takes_a_place_of_its_sandbox_until_it_has_ended(
+    tmp_path: Path, way: str, dead_port: int
+) -> None:
     few = {"limits": {"streams_per_sandbox": 3}}
-    async with raw_origin() as closed:
-        pass
     async with stage(tmp_path, further=few) as scene:
         gateway = scene.gateway
-        gateway.parts.dialer._connect_to[("dead.test", 443)] = ("127.0.0.1", closed.port)
+        gateway.parts.dialer._connect_to[("dead.test", 443)] = ("127.0.0.1", dead_port)
         ask = await way_into(gateway, way)
         lingering = []
         for _ in range(3):
