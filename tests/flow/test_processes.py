@@ -275,8 +275,7 @@ async def test_a_drain_loses_no_request(tmp_path: Path, origin: LoadOrigin) -> N
         gateway.process.send_signal(signal.SIGTERM)
         await two.until(lambda: len(two.said("draining")) == 3)
         assert (await two.ask("GET", "/readyz"))[1]["reasons"] == ["draining"]
-        with pytest.raises(ConnectionRefusedError):
-            await two.client()
+        await two.until_refused()
         origin.gate._loop.call_soon_threadsafe(origin.gate.set)  # type: ignore[attr-defined]  # the origin's thread
         assert [(await client.answer()).status for client in clients] == [200] * len(clients)
         assert await asyncio.to_thread(gateway.wait) == 0

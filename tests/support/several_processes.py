@@ -72,6 +72,19 @@ class Several:
         self._ends.append(client)
         return client
 
+    async def until_refused(self) -> None:
+        """Wait until none of its processes listens any more: each says that it drains before it stops to."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                try:
+                    end = await RawEnd.dial(self.gateway.proxy_port)
+                    end.writer.transport.abort()
+                except ConnectionRefusedError:
+                    return
+                except ConnectionResetError:
+                    pass  # nobody had accepted it when the listener was closed
+                await asyncio.sleep(0.02)
+
     def close(self) -> None:
         """End every stream and tunnel of the test."""
         for end in self._ends:
