@@ -33,6 +33,8 @@ OTHER = [route("load", ["other.test"], "con_one", allowCleartext=True)]
 URL, OTHER_URL = "http://api.test/", "http://other.test/"
 DENIED = "http://denied.test/"
 UNTIL = 2_000_000_000
+# A recording ends by itself, and what is to be in it has to be over by then.
+RECORDED_SECONDS = 4.0
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +245,7 @@ async def test_an_endpoint_is_reached_through_the_process_with_the_tunnel(two: S
 
 async def test_a_recording_holds_the_flows_of_both(two: Several) -> None:
     found = await two.clients_of_both(DENIED)
-    recording = asyncio.create_task(asyncio.to_thread(recorded, two.gateway.admin_port, 1.5))  # noqa: TID251
+    recording = asyncio.create_task(asyncio.to_thread(recorded, two.gateway.admin_port, RECORDED_SECONDS))  # noqa: TID251
     await two.until(lambda: len(two.said("recording_began")) % 2 == 0 and bool(two.said("recording_began")))
     for client in [each[0] for each in found.values()] * 5:
         assert (await two.get(client, URL)).status == 200
