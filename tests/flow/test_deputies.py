@@ -143,7 +143,8 @@ async def test_a_deputy_that_is_killed_in_the_midst_is_started_again_and_goes_on
     parts = stand.parts
     await parts.create("/bin/sh", "-c", ASKER)
     home = await parts.home()
-    slow = artifact_document("slow", [exec_step(shell("echo begun >> ~/slow; sleep 2; echo done >> ~/slow"))])
+    waits = "echo begun >> ~/slow; until [ -e ~/go ]; do sleep 0.05; done; echo done >> ~/slow"
+    slow = artifact_document("slow", [exec_step(shell(waits), timeoutMs=60_000)])
     application = await parts.begin(whole(2, "one", slow))
     async with asyncio.timeout(SECONDS):
         while not (home / "slow").exists():  # noqa: ASYNC110
@@ -151,6 +152,7 @@ async def test_a_deputy_that_is_killed_in_the_midst_is_started_again_and_goes_on
     first = await stand.deputy()
     os.kill(first, signal.SIGKILL)
     await stand.traffic_goes_on()
+    (home / "go").touch()
     ended = await parts.worker.ended(application)
     assert ended["state"] == "applied", ended
     # The step that was cut ran again, and what it had started is not there any more.
