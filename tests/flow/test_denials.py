@@ -122,6 +122,7 @@ async def gateway_denies_later(
 
 async def test_two_processes_are_one_gateway(tmp_path: Path, plane: Replica) -> None:
     async with controlled(tmp_path, plane.followed_by(tmp_path), {}) as two:
+        await two.until(two.is_ready)
         proxy = two.gateway.token = await plane.mint("proxy")
         by_process = await two.clients_of_both("http://api.test/first")
         for prefix, clients in by_process.items():
