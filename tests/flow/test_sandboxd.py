@@ -346,6 +346,9 @@ async def test_a_tunnel_whose_token_was_refused_does_not_come_about(tmp_path: Pa
 # ---- real programs
 
 
+PROGRAM_SECONDS = 20.0
+
+
 async def program(sandboxd: SandboxdInProcess, *line: str) -> tuple[int, bytes]:
     """Run a program with the variables of a sandbox, which hold no token, and return its status and output."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(sandboxd.state), "PYTHONPATH": os.getcwd()}
@@ -354,7 +357,7 @@ async def program(sandboxd: SandboxdInProcess, *line: str) -> tuple[int, bytes]:
     process = await asyncio.create_subprocess_exec(
         *line, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PROGRAM_SECONDS):
         output, _ = await process.communicate()
     assert process.returncode is not None
     return process.returncode, output
@@ -375,7 +378,7 @@ async def test_a_program_gets_its_credential_without_a_token(
     sandboxd: SandboxdInProcess, secure: RawOrigin, line: tuple[str, ...]
 ) -> None:
     running = asyncio.get_running_loop().create_task(program(sandboxd, *line))
-    link = await secure.link()
+    link = await secure.link(PROGRAM_SECONDS)
     assert f"Authorization: Bearer {SECRET}\r\n".encode() in await link.head()
     link.send(OK)
     assert await running == (0, b"ok" if line[0] == "curl" else b"ok\n")
@@ -388,7 +391,7 @@ async def test_run_leads_a_command_through_the_sandboxd_of_its_machine(
         "run", "--sandboxd", sandboxd.sandboxd.proxy_address, "--", "curl", "-sS", "https://api.test/v1/a"
     )
     running = asyncio.get_running_loop().create_task(program(sandboxd, *through))
-    link = await secure.link()
+    link = await secure.link(PROGRAM_SECONDS)
     assert f"Authorization: Bearer {SECRET}\r\n".encode() in await link.head()
     link.send(OK)
     assert await running == (0, b"ok")

@@ -31,7 +31,7 @@ async def stand(tmp_path: Path) -> AsyncIterator[SandboxWorker]:
 async def test_a_request_of_a_sandbox_has_its_credential(stand: SandboxWorker) -> None:
     async with asyncio.TaskGroup() as group:
         made = group.create_task(stand.create(program("curl"), "-sS", URL))
-        link = await stand.origin.link()
+        link = await stand.origin.link(SECONDS)  # the processes of a sandbox start before it asks
         assert f"Authorization: Bearer {SECRET}\r\n".encode() in await link.head()
         link.send(OK)
     assert made.result()["sandboxId"] == SANDBOX

@@ -179,9 +179,9 @@ class RawOrigin:
         self.ends: list[RawEnd] = []
         self._waiting: asyncio.Queue[RawEnd] = asyncio.Queue()
 
-    async def link(self) -> RawEnd:
+    async def link(self, within_seconds: float = WAIT_SECONDS) -> RawEnd:
         """Return the next link that the gateway opened."""
-        async with asyncio.timeout(WAIT_SECONDS):
+        async with asyncio.timeout(within_seconds):
             return await self._waiting.get()
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
