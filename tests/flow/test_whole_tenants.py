@@ -366,9 +366,9 @@ async def test_a_token_that_is_none_opens_no_tunnel(tenants: Tenants, sandbox_id
 
 
 async def test_a_token_that_runs_out_ends_its_tunnel_and_opens_no_other(tenants: Tenants, sandbox_id: str) -> None:
-    token = (await asyncio.to_thread(tenants.operator.mint, sandbox_id, "tunnel", 2))["token"]
+    token = (await asyncio.to_thread(tenants.operator.mint, sandbox_id, "tunnel", 5))["token"]
     async with live_tunnel(tenants.tunnel_port, token) as tunnel:
-        assert await tunnel.ended() == websocket.EXPIRED
+        assert await tunnel.ended(PATIENCE_SECONDS) == websocket.EXPIRED
     await refused_401(tenants, token)
 
 

@@ -136,9 +136,9 @@ class TunnelClient:
         await asyncio.sleep(0.02)
         return None if self.lost is None else self.lost[0] or 0
 
-    async def ended(self) -> int | None:
+    async def ended(self, within_seconds: float = WAIT_SECONDS) -> int | None:
         """Wait for the end and return its close code."""
-        async with asyncio.timeout(WAIT_SECONDS):
+        async with asyncio.timeout(within_seconds):
             while self.lost is None:  # noqa: ASYNC110  the tunnel tells it to this object alone
                 await asyncio.sleep(0.001)
         return self.lost[0]
