@@ -68,6 +68,8 @@ class Stand:
 
     async def was_applied_once(self, revision: int, before: float) -> None:
         """Check what was done for a revision, and that nothing was done besides."""
+        # A process is applied when it is started, and leaves its line after that.
+        await until(lambda: f"process {revision}" in self.lines())
         assert sorted(line for line in self.lines() if line.endswith(f" {revision}")) == [
             f"artifact {revision}",
             f"process {revision}",
