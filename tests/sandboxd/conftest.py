@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sandboxd.core import backoff
 from tests.support.sandboxd_in_process import SandboxdInProcess, in_process_sandboxd
 from tests.support.scripted_gateway import ScriptedGateway, ScriptedTunnel, scripted_gateway
 
@@ -18,7 +19,11 @@ async def gateway() -> AsyncIterator[ScriptedGateway]:
 
 
 @pytest.fixture
-async def sandboxd(tmp_path: Path, gateway: ScriptedGateway) -> AsyncIterator[SandboxdInProcess]:
+async def sandboxd(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[SandboxdInProcess]:
+    # A gateway that is back is found while what waits for it is held, though chance has had it asked too early.
+    monkeypatch.setattr(backoff, "STEPS_SECONDS", (0.0, 0.01, 0.02))
     async with in_process_sandboxd(tmp_path, f"ws://127.0.0.1:{gateway.port}", settings=QUICK) as running:
         yield running
 
