@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sallyport.net.proc import environment_has
 from sallyport.setup import setup_digest
 from sallyport.wire.errors import RemoteProtocolError
 from sandboxd.setup import setup
@@ -257,6 +258,9 @@ async def test_what_a_killed_sandboxd_left_ends_before_anything_starts(tmp_path:
         await until(lambda: has_content(tmp_path / "mark"))
     environment = {**ENVIRONMENT, "SALLYPORT_SETUP": (tmp_path / "mark").read_text().strip()}
     left = await asyncio.create_subprocess_exec("sleep", "60", env=environment)
+    # A program that was just started has no environment for a moment.
+    variable = f"SALLYPORT_SETUP={environment['SALLYPORT_SETUP']}".encode()
+    await until(lambda: environment_has(left.pid, variable))
     async with side(tmp_path):
         assert await left.wait() == -signal.SIGKILL
 

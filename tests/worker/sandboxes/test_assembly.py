@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from sallyport.net.proc import environment_has
 from sallyport.net.tasks import TaskSet
+from tests.support.until import until
 from worker.config import load_config
 from worker.owned_folder import StateTaken
 from worker.sandboxes.assembly import MARK, open_sandboxes
@@ -38,6 +40,9 @@ async def test_the_folder_is_one_worker_s_and_orphans_are_ended(tmp_path: Path, 
     await opened.close()
     environment = {"PATH": os.environ["PATH"], MARK: opened.folder.mark}
     orphan = await asyncio.create_subprocess_exec("sleep", "300", env=environment)
+    # A program that was just started has no environment for a moment.
+    variable = f"{MARK}={opened.folder.mark}".encode()
+    await until(lambda: environment_has(orphan.pid, variable))
     again = await open_sandboxes(settings, environ, tasks, mint)
     assert await orphan.wait() == -9
     await again.close()
