@@ -31,10 +31,14 @@ from tests.support.setup_documents import (
 from tests.support.until import until
 
 STAY = shell("exec sleep 60")
-# Serves 204 to every request on the port it is given.
+# Serves 204 to every request on the port it is given, where nobody does so already.
 SERVER = """
 import socket, sys
-listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+place = ("127.0.0.1", int(sys.argv[1]))
+with socket.socket() as asking:
+    if asking.connect_ex(place) == 0:
+        sys.exit("somebody listens here already")
+listener = socket.create_server(place, reuse_port=True)
 while True:
     link = listener.accept()[0]
     if link.recv(4096):
@@ -282,21 +286,22 @@ async def test_artifacts_go_when_nothing_runs_any_more_that_uses_them(tmp_path: 
         assert await there.apply(setup_of(revision=3)) == [("environment", "done")]
 
 
-async def test_ready_by_http_and_restarted_on_the_same_port(tmp_path: Path, unused_tcp_port: int) -> None:
-    def document(revision: int) -> SetupDocument:
+async def test_ready_by_http_and_restarted_on_the_same_port(tmp_path: Path) -> None:
+    def document(revision: int, port: int) -> SetupDocument:
         ready = {
             "kind": "http",
-            "url": f"http://127.0.0.1:{unused_tcp_port}/",
+            "url": f"http://127.0.0.1:{port}/",
             "expectedStatus": 204,
             "timeoutMs": 10_000,
         }
-        command = {"args": [*python(SERVER), str(unused_tcp_port)], "env": {"REVISION": str(revision)}}
+        command = {"args": [*python(SERVER), str(port)], "env": {"REVISION": str(revision)}}
         process = process_document("main", [], command=command, readiness=ready)
         return setup_of(revision=revision, runtimeClients=[client_document(processes=[process])])
 
-    async with sandbox(tmp_path) as there:
-        for revision in (1, 2):
-            assert ("process/agent/main", "done") in await there.apply(document(revision))
+    with refusing_port() as port:
+        async with sandbox(tmp_path) as there:
+            for revision in (1, 2):
+                assert ("process/agent/main", "done") in await there.apply(document(revision, port))
 
 
 async def test_never_ready_is_told_and_the_process_stays(tmp_path: Path) -> None:
@@ -310,13 +315,14 @@ async def test_never_ready_is_told_and_the_process_stays(tmp_path: Path) -> None
             assert is_alive(there.pid("agent/main"))
 
 
-async def test_one_that_fails_while_it_is_waited_for(tmp_path: Path, unused_tcp_port: int) -> None:
-    ready = {"kind": "tcp", "host": "127.0.0.1", "port": unused_tcp_port, "timeoutMs": 60_000}
-    process = process_document("main", shell("echo no port >&2; exit 2"), readiness=ready, restart="always")
-    async with sandbox(tmp_path) as there:
-        document = setup_of(runtimeClients=[client_document(processes=[process])])
-        assert ("process/agent/main", "failed") in await there.apply(document)
-        assert there.issues == ["crash loop after 4 failures: exited with code 2: no port"]
+async def test_one_that_fails_while_it_is_waited_for(tmp_path: Path) -> None:
+    with refusing_port() as port:
+        ready = {"kind": "tcp", "host": "127.0.0.1", "port": port, "timeoutMs": 60_000}
+        process = process_document("main", shell("echo no port >&2; exit 2"), readiness=ready, restart="always")
+        async with sandbox(tmp_path) as there:
+            document = setup_of(runtimeClients=[client_document(processes=[process])])
+            assert ("process/agent/main", "failed") in await there.apply(document)
+            assert there.issues == ["crash loop after 4 failures: exited with code 2: no port"]
 
 
 async def test_what_failed_is_started_anew_and_what_has_done_its_work_is_not(tmp_path: Path) -> None:

@@ -38,15 +38,14 @@ async def test_each_kind() -> None:
 
 
 async def test_it_waits_until_somebody_listens() -> None:
-    async with raw_origin() as origin:
-        port = origin.port
-    async with asyncio.TaskGroup() as group:
-        sign = TcpReadiness(kind="tcp", host="localhost", port=port, timeout_ms=4000)
-        waiting = group.create_task(until_ready(sign, lambda: True))
-        await asyncio.sleep(0.05)
-        assert not waiting.done()
-        server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", port)
-    server.close()
+    with refusing_port() as port:
+        async with asyncio.TaskGroup() as group:
+            sign = TcpReadiness(kind="tcp", host="localhost", port=port, timeout_ms=4000)
+            waiting = group.create_task(until_ready(sign, lambda: True))
+            await asyncio.sleep(0.05)
+            assert not waiting.done()
+            server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port, reuse_port=True)
+        server.close()
 
 
 @pytest.mark.parametrize(
