@@ -306,12 +306,12 @@ async def test_ready_by_http_and_restarted_on_the_same_port(tmp_path: Path) -> N
 
 async def test_never_ready_is_told_and_the_process_stays(tmp_path: Path) -> None:
     with refusing_port() as port:
-        ready = {"kind": "tcp", "host": "127.0.0.1", "port": port, "timeoutMs": 80}
+        ready = {"kind": "tcp", "host": "127.0.0.1", "port": port, "timeoutMs": 300}
         process = process_document("main", STAY, readiness=ready)
         async with sandbox(tmp_path) as there:
             document = setup_of(runtimeClients=[client_document(processes=[process])])
             assert ("process/agent/main", "failed") in await there.apply(document)
-            assert there.issues == [f"not ready within 80 ms: nothing accepts on port {port}"]
+            assert there.issues == [f"not ready within 300 ms: nothing accepts on port {port}"]
             assert is_alive(there.pid("agent/main"))
 
 

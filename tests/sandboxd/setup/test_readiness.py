@@ -51,13 +51,13 @@ async def test_it_waits_until_somebody_listens() -> None:
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"kind": "tcp", "host": "127.0.0.1"}, "not ready within 60 ms: nothing accepts on port"),
-        ({"kind": "tcp", "host": "example.com"}, "not ready within 60 ms: only 127"),
+        ({"kind": "tcp", "host": "127.0.0.1"}, "not ready within 300 ms: nothing accepts on port"),
+        ({"kind": "tcp", "host": "example.com"}, "not ready within 300 ms: only 127"),
     ],
 )
 async def test_it_never_comes(fields: dict[str, object], reason: str) -> None:
     with refusing_port() as port, pytest.raises(StepFailed, match=reason):
-        await until_ready(readiness(**fields, port=port, timeoutMs=60), lambda: True)
+        await until_ready(readiness(**fields, port=port, timeoutMs=300), lambda: True)
 
 
 async def test_something_that_accepts_and_says_nothing() -> None:
