@@ -176,10 +176,12 @@ async def test_what_a_dead_worker_was_at_is_begun_anew_and_the_dead_one_acts_no_
 
 
 async def test_a_defect_fails_it_and_is_in_our_log(stand: Stand) -> None:
+    stand.broken.add(new_id("sbx_broken", 1, "0"))
     with capture_logs() as logs:
         application = await stand.begun("sbx_broken")
-        stand.broken.add(application.application_id)
         assert (await stand.ended(application)).state is ApplicationState.FAILED
+        # It is told once it is written down.
+        await until(lambda: any(each["log_level"] == "error" for each in logs))
     # A warning may be among them: of a worker that another test has had taken over, told so when it writes next.
     errors = [each for each in logs if each["log_level"] == "error"]
     assert {(each["event"], str(each["exc_info"])) for each in errors} == {("workflows", "a defect")}
