@@ -8,7 +8,7 @@ import pytest
 
 from control_client import backoff
 from control_client.registrations import RunningServer
-from tests.support.control_sessions import control_session
+from tests.support.control_sessions import Counts, control_session
 from tests.support.fake_control import FakeControl, answer, refusal
 from tests.support.integration_stage import integration_stage
 from tests.support.until import until
@@ -21,9 +21,10 @@ PATH = "/internal/v1/workers/wrk_1"
 class Reporting:
     """A registration that runs, and the control plane it reports to."""
 
-    def __init__(self, control: FakeControl, registration: Registration) -> None:
+    def __init__(self, control: FakeControl, registration: Registration, counts: Counts) -> None:
         self.control = control
         self.registration = registration
+        self.counts = counts
         self.servers: list[RunningServer] = []
         self.taken = 0
         self.stop = asyncio.Event()
@@ -45,9 +46,9 @@ class Reporting:
 async def reporting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Reporting]:
     monkeypatch.setattr(backoff, "FIRST_SECONDS", 0.01)
     monkeypatch.setattr("worker.registration.SETTLE_SECONDS", 0.001)
-    async with control_session(tmp_path) as (control, session, _), asyncio.TaskGroup() as group:
+    async with control_session(tmp_path) as (control, session, counts), asyncio.TaskGroup() as group:
         registration = Registration(session, "wrk_1", epoch=7, servers=lambda: made.servers)
-        made = Reporting(control, registration)
+        made = Reporting(control, registration, counts)
         group.create_task(registration.run(made.whereabouts, made.stop))
         await until(lambda: made.taken == 1)
         yield made
@@ -75,7 +76,7 @@ async def test_without_a_change_the_lease_is_renewed(reporting: Reporting, monke
 async def test_a_control_plane_that_is_back_hears_of_it_and_that_is_told(reporting: Reporting) -> None:
     async with reporting.control.away():
         reporting.registration.changed()
-        await asyncio.sleep(0.02)
+        await until(lambda: ("worker", "temporary") in reporting.counts)
         assert reporting.taken == 1
     await until(lambda: reporting.taken == 2)
 
