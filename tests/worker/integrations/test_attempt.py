@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,9 @@ class Told:
         self.heard.append("tools")
 
 
-async def tried(folder: Path, *faults: str, stop_at_once: bool = False) -> tuple[Told, Attempt, ServerLog]:
+async def tried(
+    folder: Path, *faults: str, stop_at_once: bool = False, exit_seconds: float = STOP.exit
+) -> tuple[Told, Attempt, ServerLog]:
     """Try the program with these faults; it is asked to stop once it runs."""
     assert set(faults) <= set(FAULTS)
     owner, log = Told(), ServerLog(most_lines=100, most_line_bytes=1000)
@@ -67,7 +70,7 @@ async def tried(folder: Path, *faults: str, stop_at_once: bool = False) -> tuple
             tasks=tasks,
             sessions=McpSessions(tasks, SESSIONS),
             around=Surroundings(environ={}, credentials_dir=None, outbound=None),
-            times=TIMES,
+            times=replace(TIMES, stop=replace(STOP, exit=exit_seconds)),
             limits=LIMITS,
             trust=client_context(None),
             wall=lambda: 0.0,
@@ -82,7 +85,7 @@ async def tried(folder: Path, *faults: str, stop_at_once: bool = False) -> tuple
 
 
 async def test_one_that_is_asked_to_stop(tmp_path: Path) -> None:
-    owner, attempt, _ = await tried(tmp_path)
+    owner, attempt, _ = await tried(tmp_path, exit_seconds=10.0)  # it ends by itself, however long that takes
     assert (owner.heard[0], owner.heard[-1], attempt.reason) == ("runs", "lost", None)
     assert owner.found is not None
     assert "crash" in [tool["name"] for tool in owner.found.tools]
