@@ -130,7 +130,7 @@ async def test_one_that_floods_its_errors_runs_and_costs_a_ring(tmp_path: Path) 
 
 
 async def test_a_deaf_one_is_ended_by_sigterm_and_then_by_sigkill(tmp_path: Path) -> None:
-    async with integration_stage(tmp_path, TIMEOUTS_EXIT="10ms", TIMEOUTS_TERMINATE="100ms") as stage:
+    async with integration_stage(tmp_path, TIMEOUTS_EXIT="10ms", TIMEOUTS_TERMINATE="1s") as stage:
         for name, fault, end in (("one", "deaf", "SIGTERM"), ("two", "deaf-to-term", "SIGKILL")):
             integration = await stage.started(fault, name=name)
             await integration.stop()
