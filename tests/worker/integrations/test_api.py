@@ -69,11 +69,12 @@ async def test_the_life_of_one(client: httpx.AsyncClient) -> None:
     assert (started.status_code, started.json()) == (200, {"id": "tester", "status": "running", "pid": pid})
     assert isinstance(pid, int)
     assert (await client.post("/tester/start")).json() == started.json()
-    assert (await client.get("/tester/status")).json() == {
+    told = (await client.get("/tester/status")).json()
+    assert told.pop("uptime_secs") in range(60)
+    assert told == {
         "id": "tester",
         "status": "running",
         "pid": pid,
-        "uptime_secs": 0,
         "tools_count": 4,
         "restart_count": 0,
         "last_exit": None,

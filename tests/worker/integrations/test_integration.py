@@ -44,7 +44,8 @@ async def test_it_runs_only_after_the_handshake_and_every_page_of_its_tools(tmp_
     async with integration_stage(tmp_path) as stage:
         integration = await stage.started("pages", "banner")
         document = integration.to_document()
-        assert (document["status"], document["tools_count"], document["uptime_secs"]) == ("running", 7, 0)
+        assert (document["status"], document["tools_count"]) == ("running", 7)
+        assert document["uptime_secs"] in range(60)
         assert document["server_info"] == {"name": "test-server", "version": "1.2"}
         assert document["protocol_version"] == "2025-11-25"
         assert isinstance(document["pid"], int)
