@@ -106,7 +106,8 @@ def test_what_it_writes_is_its_user_s_and_nothing_else_can_be_written(network: S
 
 
 def test_the_end_of_the_command_is_the_end_of_all(network: SandboxNetwork, folder: Path) -> None:
-    code, said = run(folder, network, cell(folder, "/bin/sh", "-c", "setsid sleep 300 & sleep 0.1; pgrep -xc sleep"))
+    command = "setsid sleep 300 & until pgrep -x sleep > /dev/null; do :; done; pgrep -xc sleep"
+    code, said = run(folder, network, cell(folder, "/bin/sh", "-c", command))
     assert (code, said) == (0, "1\n")  # communicate has returned: nobody holds the pipe any more
 
 
@@ -169,6 +170,7 @@ def test_a_deputy_that_ends_is_started_again(network: SandboxNetwork, folder: Pa
     until [ -e /tmp/.sallyport/setup/environment.sh ]; do sleep 0.05; done
     {deputies} | tr '\\n' ' '
     kill -9 2
+    while kill -0 2 2> /dev/null; do sleep 0.05; done
     until [ $({deputies} | wc -l) = 2 ]; do sleep 0.05; done
     kill -ALRM 1; sleep 0.2; {deputies} | wc -l
     kill -9 $({deputies} | tail -1); kill -0 2 2>/dev/null; exit $?
