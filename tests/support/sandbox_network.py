@@ -92,13 +92,15 @@ class Inside:
             end.writer.transport.abort()
 
 
-def ask(network: SandboxNetwork, question: bytes, server: str = "192.0.2.53", *, stream: bool = False) -> bytes:
+def ask(
+    network: SandboxNetwork, question: bytes, server: str = "192.0.2.53", *, stream: bool = False, seconds: float = 5.0
+) -> bytes:
     """Ask any name server from inside, and return what it answers; OSError."""
 
     def run() -> bytes:
         family = socket.AF_INET6 if ":" in server else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM) as asking:
-            asking.settimeout(5)
+            asking.settimeout(seconds)
             asking.connect((server, 53))
             asking.sendall(len(question).to_bytes(2, "big") + question if stream else question)
             answer = asking.recv(4096)

@@ -21,6 +21,7 @@ from worker.sandboxes.outside import OutsideSandboxd
 pytestmark = pytest.mark.uvloop
 
 NOWHERE = "ws://127.0.0.1:9"
+START_SECONDS = 30.0
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ async def test_it_answers_inside_and_is_started_again_when_it_ends(
     assert len(answered(ask(network, question("api.test"))).addresses) == 1
     os.kill(first, signal.SIGKILL)
     # The question waits in the socket for the next one.
-    answer = await asyncio.to_thread(ask, network, question("api.test"))
+    answer = await asyncio.to_thread(ask, network, question("api.test"), seconds=START_SECONDS)
     assert len(answered(answer).addresses) == 1
     await until(lambda: outside.pid not in (None, first))
     await outside.stop()
