@@ -213,10 +213,10 @@ def came_back(scene: Scene, known: SandboxdProcess, new: SandboxdProcess) -> Non
         until(lambda: ask(known) == GOOD, BACK_SECONDS, "recovery")
         figure("from its return to the first good request", time.perf_counter() - back_at)
         until(lambda: ask(new) == GOOD, BACK_SECONDS, "recovery of the sandbox that came meanwhile")
-        assert ask(known, LATER_HOST) == (200, "con_later")
         stopped.append(None)
         for each in running:
             each.result(BACK_SECONDS)
+    assert ask(known, LATER_HOST) == (200, "con_later")
     asked = asked_since(scene.relay, mark)
     # One watch stream, one plan for the sandbox that had none, one question for each credential of each sandbox.
     assert sum("/plans/watch" in line for line in asked) == 1
