@@ -146,7 +146,8 @@ class GatewayProcess:
         """Return the audit records once there are enough of them; raises AssertionError when that does not come."""
         deadline = time.perf_counter() + within_seconds
         while True:
-            records = [json.loads(line) for line in self.audit_bytes.splitlines()]
+            whole = self.audit_bytes.rpartition(b"\n")[0]  # a line that is being written may be seen in part
+            records = [json.loads(line) for line in whole.splitlines()]
             if enough(records):
                 return records
             assert time.perf_counter() < deadline, f"only {len(records)} audit records, the last ones: {records[-3:]}"
