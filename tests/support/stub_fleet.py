@@ -61,8 +61,10 @@ class StubFleet:
         return ServingProcess(number, command, self.folder, self.fleet, self.tasks)
 
     def write(self, name: str, text: str) -> None:
-        """Write a file that the stubs look at."""
-        (self.folder / name).write_text(text)
+        """Write a file that the stubs look at, whole: they look all the time."""
+        made = self.folder / f".{name}"
+        made.write_text(text)
+        made.replace(self.folder / name)
 
     def orders(self, number: int = 1, *, pid: int | None = None) -> list[str]:
         """Return what a process was asked so far, as `METHOD /path body`."""
