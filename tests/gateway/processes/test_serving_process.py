@@ -155,11 +155,11 @@ async def test_a_plan_that_takes_something_away_does_not_wait_for_those_that_do_
 async def test_one_that_does_not_take_an_order_is_replaced(
     stubs: StubFleet, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    monkeypatch.setattr(serving_process, "ORDER_SECONDS", 0.3)
     stubs.start()
     await stubs.serving()
     (process,) = stubs.fleet.processes
     pid = process.process_id
+    monkeypatch.setattr(serving_process, "ORDER_SECONDS", 0.3)  # its first orders had all the time they need
     stubs.write(how, "/v1/tokens/revoke")
     told = process.tell(Order("POST", "/v1/tokens/revoke"))
     assert await told is None
@@ -169,10 +169,12 @@ async def test_one_that_does_not_take_an_order_is_replaced(
 
 
 async def test_one_that_says_nothing_is_replaced(stubs: StubFleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving_process, "SILENCE_SECONDS", 0.3)
     stubs.start()
     await stubs.serving()
     pid = stubs.fleet.processes[0].process_id
+    monkeypatch.setattr(serving_process, "SILENCE_SECONDS", 0.3)
+    stubs.write("reports-1", '{"held": ["sbx_one"]}')
+    await eventually(lambda: bool(stubs.fleet.streams.sandboxes()))  # the next line has that time
     stubs.write("silent", "yes")
     await eventually(lambda: stubs.fleet.processes[0].process_id not in (None, pid))
 
