@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from gateway.stream import TURN, TURN_REQUESTS, ServedStream
+from sallyport.net.clock import NEVER
 from sallyport.net.parting import LINGER_BYTES
 from tests.support.gateway_plans import SANDBOX, denied, plan
 from tests.support.in_process import in_process_gateway, proxy_token
+from tests.support.passing_time import let_time_pass
 from tests.support.raw_end import RawEnd
 from tests.support.stage import HOST, OK, OPEN_URL, URL, one_route, stage
 from tests.support.until import until
@@ -110,11 +112,11 @@ async def test_a_sandbox_that_never_stops_sending_is_cut_off(tmp_path: Path) -> 
         size = LINGER_BYTES + 8 * 1024 * 1024
         client.send(scene.gateway.request(DENIED, b"Content-Length: %d" % size, method="POST"))
         assert (await client.answer("POST")).status == 403
+        scene.gateway.parts.clock.close()  # it is the bytes that end it, not the time
         client.send(bytes(size))
         with contextlib.suppress(ConnectionError):
             await client.flush()
-        await asyncio.sleep(0.02)
-        assert scene.gateway.parts.streams.open == 0
+        await until(lambda: scene.gateway.parts.streams.open == 0)
 
 
 async def test_what_was_sent_behind_the_last_request_is_read_and_dropped(tmp_path: Path) -> None:
@@ -177,8 +179,9 @@ async def test_a_request_byte_by_byte(tmp_path: Path) -> None:
 async def test_a_half_close_after_the_request_is_answered(tmp_path: Path) -> None:
     async with stage(tmp_path) as scene:
         client, link, _ = await scene.ask(scene.gateway.request(URL))
+        (stream,) = [stream for stream in scene.gateway.parts.streams.all() if isinstance(stream, ServedStream)]
         client.end()
-        await asyncio.sleep(0.02)
+        await until(lambda: stream.has_ended)
         link.send(OK)
         answer = await client.answer()
         assert (answer.body, answer.value("Connection")) == (b"ok", "close")
@@ -189,8 +192,9 @@ async def test_a_half_close_behind_pipelined_requests_loses_none(tmp_path: Path)
     async with stage(tmp_path, rules=RULES) as scene:
         request = scene.gateway.request
         client, link, _ = await scene.ask(request(URL) + request(DENIED) + request(URL))
+        (stream,) = [stream for stream in scene.gateway.parts.streams.all() if isinstance(stream, ServedStream)]
         client.end()
-        await asyncio.sleep(0.02)
+        await until(lambda: stream.has_ended)
         link.send(OK)
         await serve(link, b"last")
         answers = [await client.answer() for _ in range(3)]
@@ -385,8 +389,7 @@ async def test_pipelined_bytes_are_held_up_to_their_limit(tmp_path: Path) -> Non
         client, link, _ = await scene.ask(scene.gateway.request(URL))
         (stream,) = [stream for stream in scene.gateway.parts.streams.all() if isinstance(stream, ServedStream)]
         client.send(scene.gateway.request(URL, b"X: " + b"x" * 1024) * 8192)
-        await asyncio.sleep(0.05)
-        assert stream.is_reading_held
+        await until(lambda: stream.is_reading_held)
         assert not stream.transport.is_reading()
         for _ in range(50):
             link.send(OK)
@@ -463,8 +466,8 @@ async def test_s10_a_stream_too_many_is_503(tmp_path: Path, limits: dict[str, ob
         assert (await second.answer()).status == 200
         second.close()
         await scene.gateway.audit.until(2)
-        # One has gone: there is room again.
-        await asyncio.sleep(0.02)
+        # Two have gone: there is room again.
+        await until(lambda: scene.gateway.parts.streams.open == 1)
         fourth = await scene.gateway.client()
         fourth.send(scene.gateway.request(URL))
         await serve(link)
@@ -476,10 +479,14 @@ async def test_s10_a_stream_too_many_is_503(tmp_path: Path, limits: dict[str, ob
 
 
 async def test_s10_a_slow_head_is_408(tmp_path: Path) -> None:
-    async with stage(tmp_path, further={"timeouts": {"head": "100ms"}}) as scene:
+    async with stage(tmp_path) as scene:
+        parts = scene.gateway.parts
         silent = await scene.gateway.client()
         client = await scene.gateway.client()
-        client.send(b"GET http://api.test/ HTTP/1.1\r\n")
+        begun = b"GET http://api.test/ HTTP/1.1\r\n"
+        client.send(begun)
+        await until(lambda: sorted(each.held_bytes for each in parts.streams.all()) == [0, len(begun)])
+        let_time_pass(parts.clock, parts.timeouts.head + 1)
         answer = await client.answer()
         assert (answer.status, code_of(answer.body)) == (408, "request_timeout")
         assert (answer.value("Connection"), await client.rest()) == ("close", b"")
@@ -491,7 +498,7 @@ async def test_s10_a_slow_head_is_408(tmp_path: Path) -> None:
 
 async def test_s10_streams_that_wait_too_long(tmp_path: Path) -> None:
     """Idle between requests: closed. A body that stops: 408, or a cut answer. Their times run side by side here."""
-    slow = {"timeouts": {"keep_alive": "1s", "request_body": "1s"}}
+    slow = {"timeouts": {"keep_alive": "10s", "request_body": "10s"}}
     async with stage(tmp_path, further=slow) as scene:
         idle, link = await scene.warm_up()
         post = scene.gateway.request(URL, b"Content-Length: 10", method="POST", body=b"half")
@@ -504,6 +511,7 @@ async def test_s10_streams_that_wait_too_long(tmp_path: Path) -> None:
         await other.until(b"half")
         other.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nearly")
         await answered.until(b"early")
+        let_time_pass(scene.gateway.parts.clock, 11)
         assert await idle.rest() == b""
         answer = await stuck.answer("POST")
         assert (answer.status, code_of(answer.body)) == (408, "request_timeout")
@@ -518,25 +526,31 @@ async def test_s10_streams_that_wait_too_long(tmp_path: Path) -> None:
 
 
 async def test_an_answer_nobody_takes_does_not_keep_a_stream_open_for_ever(tmp_path: Path) -> None:
-    slow = {"timeouts": {"answer_body": "1s"}, "limits": {"write_buffer_bytes": "512KiB"}}
-    async with stage(tmp_path, rules=RULES, further=slow) as scene:
+    limits = {"limits": {"write_buffer_bytes": "512KiB"}}
+    async with stage(tmp_path, rules=RULES, further=limits) as scene:
         # The kernel holds less than 300 kB. The one stream is closing, with less than the buffer's limit ...
         closing, link, _ = await scene.ask(scene.gateway.request(URL, b"Connection: close"))
         idle = await scene.gateway.client()
         idle.send(scene.gateway.request(DENIED))
         await idle.answer()
-        for stream in scene.gateway.parts.streams.all():
-            assert isinstance(stream, ServedStream)
+        parts = scene.gateway.parts
+        streams = [stream for stream in parts.streams.all() if isinstance(stream, ServedStream)]
+        for stream in streams:
             stream.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         closing.pause()
         link.send(b"HTTP/1.1 200 OK\r\nContent-Length: 400000\r\n\r\n" + bytes(400_000))
         # ... the other between two of its requests, with more.
         idle.pause()
         idle.send(scene.gateway.request(DENIED) * 3000)
-        await asyncio.sleep(0.3)
-        assert scene.gateway.parts.streams.open == 2
-        await asyncio.sleep(1.5)
-        assert scene.gateway.parts.streams.open == 0
+
+        def state(stream: ServedStream) -> tuple[bool, bool, bool]:
+            """Whether it is closing, has more to be taken than the limit, and has its time for that."""
+            return stream.transport.is_closing(), stream.is_writing_held, stream.deadline_at < NEVER
+
+        await until(lambda: sorted(map(state, streams)) == [(False, True, True), (True, False, True)])
+        assert parts.streams.open == 2
+        let_time_pass(parts.clock, parts.timeouts.answer_body + 1)
+        await until(lambda: parts.streams.open == 0)
 
 
 async def test_t5_a_stream_is_not_drained_before_its_answer_has_gone_out(tmp_path: Path) -> None:
