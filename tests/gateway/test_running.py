@@ -97,8 +97,9 @@ async def test_an_exchange_in_flight_ends_and_says_that_it_was_the_last(
 
 
 async def test_an_idle_stream_may_send_what_was_on_its_way_and_is_closed_in_order(
-    gateway: GatewayInProcess, origin: RawOrigin
+    gateway: GatewayInProcess, origin: RawOrigin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(running, "DRAIN_GRACE_SECONDS", 1.0)
     idle, late = await gateway.open_tunnel("api.test:443"), await gateway.client()
     tls = TlsByHand(in_process_trust(gateway), "api.test")
     idle.send(tls.hello())
@@ -147,11 +148,12 @@ async def test_an_answer_that_still_has_to_arrive_is_not_cut(gateway: GatewayInP
 
 
 async def test_a_handshake_that_began_before_the_drain_has_its_moment(
-    gateway: GatewayInProcess, origin: RawOrigin
+    gateway: GatewayInProcess, origin: RawOrigin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(running, "DRAIN_GRACE_SECONDS", 1.0)
     client = await gateway.open_tunnel("api.test:443")
     gateway.gateway.begin_drain()
-    await asyncio.sleep(0.15)
+    await asyncio.sleep(1.1)  # longer than the grace of an idle stream
     context = in_process_trust(gateway)
     await client.start_tls(context, "api.test")
     await asyncio.sleep(0.05)
@@ -185,7 +187,11 @@ async def test_the_deadline_cuts_what_is_left(
         assert gateway.parts.streams.open == 0
 
 
-async def test_t5_a_drain_under_load_loses_no_request(gateway: GatewayInProcess, origin: RawOrigin) -> None:
+async def test_t5_a_drain_under_load_loses_no_request(
+    gateway: GatewayInProcess, origin: RawOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "DRAIN_GRACE_SECONDS", 5.0)  # a late loop keeps requests on their way
+
     async def serve() -> None:
         while True:
             link = await origin._waiting.get()
