@@ -11,10 +11,12 @@ import pytest
 
 from gateway.core.credential_cache import Credential, CredentialKey, ResolveRequest
 from gateway.credentials import CredentialError, CredentialSource
+from gateway.stream import ServedStream
 from sallyport.plan.codec import seal
 from sallyport.secret import Secret
 from tests.support.gateway_plans import denied, route
 from tests.support.in_process import in_process_gateway
+from tests.support.passing_time import let_time_pass
 from tests.support.plan_documents import plan_document, rule_document
 from tests.support.raw_end import RawEnd
 from tests.support.stage import CONNECTION, HOST, OK, OPEN_URL, SECRET, URL, Stage, one_route, stage
@@ -506,9 +508,12 @@ async def test_a_head_that_is_too_long_or_has_too_many_fields_is_refused(tmp_pat
 
 
 async def test_a_head_has_its_time(tmp_path: Path) -> None:
-    async with tunnelled(tmp_path, further={"timeouts": {"head": "100ms"}}) as (_, client):
+    async with tunnelled(tmp_path) as (scene, client):
+        parts = scene.gateway.parts
         end = client.open()
         end.send(b"CONNECT api.test:443 HTTP/1.1\r\n")
+        await until(lambda: any(isinstance(each, ServedStream) and each.held_bytes for each in parts.streams.all()))
+        let_time_pass(parts.clock, parts.timeouts.head + 1)
         assert await refused(end) == (408, "request_timeout")
 
 
