@@ -3,7 +3,7 @@
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +17,7 @@ from tests.support.origin import recording_origin
 from tests.support.passing_time import let_time_pass
 from tests.support.plan_documents import plan_document, rule_document
 from tests.support.raw_end import RawEnd, RawOrigin, raw_origin
+from tests.support.refusing_port import refusing_port
 from tests.support.tls_by_hand import TlsByHand
 from tests.support.until import until
 
@@ -42,6 +43,14 @@ async def origin() -> AsyncIterator[RawOrigin]:
 async def gateway(tmp_path: Path, origin: RawOrigin) -> AsyncIterator[GatewayInProcess]:
     async with in_process_gateway(tmp_path, plan=PLAN, connect_to={OPEN: origin.port}) as gateway:
         yield gateway
+
+
+@pytest.fixture
+def dead(gateway: GatewayInProcess) -> Iterator[None]:
+    """Lead dead.test to where nobody listens."""
+    with refusing_port() as port:
+        gateway.parts.dialer._connect_to[("dead.test", 443)] = ("127.0.0.1", port)
+        yield
 
 
 def hello(server_name: str | None) -> bytes:
@@ -359,10 +368,8 @@ async def refused(gateway: GatewayInProcess, authority: bytes, early: bytes = b"
     return answer.status, answer.value("X-Sallyport-Error"), client
 
 
+@pytest.mark.usefixtures("dead")
 async def test_an_upstream_that_refuses_is_a_502(gateway: GatewayInProcess) -> None:
-    async with raw_origin() as closed:
-        pass
-    gateway.parts.dialer._connect_to[("dead.test", 443)] = ("127.0.0.1", closed.port)
     status, code, client = await refused(gateway, b"dead.test:443")
     assert (status, code) == (502, "upstream_unreachable")
     assert await client.rest() == b""
@@ -370,18 +377,14 @@ async def test_an_upstream_that_refuses_is_a_502(gateway: GatewayInProcess) -> N
     await until(lambda: gateway.parts.streams.open == 0)
 
 
+@pytest.mark.usefixtures("dead")
 async def test_s9_after_a_refusal_early_bytes_are_dropped_and_the_answer_arrives(gateway: GatewayInProcess) -> None:
-    async with raw_origin() as closed:
-        pass
-    gateway.parts.dialer._connect_to[("dead.test", 443)] = ("127.0.0.1", closed.port)
     _, _, client = await refused(gateway, b"dead.test:443", bytes(200_000))
     assert await client.rest() == b""  # an end, not a reset
 
 
+@pytest.mark.usefixtures("dead")
 async def test_a_sandbox_that_does_not_end_after_a_refusal_is_ended(gateway: GatewayInProcess) -> None:
-    async with raw_origin() as closed:
-        pass
-    gateway.parts.dialer._connect_to[("dead.test", 443)] = ("127.0.0.1", closed.port)
     _, _, client = await refused(gateway, b"dead.test:443")
     assert await client.rest() == b""
     let_time_pass(gateway.parts.clock, 3)
@@ -393,10 +396,8 @@ async def test_a_sandbox_that_does_not_end_after_a_refusal_is_ended(gateway: Gat
     await until(is_reset)
 
 
+@pytest.mark.usefixtures("dead")
 async def test_s10_after_a_refusal_it_is_open_until_its_socket_is_gone(gateway: GatewayInProcess) -> None:
-    async with raw_origin() as closed:
-        pass
-    gateway.parts.dialer._connect_to[("dead.test", 443)] = ("127.0.0.1", closed.port)
     streams = gateway.parts.streams
     _, _, client = await refused(gateway, b"dead.test:443")
     assert await client.rest() == b""
@@ -405,20 +406,16 @@ async def test_s10_after_a_refusal_it_is_open_until_its_socket_is_gone(gateway: 
     await until(lambda: (streams.open, streams.admitted, len(streams.of_sandbox("sbx_one"))) == (0, 0, 0))
 
 
+@pytest.mark.usefixtures("dead")
 async def test_s10_after_a_refusal_only_so_much_is_read(gateway: GatewayInProcess) -> None:
-    async with raw_origin() as closed:
-        pass
-    gateway.parts.dialer._connect_to[("dead.test", 443)] = ("127.0.0.1", closed.port)
     gateway.parts.clock._timer.cancel()  # no time passes
     _, _, client = await refused(gateway, b"dead.test:443")
     client.send(bytes(LINGER_BYTES + 1))
     await until(lambda: gateway.parts.streams.open == 0)
 
 
+@pytest.mark.usefixtures("dead")
 async def test_a_sandbox_that_is_revoked_after_a_refusal_is_ended_and_recorded_once(gateway: GatewayInProcess) -> None:
-    async with raw_origin() as closed:
-        pass
-    gateway.parts.dialer._connect_to[("dead.test", 443)] = ("127.0.0.1", closed.port)
     _, _, client = await refused(gateway, b"dead.test:443")
     assert gateway.gateway.revoke("sandbox", "sbx_one", gateway.parts.clock.wall + 60) == 1
     await until(lambda: gateway.parts.streams.open == 0)
