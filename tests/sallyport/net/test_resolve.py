@@ -8,6 +8,7 @@ from sallyport.net.dial_error import DialError, DialFault
 from sallyport.net.resolve import MAX_ADDRESSES, Resolver, lookup_addresses
 from tests.support.descriptors import no_descriptors
 from tests.support.names import PUBLIC, Names
+from tests.support.until import until
 
 
 async def test_answers_are_kept_for_the_ttl_and_then_asked_for_again() -> None:
@@ -116,7 +117,7 @@ async def flooded(count: int) -> AsyncIterator[tuple[Resolver, SlowNames]]:
     async with asyncio.TaskGroup() as group:
         for host in (*names.table, "fast.test"):
             group.create_task(resolver.resolve(host, 5, "sbx_slow"), name=host)
-        await asyncio.sleep(0)
+        await until(lambda: len(names.asked) == 2)  # on threads, which take what is theirs when they run
         yield resolver, names
         names.gate.set()
     resolver.close()
@@ -158,7 +159,7 @@ async def test_closed_resolver_fails_what_waits_and_what_comes() -> None:
     async with asyncio.TaskGroup() as group:
         running = group.create_task(resolver.resolve("a.test", 5))
         queued = group.create_task(_fault_of(resolver, "b.test"))
-        await asyncio.sleep(0)
+        await until(lambda: names.asked == ["a.test"])  # what no thread has taken yet is not running
         resolver.close()
         assert await queued is DialFault.UNRESOLVED
         assert await _fault_of(resolver, "c.test") is DialFault.UNRESOLVED
