@@ -192,6 +192,7 @@ async def test_a_start_that_is_given_up_leaves_nothing(tmp_path: Path, turns: in
         else:
             starting.result().abandon()
         await until(lambda: len(tasks) == 0)
-    await asyncio.sleep(0.05)  # the transport of what was killed closes by itself; the loop must not end before it
+    # The transport of what was killed closes by itself; the loop must not end before it.
+    await until(lambda: all(child.closed.done() for child in made if child.pid))
     if has_content(tmp_path / "helper"):
         await until(lambda: not is_alive(int((tmp_path / "helper").read_text())))
