@@ -73,9 +73,9 @@ class Place:
 
 
 @contextlib.asynccontextmanager
-async def place(**changes: float | None) -> AsyncIterator[Place]:
+async def place(**changes: object) -> AsyncIterator[Place]:
     """Yield an empty one; no process of it may be left in the end."""
-    limits = replace(LIMITS, **changes)  # type: ignore[arg-type]  # each is a number, as the limit of that name is
+    limits = replace(LIMITS, **changes)  # type: ignore[arg-type]  # each is of the type that the limit of that name is
     async with task_set() as tasks:
         there = Place(tasks, limits)
         try:
@@ -271,7 +271,7 @@ async def test_one_that_nobody_asks_or_listens_to_ends() -> None:
 
 
 async def test_an_answer_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ALIVE_SECONDS", 0.1)
+    monkeypatch.setattr(module, "ALIVE_SECONDS", 0.01)
     async with place(answer_seconds=0.35) as there:
         me = there.caller("mute-pages")
         session = await me.begun()
@@ -329,7 +329,7 @@ async def test_a_bad_program_leaves_nothing(fault: str) -> None:
 @pytest.mark.parametrize("fault", ["garbage", "endless-line"])
 async def test_a_program_that_is_heard_no_more_has_the_time_to_end(fault: str) -> None:
     """It holds its place until it is gone, and what ends it is no SIGKILL: nobody asked for one so early."""
-    async with place() as there:
+    async with place(stop=StopTimes(exit=0.2, terminate=20.0)) as there:
         await there.caller(fault).refusal(message=INITIALIZE)
         await until(lambda: len(there.sessions) == 0)
         assert [child.exited.done() and child.exited.result() for child in there.started] == [-signal.SIGTERM]
