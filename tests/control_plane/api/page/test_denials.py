@@ -111,7 +111,7 @@ async def test_what_comes_is_told_with_where_to_go_on(api: Replica, gateway: Scr
         assert told["gateways"].strip() == ""
         assert second["event"] == "denials"
         await events(operator, 1, **{"Last-Event-ID": f"{NAME}-9"})
-        assert f"after={NAME}-9" in gateway.asked[-1].path
+        assert any(f"after={NAME}-9" in each.path for each in gateway.asked)
 
 
 async def test_a_gateway_that_goes_is_told(api: Replica, gateway: ScriptedHttp) -> None:
