@@ -20,7 +20,7 @@ from tests.support.figures import InTime
 from tests.support.gateway_plans import SANDBOX, plan, route
 from tests.support.in_process import GatewayInProcess, in_process_gateway, proxy_token, signing_jwk
 from tests.support.passing_time import let_time_pass
-from tests.support.raw_end import RawAnswer, RawEnd, RawOrigin, raw_origin
+from tests.support.raw_end import WAIT_SECONDS, RawAnswer, RawEnd, RawOrigin, raw_origin
 from tests.support.signed_tokens import jwk
 from tests.support.until import until
 
@@ -94,7 +94,7 @@ async def readiness(gateway: GatewayInProcess) -> tuple[int, list[str]]:
 
 
 async def until_ready(gateway: GatewayInProcess, *reasons: str) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_SECONDS):
         while (found := await readiness(gateway)) != (200, list(reasons)):
             await asyncio.sleep(0.005)
             assert found

@@ -11,6 +11,7 @@ from sallyport.net.bulk_turns import BulkTurns
 from sallyport.net.interception import CaStore, InterceptionContexts
 from sallyport.net.memory import memory_pair
 from sallyport.net.tls import TlsTransport
+from tests.support.raw_end import WAIT_SECONDS
 
 
 class End(asyncio.Protocol):
@@ -32,8 +33,8 @@ class End(asyncio.Protocol):
         return self._transport
 
     async def until(self, condition: Callable[["End"], bool]) -> None:
-        """Wait until what was recorded satisfies a condition; fails after five seconds."""
-        async with asyncio.timeout(5):
+        """Wait until what was recorded satisfies a condition; fails after WAIT_SECONDS."""
+        async with asyncio.timeout(WAIT_SECONDS):
             while not condition(self):
                 self._changed.clear()
                 await self._changed.wait()
@@ -109,7 +110,7 @@ async def tcp_pair(a: asyncio.Protocol, b: asyncio.Protocol) -> None:
 
     server = await loop.create_server(Accepting, "127.0.0.1", 0)
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WAIT_SECONDS):
             await loop.create_connection(lambda: a, *server.sockets[0].getsockname())
             await accepted
     finally:
@@ -167,7 +168,7 @@ async def tls_pair(a: asyncio.Protocol, b: asyncio.Protocol, trust: TlsTrust, *,
         await tcp_pair(client.lower, server.lower)
     else:
         memory_pair(asyncio.get_running_loop(), client.lower, server.lower)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_SECONDS):
         await client.done.wait()
         await server.done.wait()
     assert (client.calls, server.calls) == ([None], [None])

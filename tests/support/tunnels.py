@@ -9,6 +9,7 @@ from sallyport.net.memory import memory_pair
 from sallyport.net.tunnel import Tunnel
 from sallyport.net.tunnel_limits import DEFAULT_LIMITS, TunnelLimits
 from sallyport.net.tunnel_stream import TunnelStream
+from tests.support.raw_end import WAIT_SECONDS
 from tests.support.transports import End
 
 
@@ -70,6 +71,6 @@ async def tunnel_stream_pair(a: asyncio.Protocol, b: asyncio.Protocol) -> None:
     """Join two protocols by a stream that a's side opens; both have had `connection_made` on return."""
     pair = TunnelPair(gateway=Owner(accept=lambda: b))
     pair.sandbox.open_stream(a)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_SECONDS):
         while not pair.gateway_owner.streams:  # noqa: ASYNC110  there is no event to wait for
             await asyncio.sleep(0)

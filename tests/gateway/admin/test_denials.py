@@ -12,6 +12,7 @@ import pytest
 
 from gateway.admin import denials
 from tests.support.gateway_plans import SANDBOX
+from tests.support.raw_end import WAIT_SECONDS
 from tests.support.stage import HOST, Stage, stage
 
 pytestmark = pytest.mark.uvloop
@@ -41,7 +42,7 @@ async def deny(scene: Stage, path: str) -> None:
 async def next_event(answer: aiohttp.ClientResponse) -> dict[str, str]:
     """Return the fields of one event, or of a comment."""
     fields = {}
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_SECONDS):
         while line := (await answer.content.readline()).decode().rstrip("\n"):
             name, _, value = line.partition(": ")
             fields[name] = value

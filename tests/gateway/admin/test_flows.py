@@ -12,7 +12,7 @@ import pytest
 
 from gateway import recorder
 from gateway.admin import flows
-from tests.support.raw_end import RawEnd
+from tests.support.raw_end import WAIT_SECONDS, RawEnd
 from tests.support.stage import OK, SECRET, URL, Stage, stage
 from tests.support.until import until
 
@@ -26,7 +26,7 @@ async def recorded(scene: Stage, query: str = "") -> AsyncIterator[aiohttp.Clien
 
 
 async def next_line(answer: aiohttp.ClientResponse) -> dict[str, Any]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_SECONDS):
         line = await answer.content.readline()
     assert SECRET.encode() not in line
     found: dict[str, Any] = json.loads(line)
