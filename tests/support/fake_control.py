@@ -16,6 +16,7 @@ from aiohttp import web
 
 from sallyport.net.interception import CaStore
 from sallyport.plan.codec import parse_plan
+from tests.support.refusing_port import refusing_port
 from tests.support.signed_tokens import KEY, jwk
 
 type Document = dict[str, Any]
@@ -27,8 +28,8 @@ SERVICE_TOKEN = "service-token-of-the-gateway"
 class FakeControl:
     """One scripted control plane on loopback."""
 
-    def __init__(self) -> None:
-        self.port = 0
+    def __init__(self, port: int) -> None:
+        self.port = port
         self.tokens = {SERVICE_TOKEN}
         self.keys: list[Document] = [jwk(KEY, kid="fake")]
         self.plans: dict[str, bytes] = {}
@@ -108,7 +109,7 @@ class FakeControl:
     # Its life ---------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Listen, at the port it had before if there was one."""
+        """Listen, at the port that is held for it."""
         app = web.Application(middlewares=[self._guard])
         app.add_routes(
             [
@@ -126,9 +127,8 @@ class FakeControl:
         )
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True, reuse_port=True)
         await site.start()
-        self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
         """Go away, streams and all."""
@@ -324,9 +324,10 @@ def authority_document(folder: Path, sandbox_id: str) -> Document:
 @contextlib.asynccontextmanager
 async def fake_control() -> AsyncIterator[FakeControl]:
     """Run one until the block ends."""
-    fake = FakeControl()
-    await fake.start()
-    try:
-        yield fake
-    finally:
-        await fake.stop()
+    with refusing_port() as port:  # nobody else's while it is away
+        fake = FakeControl(port)
+        await fake.start()
+        try:
+            yield fake
+        finally:
+            await fake.stop()
