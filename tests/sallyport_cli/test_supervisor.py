@@ -97,7 +97,13 @@ async def test_parts_are_stopped_in_reverse_and_the_deaf_are_killed(monkeypatch:
     leave = f"import signal, sys; signal.signal(15, lambda *_: (print('bye', flush=True), sys.exit(0))); {forever}"
     deaf = f"import signal; signal.signal(15, signal.SIG_IGN); {forever}"
     lines = Lines()
-    supervisor = Supervisor(lines.show)
+
+    def show(name: str, line: str) -> None:
+        lines.show(name, line)
+        if "is killed" in line:
+            monkeypatch.setattr(module, "STOP_SECONDS", 20.0)  # those that end by themselves have the time to
+
+    supervisor = Supervisor(show)
     await supervisor.start(part("first", leave))
     await supervisor.start(part("second", leave))
     await supervisor.start(part("deaf", deaf))
