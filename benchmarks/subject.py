@@ -1,6 +1,7 @@
 """What a subject of the benchmark is: something that can be started as an explicit proxy."""
 
-import contextlib
+import itertools
+import random
 import socket
 import string
 from collections.abc import Callable, Mapping
@@ -13,6 +14,11 @@ from benchmarks.plan_pushes import PlanPushes
 from benchmarks.workloads.workload import Way
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# Below those that systems give to connections and to whoever asks for any: what was free would be another's before its
+# subject has started. Tried in this order, each once.
+_PORTS = range(15_000, 32_768)
+_ports = iter(random.sample(_PORTS, len(_PORTS)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,9 +144,14 @@ def free_port() -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return so many of them, each another one."""
-    with contextlib.ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
+    """Return so many of them, each another one, and none that was returned before."""
+    return list(itertools.islice(filter(_is_free, _ports), count))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
