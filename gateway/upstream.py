@@ -389,11 +389,11 @@ class UpstreamPool:
         link.address = f"{peer[0]}:{peer[1]}" if peer else ""
         if destination.scheme == "https":
             await self._handshake(link, transport, destination.host)
-        elif transport.is_closing():
-            raise UpstreamError(Code.UPSTREAM_UNREACHABLE, f"{destination.host} closed the link at once")
         else:
             transport.set_protocol(link)
             link.connection_made(transport)
+        if link.transport.is_closing():  # who is told of its end was told before anybody had it
+            raise UpstreamError(Code.UPSTREAM_UNREACHABLE, f"{destination.host} closed the link at once")
         link.transport.set_write_buffer_limits(high=self._write_buffer_bytes)
 
     async def _handshake(self, link: UpstreamLink, lower: asyncio.Transport, host: str) -> None:

@@ -570,6 +570,27 @@ async def test_a_sandbox_that_goes_as_the_handshake_ends_costs_no_place_twice(
         await until(lambda: pool.state.open == 0)
 
 
+async def test_a_link_that_is_lost_as_the_handshake_ends_is_given_to_nobody(
+    gateway: GatewayInProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would tell no exchange of its end, and who has it would wait for an answer until that is late."""
+    pool = gateway.parts.upstreams
+    connection_made = UpstreamLink.connection_made
+
+    def lose(link: UpstreamLink, transport: asyncio.BaseTransport) -> None:
+        connection_made(link, transport)
+        link.transport.abort()
+
+    async with raw_origin(origin_context("api.test")) as served:
+        gateway.parts.dialer._connect_to[("api.test", 443)] = ("127.0.0.1", served.port)
+        client = await gateway.intercepted("api.test:443")
+        monkeypatch.setattr(UpstreamLink, "connection_made", lose)
+        client.send(b"GET / HTTP/1.1\r\nHost: api.test\r\n\r\n")
+        answer = await client.answer()
+        assert (answer.status, answer.value("X-Sallyport-Error")) == (502, "upstream_unreachable")
+        await until(lambda: pool.state.open == 0)
+
+
 def plain_upstream(scheme: str = "http") -> RouteUpstream:
     return make_upstream(Destination(scheme, "api.test", 443 if scheme == "https" else 80), "org_one", ("sandbox", "s"))
 

@@ -433,6 +433,13 @@ _DECISIONS: Final = (
         "tests/gateway/test_upstream.py::test_s10_a_link_goes_by_any_number_of_waiters_that_were_cancelled",
     ),
     Guard(
+        "a link that is lost as its handshake ends",
+        "gateway/upstream.py",
+        "        if link.transport.is_closing():  # who",
+        "        if link.address is None:  # who",
+        "tests/gateway/test_upstream.py::test_a_link_that_is_lost_as_the_handshake_ends_is_given_to_nobody",
+    ),
+    Guard(
         "cleartext inside a CONNECT",
         "gateway/interception.py",
         'destination = Destination("http", self._destination.host, self._destination.port)',
