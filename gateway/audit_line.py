@@ -63,8 +63,9 @@ class AuditFormatter:
         # Records come nearly in order of time, so the text of the last second usually serves again.
         self._second = -1
         self._prefix = ""
-        # Runs of fields that stay the same from record to record, as the text they make; bounded.
-        self._known: dict[tuple[int, Record], str] = {}
+        # Runs of fields that stay the same from record to record, as the text they make; bounded. No two runs of a
+        # record are as long, so their values alone tell which fields they are of.
+        self._known: dict[Record, str] = {}
 
     def line(self, entry: Record) -> bytes | None:
         """Return the line, or None for a record that has no readable form."""
@@ -106,22 +107,25 @@ class AuditFormatter:
         return (
             f'{{"time":"{self._time(when)}","requestId":"{request_id}",{self._run(entry, 2, _PATH)}"path":"{path}",'
             f"{self._run(entry, _PATH + 1, _DURATION)}"
-            f'"durationMs":{thousandths // 1000}.{_THREE_DIGITS[thousandths % 1000]},"bytesUp":{up},"bytesDown":{down},'
+            f'"durationMs":{thousandths // 1000}.{_THREE_DIGITS[thousandths % 1000]},"bytesUp":{up},"bytesDown":{down}'
             f"{self._run(entry, _DURATION + 3, len(FIELDS))}"
-        ).encode()[:-1] + b"}\n"
+        ).encode()
 
     def _run(self, entry: Record, start: int, end: int) -> str:
-        """Return the members of a run of fields, each with its comma."""
-        key = (start, entry[start:end])
-        text = self._known.get(key)
+        """Return the members of a run of fields, each with its comma: behind it, or before it where the line ends."""
+        values = entry[start:end]
+        text = self._known.get(values)
         if text is None:
-            present = {name: value for name, value in zip(FIELDS[start:end], key[1], strict=True) if value is not None}
+            present = {name: value for name, value in zip(FIELDS[start:end], values, strict=True) if value is not None}
             text = _dump(present).decode("utf-8")[1:-2]
-            text = f"{text}," if text else ""
+            if end == len(FIELDS):
+                text = f",{text}}}\n" if text else "}\n"
+            elif text:
+                text += ","
             if len(text) <= MAX_KNOWN_LENGTH:
                 if len(self._known) >= MAX_KNOWN_RUNS:
                     self._known.clear()
-                self._known[key] = text
+                self._known[values] = text
         return text
 
     def _time(self, when: float) -> str:

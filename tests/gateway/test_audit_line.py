@@ -73,11 +73,18 @@ def test_t5_what_a_sandbox_makes_long_is_written_and_not_remembered() -> None:
         assert formatted is not None
         assert json.loads(formatted)["method"] == method
     # Of each record the two runs behind the path, both empty.
-    assert sorted(formatter._known.values()) == ["", ""]
+    assert sorted(formatter._known.values()) == ["", "}\n"]
     longest = "x" * (MAX_KNOWN_LENGTH - len('"method":"",'))
     for method, known in ((longest + "x", 2), (longest, 3)):
         formatter.line(record(**COMMON, durationMs=1.0, method=method))
         assert len(formatter._known) == known
+
+
+def test_no_two_runs_are_as_long() -> None:
+    """Or the values of one could be taken for another's."""
+    ends = [2, FIELDS.index("path"), FIELDS.index("durationMs"), len(FIELDS)]
+    lengths = [ends[1] - ends[0], ends[2] - ends[1] - 1, ends[3] - ends[2] - 3]
+    assert len(set(lengths)) == len(lengths)
 
 
 def test_what_is_none_is_left_out() -> None:

@@ -11,5 +11,5 @@ async def test_every_request_has_an_id_of_its_own_that_begins_as_its_process_doe
         ids = [parts.next_request_id() for _ in range(20)]
         assert len(set(ids)) == len(ids)
         assert all(each.startswith(parts.request_prefix) for each in ids)
-        numbers = [int(each.removeprefix(parts.request_prefix), 16) for each in ids]
+        numbers = [int(each.removeprefix(parts.request_prefix)) for each in ids]
         assert numbers == list(range(numbers[0], numbers[0] + 20))
