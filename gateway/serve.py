@@ -713,6 +713,7 @@ class Exchange:
             self._sandbox_limit.release()
         if self._kept is not None:
             self._kept.release()
+        self._body = self._kept = None  # they hold the exchange: a ring, and work for the collector at every body
         record = exchange_record(self, outcome, seconds)
         parts.audit.record(record)
         if self.code is not None:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from gateway.kept_body import KeptBodies
+from gateway.kept_body import KeptBodies, KeptBody
+from gateway.serve import Exchange
 from sallyport.net.buffer_budget import BufferBudget
 from tests.support.aws_signature import Account, Arrived, fault_of
 from tests.support.in_process import Settings
 from tests.support.passing_time import let_time_pass
 from tests.support.raw_end import RawEnd
+from tests.support.rings import no_rings_of
 from tests.support.stage import CONNECTION, OK, SECRET, URL, Stage, one_route, stage
 from tests.support.until import until
 
@@ -48,6 +50,20 @@ def is_signed(head: bytes, body: bytes) -> bool:
     fields = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]
     arrived = Arrived(method=method, target=target, fields=fields, body=body)
     return fault_of(arrived, ACCOUNT, "dynamodb", "eu-west-1", time.time_ns() / 1e9) == ""
+
+
+async def test_a_body_that_was_kept_leaves_nothing_to_the_collector(tmp_path: Path) -> None:
+    async with signing(tmp_path) as scene:
+        client, link, _ = await scene.ask(scene.gateway.request(URL))
+        link.send(OK)
+        assert (await client.answer()).status == 200
+        with no_rings_of(Exchange, KeptBody):
+            for _ in range(3):
+                client.send(scene.gateway.request(URL, b"Content-Length: 5", method="POST", body=b"hello"))
+                await link.head()
+                assert await link.exactly(5) == b"hello"
+                link.send(OK)
+                assert (await client.answer("POST")).status == 200
 
 
 async def is_nothing_held(scene: Stage) -> None:

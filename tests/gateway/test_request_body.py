@@ -7,8 +7,11 @@ from typing import cast
 import pytest
 
 from gateway.build import codec_kind
+from gateway.request_body import RequestBody
+from gateway.serve import Exchange
 from gateway.stream import ServedStream
 from tests.support.gateway_plans import header
+from tests.support.rings import no_rings_of
 from tests.support.stage import OK, URL, one_route, stage
 from tests.support.until import until
 
@@ -45,6 +48,22 @@ async def test_s3_a_body_keeps_its_framing(
         await link.head()
         (record,) = await scene.gateway.audit.until(1)
         assert (record["bytesUp"], record["bytesDown"]) == (5, 2)
+
+
+@pytest.mark.parametrize("pieces", [[b"", b"hello"], [b"hello"], [b"he", b"llo"]])
+async def test_a_body_that_was_sent_leaves_nothing_to_the_collector(tmp_path: Path, pieces: list[bytes]) -> None:
+    async with stage(tmp_path) as scene:
+        client, link = await scene.warm_up()
+        with no_rings_of(Exchange, RequestBody):
+            for _ in range(3):
+                request = scene.gateway.request(URL, b"Content-Length: 5", method="POST", body=pieces[0])
+                client.send(request)
+                await link.head()
+                for piece in pieces[1:]:
+                    client.send(piece)
+                assert await link.exactly(5) == b"hello"
+                link.send(OK)
+                assert (await client.answer("POST")).status == 200
 
 
 @pytest.mark.parametrize("name", [b"Authorization", b"X-Api-Key", b"cookie", b"Host", b"Content-Length", b"Connection"])
