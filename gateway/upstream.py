@@ -392,7 +392,7 @@ class UpstreamPool:
         else:
             transport.set_protocol(link)
             link.connection_made(transport)
-        if link.transport.is_closing():  # who is told of its end was told before anybody had it
+        if link.transport.is_closing():  # its end was told while no exchange had it
             raise UpstreamError(Code.UPSTREAM_UNREACHABLE, f"{destination.host} closed the link at once")
         link.transport.set_write_buffer_limits(high=self._write_buffer_bytes)
 

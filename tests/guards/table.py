@@ -435,8 +435,8 @@ _DECISIONS: Final = (
     Guard(
         "a link that is lost as its handshake ends",
         "gateway/upstream.py",
-        "        if link.transport.is_closing():  # who",
-        "        if link.address is None:  # who",
+        "        if link.transport.is_closing():  # its end",
+        "        if link.address is None:  # its end",
         "tests/gateway/test_upstream.py::test_a_link_that_is_lost_as_the_handshake_ends_is_given_to_nobody",
     ),
     Guard(
