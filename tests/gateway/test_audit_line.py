@@ -40,6 +40,27 @@ def test_a_record_is_one_line_in_the_order_of_the_fields() -> None:
 COMMON: dict[str, object] = {"time": WHEN, "requestId": "r1", "path": "/v1", "bytesUp": 1, "bytesDown": 2}
 
 
+@pytest.mark.parametrize("empty", [(), (0,), (1,), (2,), (0, 1, 2)], ids=str)
+def test_what_is_formatted_in_pieces_reads_as_a_whole(empty: tuple[int, ...]) -> None:
+    """Whichever of its runs has nothing to say; the second time from what is remembered."""
+    runs: list[dict[str, object]] = [
+        {"method": "GET", "port": 443},
+        {"decision": "inject", "status": 200},
+        {"linkReused": True, "scrubbed": 3},
+    ]
+    values = COMMON | {"durationMs": 1.5}
+    for number, run in enumerate(runs):
+        values |= {} if number in empty else run
+    formatter = AuditFormatter()
+    for _ in range(2):
+        formatted = formatter.line(record(**values))
+        assert formatted is not None
+        assert formatted.endswith(b"}\n")
+        document = json.loads(formatted)
+        assert tuple(document) == tuple(name for name in FIELDS if name in values)
+        assert document | {"time": WHEN} == values
+
+
 @pytest.mark.parametrize(
     "duration", [0.0, 0.0004, 0.0006, 0.9994, 0.9996, 12.3456789, 999.9994, 999.9996, 3_600_000.1, -1.5, 1e12, 1e300]
 )
